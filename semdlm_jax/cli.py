@@ -1,6 +1,5 @@
 """What every entry point shares: the --config flag, and errors told in one sentence."""
 
-import difflib
 import sys
 
 from absl import app, flags
@@ -19,19 +18,6 @@ def define_config_flag():
     )
 
 
-def nearest(name, valid):
-    """`did you mean …` for a misspelt name, or the valid names when none is near."""
-    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"valid names: {', '.join(sorted(valid))}"
-
-
-def choose(kind, name, registry):
-    """The registry's entry for `name`; a UserError with the nearest valid name otherwise."""
-    if name not in registry:
-        raise UserError(f"unknown {kind} {name!r}: {nearest(name, registry)}")
-    return registry[name]
-
-
 def run(main):
     """Runs `main()` under absl; a UserError becomes one line on stderr and exit status 2."""
 
@@ -39,6 +25,8 @@ def run(main):
         try:
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}: options start with --")
+            if "config" in flags.FLAGS and flags.FLAGS["config"].value is None:
+                raise UserError("--config is missing: give a file, e.g. --config=configs/quickstart.py")
             main()
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,6 @@
-"""The one exception a user is meant to read."""
+"""The one exception a user is meant to read, and the look-up by name that raises it."""
+
+import difflib
 
 
 class UserError(Exception):
@@ -6,3 +8,16 @@ class UserError(Exception):
 
     Entry points print it as `error: …` and exit with status 2; no traceback.
     """
+
+
+def nearest(name, valid):
+    """`did you mean …` for a misspelt name, or the valid names when none is near."""
+    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"valid names: {', '.join(sorted(valid))}"
+
+
+def choose(kind, name, registry):
+    """The registry's entry for `name`; a UserError with the nearest valid name otherwise."""
+    if name not in registry:
+        raise UserError(f"unknown {kind} {name!r}: {nearest(name, registry)}")
+    return registry[name]

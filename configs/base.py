@@ -1,0 +1,90 @@
+"""Every key a run reads, with its default. The other files in configs/ change a few of them."""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.seed = 0
+
+    config.data = data = ConfigDict()
+    data.corpus = "sotu"  # sotu, text:GLOB of your own .txt files, or synthetic (random tokens, for tests and speed)
+    data.directory = "data/sotu"  # where `data.prepare` and `semantics.build` write, and training reads
+    data.vocab_size = 1024
+    data.lowercase = True
+    data.length = 128  # L: tokens a sequence
+
+    config.semantics = semantics = ConfigDict()
+    semantics.neighbours = 32  # stored a token; a kernel may use fewer
+    semantics.dimensions = 128
+    semantics.window = 4
+    semantics.max_in_degree = 128
+    semantics.min_count = 5
+
+    config.kernel = kernel = ConfigDict()
+    kernel.name = "semdlm_plus"  # a name of kernels.KERNELS; it reads those of the options below that it knows
+    kernel.k_max = 16  # K: the largest neighbourhood
+    kernel.gamma = 1.0  # k_t = 1 + (K - 1) t^gamma
+    kernel.alpha_min = 0.0
+    kernel.alpha_power = 1.0
+    kernel.beta_max = 1.0
+    kernel.beta_power = 2.0
+
+    config.objective = objective = ConfigDict()
+    objective.name = "denoising"  # a name of objectives.LOSSES
+    objective.parameterisation = "bayes"  # direct or bayes
+    objective.lambda_changed = 1.0
+    objective.lambda_same = 1.0
+    objective.t_min = 1e-3
+    objective.t_max = 1.0 - 1e-5
+    objective.chunk = 0  # positions of logits alive at a time; 0: all
+
+    config.network = network = ConfigDict()
+    network.width = 768
+    network.layers = 12
+    network.heads = 12
+    network.expansion = 4
+    network.condition_width = 128
+    network.time_conditioning = True
+    network.tied_output = False
+    network.dropout = 0.1
+    network.remat = False
+    network.dtype = "bfloat16"
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "adamw"  # adamw or muon
+    optimizer.learning_rate = 3e-4
+    optimizer.schedule = "constant"  # constant, cosine or wsd (warm-up, stable, decay)
+    optimizer.warmup_steps = 2500
+    optimizer.decay_fraction = 0.2
+    optimizer.final_fraction = 0.0
+    optimizer.b1 = 0.9
+    optimizer.b2 = 0.999
+    optimizer.eps = 1e-8
+    optimizer.weight_decay = 0.0
+    optimizer.clip_norm = 1.0
+    optimizer.muon_momentum = 0.95
+    optimizer.ema_decay = 0.9999
+
+    config.training = training = ConfigDict()
+    training.steps = 200_000
+    training.batch_size = 512  # sequences, over all devices
+    training.microbatches = 1  # gradient accumulation: the batch in so many parts
+    training.log_every = 50
+    training.eval_every = 5000
+    training.checkpoint_every = 5000
+    training.keep_latest = 2
+
+    config.mesh = mesh = ConfigDict()
+    mesh.data = -1  # -1: all devices that the others leave
+    mesh.fsdp = 1
+    mesh.tensor = 1
+
+    config.evaluation = evaluation = ConfigDict()
+    evaluation.batch_size = 64
+    evaluation.valid_batches = 16  # of the valid split, scored every training.eval_every steps
+    evaluation.chunk = 32  # positions of the likelihood bound alive at a time
+    evaluation.samples = 64  # generated for the entropy and basin index
+    evaluation.sample_steps = 128
+    evaluation.strides = 2
+    return config

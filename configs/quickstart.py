@@ -1,0 +1,24 @@
+"""SemDLM+ on the State of the Union addresses, on two CPU cores in minutes.
+
+    bash launch/quickstart.sh
+
+benchmarks/results/quickstart.md holds the study behind these choices.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.data.directory = "data/quickstart"
+    config.data.length = 64
+
+    config.network.update(
+        width=192, layers=4, heads=4, condition_width=64, tied_output=True, dropout=0.0, dtype="float32"
+    )
+    config.optimizer.update(
+        name="muon", learning_rate=1e-2, schedule="wsd", warmup_steps=50, decay_fraction=0.5, b2=0.95, ema_decay=0.0
+    )
+    config.training.update(steps=1000, batch_size=64, log_every=10, eval_every=250, checkpoint_every=250)
+    config.evaluation.update(valid_batches=4)
+    return config

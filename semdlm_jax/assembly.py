@@ -1,0 +1,153 @@
+"""From a configuration to the parts of a run: where the rooms meet, shared by train, generate and evaluate."""
+
+import dataclasses
+import inspect
+import pathlib
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from semdlm_jax.data import pipeline
+from semdlm_jax.data.prepare import Prepared, open_prepared
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import KERNELS, NeighbourTable, make_kernel
+from semdlm_jax.network import RULES, Denoiser
+from semdlm_jax.objectives import Objective
+from semdlm_jax.runtime import mesh as meshes
+from semdlm_jax.runtime.checkpoints import Checkpointer, read_config
+from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
+from semdlm_jax.runtime.state import abstract_state
+from semdlm_jax.semantics.table import load_table
+
+# What may change between two starts of one run: where it runs and how often it reports, never what it computes.
+FREE_KEYS = (
+    "mesh",
+    "evaluation",
+    "training.log_every",
+    "training.eval_every",
+    "training.checkpoint_every",
+    "training.keep_latest",
+)
+BEST_METRIC = "valid/nelbo"
+SYNTHETIC_SPECIALS = (0, 1, 2, 3, 4)
+SYNTHETIC_MASK = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """What is trained on. prepared is None for synthetic data, which has no text, valid or test split."""
+
+    vocab_size: int
+    mask_id: int
+    special_ids: tuple[int, ...]
+    table: NeighbourTable
+    prepared: Prepared | None
+
+    @property
+    def forbidden(self):
+        """[V] bool: ids that never appear in text."""
+        return np.isin(np.arange(self.vocab_size), self.special_ids)
+
+
+def build_corpus(config):
+    """Opens the prepared data and its neighbour table. UserError when either is missing or of another vocabulary."""
+    k_max = config.kernel.k_max
+    if config.data.corpus == "synthetic":
+        vocab_size = config.data.vocab_size
+        # Token i's neighbours are the next K on a ring.
+        ring = (np.arange(vocab_size)[:, None] + 1 + np.arange(k_max)) % vocab_size
+        table = NeighbourTable.from_lists(ring, np.ones(ring.shape))
+        return Corpus(vocab_size, SYNTHETIC_MASK, SYNTHETIC_SPECIALS, table, None)
+    prepared = open_prepared(config.data.directory)
+    tokenizer = prepared.tokenizer
+    for key, value in prepared.meta["settings"].items():
+        if key in config.data and config.data[key] != value:
+            raise UserError(
+                f"{config.data.directory} was prepared with {key} = {value!r} but config.data.{key} is "
+                f"{config.data[key]!r}: prepare another directory or change the key"
+            )
+    ids, similarities = load_table(pathlib.Path(config.data.directory) / "neighbours.npz", tokenizer.fingerprint)
+    table = NeighbourTable.from_lists(ids, similarities, k_max)
+    return Corpus(tokenizer.vocab_size, tokenizer.mask_id, tokenizer.special_ids, table, prepared)
+
+
+def build_objective(config, corpus: Corpus):
+    """The training loss and, inside it, the kernel and posterior."""
+    name = config.kernel.name
+    accepted = inspect.signature(KERNELS[name]).parameters if name in KERNELS else {}
+    options = {key: value for key, value in config.kernel.items() if key in accepted}
+    kernel = make_kernel(
+        name, vocab_size=corpus.vocab_size, mask_id=corpus.mask_id, table=corpus.table, **options
+    )
+    return Objective(kernel=kernel, kernel_name=name, **config.objective)
+
+
+def build_denoiser(config, corpus: Corpus):
+    return Denoiser(vocab_size=corpus.vocab_size, **config.network)
+
+
+def build_optimizer(config):
+    """(optax transformation, learning rate as a function of the step)."""
+    options = dict(config.optimizer)
+    del options["ema_decay"]
+    shape = {key: options.pop(key) for key in ("learning_rate", "warmup_steps", "decay_fraction", "final_fraction")}
+    schedule = make_schedule(options.pop("schedule"), total_steps=config.training.steps, **shape)
+    return make_optimizer(options.pop("name"), schedule, **options), schedule
+
+
+def build_mesh(config):
+    return meshes.make_mesh(**config.mesh)
+
+
+def shard_rule(mesh):
+    """abstract tree -> shardings, by the network's rules."""
+    return lambda tree: meshes.shardings_from_rules(tree, mesh, RULES)
+
+
+def train_iterator(config, corpus: Corpus):
+    """This process's endless stream of training batches (Grain)."""
+    shard = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    length, batch_size = config.data.length, config.training.batch_size
+    if corpus.prepared is None:
+        return pipeline.synthetic_iterator(
+            corpus.vocab_size, length, batch_size, config.seed, corpus.special_ids, **shard
+        )
+    return pipeline.train_iterator(corpus.prepared.splits["train"], length, batch_size, config.seed, **shard)
+
+
+def make_checkpointer(config, workdir, report=None):
+    return Checkpointer(
+        pathlib.Path(workdir) / "checkpoints", config.training.keep_latest, best_metric=BEST_METRIC, report=report
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished or running model, read from its work directory, with EMA parameters on the mesh."""
+
+    config: ConfigDict
+    corpus: Corpus
+    objective: Objective
+    denoiser: Denoiser
+    mesh: jax.sharding.Mesh
+    params: dict
+    step: int
+
+
+def load_trained(workdir, checkpoint="best"):
+    """Builds the run of a work directory and restores its EMA parameters from the 'best' or 'latest' checkpoint."""
+    config = ConfigDict(read_config(workdir))
+    corpus = build_corpus(config)
+    objective, denoiser = build_objective(config, corpus), build_denoiser(config, corpus)
+    # Elsewhere than it was trained: whatever devices are here share the batch.
+    mesh = meshes.make_mesh(-1, 1, 1)
+    optimizer, _ = build_optimizer(config)
+    abstract = abstract_state(denoiser.init, optimizer, shard_rule(mesh))
+    checkpointer = make_checkpointer(config, workdir)
+    restored = checkpointer.restore(abstract, step=checkpoint)
+    checkpointer.close()
+    if restored is None:
+        raise UserError(f"{workdir} holds no checkpoint yet: train it first with python -m semdlm_jax.train")
+    state, step = restored
+    return Trained(config, corpus, objective, denoiser, mesh, state.ema_params, step)

@@ -1,0 +1,86 @@
+"""The neighbour table as device arrays, in both directions."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from semdlm_jax.errors import UserError
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NeighbourTable:
+    """N(i), nearest first, and its transpose ("which rows hold j, at which rank").
+
+    Missing entries hold the id V: scatters drop it, gathers are masked by the rank.
+
+    ids: [V, K] int32, the neighbours of each token; i itself never among them.
+    counts: [V] int32, how many entries of each row are valid (they come first).
+    similarities: [V, K] float32, sim(i, ids[i, r]); 0 where missing.
+    in_ids: [V, D] int32, the rows that hold token j, D the largest in-degree.
+    in_ranks: [V, D] int32, the rank of j in those rows; K where missing.
+    """
+
+    ids: jax.Array
+    counts: jax.Array
+    similarities: jax.Array
+    in_ids: jax.Array
+    in_ranks: jax.Array
+
+    @property
+    def vocab_size(self):
+        return self.ids.shape[0]
+
+    @property
+    def k_max(self):
+        return self.ids.shape[1]
+
+    @classmethod
+    def empty(cls, vocab_size):
+        """No token has neighbours: the semantic branch falls to the global one."""
+        return cls.from_lists(np.zeros((vocab_size, 0), np.int32), np.zeros((vocab_size, 0), np.float32))
+
+    @classmethod
+    def from_lists(cls, ids, similarities, k_max=None):
+        """Builds the table from host arrays.
+
+        ids: [V, K'] int, nearest first, negative where missing. similarities: [V, K'] float.
+        k_max: neighbours kept, K; all by default. UserError when the lists are shorter, or malformed.
+        """
+        ids, similarities = np.asarray(ids), np.asarray(similarities, np.float32)
+        vocab_size, available = ids.shape
+        k_max = available if k_max is None else k_max
+        if k_max > available:
+            raise UserError(f"k_max = {k_max} but the neighbour table holds {available} a token: rebuild it with more")
+        ids, similarities = ids[:, :k_max], similarities[:, :k_max]
+        valid = ids >= 0
+        counts = valid.sum(1)
+        if (ids >= vocab_size).any() or (valid != (np.arange(k_max) < counts[:, None])).any():
+            raise UserError("the neighbour table is malformed: ids must be below V and missing entries must come last")
+        if (ids == np.arange(vocab_size)[:, None]).any():
+            raise UserError("the neighbour table is malformed: a token is listed as its own neighbour")
+        in_ids, in_ranks = _transpose(ids, valid)
+        return cls(
+            ids=jnp.asarray(np.where(valid, ids, vocab_size), jnp.int32),
+            counts=jnp.asarray(counts, jnp.int32),
+            similarities=jnp.asarray(np.where(valid, similarities, 0.0)),
+            in_ids=jnp.asarray(in_ids, jnp.int32),
+            in_ranks=jnp.asarray(in_ranks, jnp.int32),
+        )
+
+
+def _transpose(ids, valid):
+    vocab_size, k_max = ids.shape
+    rows, ranks = np.nonzero(valid)
+    targets = ids[rows, ranks]
+    order = np.argsort(targets, kind="stable")
+    rows, ranks, targets = rows[order], ranks[order], targets[order]
+    in_degree = np.bincount(targets, minlength=vocab_size)
+    column = np.arange(len(targets)) - np.repeat(np.cumsum(in_degree) - in_degree, in_degree)
+    width = int(in_degree.max(initial=0))
+    in_ids = np.full((vocab_size, width), vocab_size)
+    in_ranks = np.full((vocab_size, width), k_max)
+    in_ids[targets, column], in_ranks[targets, column] = rows, ranks
+    return in_ids, in_ranks

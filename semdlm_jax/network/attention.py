@@ -1,0 +1,34 @@
+"""Self-attention with rotary positions."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+def rotate(x_BxLxHxd, base=10000.0):
+    """Rotary position embedding: turns the pairs (x_i, x_{i + d/2}) at position l by l / base^(2i/d)."""
+    length, half = x_BxLxHxd.shape[1], x_BxLxHxd.shape[-1] // 2
+    angles_Lxh = jnp.arange(length)[:, None] * base ** (-jnp.arange(half) / half)
+    cos = jnp.cos(angles_Lxh)[None, :, None].astype(x_BxLxHxd.dtype)
+    sin = jnp.sin(angles_Lxh)[None, :, None].astype(x_BxLxHxd.dtype)
+    a, b = x_BxLxHxd[..., :half], x_BxLxHxd[..., half:]
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+class SelfAttention(nn.Module):
+    """[B, L, D] -> [B, L, D]. lengths_B: keys from that position on are hidden; None hides none."""
+
+    heads: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BxLxD, lengths_B):
+        batch, length, width = x_BxLxD.shape
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+        qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, kernel_init=init, name="qkv")(x_BxLxD)
+        # Heads lead, so that a tensor-sharded kernel keeps each head's q, k and v on one device.
+        q, k, v = jnp.split(qkv.reshape(batch, length, self.heads, -1), 3, axis=-1)
+        y = jax.nn.dot_product_attention(rotate(q), rotate(k), v, key_value_seq_lengths=lengths_B)
+        # Zero: every layer starts as the identity, as adaLN-Zero's gates make it.
+        out = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")
+        return out(y.reshape(batch, length, width))

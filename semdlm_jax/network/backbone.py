@@ -1,0 +1,191 @@
+"""The backbone: a rotary, time-conditioned Transformer over noisy tokens, as in DiT (adaLN-Zero) and MDLM.
+
+This file and its neighbours are the only place that knows Flax. The rest sees `Denoiser`: pure functions of a
+parameter tree. Shape suffixes: B batch, L positions, D width, C condition width, H heads, V vocabulary.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.network.attention import SelfAttention
+
+
+def _dense(features, dtype, name, *, zero=False, bias=False):
+    init = nn.initializers.zeros if zero else nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+    return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=init, name=name)
+
+
+def _normalise(x):
+    """Layer normalisation without parameters (adaLN supplies them), in float32."""
+    x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    return x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + 1e-6)
+
+
+def _modulate(x, shift, scale, dtype):
+    return (_normalise(x) * (1 + scale[:, None]) + shift[:, None]).astype(dtype)
+
+
+class MLP(nn.Module):
+    expansion: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BxLxD):
+        width = x_BxLxD.shape[-1]
+        hidden = _dense(self.expansion * width, self.dtype, "up")(x_BxLxD)
+        return _dense(width, self.dtype, "down", zero=True)(nn.gelu(hidden, approximate=True))
+
+
+class Block(nn.Module):
+    """One layer: attention and MLP, each shifted, scaled and gated by the condition."""
+
+    heads: int
+    expansion: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BxLxD, condition_BxC, lengths_B, deterministic):
+        width = x_BxLxD.shape[-1]
+        modulation = _dense(6 * width, jnp.float32, "modulation", zero=True, bias=True)(condition_BxC)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6, axis=-1)
+        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        y = SelfAttention(self.heads, self.dtype, name="attention")(
+            _modulate(x_BxLxD, shift_a, scale_a, self.dtype), lengths_B
+        )
+        x_BxLxD = x_BxLxD + drop(y * (gate_a + 1)[:, None].astype(y.dtype))
+        y = MLP(self.expansion, self.dtype, name="mlp")(_modulate(x_BxLxD, shift_m, scale_m, self.dtype))
+        return x_BxLxD + drop(y * (gate_m + 1)[:, None].astype(y.dtype)), None
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of t in [0, 1] through a two-layer perceptron: [B] -> [B, C]."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, t_B):
+        half = 64
+        frequencies = 1000.0 * jnp.exp(-math.log(10000.0) * jnp.arange(half) / half)
+        angles = t_B.astype(jnp.float32)[:, None] * frequencies
+        waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+        hidden = nn.silu(_dense(self.width, jnp.float32, "hidden", bias=True)(waves))
+        return nn.silu(_dense(self.width, jnp.float32, "out", bias=True)(hidden))
+
+
+class Backbone(nn.Module):
+    """Tokens and times to features [B, L, D]; `output_table` maps features to logits."""
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    expansion: int
+    condition_width: int
+    time_conditioning: bool
+    tied_output: bool
+    dropout: float
+    remat: bool
+    dtype: jnp.dtype
+
+    def setup(self):
+        block = nn.remat(Block, prevent_cse=False, static_argnums=(4,)) if self.remat else Block
+        stack = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
+            length=self.layers,
+        )
+        self.embed = nn.Embed(
+            self.vocab_size, self.width, dtype=self.dtype, embedding_init=nn.initializers.normal(0.02), name="embed"
+        )
+        self.time_embedding = TimeEmbedding(self.condition_width)
+        self.blocks = stack(self.heads, self.expansion, self.dropout, self.dtype)
+        self.final_modulation = _dense(2 * self.width, jnp.float32, None, zero=True, bias=True)
+        if not self.tied_output:
+            self.output = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.zeros)
+        self.output_bias = self.param("output_bias", nn.initializers.zeros, (self.vocab_size,))
+
+    def features(self, tokens_BxL, t_B, lengths_B=None, deterministic=True):
+        if not self.time_conditioning:
+            t_B = jnp.zeros_like(t_B)
+        condition_BxC = self.time_embedding(t_B)
+        # Unit variance into the residual stream; the table itself stays small for a tied output.
+        x_BxLxD = self.embed(tokens_BxL) * jnp.asarray(50.0, self.dtype)
+        x_BxLxD, _ = self.blocks(x_BxLxD, condition_BxC, lengths_B, deterministic)
+        shift, scale = jnp.split(self.final_modulation(condition_BxC), 2, axis=-1)
+        return _modulate(x_BxLxD, shift, scale, self.dtype)
+
+    def logits(self, features):
+        table = (self.embed if self.tied_output else self.output).embedding
+        logits = jnp.einsum(
+            "...d,vd->...v", features, table.astype(self.dtype), preferred_element_type=jnp.float32
+        )
+        return logits + self.output_bias
+
+    def __call__(self, tokens_BxL, t_B):
+        return self.logits(self.features(tokens_BxL, t_B))
+
+
+@dataclasses.dataclass(frozen=True)
+class Denoiser:
+    """The network as pure functions.
+
+    vocab_size, width D, layers, heads, expansion (MLP width / D), condition_width C: sizes. time_conditioning: whether
+    the network sees t. tied_output: the output table is the input embedding. causal: attend to the past only.
+    remat: recompute each layer in the backward pass. dtype: 'float32' or 'bfloat16' for matrix products; parameters,
+    norms, softmax and logits stay float32.
+    """
+
+    vocab_size: int
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    expansion: int = 4
+    condition_width: int = 128
+    time_conditioning: bool = True
+    tied_output: bool = False
+    dropout: float = 0.0
+    remat: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.width % (2 * self.heads):
+            raise UserError(f"width {self.width} must be a multiple of 2 × {self.heads} heads: rotary turns pairs")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise UserError(f"network dtype must be float32 or bfloat16, not {self.dtype!r}")
+
+    @property
+    def _module(self):
+        return Backbone(**{**dataclasses.asdict(self), "dtype": jnp.dtype(self.dtype)})
+
+    def init(self, key):
+        """The parameter tree, float32."""
+        return self._module.init(key, jnp.zeros((1, 8), jnp.int32), jnp.zeros((1,)))["params"]
+
+    def features(self, params, tokens_BxL, t_B, *, lengths_B=None, dropout_key=None):
+        """[B, L, D] features of noisy tokens at times t. lengths_B: positions from there on are hidden from attention."""
+        return self._module.apply(
+            {"params": params},
+            tokens_BxL,
+            t_B,
+            lengths_B,
+            dropout_key is None,
+            method="features",
+            rngs=None if dropout_key is None else {"dropout": dropout_key},
+        )
+
+    def logits(self, params, features):
+        """[..., D] features to [..., V] float32 logits."""
+        return self._module.apply({"params": params}, features, method="logits")
+
+    def apply(self, params, tokens_BxL, t_B, *, lengths_B=None):
+        """[B, L, V] float32 logits."""
+        return self.logits(params, self.features(params, tokens_BxL, t_B, lengths_B=lengths_B))

@@ -1,0 +1,76 @@
+"""Where a long job stands: a bar on a terminal, a line every few seconds in a log file."""
+
+import sys
+import time
+
+import jax
+from tqdm import tqdm
+
+LOG_SECONDS = 10.0
+
+
+class Progress:
+    """Shows step, values, units per second and the time left on stderr; only process 0 shows anything.
+
+    `total_steps` counts from 0 and `initial` of them are already done; each step handles `units_per_step` units (tokens).
+    Rates start at the first update, so the first step's compilation does not count. On a terminal this is a bar; else a
+    plain line at the first update, at most every 10 s after, and at the end.
+    """
+
+    def __init__(self, total_steps, initial=0, units_per_step=1, unit="tok", label=""):
+        self._total, self._units, self._unit, self._label = total_steps, units_per_step, unit, label
+        self._silent = jax.process_index() != 0
+        self._origin = None  # (step, seconds) of the first update
+        self._line, self._shown_at = None, None
+        self._bar = None
+        if not self._silent and sys.stderr.isatty():
+            layout = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]{postfix}"
+            self._bar = tqdm(total=total_steps, initial=initial, desc=label or None, bar_format=layout, leave=True)
+
+    def update(self, step, **shown):
+        """`step` steps are done; `shown` are numbers to display beside, e.g. loss=3.2."""
+        if self._silent:
+            return
+        now = time.monotonic()
+        self._origin = self._origin or (step, now)
+        parts = [f"{name} {value:.4g}" for name, value in shown.items()] + self._speed(step, now)
+        if self._bar is not None:
+            self._bar.set_postfix_str(", ".join(parts), refresh=False)
+            self._bar.update(step - self._bar.n)
+            return
+        head = f"{self._label} {step}/{self._total}".strip()
+        self._line = ", ".join([head, *parts])
+        if self._shown_at is None or now - self._shown_at >= LOG_SECONDS or step >= self._total:
+            self._print_line(now)
+
+    def _speed(self, step, now):
+        first, since = self._origin
+        if step <= first or now <= since:
+            return []
+        rate = (step - first) / (now - since)
+        left = tqdm.format_interval(max(self._total - step, 0) / rate)
+        return [f"{tqdm.format_sizeof(rate * self._units)} {self._unit}/s", f"{left} left"]
+
+    def _print_line(self, now):
+        print(self._line, file=sys.stderr, flush=True)
+        self._line, self._shown_at = None, now
+
+    def write(self, line):
+        """Prints a line of its own without breaking the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        elif not self._silent:
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self):
+        """Leaves the last state on the screen."""
+        if self._bar is not None:
+            self._bar.close()
+        elif self._line is not None:
+            self._print_line(time.monotonic())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -1,0 +1,207 @@
+"""Trains a diffusion language model: python -m semdlm_jax.train --config=configs/quickstart.py --workdir=runs/quickstart
+
+Any key of the configuration can be overridden: --config.optimizer.learning_rate=1e-3. A second start continues where
+the first stopped. SIGTERM saves and exits 0. The work directory gets config.json, checkpoints/, metrics.jsonl and
+tensorboard/.
+"""
+
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+from jax.sharding import NamedSharding, PartitionSpec
+
+from semdlm_jax import assembly, cli
+from semdlm_jax.data.pipeline import eval_batches
+from semdlm_jax.errors import UserError
+from semdlm_jax.evaluation.likelihood import compile_terms, evaluate_likelihood
+from semdlm_jax.runtime.checkpoints import write_config
+from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch
+from semdlm_jax.runtime.metrics import MetricWriter
+from semdlm_jax.runtime.preemption import GracefulStop
+from semdlm_jax.runtime.progress import Progress
+from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
+
+
+def make_train_step(objective, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings):
+    """A jitted (state, tokens [B, L], mask [B, L]) -> (state, {loss, grad_norm}); the state is donated.
+
+    The randomness of a step is that of (seed, step), so a resumed run draws what an uninterrupted one would have, and
+    it does not depend on the mesh.
+    """
+    rows = batch_sharding(mesh)
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def loss_sums(params, x0, xt, t, mask, key):
+        features = denoiser.features(params, xt, t, dropout_key=key if denoiser.dropout else None)
+        return objective.sums(lambda f: denoiser.logits(params, f), features, x0, xt, t, mask)
+
+    value_and_grad = jax.value_and_grad(loss_sums, has_aux=True)
+
+    def step(state, tokens, mask):
+        noise_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        xt, t = objective.corrupt(noise_key, tokens)
+        # Interleaved rows, so that every device holds its share of every microbatch.
+        parts = [jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0) for x in (tokens, xt, t, mask)]
+
+        def accumulate(sums, part):
+            index, *arrays = part
+            arrays = [jax.lax.with_sharding_constraint(x, rows) for x in arrays]
+            (loss, weight), grads = value_and_grad(state.params, *arrays, jax.random.fold_in(dropout_key, index))
+            return jax.tree.map(jnp.add, sums, (loss, weight, grads)), None
+
+        start = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
+        (loss, weight, grads), _ = jax.lax.scan(accumulate, start, (jnp.arange(microbatches), *parts))
+        grads = jax.tree.map(lambda g: g / weight, grads)
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+        return apply_update(state, grads, optimizer, ema_decay), {"loss": loss / weight, "grad_norm": norm}
+
+    return jax.jit(
+        step,
+        in_shardings=(state_shardings, rows, rows),
+        out_shardings=(state_shardings, whole),
+        donate_argnums=0,
+    )
+
+
+def describe(state, denoiser):
+    """Parameter counts, with the tables that grow with the vocabulary apart."""
+    sizes = {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in state.params.items()}
+    tables = {name: sizes.pop(name, 0) for name in ("embed", "output", "output_bias")}
+    return (
+        f"{sum(sizes.values()):,} parameters in the network, {tables['embed']:,} in the embedding table, "
+        f"{tables['output'] + tables['output_bias']:,} in the output {'bias' if denoiser.tied_output else 'table'}"
+    )
+
+
+class Run:
+    """One training run: everything that lives from its first step to its last."""
+
+    def __init__(self, config, workdir):
+        self.config, self.workdir = config, pathlib.Path(workdir)
+        self.mesh = assembly.build_mesh(config)
+        check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
+        self.corpus = assembly.build_corpus(config)
+        self.objective = assembly.build_objective(config, self.corpus)
+        self.denoiser = assembly.build_denoiser(config, self.corpus)
+        self.optimizer, self.learning_rate = assembly.build_optimizer(config)
+        self.iterator = assembly.train_iterator(config, self.corpus)
+        write_config(self.workdir, config.to_dict(), free=assembly.FREE_KEYS)
+        self.checkpointer = assembly.make_checkpointer(config, self.workdir)
+        self.saved_step = None
+        self.state = self._restore_or_create()
+        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        self.train_step = make_train_step(
+            self.objective,
+            self.denoiser,
+            self.optimizer,
+            ema_decay=config.optimizer.ema_decay,
+            microbatches=config.training.microbatches,
+            seed=config.seed,
+            mesh=self.mesh,
+            state_shardings=shardings,
+        )
+        self.score = compile_terms(self.denoiser, self.objective, self.mesh, chunk=config.evaluation.chunk)
+
+    def _restore_or_create(self):
+        place = assembly.shard_rule(self.mesh)
+        abstract = abstract_state(self.denoiser.init, self.optimizer, place)
+        restored = self.checkpointer.restore(abstract, self.iterator)
+        if restored is None:
+            return create_state(self.denoiser.init, self.optimizer, jax.random.key(self.config.seed), place)
+        state, self.saved_step = restored
+        print(f"continuing {self.workdir} from step {self.saved_step}", flush=True)
+        return state
+
+    def validate(self):
+        """The NELBO of the first batches of the valid split under the EMA parameters: metrics by name."""
+        evaluation, prepared = self.config.evaluation, self.corpus.prepared
+        if prepared is None:
+            return {}
+        batches = eval_batches(
+            prepared.splits["valid"], self.config.data.length, evaluation.batch_size, evaluation.valid_batches
+        )
+        result = evaluate_likelihood(
+            self.score, self.state.ema_params, batches, jax.random.key(0), place=lambda x: place_batch(x, self.mesh)
+        )
+        return {"nelbo": result.nelbo, "standard_error": result.standard_error}
+
+    def save(self, step, metrics=None):
+        self.checkpointer.save(step, self.state, self.iterator, metrics)
+        self.saved_step = step
+
+    def loop(self):
+        """Steps to the end or to SIGTERM; returns whether it reached the end."""
+        training = self.config.training
+        first = int(self.state.step)
+        tokens_a_step = training.batch_size * self.config.data.length
+        writer = MetricWriter(self.workdir, first)
+        progress = Progress(training.steps, first, tokens_a_step, label="train")
+        pending, since = None, (first, time.monotonic())
+        with GracefulStop() as stop, progress:
+            for step in range(first + 1, training.steps + 1):
+                batch = place_batch(next(self.iterator), self.mesh)
+                self.state, metrics = self.train_step(self.state, batch["tokens"], batch["mask"])
+                # One step late: reading a number would otherwise keep the next step from being dispatched.
+                if pending is not None:
+                    shown = self._checked(*pending)
+                    progress.update(step - 1, loss=shown["loss"])
+                pending = (step, metrics)
+                validates = step % training.eval_every == 0 or step == training.steps
+                saves = step % training.checkpoint_every == 0 or step == training.steps or stop.requested
+                if step % training.log_every == 0 or validates or saves:
+                    shown = self._checked(*pending)
+                    now = time.monotonic()
+                    speed = (step - since[0]) * tokens_a_step / (now - since[1])
+                    rate = float(self.learning_rate(step - 1))
+                    writer.write(step, {**shown, "tokens_per_second": speed, "learning_rate": rate}, "train")
+                    since = (step, now)
+                valid = self.validate() if validates else {}
+                if valid:
+                    progress.write(f"step {step}: valid NELBO {valid['nelbo']:.3f} ± {valid['standard_error']:.3f} nats/token")
+                    writer.write(step, valid, "valid")
+                if saves:
+                    self.save(step, {f"valid/{name}": value for name, value in valid.items()})
+                if validates or saves:
+                    since = (step, time.monotonic())
+                if stop.requested:
+                    break
+            if pending is not None:
+                progress.update(pending[0], loss=self._checked(*pending)["loss"])
+        self.checkpointer.close()
+        writer.close()
+        return int(self.state.step) >= training.steps
+
+    def _checked(self, step, metrics):
+        """The step's numbers on the host. UserError when one is not finite."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        bad = [name for name, value in values.items() if not jnp.isfinite(value)]
+        if bad:
+            self.checkpointer.close()
+            good = "there is no checkpoint yet" if self.saved_step is None else f"the last good checkpoint is step {self.saved_step}"
+            raise UserError(
+                f"{' and '.join(bad)} not finite at step {step}; {good} in {self.workdir}: "
+                "lower the learning rate, or raise the warm-up, and start again in another work directory"
+            )
+        return values
+
+
+def main(config, workdir):
+    run = Run(config, workdir)
+    print(describe(run.state, run.denoiser), flush=True)
+    if int(run.state.step) >= config.training.steps:
+        print(f"{workdir} is trained to its {config.training.steps} steps")
+        return
+    if run.loop():
+        print(f"trained to step {config.training.steps}; checkpoints in {run.workdir / 'checkpoints'}")
+    else:
+        print(f"stopped on request at step {int(run.state.step)}; saved: the same command continues")
+
+
+if __name__ == "__main__":
+    CONFIG = cli.define_config_flag()
+    WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run: made on the first start, continued afterwards.")
+    flags.mark_flags_as_required(["config", "workdir"])
+    cli.run(lambda: main(CONFIG.value, WORKDIR.value))

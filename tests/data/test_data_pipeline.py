@@ -1,0 +1,115 @@
+import itertools
+
+import grain
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from semdlm_jax.data import pipeline
+from semdlm_jax.errors import UserError
+
+TOKENS = np.arange(5, 5 + 1003, dtype=np.uint16)  # every token tells its own place
+LENGTH, BATCH = 8, 4
+EPOCH = len(TOKENS) // LENGTH
+
+
+def train(**changes):
+    return pipeline.train_iterator(**{"tokens": TOKENS, "length": LENGTH, "batch_size": BATCH, "seed": 1, **changes})
+
+
+def synthetic(**changes):
+    arguments = {"vocab_size": 50, "length": LENGTH, "batch_size": BATCH, "seed": 1, "forbidden_ids": (0, 3)}
+    return pipeline.synthetic_iterator(**{**arguments, **changes})
+
+
+def rows(iterator, batches):
+    return np.concatenate([batch["tokens"] for batch in itertools.islice(iterator, batches)])
+
+
+def test_every_window_of_an_epoch_is_seen_once_and_each_epoch_is_new():
+    windows = rows(train(batch_size=1), 3 * EPOCH).reshape(3, EPOCH, LENGTH)
+    assert ((windows - windows[..., :1]) % len(TOKENS) == np.arange(LENGTH)).all()  # each runs on, round the ring
+    starts = windows[..., 0] - 5
+    offsets = set()
+    for epoch in starts:
+        # Disjoint windows that cover all but the remainder: consecutive starts lie a length apart on the ring.
+        gaps = np.diff(np.sort(epoch), append=np.sort(epoch)[0] + len(TOKENS))
+        assert sorted(gaps) == [LENGTH] * (EPOCH - 1) + [LENGTH + len(TOKENS) % LENGTH]
+        assert (np.diff(epoch) != LENGTH).mean() > 0.9  # shuffled
+        offsets.add(tuple(sorted(epoch)))
+    assert len(offsets) == 3
+
+
+def test_batches_have_the_stated_form():
+    for iterator in (train(), synthetic()):
+        assert isinstance(iterator, grain.DatasetIterator)
+        batch = next(iterator)
+        assert batch["tokens"].shape == batch["mask"].shape == (BATCH, LENGTH)
+        assert batch["tokens"].dtype == np.int32 and batch["mask"].dtype == bool and batch["mask"].all()
+
+
+@pytest.mark.parametrize("make", [train, synthetic])
+def test_the_seed_decides(make):
+    np.testing.assert_array_equal(rows(make(), 5), rows(make(), 5))
+    assert (rows(make(), 5) != rows(make(seed=2), 5)).any()
+
+
+@pytest.mark.parametrize("make", [train, synthetic])
+def test_resuming_equals_going_on(make, tmp_path):
+    iterator = make()
+    rows(iterator, EPOCH // BATCH - 2)  # so that the resumed part crosses an epoch
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(0, args=ocp.args.Composite(data=grain.checkpoint.CheckpointSave(iterator)))
+        manager.wait_until_finished()
+        resumed = make()
+        manager.restore(0, args=ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(resumed)))
+    np.testing.assert_array_equal(rows(resumed, 10), rows(iterator, 10))
+
+
+@pytest.mark.parametrize("make", [train, synthetic])
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_together_draw_the_order_of_one(make, count):
+    whole = rows(make(), 40)
+    shards = [rows(make(process_index=index, process_count=count), 40) for index in range(count)]
+    for index, shard in enumerate(shards):
+        np.testing.assert_array_equal(shard, whole[index::count])
+
+
+def test_changing_the_batch_size_keeps_the_order():
+    np.testing.assert_array_equal(rows(train(batch_size=2), 12), rows(train(batch_size=8), 3))
+
+
+def test_a_stream_of_one_window_repeats():
+    window = rows(train(tokens=TOKENS[:LENGTH], batch_size=1), 1)[0]
+    assert sorted(window) == list(TOKENS[:LENGTH])
+
+
+def test_synthetic_tokens_are_uniform_over_the_allowed():
+    drawn = rows(synthetic(batch_size=64), 50).ravel()
+    counts = np.bincount(drawn, minlength=50)
+    expected = np.full(50, len(drawn) / 48)
+    expected[[0, 3]] = 0
+    assert (np.abs(counts - expected) <= 6 * np.sqrt(expected)).all()
+
+
+@pytest.mark.parametrize("total, limit", [(1, None), (32, None), (33, None), (100, 2), (0, None)])
+def test_eval_batches_are_one_ordered_pass(total, limit):
+    tokens = TOKENS[:total]
+    batches = list(pipeline.eval_batches(tokens, LENGTH, BATCH, limit))
+    assert all(batch["tokens"].shape == batch["mask"].shape == (BATCH, LENGTH) for batch in batches)
+    seen = np.concatenate([batch["tokens"][batch["mask"]] for batch in batches]) if batches else []
+    np.testing.assert_array_equal(seen, tokens if limit is None else tokens[: limit * BATCH * LENGTH])
+
+
+@pytest.mark.parametrize(
+    "make, changes, message",
+    [
+        (train, {"process_count": 3}, "batch_size = 4 does not divide among 3"),
+        (synthetic, {"process_count": 3}, "batch_size = 4 does not divide among 3"),
+        (train, {"length": 1004}, "1003 training tokens are fewer than a window of 1004"),
+        (synthetic, {"forbidden_ids": range(50)}, "all 50 tokens are forbidden"),
+    ],
+)
+def test_bad_requests_are_told(make, changes, message):
+    with pytest.raises(UserError, match=message):
+        make(**changes)

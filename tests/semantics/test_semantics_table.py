@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.semantics import table
+
+IDS = np.array([[1, 2], [2, -1], [-1, -1]])
+SIMILARITIES = np.array([[0.5, 0.25], [0.125, 0], [0, 0]])
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "neighbours.npz"
+    table.save_table(path, IDS, SIMILARITIES, "a" * 64, {"neighbours": 2, "max_in_degree": None})
+    ids, similarities = table.load_table(path, "a" * 64)
+    assert ids.dtype == np.int32 and similarities.dtype == np.float32
+    np.testing.assert_array_equal(ids, IDS)
+    np.testing.assert_array_equal(similarities, SIMILARITIES)
+    assert table.read_table(str(path))[2:] == ("a" * 64, {"neighbours": 2, "max_in_degree": None})
+
+
+def test_another_vocabulary_is_refused(tmp_path):
+    path = tmp_path / "neighbours.npz"
+    table.save_table(path, IDS, SIMILARITIES, "a" * 64, {})
+    with pytest.raises(UserError, match="of vocabulary a{12}, but the tokenizer is b{12}: rebuild with python -m"):
+        table.load_table(path, "b" * 64)
+
+
+def test_a_missing_table_names_the_command(tmp_path):
+    with pytest.raises(UserError, match=r"python -m semdlm_jax\.semantics\.build --config="):
+        table.load_table(tmp_path / "none.npz", "a")
+
+
+@pytest.mark.parametrize("contents", [b"", b"not a zip file at all", None])
+def test_a_damaged_table_is_told(tmp_path, contents):
+    path = tmp_path / "neighbours.npz"
+    table.save_table(path, IDS, SIMILARITIES, "a", {})
+    path.write_bytes(path.read_bytes()[:-40] if contents is None else contents)
+    with pytest.raises(UserError, match="not a readable neighbour table"):
+        table.load_table(path, "a")
+
+
+def test_other_arrays_are_told(tmp_path):
+    np.savez(tmp_path / "other.npz", weights=IDS)
+    np.save(tmp_path / "other.npy", IDS)
+    for name in ("other.npz", "other.npy"):
+        with pytest.raises(UserError, match="not a readable neighbour table"):
+            table.load_table(tmp_path / name, "a")
+
+
+def test_a_failed_write_keeps_the_old_table(tmp_path, monkeypatch):
+    path = tmp_path / "neighbours.npz"
+    table.save_table(path, IDS, SIMILARITIES, "a", {})
+    monkeypatch.setattr(table.os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        table.save_table(path, IDS + 1, SIMILARITIES, "a", {})
+    assert [entry.name for entry in tmp_path.iterdir()] == ["neighbours.npz"]
+    np.testing.assert_array_equal(table.load_table(path, "a")[0], IDS)
