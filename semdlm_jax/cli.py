@@ -2,7 +2,7 @@
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from semdlm_jax.errors import UserError
@@ -22,6 +22,8 @@ def run(main):
     """Runs `main()` under absl; a UserError becomes one line on stderr and exit status 2."""
 
     def guarded(argv):
+        # Libraries tell every file they rename at INFO: what a user reads here is this project's own.
+        logging.set_verbosity(logging.WARNING)
         try:
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}: options start with --")

@@ -130,7 +130,7 @@ class Checkpointer:
         # Orbax would say the same in many lines, and leave half-done reads behind.
         there, here = _shapes(ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree), _shapes(abstract_state)
         if differing := _differences(here, there):
-            raise UserError(f"checkpoint {folder} is of another model or optimizer ({differing}): use its configuration")
+            raise UserError(f"checkpoint {folder} is of another model or optimizer ({differing}): use its config")
         items = {"state": ocp.args.StandardRestore(abstract_state)}
         if data_iterator is not None:
             items["data"] = grain.checkpoint.CheckpointRestore(data_iterator)
@@ -201,7 +201,7 @@ def write_config(workdir, config_dict, free=()):
         return
     here, there = _flatten(config), _flatten(read_config(workdir))
     if differing := _differences(here, there, free):
-        raise UserError(f"{workdir} holds a run of another configuration ({differing}): go back to it or use another workdir")
+        raise UserError(f"{workdir} holds a run of another config ({differing}): go back to it or use another workdir")
 
 
 def read_config(workdir):
@@ -219,7 +219,8 @@ def _flatten(tree, prefix=""):
     """{'a.b': value} of nested dicts; an empty dict is a value."""
     flat = {}
     for key, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value})
+        nested = isinstance(value, dict) and value
+        flat.update(_flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value})
     return flat
 
 

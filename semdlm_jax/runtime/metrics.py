@@ -11,7 +11,7 @@ from tensorboardX import SummaryWriter
 
 
 class MetricWriter:
-    """Writes `workdir`/metrics.jsonl (one object a line: step, time in s since the epoch, values) and TensorBoard files.
+    """Writes `workdir`/metrics.jsonl (one object a line: step, time in s since the epoch, values) and tensorboard/.
 
     A run resumed at `start_step` drops what an earlier attempt wrote beyond it, so every step appears once. Only
     process 0 writes; the others may call every method.

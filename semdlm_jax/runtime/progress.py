@@ -12,9 +12,9 @@ LOG_SECONDS = 10.0
 class Progress:
     """Shows step, values, units per second and the time left on stderr; only process 0 shows anything.
 
-    `total_steps` counts from 0 and `initial` of them are already done; each step handles `units_per_step` units (tokens).
-    Rates start at the first update, so the first step's compilation does not count. On a terminal this is a bar; else a
-    plain line at the first update, at most every 10 s after, and at the end.
+    `initial` of the `total_steps` are already done; each step handles `units_per_step` units (tokens). Rates start at
+    the first update, so the first step's compilation does not count. On a terminal this is a bar; else a plain line at
+    the first update, at most every 10 s after, and at the end.
     """
 
     def __init__(self, total_steps, initial=0, units_per_step=1, unit="tok", label=""):

@@ -12,6 +12,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.runtime.checkpoints import Checkpointer
 from semdlm_jax.runtime.mesh import check_batch, make_mesh, place_batch, shardings_from_rules
 from semdlm_jax.runtime.optimizer import make_optimizer
+from semdlm_jax.runtime.paths import path_text
 from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
 
 RULES = (
@@ -37,7 +38,7 @@ def init(key):
 def specs(tree, name):
     """The PartitionSpec of every leaf whose path contains `name`, without trailing Nones."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    found = [leaf.sharding.spec for path, leaf in leaves if name in jax.tree_util.keystr(path, simple=True, separator="/")]
+    found = [leaf.sharding.spec for path, leaf in leaves if name in path_text(path)]
     return [P(*spec[: max((i + 1 for i, axes in enumerate(spec) if axes), default=0)]) for spec in found]
 
 

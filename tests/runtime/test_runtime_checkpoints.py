@@ -127,12 +127,18 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("which", ["latest", "best"])
-@pytest.mark.parametrize("harm", [truncate, zero, flip, os.remove], ids=lambda harm: harm.__name__)
-@pytest.mark.parametrize("file", FILES)
+# Left out: the best one without its metrics is not the best any more.
+CASES = [
+    (file, harm, which)
+    for file in FILES
+    for harm in (truncate, zero, flip, os.remove)
+    for which in ("latest", "best")
+    if (file, harm, which) != ("metrics", os.remove, "best")
+]
+
+
+@pytest.mark.parametrize("file, harm, which", CASES)
 def test_damage_falls_back_to_the_one_before(saved, tmp_path, file, harm, which):
-    if file == "metrics" and harm is os.remove and which == "best":
-        pytest.skip("without its metrics the damaged one is not the best")
     folder, truth = tmp_path / "run", saved[1]
     shutil.copytree(saved[0], folder)
     harm(FILES[file](folder / "2"))

@@ -71,7 +71,11 @@ def parameters(seed):
         "output": {"embedding": (50, 8), "bias": (50,)},
     }
     draw = np.random.default_rng(seed).normal
-    return jax.tree.map(lambda shape: jnp.float32(draw(size=shape)), shapes, is_leaf=lambda leaf: isinstance(leaf, tuple))
+
+    def is_shape(leaf):
+        return isinstance(leaf, tuple)
+
+    return jax.tree.map(lambda shape: jnp.float32(draw(size=shape)), shapes, is_leaf=is_shape)
 
 
 def test_matrices_are_known_by_name_not_rank():

@@ -1,0 +1,154 @@
+"""Scores a run: python -m semdlm_jax.evaluate --workdir=runs/quickstart --split=test [--text=FILE] [--output=FILE.json]
+
+The likelihood bound of a split (or of a text file) with its standard error and protocol, and how freshly generated
+samples compare with held-out text.
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
+from absl import flags
+
+from semdlm_jax import assembly, cli
+from semdlm_jax.data.corpora import read_text
+from semdlm_jax.data.packing import pack
+from semdlm_jax.data.pipeline import eval_batches
+from semdlm_jax.errors import UserError
+from semdlm_jax.evaluation import quality
+from semdlm_jax.evaluation.likelihood import compile_terms, evaluate_likelihood
+from semdlm_jax.generate import generate
+from semdlm_jax.runtime.mesh import place_batch
+from semdlm_jax.runtime.progress import Progress
+
+
+def score_likelihood(trained, tokens, seed=0):
+    """(Likelihood, protocol) of a token stream under the EMA weights."""
+    evaluation, length = trained.config.evaluation, trained.config.data.length
+    shards = trained.mesh.size
+    rows = -(-evaluation.batch_size // shards) * shards
+    batches = -(-len(tokens) // (rows * length))
+    compiled = compile_terms(trained.denoiser, trained.objective, trained.mesh, chunk=evaluation.chunk)
+    with Progress(batches, units_per_step=rows * length, label="NELBO") as progress:
+        result = evaluate_likelihood(
+            compiled,
+            trained.params,
+            eval_batches(tokens, length, rows),
+            jax.random.key(seed),
+            place=lambda batch: place_batch(batch, trained.mesh),
+            progress=progress.update,
+        )
+    objective = trained.objective
+    protocol = (
+        f"packed windows of {length} tokens; continuous-time bound, one stratified t in [{objective.t_min:g}, "
+        f"{objective.t_max:g}] and one corruption a window, prior and reconstruction included; EMA weights, step {trained.step}"
+    )
+    return result, protocol
+
+
+def compare_samples(trained, heldout, *, num_samples, steps, strides, seed=0):
+    """Measures of generated sequences beside those of held-out windows: {name: {generated, heldout}}."""
+    length, prepared = trained.config.data.length, trained.corpus.prepared
+    windows = np.asarray(heldout[: len(heldout) // length * length], np.int32).reshape(-1, length)
+    picked = np.random.default_rng(seed).permutation(len(windows))[: max(num_samples, 256)]
+    samples = {
+        "generated": generate(trained, num_samples=num_samples, steps=steps, strides=strides, seed=seed),
+        "heldout": windows[picked],
+    }
+    decode = prepared.tokenizer.decode
+    texts = {name: [decode(row) for row in rows] for name, rows in samples.items()}
+    known = set(quality.word_bigrams(decode(prepared.splits["train"])))
+    table = trained.corpus.table
+    affinity = {name: quality.neighbour_affinity(rows, table.ids, table.similarities).mean() for name, rows in samples.items()}
+    entropy = {name: quality.unigram_entropy(rows) for name, rows in samples.items()}
+    floor = quality.bigram_share(quality.shuffled(texts["heldout"]), known)
+    share = {name: quality.bigram_share(rows, known) for name, rows in texts.items()}
+    return {
+        "entropy_nats": {name: float(values.mean()) for name, values in entropy.items()},
+        "entropy_standard_error": {name: float(v.std() / np.sqrt(len(v))) for name, v in entropy.items()},
+        "basin_index": {name: float(value / affinity["heldout"]) for name, value in affinity.items()},
+        "bigrams_in_train": share | {"shuffled": floor},
+        "distinct_2": {name: quality.distinct(rows[:num_samples], 2) for name, rows in samples.items()},
+    }
+
+
+def _table(report):
+    """The report for a terminal."""
+    nelbo = report["likelihood"]
+    lines = [
+        f"{'split':<28}{report['split']}: {nelbo['tokens']:,} tokens in {nelbo['sequences']:,} windows",
+        f"{'protocol':<28}{report['protocol']}",
+        f"{'NELBO':<28}{nelbo['nelbo']:.4f} ± {nelbo['standard_error']:.4f} nats/token "
+        f"(integral {nelbo['integral']:.4f}, prior {nelbo['prior']:.4f}, reconstruction {nelbo['reconstruction']:.4f})",
+        f"{'perplexity bound':<28}{report['perplexity']:.2f} ± {report['perplexity_standard_error']:.2f}",
+        f"{'unigram entropy':<28}{report['unigram_entropy']:.4f} nats/token of the same tokens",
+    ]
+    if samples := report["samples"]:
+        lines += [
+            "",
+            f"{report['samples_protocol']:<44}{'generated':>12}{'held-out':>12}{'shuffled':>12}",
+        ]
+        names = {
+            "entropy_nats": "entropy of a sequence (nats)",
+            "basin_index": "basin index (1 = like held-out)",
+            "bigrams_in_train": "word bigrams that occur in train",
+            "distinct_2": "distinct token bigrams",
+        }
+        for key, label in names.items():
+            row = samples[key]
+            shuffled = f"{row['shuffled']:>12.3f}" if "shuffled" in row else ""
+            lines.append(f"{label:<44}{row['generated']:>12.3f}{row['heldout']:>12.3f}{shuffled}")
+    return "\n".join(lines)
+
+
+def main(options):
+    if options.output and not pathlib.Path(options.output).resolve().parent.is_dir():
+        raise UserError(f"--output={options.output}: its directory does not exist: make it first")
+    text = read_text(options.text) if options.text else None
+    trained = assembly.load_trained(options.workdir, options.checkpoint)
+    prepared, evaluation = trained.corpus.prepared, trained.config.evaluation
+    if prepared is None:
+        raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to score")
+    tokens = prepared.splits[options.split] if text is None else pack([text], prepared.tokenizer)
+    likelihood, protocol = score_likelihood(trained, tokens)
+    counts = np.unique(tokens, return_counts=True)[1]
+    frequencies = counts / counts.sum()
+    num_samples = evaluation.samples if options.samples is None else options.samples
+    samples, samples_protocol = {}, ""
+    if num_samples:
+        samples = compare_samples(
+            trained,
+            prepared.splits[options.split],
+            num_samples=num_samples,
+            steps=evaluation.sample_steps,
+            strides=evaluation.strides,
+        )
+        samples_protocol = f"{num_samples} samples, {evaluation.sample_steps} steps, {evaluation.strides} strides"
+    report = {
+        "workdir": str(options.workdir),
+        "split": options.text or options.split,
+        "protocol": protocol,
+        "likelihood": dataclasses.asdict(likelihood),
+        "perplexity": likelihood.perplexity,
+        "perplexity_standard_error": likelihood.perplexity_error,
+        "unigram_entropy": float(-np.sum(frequencies * np.log(frequencies))),
+        "samples_protocol": samples_protocol,
+        "samples": samples,
+    }
+    print(_table(report))
+    if options.output:
+        pathlib.Path(options.output).write_text(json.dumps(report, indent=2) + "\n")
+        print(f"written to {options.output}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Work directory of a training run.")
+    flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], "Which of its checkpoints; its EMA weights are used.")
+    flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored and compared with.")
+    flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split.")
+    flags.DEFINE_integer("samples", None, "Samples to generate; the configuration's number by default, 0 for none.")
+    flags.DEFINE_string("output", None, "JSON file for the report.")
+    flags.mark_flag_as_required("workdir")
+    cli.run(lambda: main(flags.FLAGS))

@@ -1,0 +1,62 @@
+"""Measures of generated text that need no scorer (SPEC section 7). Host arithmetic in float64 on tokens [N, L] or texts."""
+
+import re
+
+import numpy as np
+
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+def unigram_entropy(tokens_NxL):
+    """[N] nats: the entropy of each sequence's own token counts. Comparable under one tokenizer and length only."""
+    entropies = []
+    for row in np.asarray(tokens_NxL):
+        _, counts = np.unique(row, return_counts=True)
+        p = counts / counts.sum()
+        entropies.append(-np.sum(p * np.log(p)))
+    return np.array(entropies)
+
+
+def neighbour_affinity(tokens_NxL, ids_VxK, similarities_VxK):
+    """[N]: mean S+(x_i, x_j) over ordered pairs i != j of a sequence.
+
+    S+(k, l) = max(sim(k, l), 0) where k is among the neighbours of l, else 0. Rows of ids are padded with V.
+    """
+    ids_VxK, similarities_VxK = np.asarray(ids_VxK), np.maximum(np.asarray(similarities_VxK, np.float64), 0)
+    vocab_size = len(ids_VxK)
+    affinities = []
+    for row in np.asarray(tokens_NxL):
+        counts = np.bincount(row, minlength=vocab_size + 1)
+        affinities.append(np.sum(similarities_VxK[row] * counts[ids_VxK[row]]) / (len(row) * (len(row) - 1)))
+    return np.array(affinities)
+
+
+def distinct(tokens_NxL, n):
+    """Distinct n-grams over all n-grams of the whole set."""
+    grams = np.lib.stride_tricks.sliding_window_view(np.asarray(tokens_NxL), n, axis=1).reshape(-1, n)
+    return len(np.unique(grams, axis=0)) / len(grams)
+
+
+def words(text):
+    """The words of a text, lower case, without punctuation."""
+    return WORD.findall(text.lower())
+
+
+def word_bigrams(text):
+    """Neighbouring words of one text, as pairs."""
+    found = words(text)
+    return list(zip(found, found[1:], strict=False))
+
+
+def bigram_share(texts, known):
+    """The share of word bigrams in the texts that are among the set `known`; 0 when there are none."""
+    bigrams = [pair for text in texts for pair in word_bigrams(text)]
+    return sum(pair in known for pair in bigrams) / max(len(bigrams), 1)
+
+
+def shuffled(texts, seed=0):
+    """The texts with all their words dealt out anew at random: unigrams without order."""
+    pool = [word for text in texts for word in words(text)]
+    np.random.default_rng(seed).shuffle(pool)
+    ends = np.cumsum([len(words(text)) for text in texts])
+    return [" ".join(pool[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
