@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The whole test suite, set-up included. Arguments go to pytest, e.g. launch/test.sh tests/kernels -k marginals.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source launch/setup.sh
+# Tests compare CPU figures; an accelerator on the machine stays untouched.
+export JAX_PLATFORMS=cpu
+python -m pytest "$@"
