@@ -39,6 +39,11 @@ def get_config():
     objective.t_max = 1.0 - 1e-5
     objective.chunk = 0  # positions of logits alive at a time; 0: all
 
+    config.warmup = warmup = ConfigDict()
+    warmup.steps = 0  # first steps under another kernel and loss; needs the parameterisation `bayes`
+    warmup.kernel = "absorbing"
+    warmup.objective = "nelbo"
+
     config.network = network = ConfigDict()
     network.width = 768
     network.layers = 12

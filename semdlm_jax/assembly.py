@@ -13,7 +13,7 @@ from semdlm_jax.data.prepare import Prepared, open_prepared
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS, NeighbourTable, make_kernel
 from semdlm_jax.network import RULES, Denoiser
-from semdlm_jax.objectives import Objective
+from semdlm_jax.objectives import Objective, Stages
 from semdlm_jax.runtime import mesh as meshes
 from semdlm_jax.runtime.checkpoints import Checkpointer, read_config
 from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
@@ -74,13 +74,24 @@ def build_corpus(config):
 
 def build_objective(config, corpus: Corpus):
     """The training loss and, inside it, the kernel and posterior."""
-    name = config.kernel.name
-    accepted = inspect.signature(KERNELS[name]).parameters if name in KERNELS else {}
+    return _objective(config, corpus, config.kernel.name, config.objective.name)
+
+
+def build_stages(config, corpus: Corpus):
+    """What trains: config.objective, after config.warmup.steps under another kernel."""
+    main, warmup = build_objective(config, corpus), config.warmup
+    if not warmup.steps:
+        return Stages((main,), (0,))
+    return Stages((_objective(config, corpus, warmup.kernel, warmup.objective), main), (0, warmup.steps))
+
+
+def _objective(config, corpus, kernel_name, loss_name):
+    accepted = inspect.signature(KERNELS[kernel_name]).parameters if kernel_name in KERNELS else {}
     options = {key: value for key, value in config.kernel.items() if key in accepted}
     kernel = make_kernel(
-        name, vocab_size=corpus.vocab_size, mask_id=corpus.mask_id, table=corpus.table, **options
+        kernel_name, vocab_size=corpus.vocab_size, mask_id=corpus.mask_id, table=corpus.table, **options
     )
-    return Objective(kernel=kernel, kernel_name=name, **config.objective)
+    return Objective(kernel=kernel, kernel_name=kernel_name, **{**config.objective, "name": loss_name})
 
 
 def build_denoiser(config, corpus: Corpus):

@@ -1,11 +1,15 @@
 """What every entry point shares: the --config flag, and errors told in one sentence."""
 
+import pathlib
+import re
 import sys
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from semdlm_jax.errors import UserError
+from semdlm_jax.errors import UserError, nearest
+
+flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
 
 
 def define_config_flag():
@@ -13,13 +17,26 @@ def define_config_flag():
     return config_flags.DEFINE_config_file(
         "config",
         None,
-        "Configuration file, e.g. configs/quickstart.py; override any key with --config.section.key=value.",
+        "a configuration file, e.g. configs/quickstart.py; override any key with --config.section.key=value",
         lock_config=True,
     )
 
 
-def run(main):
-    """Runs `main()` under absl; a UserError becomes one line on stderr and exit status 2."""
+def check_output(path):
+    """UserError unless a file can be written at `path`: asked before long work. None is fine."""
+    if path is None:
+        return
+    if not pathlib.Path(path).resolve().parent.is_dir():
+        raise UserError(f"--output={path}: its directory does not exist: make it first")
+    if pathlib.Path(path).is_dir():
+        raise UserError(f"--output={path} is a directory: give the path of a file")
+
+
+def run(main, required=()):
+    """Runs `main()` under absl; a UserError becomes one line on stderr and exit status 2.
+
+    required: names of flags that must be given; the config always is one where it is defined.
+    """
 
     def guarded(argv):
         # Libraries tell every file they rename at INFO: what a user reads here is this project's own.
@@ -27,8 +44,9 @@ def run(main):
         try:
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}: options start with --")
-            if "config" in flags.FLAGS and flags.FLAGS["config"].value is None:
-                raise UserError("--config is missing: give a file, e.g. --config=configs/quickstart.py")
+            for name in ("config", *required):
+                if name in flags.FLAGS and flags.FLAGS[name].value is None:
+                    raise UserError(f"--{name} is missing: give {flags.FLAGS[name].help}")
             main()
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -42,12 +60,50 @@ def run(main):
 
 
 def _parse_flags(argv):
-    """absl's parser, with a misspelt config key, a missing config file or an unknown flag told in one sentence."""
+    """absl's parser, with every bad flag told in one sentence."""
+    overridden = _overridden(argv)
     try:
         return flags.FLAGS(argv)
-    except (AttributeError, KeyError) as error:  # ml_collections: a key the config lacks
-        raise UserError(f"--config: {' '.join(str(error).split())}") from None
-    except (FileNotFoundError, IOError) as error:
-        raise UserError(f"--config: {error}") from None
+    except flags.UnrecognizedFlagError as error:
+        own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(argv[0])]
+        raise UserError(f"unknown flag --{error.flagname}: {nearest(error.flagname, own)}") from None
     except flags.Error as error:
-        raise UserError(str(error).strip().replace("\n", " ")) from None
+        cause = " ".join(str(error).split()).rstrip(".")
+        key = next((key for key in overridden if cause.startswith(f"flag --config.{key}=")), None)
+        raise UserError(f"{cause}: {_hint(key, overridden[key])}" if key else cause) from None
+
+
+def _overridden(argv):
+    """{key: default} of the --config.key arguments. UserError for a missing file or a key that it lacks.
+
+    Read ahead of absl's parser, because ml_collections tells the first in a traceback and the second without a mend.
+    """
+    if "config" not in flags.FLAGS:
+        return {}
+    given = [argument.partition("=") for argument in argv]
+    paths = [value if equals else "".join(argv[i + 1 : i + 2]) for i, (name, equals, value) in enumerate(given)
+             if name.lstrip("-") == "config"]
+    if not paths:
+        return {}
+    if not pathlib.Path(paths[-1].partition(":")[0]).is_file():
+        raise UserError(f"--config={paths[-1]}: no such file: give one, e.g. configs/quickstart.py")
+    config = flags.FLAGS["config"].parser.parse(paths[-1])
+    overrides = [re.match(r"--?(?:no)?config\.(.+)", name) for name, _, _ in given]
+    return {found[1]: _lookup(config, found[1]) for found in overrides if found}
+
+
+def _lookup(config, key):
+    """The value at a dotted key. UserError with the nearest key when there is none."""
+    value, way = config, "config"
+    for part in key.split("."):
+        if not isinstance(value, ConfigDict) or part not in value:
+            valid = nearest(part, value) if isinstance(value, ConfigDict) else f"{way} is a value, not a section"
+            raise UserError(f"--config.{key}: {way} has no key {part!r}: {valid}")
+        value, way = value[part], f"{way}.{part}"
+    return value
+
+
+def _hint(key, default):
+    if isinstance(default, ConfigDict):
+        return f"it is a section: set one of its keys, e.g. --config.{key}.{next(iter(default))}=…"
+    return f"give a value like its default {default!r}"

@@ -104,8 +104,7 @@ def _table(report):
 
 
 def main(options):
-    if options.output and not pathlib.Path(options.output).resolve().parent.is_dir():
-        raise UserError(f"--output={options.output}: its directory does not exist: make it first")
+    cli.check_output(options.output)
     text = read_text(options.text) if options.text else None
     trained = assembly.load_trained(options.workdir, options.checkpoint)
     prepared, evaluation = trained.corpus.prepared, trained.config.evaluation
@@ -144,11 +143,10 @@ def main(options):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Work directory of a training run.")
+    flags.DEFINE_string("workdir", None, "the work directory of a training run")
     flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], "Which of its checkpoints; its EMA weights are used.")
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored and compared with.")
     flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split.")
     flags.DEFINE_integer("samples", None, "Samples to generate; the configuration's number by default, 0 for none.")
     flags.DEFINE_string("output", None, "JSON file for the report.")
-    flags.mark_flag_as_required("workdir")
-    cli.run(lambda: main(flags.FLAGS))
+    cli.run(lambda: main(flags.FLAGS), required=["workdir"])

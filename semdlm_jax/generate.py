@@ -74,8 +74,7 @@ def generate(trained, *, num_samples, steps, strides, temperature=1.0, seed=0, p
 
 
 def main(options):
-    if options.output and not pathlib.Path(options.output).resolve().parent.is_dir():
-        raise UserError(f"--output={options.output}: its directory does not exist: make it first")
+    cli.check_output(options.output)
     trained = assembly.load_trained(options.workdir, options.checkpoint)
     if trained.corpus.prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to generate")
@@ -102,7 +101,7 @@ def main(options):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Work directory of a training run.")
+    flags.DEFINE_string("workdir", None, "the work directory of a training run")
     flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], "Which of its checkpoints; its EMA weights are used.")
     flags.DEFINE_integer("num_samples", 8, "How many samples.")
     flags.DEFINE_integer("steps", 128, "Network evaluations for the whole sequence, shared between the strides.")
@@ -113,5 +112,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("prompt", "", "Text that starts every sample.")
     flags.DEFINE_integer("batch_size", 64, "Samples drawn at once.")
     flags.DEFINE_string("output", None, "JSONL file for tokens and text.")
-    flags.mark_flag_as_required("workdir")
-    cli.run(lambda: main(flags.FLAGS))
+    cli.run(lambda: main(flags.FLAGS), required=["workdir"])

@@ -25,7 +25,7 @@ from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
 
 
-def make_train_step(objective, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings):
+def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings):
     """A jitted (state, tokens [B, L], mask [B, L]) -> (state, {loss, grad_norm}); the state is donated.
 
     The randomness of a step is that of (seed, step), so a resumed run draws what an uninterrupted one would have, and
@@ -34,22 +34,22 @@ def make_train_step(objective, denoiser, optimizer, *, ema_decay, microbatches, 
     rows = batch_sharding(mesh)
     whole = NamedSharding(mesh, PartitionSpec())
 
-    def loss_sums(params, x0, xt, t, mask, key):
+    def loss_sums(params, step, x0, xt, t, mask, key):
         features = denoiser.features(params, xt, t, dropout_key=key if denoiser.dropout else None)
-        return objective.sums(lambda f: denoiser.logits(params, f), features, x0, xt, t, mask)
+        return stages.sums(lambda f: denoiser.logits(params, f), features, x0, xt, t, mask, step)
 
     value_and_grad = jax.value_and_grad(loss_sums, has_aux=True)
 
     def step(state, tokens, mask):
         noise_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        xt, t = objective.corrupt(noise_key, tokens)
+        xt, t = stages.corrupt(noise_key, tokens, state.step)
         # Interleaved rows, so that every device holds its share of every microbatch.
         parts = [jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0) for x in (tokens, xt, t, mask)]
 
         def accumulate(sums, part):
             index, *arrays = part
             arrays = [jax.lax.with_sharding_constraint(x, rows) for x in arrays]
-            (loss, weight), grads = value_and_grad(state.params, *arrays, jax.random.fold_in(dropout_key, index))
+            (loss, weight), grads = value_and_grad(state.params, state.step, *arrays, jax.random.fold_in(dropout_key, index))
             return jax.tree.map(jnp.add, sums, (loss, weight, grads)), None
 
         start = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
@@ -94,7 +94,7 @@ class Run:
         self.state = self._restore_or_create()
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
         self.train_step = make_train_step(
-            self.objective,
+            assembly.build_stages(config, self.corpus),
             self.denoiser,
             self.optimizer,
             ema_decay=config.optimizer.ema_decay,
@@ -149,8 +149,9 @@ class Run:
                     shown = self._checked(*pending)
                     progress.update(step - 1, loss=shown["loss"])
                 pending = (step, metrics)
+                stopping = stop.requested  # read once: a signal after this line is the next step's
                 validates = step % training.eval_every == 0 or step == training.steps
-                saves = step % training.checkpoint_every == 0 or step == training.steps or stop.requested
+                saves = step % training.checkpoint_every == 0 or step == training.steps or stopping
                 if step % training.log_every == 0 or validates or saves:
                     shown = self._checked(*pending)
                     now = time.monotonic()
@@ -166,7 +167,7 @@ class Run:
                     self.save(step, {f"valid/{name}": value for name, value in valid.items()})
                 if validates or saves:
                     since = (step, time.monotonic())
-                if stop.requested:
+                if stopping:
                     break
             if pending is not None:
                 progress.update(pending[0], loss=self._checked(*pending)["loss"])
@@ -202,6 +203,5 @@ def main(config, workdir):
 
 if __name__ == "__main__":
     CONFIG = cli.define_config_flag()
-    WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run: made on the first start, continued afterwards.")
-    flags.mark_flags_as_required(["config", "workdir"])
-    cli.run(lambda: main(CONFIG.value, WORKDIR.value))
+    WORKDIR = flags.DEFINE_string("workdir", None, "a directory for the run: made at first, continued afterwards")
+    cli.run(lambda: main(CONFIG.value, WORKDIR.value), required=["workdir"])

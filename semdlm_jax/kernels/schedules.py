@@ -64,6 +64,11 @@ class Practical:
 
     def __post_init__(self):
         _check_growth(self.k_max, self.gamma)
+        if not 0 <= self.alpha_min <= 1 or self.beta_max < 0 or self.alpha_power <= 0 or self.beta_power <= 0:
+            raise UserError(
+                "schedule 'practical' needs 0 <= alpha_min <= 1, beta_max >= 0, alpha_power > 0 and beta_power > 0, "
+                f"not {self.alpha_min}, {self.beta_max}, {self.alpha_power} and {self.beta_power}"
+            )
         t = np.linspace(0.0, 1.0, 1001)
         kept = self.alpha_min + (1 - self.alpha_min) * (1 - t) ** self.alpha_power
         semantic = 1 - kept - self.beta_max * t**self.beta_power
@@ -74,9 +79,14 @@ class Practical:
             )
 
     def weights(self, t):
-        alpha = self.alpha_min + (1 - self.alpha_min) * _power(1 - t, self.alpha_power)
+        room = 1 - self.alpha_min
+        kept = room * _power(1 - t, self.alpha_power)
         beta = self.beta_max * _power(t, self.beta_power)
-        return Weights(alpha, beta, jnp.maximum(1 - alpha - beta, 0.0), _neighbourhood(t, self.k_max, self.gamma))
+        # 1 - alpha - beta, where neither end of time subtracts what is nearly equal.
+        early = room * _fall(t, self.alpha_power) - beta
+        late = (room - self.beta_max) + self.beta_max * _fall(1 - t, self.beta_power) - kept
+        sigma = jnp.maximum(jnp.where(t < 0.5, early, late), 0.0)
+        return Weights(self.alpha_min + kept, beta, sigma, _neighbourhood(t, self.k_max, self.gamma))
 
 
 def _neighbourhood(t, k_max, gamma):
@@ -86,6 +96,11 @@ def _neighbourhood(t, k_max, gamma):
 def _power(base, exponent):
     # jnp.power's derivative is exact at 0 for exponent 1, and cheap.
     return base if exponent == 1 else jnp.power(base, exponent)
+
+
+def _fall(t, exponent):
+    """1 - (1 - t)^exponent, to full relative accuracy near t = 0."""
+    return t if exponent == 1 else -jnp.expm1(exponent * jnp.log1p(-t))
 
 
 def _check_growth(k_max, gamma):

@@ -2,5 +2,6 @@
 
 from semdlm_jax.objectives.losses import LOSSES, Objective, stratified_times
 from semdlm_jax.objectives.posterior import PARAMETERISATIONS, Posterior
+from semdlm_jax.objectives.stages import Stages
 
-__all__ = ["LOSSES", "PARAMETERISATIONS", "Objective", "Posterior", "stratified_times"]
+__all__ = ["LOSSES", "PARAMETERISATIONS", "Objective", "Posterior", "Stages", "stratified_times"]

@@ -105,7 +105,8 @@ def joint_nelbo_rate(kernel: Kernel, log_posterior, x0, xt, t):
     floors = kernel.floors(t)
     ids, ranks = kernel.column(xt)
     weights = kernel.schedule.weights(t[..., None])
-    outside = weights.alpha + weights.sigma - (floors - weights.beta)
+    placed = jnp.minimum(kernel.table.counts, weights.k) / weights.k
+    outside = weights.alpha + weights.sigma * placed
     near = jnp.take_along_axis(outside, jnp.minimum(ids, kernel.vocab_size - 1), -1)
     moved = h * put(outside, ids, jnp.maximum(near - kernel.excess(ranks, t[..., None]), 0))
     moved_x0 = _at(moved, x0)

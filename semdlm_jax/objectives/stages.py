@@ -1,0 +1,49 @@
+"""A training run in stages: the same network under one objective after another.
+
+With the `bayes` parameterisation the logits estimate log p(x0 | context) whatever the kernel, which supplies its own
+likelihood. A network can therefore learn to read context from masked text first, where every noisy position is marked
+and the signal is strong, and go on with a kernel whose noise looks like text.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.objectives.losses import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """objectives[i] trains the steps from starts[i] (0-based) to starts[i + 1]; starts[0] is 0."""
+
+    objectives: tuple[Objective, ...]
+    starts: tuple[int, ...]
+
+    def __post_init__(self):
+        if self.starts[0] != 0 or sorted(self.starts) != list(self.starts):
+            raise UserError(f"training stages must start at step 0 and follow one another, not start at {self.starts}")
+        kinds = {objective.parameterisation for objective in self.objectives}
+        if len(self.objectives) > 1 and kinds != {"bayes"}:
+            raise UserError(
+                "a warm-up under another kernel needs objective.parameterisation = 'bayes': "
+                "under 'direct' the logits mean something else for every kernel"
+            )
+
+    def _at(self, step, branches, *operands):
+        stage = jnp.searchsorted(jnp.asarray(self.starts), step, side="right") - 1
+        return jax.lax.switch(stage, branches, *operands)
+
+    def corrupt(self, key, x0_BxL, step):
+        """(x_t [B, L], t [B]) under the objective of this step."""
+        return self._at(step, [o.corrupt for o in self.objectives], key, x0_BxL)
+
+    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, step):
+        """(sum of losses, sum of weights) under the objective of this step; readout: [..., D] -> logits [..., V]."""
+
+        def branch(objective):
+            return lambda *arrays: objective.sums(readout, *arrays)
+
+        branches = [branch(objective) for objective in self.objectives]
+        return self._at(step, branches, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL)

@@ -1,0 +1,52 @@
+"""Stages of training: each step gets exactly its own objective."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import make_kernel
+from semdlm_jax.objectives import Objective, Stages
+
+V, MASK = 11, 10
+
+
+def objective(kernel_name, loss, **options):
+    kernel = make_kernel(kernel_name, vocab_size=V, mask_id=MASK)
+    return Objective(name=loss, kernel=kernel, kernel_name=kernel_name, **options)
+
+
+@pytest.mark.parametrize("step, active", [(0, 0), (4, 0), (5, 1), (900, 1)])
+def test_each_step_trains_its_own_objective(step, active):
+    parts = (objective("absorbing", "nelbo"), objective("uniform", "denoising"))
+    stages = Stages(parts, (0, 5))
+    key = jax.random.key(3)
+    x0 = jax.random.randint(key, (4, 6), 0, MASK)
+    features, mask = jax.random.normal(key, (4, 6, V)), jnp.ones((4, 6))
+
+    def run(step):
+        xt, t = stages.corrupt(key, x0, step)
+        return xt, t, stages.sums(lambda f: f, features, x0, xt, t, mask, step)
+
+    xt, t, sums = jax.jit(run)(jnp.int32(step))
+    expected_xt, expected_t = parts[active].corrupt(key, x0)
+    np.testing.assert_array_equal(xt, expected_xt)
+    np.testing.assert_array_equal(t, expected_t)
+    np.testing.assert_allclose(
+        sums, parts[active].sums(lambda f: f, features, x0, expected_xt, expected_t, mask), rtol=1e-6
+    )
+
+
+def test_only_bayes_logits_mean_the_same_under_two_kernels():
+    parts = tuple(objective(name, "nelbo", parameterisation="direct") for name in ("absorbing", "uniform"))
+    with pytest.raises(UserError, match="parameterisation = 'bayes'"):
+        Stages(parts, (0, 5))
+    Stages(parts[1:], (0,))
+
+
+def test_stages_follow_one_another():
+    parts = (objective("absorbing", "nelbo"), objective("uniform", "nelbo"))
+    for starts in ((0, -3), (2, 5)):
+        with pytest.raises(UserError, match="stages must start at step 0"):
+            Stages(parts, starts)
