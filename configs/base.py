@@ -92,4 +92,5 @@ def get_config():
     evaluation.samples = 64  # generated for the entropy and basin index
     evaluation.sample_steps = 128
     evaluation.strides = 2
+    evaluation.temperature = 1.0
     return config

@@ -1,6 +1,7 @@
 """From a configuration to the parts of a run: where the rooms meet, shared by train, generate and evaluate."""
 
 import dataclasses
+import functools
 import inspect
 import pathlib
 
@@ -29,6 +30,13 @@ FREE_KEYS = (
     "training.checkpoint_every",
     "training.keep_latest",
 )
+# Counts and the least they can be: below it a run would fail only once it is under way.
+LEAST = {
+    1: "data.length network.width network.layers network.heads network.expansion network.condition_width "
+    "training.log_every training.eval_every training.checkpoint_every training.keep_latest "
+    "evaluation.batch_size evaluation.valid_batches",
+    0: "warmup.steps objective.chunk evaluation.chunk evaluation.samples",
+}
 BEST_METRIC = "valid/nelbo"
 SYNTHETIC_SPECIALS = (0, 1, 2, 3, 4)
 SYNTHETIC_MASK = 4
@@ -48,6 +56,25 @@ class Corpus:
     def forbidden(self):
         """[V] bool: ids that never appear in text."""
         return np.isin(np.arange(self.vocab_size), self.special_ids)
+
+
+def check_config(config):
+    """UserError for values that no part refuses before a run has begun."""
+    for least, keys in LEAST.items():
+        for key in keys.split():
+            section, name = key.split(".")
+            if config[section][name] < least:
+                raise UserError(f"{key} = {config[section][name]} is not possible: give {least} or more")
+    if not 0 <= config.network.dropout < 1:
+        raise UserError(f"network.dropout = {config.network.dropout} lies outside [0, 1): give 0 for none")
+    evaluation, length = config.evaluation, config.data.length
+    if evaluation.temperature < 0:
+        raise UserError(f"evaluation.temperature = {evaluation.temperature} is negative: give 0 (most likely token) or more")
+    if evaluation.strides < 1 or length % evaluation.strides or evaluation.sample_steps < evaluation.strides:
+        raise UserError(
+            f"evaluation.strides = {evaluation.strides} must divide data.length = {length} "
+            f"and not exceed evaluation.sample_steps = {evaluation.sample_steps}"
+        )
 
 
 def build_corpus(config):
@@ -98,6 +125,14 @@ def build_denoiser(config, corpus: Corpus):
     return Denoiser(vocab_size=corpus.vocab_size, **config.network)
 
 
+def build_init(denoiser: Denoiser, corpus: Corpus):
+    """key -> parameters whose logits start at the train unigram: the first steps need not learn it."""
+    if corpus.prepared is None:
+        return denoiser.init
+    unigram = corpus.prepared.unigram + 0.5
+    return functools.partial(denoiser.init, output_bias=np.log(unigram / unigram.sum()))
+
+
 def build_optimizer(config):
     """(optax transformation, learning rate as a function of the step)."""
     options = dict(config.optimizer)
@@ -109,6 +144,12 @@ def build_optimizer(config):
 
 def build_mesh(config):
     return meshes.make_mesh(**config.mesh)
+
+
+def whole_rows(rows, mesh):
+    """`rows` rounded up to what divides over the mesh: what batches of anything but training are padded to."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    return -(-rows // shards) * shards
 
 
 def shard_rule(mesh):
@@ -125,6 +166,12 @@ def train_iterator(config, corpus: Corpus):
             corpus.vocab_size, length, batch_size, config.seed, corpus.special_ids, **shard
         )
     return pipeline.train_iterator(corpus.prepared.splits["train"], length, batch_size, config.seed, **shard)
+
+
+def check_workdir(workdir):
+    """UserError when a file is in the way."""
+    if pathlib.Path(workdir).is_file():
+        raise UserError(f"--workdir={workdir} is a file: give a directory")
 
 
 def make_checkpointer(config, workdir, report=None):
@@ -148,6 +195,7 @@ class Trained:
 
 def load_trained(workdir, checkpoint="best"):
     """Builds the run of a work directory and restores its EMA parameters from the 'best' or 'latest' checkpoint."""
+    check_workdir(workdir)
     config = ConfigDict(read_config(workdir))
     corpus = build_corpus(config)
     objective, denoiser = build_objective(config, corpus), build_denoiser(config, corpus)

@@ -27,8 +27,7 @@ from semdlm_jax.runtime.progress import Progress
 def score_likelihood(trained, tokens, seed=0):
     """(Likelihood, protocol) of a token stream under the EMA weights."""
     evaluation, length = trained.config.evaluation, trained.config.data.length
-    shards = trained.mesh.size
-    rows = -(-evaluation.batch_size // shards) * shards
+    rows = assembly.whole_rows(evaluation.batch_size, trained.mesh)
     batches = -(-len(tokens) // (rows * length))
     compiled = compile_terms(trained.denoiser, trained.objective, trained.mesh, chunk=evaluation.chunk)
     with Progress(batches, units_per_step=rows * length, label="NELBO") as progress:
@@ -48,15 +47,15 @@ def score_likelihood(trained, tokens, seed=0):
     return result, protocol
 
 
-def compare_samples(trained, heldout, *, num_samples, steps, strides, seed=0):
+def compare_samples(trained, heldout, *, num_samples, steps, strides, temperature, seed=0):
     """Measures of generated sequences beside those of held-out windows: {name: {generated, heldout}}."""
     length, prepared = trained.config.data.length, trained.corpus.prepared
     windows = np.asarray(heldout[: len(heldout) // length * length], np.int32).reshape(-1, length)
     picked = np.random.default_rng(seed).permutation(len(windows))[: max(num_samples, 256)]
-    samples = {
-        "generated": generate(trained, num_samples=num_samples, steps=steps, strides=strides, seed=seed),
-        "heldout": windows[picked],
-    }
+    generated = generate(
+        trained, num_samples=num_samples, steps=steps, strides=strides, temperature=temperature, seed=seed
+    )
+    samples = {"generated": generated, "heldout": windows[picked]}
     decode = prepared.tokenizer.decode
     texts = {name: [decode(row) for row in rows] for name, rows in samples.items()}
     known = set(quality.word_bigrams(decode(prepared.splits["train"])))
@@ -88,7 +87,7 @@ def _table(report):
     if samples := report["samples"]:
         lines += [
             "",
-            f"{report['samples_protocol']:<44}{'generated':>12}{'held-out':>12}{'shuffled':>12}",
+            f"{report['samples_protocol']:<60}{'generated':>12}{'held-out':>12}{'shuffled':>12}",
         ]
         names = {
             "entropy_nats": "entropy of a sequence (nats)",
@@ -99,13 +98,17 @@ def _table(report):
         for key, label in names.items():
             row = samples[key]
             shuffled = f"{row['shuffled']:>12.3f}" if "shuffled" in row else ""
-            lines.append(f"{label:<44}{row['generated']:>12.3f}{row['heldout']:>12.3f}{shuffled}")
+            lines.append(f"{label:<60}{row['generated']:>12.3f}{row['heldout']:>12.3f}{shuffled}")
     return "\n".join(lines)
 
 
 def main(options):
     cli.check_output(options.output)
+    if options.samples is not None and options.samples < 0:
+        raise UserError(f"--samples={options.samples} is negative: give 0 for none")
     text = read_text(options.text) if options.text else None
+    if text is not None and not text.strip():
+        raise UserError(f"--text={options.text} is empty: give a file with text")
     trained = assembly.load_trained(options.workdir, options.checkpoint)
     prepared, evaluation = trained.corpus.prepared, trained.config.evaluation
     if prepared is None:
@@ -123,8 +126,12 @@ def main(options):
             num_samples=num_samples,
             steps=evaluation.sample_steps,
             strides=evaluation.strides,
+            temperature=evaluation.temperature,
         )
-        samples_protocol = f"{num_samples} samples, {evaluation.sample_steps} steps, {evaluation.strides} strides"
+        samples_protocol = (
+            f"{num_samples} samples, {evaluation.sample_steps} steps, {evaluation.strides} strides, "
+            f"temperature {evaluation.temperature:g}"
+        )
     report = {
         "workdir": str(options.workdir),
         "split": options.text or options.split,

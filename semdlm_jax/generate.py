@@ -40,8 +40,7 @@ def generate(trained, *, num_samples, steps, strides, temperature=1.0, seed=0, p
     if temperature < 0:
         raise UserError(f"--temperature={temperature} is negative: give 0 (most likely token) or more")
     plan = make_plan(steps, strides, length, trained.objective.t_min)
-    shards = trained.mesh.size
-    rows = -(-min(batch_size, num_samples) // shards) * shards
+    rows = assembly.whole_rows(min(batch_size, num_samples), trained.mesh)
     given = np.zeros((rows, length), np.int32)
     given[:, : len(prompt)] = prompt
     is_given = np.broadcast_to(np.arange(length) < len(prompt), given.shape)

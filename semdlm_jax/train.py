@@ -5,6 +5,7 @@ the first stopped. SIGTERM saves and exits 0. The work directory gets config.jso
 tensorboard/.
 """
 
+import contextlib
 import pathlib
 import time
 
@@ -81,10 +82,13 @@ class Run:
 
     def __init__(self, config, workdir):
         self.config, self.workdir = config, pathlib.Path(workdir)
+        assembly.check_config(config)
+        assembly.check_workdir(workdir)
         self.mesh = assembly.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
         self.corpus = assembly.build_corpus(config)
         self.objective = assembly.build_objective(config, self.corpus)
+        stages = assembly.build_stages(config, self.corpus)
         self.denoiser = assembly.build_denoiser(config, self.corpus)
         self.optimizer, self.learning_rate = assembly.build_optimizer(config)
         self.iterator = assembly.train_iterator(config, self.corpus)
@@ -94,7 +98,7 @@ class Run:
         self.state = self._restore_or_create()
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
         self.train_step = make_train_step(
-            assembly.build_stages(config, self.corpus),
+            stages,
             self.denoiser,
             self.optimizer,
             ema_decay=config.optimizer.ema_decay,
@@ -107,10 +111,11 @@ class Run:
 
     def _restore_or_create(self):
         place = assembly.shard_rule(self.mesh)
-        abstract = abstract_state(self.denoiser.init, self.optimizer, place)
+        init = assembly.build_init(self.denoiser, self.corpus)
+        abstract = abstract_state(init, self.optimizer, place)
         restored = self.checkpointer.restore(abstract, self.iterator)
         if restored is None:
-            return create_state(self.denoiser.init, self.optimizer, jax.random.key(self.config.seed), place)
+            return create_state(init, self.optimizer, jax.random.key(self.config.seed), place)
         state, self.saved_step = restored
         print(f"continuing {self.workdir} from step {self.saved_step}", flush=True)
         return state
@@ -120,9 +125,8 @@ class Run:
         evaluation, prepared = self.config.evaluation, self.corpus.prepared
         if prepared is None:
             return {}
-        batches = eval_batches(
-            prepared.splits["valid"], self.config.data.length, evaluation.batch_size, evaluation.valid_batches
-        )
+        rows = assembly.whole_rows(evaluation.batch_size, self.mesh)
+        batches = eval_batches(prepared.splits["valid"], self.config.data.length, rows, evaluation.valid_batches)
         result = evaluate_likelihood(
             self.score, self.state.ema_params, batches, jax.random.key(0), place=lambda x: place_batch(x, self.mesh)
         )
@@ -140,7 +144,7 @@ class Run:
         writer = MetricWriter(self.workdir, first)
         progress = Progress(training.steps, first, tokens_a_step, label="train")
         pending, since = None, (first, time.monotonic())
-        with GracefulStop() as stop, progress:
+        with contextlib.closing(self.checkpointer), contextlib.closing(writer), GracefulStop() as stop, progress:
             for step in range(first + 1, training.steps + 1):
                 batch = place_batch(next(self.iterator), self.mesh)
                 self.state, metrics = self.train_step(self.state, batch["tokens"], batch["mask"])
@@ -171,8 +175,6 @@ class Run:
                     break
             if pending is not None:
                 progress.update(pending[0], loss=self._checked(*pending)["loss"])
-        self.checkpointer.close()
-        writer.close()
         return int(self.state.step) >= training.steps
 
     def _checked(self, step, metrics):
@@ -180,7 +182,6 @@ class Run:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         bad = [name for name, value in values.items() if not jnp.isfinite(value)]
         if bad:
-            self.checkpointer.close()
             good = "there is no checkpoint yet" if self.saved_step is None else f"the last good checkpoint is step {self.saved_step}"
             raise UserError(
                 f"{' and '.join(bad)} not finite at step {step}; {good} in {self.workdir}: "

@@ -52,20 +52,19 @@ class Kernel:
     def vocab_size(self):
         return self.table.vocab_size
 
-    @property
-    def reaches_everything(self):
-        """Whether q_t(j | i) > 0 for all pairs at t > 0, so that no clean token is ever ruled out."""
-        return self.mask_id is None
+    def surplus(self, x0, t):
+        """The semantic weight that the row of x0 is too short to place; shape of x0 and t broadcast."""
+        w = self.schedule.weights(t)
+        return w.sigma * jnp.maximum(w.growth - (self.table.counts[x0] - 1), 0) / w.k
 
     def floor(self, x0, t):
         """g_t(x0), the weight of the global branch; shape of x0 and t broadcast."""
-        w = self.schedule.weights(t)
-        return w.beta + w.sigma * jnp.maximum(w.k - self.table.counts[x0], 0) / w.k
+        return self.schedule.weights(t).beta + self.surplus(x0, t)
 
     def excess(self, rank, t):
         """q_t(j | i) above the global branch, for a pair of this rank: -1 same, r neighbour, K neither."""
         w = self.schedule.weights(t)
-        semantic = w.sigma * jnp.clip(w.k - rank, 0, 1) / w.k
+        semantic = w.sigma * jnp.clip(w.growth - (rank - 1), 0, 1) / w.k
         return jnp.where(rank < 0, w.alpha, jnp.where(rank < self.table.k_max, semantic, 0))
 
     def rank(self, y, x0):

@@ -17,12 +17,19 @@ from semdlm_jax.errors import UserError
 
 
 class Weights(NamedTuple):
-    """Branch weights at times t, each of t's shape; alpha + beta + sigma = 1 and 1 <= k <= k_max."""
+    """Branch weights at times t, each of t's shape; alpha + beta + sigma = 1 and 0 <= growth <= k_max - 1.
+
+    The neighbourhood size is held as its growth from 1, which float32 would lose in the sum at small t.
+    """
 
     alpha: jax.Array
     beta: jax.Array
     sigma: jax.Array
-    k: jax.Array
+    growth: jax.Array
+
+    @property
+    def k(self):
+        return 1 + self.growth
 
 
 class Schedule(Protocol):
@@ -34,7 +41,7 @@ class Linear:
     """alpha = 1 - t, beta = t: every change is a global one (Eq. 5 and 6 with the linear decay)."""
 
     def weights(self, t):
-        return Weights(1 - t, t, jnp.zeros_like(t), jnp.ones_like(t))
+        return Weights(1 - t, t, jnp.zeros_like(t), jnp.zeros_like(t))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +55,7 @@ class SemanticThenGlobal:
         _check_growth(self.k_max, self.gamma)
 
     def weights(self, t):
-        return Weights(1 - t, t * t, t * (1 - t), _neighbourhood(t, self.k_max, self.gamma))
+        return Weights(1 - t, t * t, t * (1 - t), (self.k_max - 1) * _power(t, self.gamma))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +93,7 @@ class Practical:
         early = room * _fall(t, self.alpha_power) - beta
         late = (room - self.beta_max) + self.beta_max * _fall(1 - t, self.beta_power) - kept
         sigma = jnp.maximum(jnp.where(t < 0.5, early, late), 0.0)
-        return Weights(self.alpha_min + kept, beta, sigma, _neighbourhood(t, self.k_max, self.gamma))
-
-
-def _neighbourhood(t, k_max, gamma):
-    return 1 + (k_max - 1) * _power(t, gamma)
+        return Weights(self.alpha_min + kept, beta, sigma, (self.k_max - 1) * _power(t, self.gamma))
 
 
 def _power(base, exponent):

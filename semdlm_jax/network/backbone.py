@@ -166,9 +166,12 @@ class Denoiser:
     def _module(self):
         return Backbone(**{**dataclasses.asdict(self), "dtype": jnp.dtype(self.dtype)})
 
-    def init(self, key):
-        """The parameter tree, float32."""
-        return self._module.init(key, jnp.zeros((1, 8), jnp.int32), jnp.zeros((1,)))["params"]
+    def init(self, key, output_bias=None):
+        """The parameter tree, float32. output_bias: [V] initial logits whatever the input; zero when None."""
+        params = self._module.init(key, jnp.zeros((1, 8), jnp.int32), jnp.zeros((1,)))["params"]
+        if output_bias is not None:
+            params = {**params, "output_bias": jnp.asarray(output_bias, jnp.float32)}
+        return params
 
     def features(self, params, tokens_BxL, t_B, *, lengths_B=None, dropout_key=None):
         """[B, L, D] features of noisy tokens at times t. lengths_B: positions from there on are hidden from attention."""

@@ -22,7 +22,7 @@ def _at(values_V, x0):
     return jnp.take_along_axis(jnp.broadcast_to(values_V, x0.shape + values_V.shape[-1:]), x0[..., None], -1)[..., 0]
 
 
-def _divergence(rate, model, difference):
+def divergence(rate, model, difference):
     """Elementwise rate log(rate / model) + model - rate, given difference = model - rate to full precision."""
     positive = rate > 0
     ratio = difference / jnp.where(positive, rate, 1)
@@ -40,7 +40,6 @@ def _rates(kernel: Kernel, xt, t):
     branch less a constant c of t alone, finite at t = 1.
     """
     all_tokens, t_V = jnp.arange(kernel.vocab_size), t[..., None]
-    weights = kernel.schedule.weights(t_V)
     kept, kept_dot = derivative(lambda t: kernel.excess(jnp.array(-1), t), t_V)
     base_rate = -kept_dot / kept
     rate = redraw_rate(kernel, jnp.broadcast_to(all_tokens, t.shape + all_tokens.shape), t_V)
@@ -48,21 +47,25 @@ def _rates(kernel: Kernel, xt, t):
     growth = jnp.where(floor > 0, floor_dot / jnp.where(floor > 0, floor, 1), 0)
     other = rate + growth
     # other * floor - base_rate * beta, with the large parts taken out by hand.
-    surplus = jnp.maximum(weights.k - kernel.table.counts, 0) / weights.k * weights.sigma
-    global_other = (rate - base_rate) * floor + base_rate * surplus + floor_dot
+    global_other = (rate - base_rate) * floor + base_rate * kernel.surplus(all_tokens, t_V) + floor_dot
 
     ids, ranks = kernel.column(xt)
     safe_ids = jnp.minimum(ids, kernel.vocab_size - 1)
+
+    def near(values):
+        return jnp.take_along_axis(jnp.broadcast_to(values, xt.shape + values.shape[-1:]), safe_ids, -1)
+
     excess, excess_dot = derivative(lambda t: kernel.excess(ranks, t), jnp.broadcast_to(t_V, ids.shape))
-    near_floor = jnp.take_along_axis(jnp.broadcast_to(floor, xt.shape + floor.shape[-1:]), safe_ids, -1)
-    near_growth = jnp.take_along_axis(jnp.broadcast_to(growth, xt.shape + growth.shape[-1:]), safe_ids, -1)
-    mass = excess + near_floor * kernel.global_prior.probs[xt][..., None]
+    nu = kernel.global_prior.probs[xt][..., None]
+    mass = excess + near(floor) * nu
+    safe_mass = jnp.where(mass > 0, mass, 1)
+    # h = rate + mass' / mass; for the token itself, which mostly stays, alpha and its rate cancel exactly.
+    gain = jnp.where(ranks < 0, (near(rate) - base_rate) * excess, near(rate) * excess + excess_dot)
+    near_h = jnp.where(mass > 0, (gain + nu * (near(rate) * near(floor) + near(floor_dot))) / safe_mass, near(other))
     # d/dt log q(z | k) less that of the global branch.
-    change = jnp.where(mass > 0, (excess_dot - excess * near_growth) / jnp.where(mass > 0, mass, 1), 0)
-    near_other = jnp.take_along_axis(jnp.broadcast_to(other, xt.shape + other.shape[-1:]), safe_ids, -1)
-    near_global = jnp.take_along_axis(jnp.broadcast_to(global_other, xt.shape + other.shape[-1:]), safe_ids, -1)
-    h = put(other, ids, jnp.maximum(near_other + change, 0))
-    return h, put(global_other, ids, near_global + change * near_floor)
+    change = jnp.where(mass > 0, (excess_dot - excess * near(growth)) / safe_mass, 0)
+    h = put(other, ids, jnp.maximum(near_h, 0))
+    return h, put(global_other, ids, near(global_other) + change * near(floor))
 
 
 def _global_difference(posterior, global_rate, x0):
@@ -89,7 +92,7 @@ def nelbo_rate(kernel: Kernel, log_posterior, x0, xt, t):
     true = h_x0 * (excess_true + floor_x0 * nu)
     model = excess_model + jnp.sum(weighted * floors, axis=-1, keepdims=True) * nu
     difference = excess_model - h_x0 * excess_true + _global_difference(posterior, global_rate, x0)[..., None] * nu
-    terms = _divergence(true, model, difference)
+    terms = divergence(true, model, difference)
     return jnp.sum(jnp.where(jnp.arange(kernel.vocab_size) == xt[..., None], 0, terms), axis=-1)
 
 
@@ -113,7 +116,7 @@ def joint_nelbo_rate(kernel: Kernel, log_posterior, x0, xt, t):
     clean = jnp.sum(posterior * moved, axis=-1) - moved_x0 - moved_x0 * _at(log_posterior, x0)
     global_true = _at(h, x0) * kernel.floor(x0, t)
     global_model = jnp.sum(posterior * h * floors, axis=-1)
-    jumped = _divergence(global_true, global_model, _global_difference(posterior, global_rate, x0))
+    jumped = divergence(global_true, global_model, _global_difference(posterior, global_rate, x0))
     return clean + (1 - kernel.global_prior.probs[xt]) * jumped
 
 
@@ -135,7 +138,7 @@ def nelbo_step(kernel: Kernel, log_posterior, x0, xt, t, s):
     here = jax.nn.one_hot(xt, kernel.vocab_size, dtype=posterior.dtype)
     true = moved_x0[..., None] * redraw + _at(stay, x0)[..., None] * here
     model = moved + jnp.sum(posterior * stay, axis=-1, keepdims=True) * here
-    return jnp.sum(_divergence(true, model, model - true), axis=-1)
+    return jnp.sum(divergence(true, model, model - true), axis=-1)
 
 
 def prior_divergence(kernel: Kernel, x0, t):

@@ -6,6 +6,7 @@ Same signature and result as `bound.nelbo_rate`.
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.family import derivative
+from semdlm_jax.objectives.bound import divergence
 
 
 def absorbing(kernel, log_posterior, x0, xt, t):
@@ -16,20 +17,26 @@ def absorbing(kernel, log_posterior, x0, xt, t):
 
 
 def uniform(kernel, log_posterior, x0, xt, t):
-    """UDLM (PEERS 2.6): with xbar = V alpha onehot(x0) + 1 - alpha and its counterpart under the model,
+    """UDLM, Duo and SEDD-uniform: -alpha' / (V alpha) times the divergence of the scores q(y | .) / q(z | .) at y != z.
 
-    l = alpha' / (V alpha) { V / xbar_z - V / xbar_theta_z - sum_j xbar_j / xbar_z log[(xbar_theta_z xbar_j) / (xbar_theta_j xbar_z)] }.
+    Under the model the score is sum_k p(k) q(y | k) / q(z | k), which is UDLM's ratio of xbar_theta with the network's
+    softmax for x_theta once p is the `bayes` posterior. With u = (1 - alpha) / V, that sum less the true score is
+
+        alpha (p(y) - 1[y = x0]) / u  -  alpha (p(z) - 1[z = x0]) / (u + alpha).
     """
     (alpha, beta), (alpha_dot, _) = _weights(kernel, t[..., None])
     V = kernel.vocab_size
-    onehot = x0[..., None] == jnp.arange(V)
-    true = V * alpha * onehot + beta
-    model = V * alpha * jnp.exp(log_posterior) + beta
-    true_z = jnp.take_along_axis(true, xt[..., None], axis=-1)
-    model_z = jnp.take_along_axis(model, xt[..., None], axis=-1)
-    gap = jnp.log(model_z) - jnp.log(model) + jnp.log(true) - jnp.log(true_z)
-    inner = V / true_z - V / model_z - jnp.sum(true / true_z * gap, axis=-1, keepdims=True)
-    return (alpha_dot / (V * alpha) * inner)[..., 0]
+    floor, tokens = beta / V, jnp.arange(V)
+    here, clean = tokens == xt[..., None], tokens == x0[..., None]
+    same = (x0 == xt)[..., None]
+    posterior = jnp.exp(log_posterior)
+    stayed = jnp.take_along_axis(posterior, xt[..., None], axis=-1)
+    elsewhere = jnp.sum(jnp.where(here, 0, posterior), axis=-1, keepdims=True)
+    true = jnp.where(same, floor / (floor + alpha), jnp.where(clean, (floor + alpha) / floor, 1))
+    model = alpha * posterior / floor + elsewhere + stayed * floor / (floor + alpha)
+    difference = alpha * ((posterior - clean) / floor - (stayed - same) / (floor + alpha))
+    terms = jnp.where(here, 0, divergence(true, model, difference))
+    return -(alpha_dot / (V * alpha))[..., 0] * jnp.sum(terms, axis=-1)
 
 
 def _weights(kernel, t):

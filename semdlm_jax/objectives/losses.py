@@ -79,6 +79,9 @@ class Objective:
         choose("objective", self.name, LOSSES)
         if not 0 < self.t_min < self.t_max < 1:
             raise UserError(f"times must satisfy 0 < t_min < t_max < 1, not t_min = {self.t_min}, t_max = {self.t_max}")
+        if not self.lambda_changed > 0:
+            raise UserError(f"lambda_changed must be above 0, not {self.lambda_changed}: changed tokens teach the most")
+        self.posterior  # noqa: B018: refuses what it cannot undo
 
     @property
     def posterior(self):

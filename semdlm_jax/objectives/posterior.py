@@ -26,8 +26,6 @@ def _forbid_mask(kernel: Kernel, logits):
 
 
 def _direct(kernel, logits, xt, t):
-    if kernel.reaches_everything:
-        return logits
     return jnp.where(kernel.log_likelihoods(xt, t) > LOG_ZERO / 2, logits, LOG_ZERO)
 
 

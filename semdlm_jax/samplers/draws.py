@@ -6,16 +6,15 @@ import jax.numpy as jnp
 from semdlm_jax.kernels import LOG_ZERO
 
 
-def draw(key, log_probs, *, temperature=1.0, forbidden=None):
+def draw(key, log_probs, *, greedy=False, forbidden=None):
     """Tokens [...] from log_probs [..., V] float32, not necessarily normalised.
 
-    temperature: divides the log-probabilities; 0 is the most likely token. forbidden: [V] bool, ids never drawn.
+    greedy: the most likely token instead of a draw; may be traced. forbidden: [V] bool, ids never drawn.
 
     The Gumbel noise has its tail resolved to about 1e-14: noise from one 24-bit uniform never exceeds 16.6, so that rare
     tokens would never be drawn, which acts like a lower temperature.
     """
     if forbidden is not None:
         log_probs = jnp.where(forbidden, LOG_ZERO, log_probs)
-    scaled = log_probs / jnp.where(temperature > 0, temperature, 1)
     noise = jax.random.gumbel(key, log_probs.shape, log_probs.dtype, mode="high")
-    return jnp.argmax(jnp.where(temperature > 0, scaled + noise, log_probs), axis=-1).astype(jnp.int32)
+    return jnp.argmax(log_probs + jnp.where(greedy, 0.0, noise), axis=-1).astype(jnp.int32)

@@ -39,22 +39,24 @@ class Sampler:
         """Text tokens [B, L] int32. Pure: jit it; temperature, key, given tokens and the plan's values may be traced.
 
         logits: function (tokens [B, L], t [B], lengths [B]) -> [B, L, V], the network. given_BxL, is_given_BxL: tokens
-        that are never changed, and where they stand. forbidden_V: bool, ids that never appear in text.
+        that are never changed, and where they stand. forbidden_V: bool, ids that never appear in text. temperature:
+        divides the network's logits, not the likelihood of x_t that `bayes` multiplies in: what the network believes of
+        language is sharpened, what is known of the noise is not. 0 takes the most likely clean token.
         """
         prior_key, scan_key = jax.random.split(key)
         batch, length = given_BxL.shape
         prior_BxL = self.kernel.sample_prior(prior_key, given_BxL.shape)
         position = jnp.arange(length)
         step_sampler = SAMPLERS[self.name]
+        greedy = jnp.asarray(temperature) == 0
 
         def step(xt_BxL, now):
             key, t, s, start, stop = now
             draft_key, step_key = jax.random.split(key)
             t_B = jnp.full((batch,), t)
-            log_posterior = self.posterior.log_probs(
-                self.kernel, logits(xt_BxL, t_B, jnp.full((batch,), stop)), xt_BxL, t_B[:, None]
-            )
-            draft_BxL = draw(draft_key, log_posterior, temperature=temperature, forbidden=forbidden_V)
+            logits_BxLxV = logits(xt_BxL, t_B, jnp.full((batch,), stop)) / jnp.where(greedy, 1.0, temperature)
+            log_posterior = self.posterior.log_probs(self.kernel, logits_BxLxV, xt_BxL, t_B[:, None])
+            draft_BxL = draw(draft_key, log_posterior, greedy=greedy, forbidden=forbidden_V)
             # A stride's last step leaves the draft as it is; its s = 0 would be below every rate's range.
             xs_BxL = step_sampler(self.kernel, step_key, draft_BxL, xt_BxL, t, jnp.where(s > 0, s, t / 2))
             xs_BxL = jnp.where(s > 0, xs_BxL, draft_BxL)

@@ -1,0 +1,124 @@
+"""Where a compiled JAX function spends its time on a CPU: profiler events joined with the compiled program's text.
+
+XLA names its ops by the compiler's pass (`add_bitcast_fusion.17`). The program text says which line of Python each came
+from, so ops that differ only in a number, as those of unrolled layers do, add up under one name.
+"""
+
+import collections
+import pathlib
+import re
+import tempfile
+
+import jax
+
+_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = .*?metadata=\{(.*?)\}")
+_NOISE = re.compile(r"^(jit\(\w+\)|jvp\(.*\)|transpose\(.*\)|vmap\(.*\)|while|body|cond|closed_call|checkpoint|rematted_computation)$")
+_PROJECT = "semdlm_jax"
+
+
+class Row:
+    """One group of ops: milliseconds and calls a run, where in the source, what they do."""
+
+    def __init__(self, milliseconds, calls, direction, source, op):
+        self.milliseconds, self.calls = milliseconds, calls
+        self.direction, self.source, self.op = direction, source, op
+
+
+def profile_ops(run, program_text, repeats=3):
+    """A list of Row, slowest first, of what `run()` (which must block until its result is ready) executes.
+
+    program_text: compiled.as_text() of the function that run calls. Times are those of the thread that ran an op, so
+    pin the process to one core (taskset -c 0) before comparing them.
+    """
+    run()
+    with tempfile.TemporaryDirectory() as directory:
+        with jax.profiler.trace(directory):
+            for _ in range(repeats):
+                run()
+        (path,) = pathlib.Path(directory).rglob("*.xplane.pb")
+        spent = _self_times(jax.profiler.ProfileData.from_file(str(path)))
+    origins = _origins(program_text)
+    groups = collections.defaultdict(lambda: [0.0, 0])
+    for op, (nanoseconds, calls) in spent.items():
+        kind = re.sub(r"[.\d]+(\.clone|\.remat|[.\d])*$", "", op)
+        group = groups[*origins.get(op, ("", "", "")), kind]
+        group[0] += nanoseconds / 1e6 / repeats
+        group[1] += calls / repeats
+    rows = [
+        Row(milliseconds, calls, direction, source, f"{path} [{kind}]" if path else f"[{kind}]")
+        for (direction, source, path, kind), (milliseconds, calls) in groups.items()
+    ]
+    return sorted(rows, key=lambda row: -row.milliseconds)
+
+
+def format_table(rows, top=25):
+    """The `top` slowest groups as lines of text, with the total and what is left out."""
+    total = sum(row.milliseconds for row in rows)
+    lines = [f"{'ms':>8} {'share':>6} {'calls':>6}  {'pass':8} {'source':34} op"]
+    lines += [
+        f"{row.milliseconds:8.2f} {row.milliseconds / total:6.1%} {row.calls:6.0f}  {row.direction:8} {row.source:34} {row.op}"
+        for row in rows[:top]
+    ]
+    rest = sum(row.milliseconds for row in rows[top:])
+    lines.append(f"{rest:8.2f} {rest / total:6.1%}         in {max(len(rows) - top, 0)} further groups; {total:.1f} ms in all")
+    return lines
+
+
+def _self_times(profile):
+    """{op: [nanoseconds, calls]}, each event without those it contains (a loop contains its body)."""
+    spent = collections.defaultdict(lambda: [0.0, 0])
+    for plane in profile.planes:
+        for line in plane.lines:
+            events = [event for event in line.events if "hlo_op" in dict(event.stats)]
+            open_events = []  # (end, op) of the events around the present one
+            for event in sorted(events, key=lambda e: (e.start_ns, -e.duration_ns)):
+                while open_events and open_events[-1][0] <= event.start_ns:
+                    open_events.pop()
+                if open_events:
+                    spent[open_events[-1][1]][0] -= event.duration_ns
+                spent[event.name][0] += event.duration_ns
+                spent[event.name][1] += 1
+                open_events.append((event.start_ns + event.duration_ns, event.name))
+    return spent
+
+
+def _origins(program_text):
+    """{op: ('forward', 'backward' or '', 'file.py:line function', its path of module names)} of every instruction."""
+    frames = _frames(program_text)
+    found = {}
+    for line in program_text.splitlines():
+        match = _INSTRUCTION.match(line)
+        if not match:
+            continue
+        name = re.search(r'op_name="([^"]*)"', match[2])
+        name = name[1] if name else ""
+        direction = "backward" if "transpose(" in name else "forward" if "jvp(" in name else ""
+        frame = re.search(r"stack_frame_id=(\d+)", match[2])
+        path = "/".join(part for part in name.split("/") if not _NOISE.match(part))
+        found[match[1]] = (direction, frames.get(frame[1], "") if frame else "", path)
+    return found
+
+
+def _frames(program_text):
+    """{stack frame id: 'file.py:line function'} of the innermost frame inside the project, '' when there is none."""
+    section, tables = None, collections.defaultdict(dict)
+    for line in program_text.splitlines():
+        if line in ("FileNames", "FunctionNames", "FileLocations", "StackFrames"):
+            section = line
+        elif not line:
+            section = None
+        elif section:
+            number, _, rest = line.partition(" ")
+            tables[section][number] = rest.strip('"') if section.endswith("Names") else dict(re.findall(r"(\w+)=(\d+)", rest))
+
+    def describe(number):
+        while number in tables["StackFrames"]:
+            frame = tables["StackFrames"][number]
+            place = tables["FileLocations"][frame["file_location_id"]]
+            path = pathlib.Path(tables["FileNames"][place["file_name_id"]])
+            if _PROJECT in path.parts:
+                return f"{path.name}:{place['line']} {tables['FunctionNames'][place['function_name_id']].rpartition('.')[2]}"
+            number = str(int(frame["parent_frame_id"]) - 1)  # the text counts from one, 1 being "no parent"
+        return ""
+
+    return {number: describe(number) for number in tables["StackFrames"]}

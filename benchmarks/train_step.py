@@ -1,0 +1,221 @@
+"""Measures a training step on this machine: its speed, what a kernel costs, and the same model in PyTorch.
+
+    python -m benchmarks.train_step                          both models, a few minutes on two CPU cores
+    python -m benchmarks.train_step --model=quickstart       only that of configs/quickstart.py
+    python -m benchmarks.train_step --profile                the ops where the step spends its time, and nothing else
+
+What is printed for a model:
+  step          tokens per second of a full step (corruption, forward, loss, backward, update) under the configuration's
+                own loss, and under the denoising loss where that is another
+  outside       the share of a step that a kernel adds: 1 - (a step on fixed noisy tokens with plain cross-entropy) / step
+  corruption    drawing times and noisy tokens alone, as a share of a denoising step
+  JAX, PyTorch  an AdamW step on uniform noise with plain cross-entropy: the same model, batch, number of threads and
+                float32; PyTorch is eager
+Every figure is a median with the least and the most. All steps take turns, so a machine that is shared slows them
+alike; ratios and shares are taken within a turn. For steady figures, leave the machine alone or pin one core:
+taskset -c 0 python -m benchmarks.train_step. PyTorch is optional: pip install torch==2.13.0
+"""
+
+import dataclasses
+import importlib.util
+import os
+import statistics
+
+import jax
+import jax.numpy as jnp
+import optax
+from absl import flags
+
+from benchmarks.profiling import format_table, profile_ops
+from benchmarks.timing import interleave, spread
+from configs import lm1b, quickstart
+from semdlm_jax import assembly, cli
+from semdlm_jax.objectives.chunking import map_positions
+from semdlm_jax.runtime.mesh import batch_sharding, place_batch
+from semdlm_jax.runtime.state import create_state
+from semdlm_jax.train import make_train_step
+
+# name -> (configuration, sequences a batch that two CPU cores can bear).
+MODELS = {"quickstart": (quickstart, 64), "lm1b": (lm1b, 4)}
+
+# What the PyTorch step does: uniform noise, plain cross-entropy.
+PLAIN = {
+    "kernel__name": "uniform", "objective__name": "denoising", "objective__parameterisation": "direct", "warmup__steps": 0
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedNoise:
+    """Stands in for `Stages`: noisy tokens drawn once, scored by plain cross-entropy."""
+
+    xt: jax.Array
+    t: jax.Array
+    chunk: int
+
+    def corrupt(self, key, x0_BxL, step):
+        return self.xt, self.t
+
+    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, step):
+        def positions(features, x0, mask):
+            loss = optax.softmax_cross_entropy_with_integer_labels(readout(features), x0)
+            return jnp.sum(loss * mask), jnp.sum(mask)
+
+        return map_positions(positions, features_BxLxD, x0_BxL, mask_BxL, chunk=self.chunk)
+
+
+class Steps:
+    """The compiled steps of one model. Those of one optimiser step along one state, so that only one is in memory."""
+
+    def __init__(self, config):
+        self.config = config
+        self.mesh = assembly.build_mesh(config)
+        self.corpus = assembly.build_corpus(config)
+        self.denoiser = assembly.build_denoiser(config, self.corpus)
+        self.batch = place_batch(next(assembly.train_iterator(config, self.corpus)), self.mesh)
+        self.tokens_a_step = self.batch["tokens"].size
+
+    def stages(self, **changes):
+        """The stages of the configuration, with `section__key=value` changed."""
+        config = self.config.copy_and_resolve_references()
+        for key, value in changes.items():
+            section, _, name = key.partition("__")
+            config[section][name] = value
+        return assembly.build_stages(config, self.corpus)
+
+    def fixed_noise(self):
+        objective = self.stages().objectives[-1]
+        xt, t = objective.corrupt(jax.random.key(0), self.batch["tokens"])
+        return FixedNoise(xt, t, objective.chunk)
+
+    def corruption(self):
+        """A function () that draws times and noisy tokens."""
+        draw = jax.jit(self.stages().objectives[-1].corrupt, in_shardings=(None, batch_sharding(self.mesh)))
+        return lambda: jax.block_until_ready(draw(jax.random.key(0), self.batch["tokens"]))
+
+    def compile(self, optimizer_name, several_stages):
+        """{name: a function () that does one blocking step} of {name: stages}, and {name: program text}."""
+        config = self.config.copy_and_resolve_references()
+        config.optimizer.name = optimizer_name
+        optimizer, _ = assembly.build_optimizer(config)
+        state = create_state(self.denoiser.init, optimizer, jax.random.key(0), assembly.shard_rule(self.mesh))
+        # Past a warm-up under another objective.
+        box = [dataclasses.replace(state, step=state.step + config.warmup.steps)]
+        tokens, mask = self.batch["tokens"], self.batch["mask"]
+
+        def compile_one(stages):
+            step = make_train_step(
+                stages,
+                self.denoiser,
+                optimizer,
+                ema_decay=config.optimizer.ema_decay,
+                microbatches=1,
+                seed=0,
+                mesh=self.mesh,
+                state_shardings=jax.tree.map(lambda x: x.sharding, state),
+            )
+            return step.lower(box[0], tokens, mask).compile()
+
+        def runner(compiled):
+            def run():
+                box[0], metrics = compiled(box[0], tokens, mask)
+                jax.block_until_ready((box[0], metrics))
+
+            return run
+
+        programs = {name: compile_one(stages) for name, stages in several_stages.items()}
+        return {name: runner(p) for name, p in programs.items()}, {name: p.as_text() for name, p in programs.items()}
+
+
+def training_flops_per_token(denoiser, length):
+    """Multiplications and additions of the matrix products, forward and backward (twice the forward)."""
+    d, c, layers = denoiser.width, denoiser.condition_width, denoiser.layers
+    per_token = layers * (4 + 2 * denoiser.expansion) * d * d + denoiser.vocab_size * d
+    per_sequence = (layers * 6 + 2) * c * d + (128 + c) * c
+    return 6 * (per_token + per_sequence / length) + 12 * layers * length * d
+
+
+def torch_step(steps):
+    """A function () that does one step of the same model in PyTorch."""
+    import torch  # optional: only for this comparison
+
+    from benchmarks.torch_backbone import TorchBackbone, make_torch_step
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    options = steps.config.optimizer
+    names = ("learning_rate", "b1", "b2", "eps", "weight_decay", "clip_norm", "ema_decay")
+    return make_torch_step(
+        TorchBackbone(steps.denoiser), steps.batch["tokens"], **{name: options[name] for name in names}
+    )
+
+
+def load(name):
+    """The configuration of MODELS, with random tokens and a batch that fits; and a line that says so."""
+    module, batch_size = MODELS[name]
+    config = module.get_config()
+    config.data.corpus = "synthetic"
+    changed = "random tokens"
+    if jax.default_backend() == "cpu":
+        changed += ", float32"
+        if batch_size != config.training.batch_size:
+            changed += f", {batch_size} sequences a batch in place of {config.training.batch_size}"
+        config.training.batch_size = batch_size
+        config.network.dtype = "float32"
+    return config, changed
+
+
+def measure(name, repeats):
+    config, changed = load(name)
+    steps = Steps(config)
+    own, loss, flops = config.optimizer.name, config.objective.name, training_flops_per_token(steps.denoiser, config.data.length)
+    print(f"\n{name}: {steps.tokens_a_step} tokens a step, {flops / 1e6:,.1f} MFLOP a token; {changed}", flush=True)
+    functions, _ = steps.compile(
+        own, {loss: steps.stages(), "denoising": steps.stages(objective__name="denoising"), "fixed": steps.fixed_noise()}
+    )
+    functions["corruption"] = steps.corruption()
+    compare = jax.default_backend() == "cpu" and importlib.util.find_spec("torch") is not None
+    if compare:
+        functions |= steps.compile("adamw", {"JAX": steps.stages(**PLAIN)})[0]
+        functions["PyTorch"] = torch_step(steps)
+    seconds = interleave(functions, repeats)
+
+    def speed(label, values):
+        rate = spread([steps.tokens_a_step / value for value in values], "{:,.0f}")
+        gflops = flops * steps.tokens_a_step / statistics.median(values) / 1e9
+        print(f"  {label:22} {rate} tokens/s, {gflops:,.1f} GFLOP/s")
+
+    def ratio(label, above, below, form, turn=lambda x: x):
+        values = [turn(a / b) for a, b in zip(seconds[above], seconds[below])]
+        print(f"  {label:22} {spread(values, form)}", flush=True)
+
+    for each in dict.fromkeys((loss, "denoising")):
+        speed(f"step, {own}, {each}", seconds[each])
+        ratio("  outside", "fixed", each, "{:.1%}", lambda share: 1 - share)
+    ratio("  corruption", "corruption", "denoising", "{:.2%}")
+    if compare:
+        speed("JAX, adamw", seconds["JAX"])
+        speed("PyTorch, adamw", seconds["PyTorch"])
+        ratio("JAX / PyTorch", "PyTorch", "JAX", "{:.2f}")
+    else:
+        print("  PyTorch: not compared, as it is not installed or JAX runs on an accelerator")
+
+
+def profile(name):
+    config, changed = load(name)
+    steps = Steps(config)
+    functions, texts = steps.compile(config.optimizer.name, {"step": steps.stages()})
+    print(f"\n{name}, {config.optimizer.name}, {config.objective.name}; {changed}")
+    print("\n".join(format_table(profile_ops(functions["step"], texts["step"]))), flush=True)
+
+
+def main():
+    threads = len(os.sched_getaffinity(0))
+    print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, {threads} CPU threads, {REPEATS.value} turns")
+    for name in MODELS if MODEL.value == "all" else [MODEL.value]:
+        profile(name) if PROFILE.value else measure(name, REPEATS.value)
+
+
+if __name__ == "__main__":
+    MODEL = flags.DEFINE_enum("model", "all", [*MODELS, "all"], "the configuration whose step is measured")
+    REPEATS = flags.DEFINE_integer("repeats", 10, "turns; each takes every kind of step once", lower_bound=1)
+    PROFILE = flags.DEFINE_bool("profile", False, "print the slowest ops of the step instead of its speed")
+    cli.run(main)

@@ -1,0 +1,19 @@
+"""Shared by all rooms; its place also puts `toys` on the import path."""
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def quick_compile():
+    """Without the optimisations that cost small tests more time than they save."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def float64(quick_compile):
+    """Double precision for one test only."""
+    with jax.enable_x64(True):
+        yield

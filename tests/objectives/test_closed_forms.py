@@ -1,0 +1,88 @@
+"""The fast paths against the integrands as their papers write them (PEERS 2.1, 2.6)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import toys
+from toys import MASK, TOYS, V
+
+from semdlm_jax.objectives import bound, closed_forms
+from semdlm_jax.objectives.posterior import Posterior
+
+TIMES = np.float32([1e-3, 0.05, 0.31, 0.62, 0.97, 1 - 1e-3, 1 - 1e-5]).astype(float)
+
+
+def udlm(x_theta, x, z, t):
+    """x_theta: the softmax of the network, not the posterior."""
+    alpha = 1 - t
+    true, model = V * alpha * np.eye(V)[x] + 1 - alpha, V * alpha * x_theta + 1 - alpha
+    logs = np.log(model[z]) - np.log(model) + np.log(true) - np.log(true[z])
+    return -1 / (V * alpha) * (V / true[z] - V / model[z] - np.sum(true / true[z] * logs))
+
+
+def duo(x_theta, x, z, t):
+    alpha, e = 1 - t, float(x == z)
+    kappa = (1 - alpha) / (V * alpha + 1 - alpha)
+    true, model = 1 - alpha + V * alpha * e, V * alpha * x_theta + 1 - alpha
+    sums = -(e * kappa + 1 - e) * (np.log(model).sum() - V * np.log(model[z]))
+    gathers = -(1 - e) * V * alpha / (1 - alpha) * (np.log(model[x]) - np.log(model[z]))
+    constant = ((V - 1) * kappa * e - (1 - e) / kappa) * np.log(kappa)
+    return -1 / (V * alpha) * (V * (1 / true - 1 / model[z]) - (sums + gathers + constant))
+
+
+def inputs(name):
+    """The code's arguments [T, V, V] by (x0, x_t), with logits of their own for every x_t."""
+    dtype = jnp.result_type(float)
+    logits = 2 * np.random.default_rng(0).standard_normal((len(TIMES), V, V))
+    x0, xt = (jnp.broadcast_to(x, (len(TIMES), V, V)) for x in toys.pairs())
+    t = jnp.asarray(TIMES, dtype)[:, None, None]
+    kernel = TOYS[name].build()
+    log_posterior = Posterior("bayes").log_probs(
+        kernel, jnp.broadcast_to(jnp.asarray(logits, dtype)[:, None], (len(TIMES), V, V, V)), xt, t
+    )
+    return logits, (kernel, log_posterior, x0, xt, jnp.broadcast_to(t, x0.shape))
+
+
+def both(name, *arguments):
+    rates = jax.jit(lambda *a: (closed_forms.CLOSED_FORMS[name](*a), bound.nelbo_rate(*a)))(*arguments)
+    return [np.asarray(rate) for rate in rates]
+
+
+def test_uniform_is_udlm_and_duo(float64):
+    logits, arguments = inputs("uniform")
+    closed, general = both("uniform", *arguments)
+    np.testing.assert_allclose(closed, general, rtol=1e-6)
+    for index, t in enumerate(TIMES[:-1]):
+        for x in range(V):
+            for z in range(V):
+                x_theta = scipy.special.softmax(logits[index, z])
+                expected = udlm(x_theta, x, z, t)
+                # Terms of size 1 / alpha cancel in the papers' forms.
+                assert duo(x_theta, x, z, t) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+                assert closed[index, x, z] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_absorbing_is_mdlm(float64):
+    logits, arguments = inputs("absorbing")
+    closed, general = both("absorbing", *arguments)
+    for index, t in enumerate(TIMES):
+        scores = np.where(np.arange(V) == MASK, -np.inf, logits[index, MASK])
+        for x in set(range(V)) - {MASK}:
+            expected = -scipy.special.log_softmax(scores)[x] / t
+            assert closed[index, x, MASK] == pytest.approx(expected, rel=1e-9)
+            assert general[index, x, MASK] == pytest.approx(expected, rel=1e-9)
+            assert closed[index, x, x] == 0 and general[index, x, x] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", closed_forms.CLOSED_FORMS)
+def test_float32(name):
+    _, arguments = inputs(name)
+    single, _ = both(name, *arguments)
+    with jax.enable_x64(True):
+        _, arguments = inputs(name)
+        double, _ = both(name, *arguments)
+    occurs = np.stack([TOYS[name].matrix(t) for t in TIMES]) > 0
+    occurs[:, MASK] &= name != "absorbing"
+    np.testing.assert_allclose(single[occurs], double[occurs], rtol=1e-4, atol=1e-5)

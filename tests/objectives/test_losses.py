@@ -1,0 +1,157 @@
+"""Training losses: what they are minimised by, and that nothing in them breaks."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+import toys
+from toys import MASK, P_DATA, TOYS, V
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import KERNELS, make_kernel
+from semdlm_jax.objectives import LOSSES, PARAMETERISATIONS, Objective, stratified_times
+from semdlm_jax.objectives.chunking import map_positions
+
+
+def objective(name, kernel_name="semdlm_plus", **options):
+    kernel = make_kernel(kernel_name, vocab_size=V, mask_id=MASK, table=toys.table())
+    return Objective(name, kernel, kernel_name, **options)
+
+
+@pytest.mark.parametrize("name", ["semdlm_plus", "absorbing", "gapped"])
+@pytest.mark.parametrize("parameterisation", PARAMETERISATIONS)
+def test_weighted_denoising_is_undone_by_the_tilt(float64, name, parameterisation):
+    """Its minimiser in the logits, in closed form, is stationary and gives the exact posterior once tilted."""
+    toy, t = TOYS[name], 0.62
+    trained = Objective("denoising", toy.build(), name, parameterisation, lambda_changed=1.0, lambda_same=0.05)
+    chances = P_DATA[:, None] * toy.matrix(t)
+    x0, xt = np.argwhere(chances > 0).T
+
+    @jax.jit
+    def loss(logits):
+        weight = jnp.asarray(chances[x0, xt])[None]
+        total, norm = trained.sums(
+            lambda f: f, logits[xt][None], jnp.asarray(x0)[None], jnp.asarray(xt)[None], jnp.array([t]), weight
+        )
+        return total / norm
+
+    gradient = jax.jit(jax.grad(loss))
+    tilted = toy.bayes(t) * np.where(np.eye(V, dtype=bool), 0.05, 1.0)
+    likelihood = toy.matrix(t).T if parameterisation == "bayes" else 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logits = np.where(tilted > 0, np.log(tilted) - np.log(likelihood), -50.0)
+    np.testing.assert_allclose(gradient(jnp.asarray(logits)), 0, atol=1e-12)
+    # Convex in the logits: what is stationary is minimal.
+    for seed in range(3):
+        assert loss(logits + np.random.default_rng(seed).standard_normal((V, V))) > loss(logits) + 1e-3
+
+    posterior = trained.posterior.log_probs(trained.kernel, jnp.asarray(logits), jnp.arange(V), jnp.full(V, t))
+    reached = toy.bayes(t).sum(1) > 0
+    np.testing.assert_allclose(np.exp(posterior)[reached], toy.bayes(t)[reached], atol=1e-12)
+    untilted = trained.posterior.trained_log_probs(trained.kernel, jnp.asarray(logits), jnp.arange(V), jnp.full(V, t))
+    if name != "absorbing":
+        assert np.abs(np.exp(untilted) - toy.bayes(t))[reached].max() > 0.05
+
+
+@pytest.mark.parametrize("kernel_name", KERNELS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_on_every_kernel(name, kernel_name):
+    """Finite, differentiable, blind to padding, and what it says: float32, from one end of time to the other."""
+    trained = objective(name, kernel_name, lambda_changed=2.0, lambda_same=0.5)
+    x0 = jnp.asarray(np.random.default_rng(0).choice(V, (3, 24), p=P_DATA))
+    t = jnp.array([trained.t_min, 0.4, trained.t_max])
+    xt = trained.kernel.corrupt(toys.key(0), x0, t[:, None])
+    features = 3 * jax.random.normal(toys.key(1), (3, 24, V))
+    mask = jnp.asarray(np.random.default_rng(1).random((3, 24)) < 0.7)
+
+    def sums(features, x0, xt, chunk=0):
+        return dataclasses.replace(trained, chunk=chunk).sums(lambda f: f, features, x0, xt, t, mask)
+
+    def mean(features, x0, xt):
+        total, weight = sums(features, x0, xt)
+        return total / weight, (total, weight)
+
+    (value, (total, weight)), gradient = jax.value_and_grad(mean, has_aux=True)(features, x0, xt)
+    assert np.isfinite(value) and np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+    assert (np.asarray(gradient)[~np.asarray(mask)] == 0).all()
+
+    # Neither chunks nor what padding holds change the sums.
+    again = jax.jit(lambda *arrays: sums(*arrays, chunk=7))(features, jnp.where(mask, x0, 0), jnp.where(mask, xt, 0))
+    np.testing.assert_allclose(again, (total, weight), rtol=3e-6)
+
+    toy = TOYS.get(kernel_name)
+    if toy is not None and (name != "joint_nelbo" or kernel_name == "absorbing"):
+        expected = sum(
+            definition(name, toy, *(np.asarray(x)[b, i] for x in (features, x0, xt)), float(t[b])) for b, i in np.argwhere(mask)
+        )
+        np.testing.assert_allclose((total, weight), expected, rtol=1e-4)
+
+
+def definition(name, toy, logits, x0, xt, t):
+    """[loss, weight] of one position, written out."""
+    posterior = np.exp(logits.astype(float)) * toy.matrix(t)[:, xt] * (np.arange(V) != toy.mask_id)
+    posterior = posterior / posterior.sum()
+    if name == "denoising":
+        weight = 2.0 if x0 != xt else 0.5
+        return np.array([-weight * np.log(posterior[x0]), weight])
+    rate = toys.true_rates(toy, np.broadcast_to(posterior, (V, V)), t)[x0, xt]
+    return np.array([(1 - 1e-5 - 1e-3) * rate, 1.0])
+
+
+@pytest.mark.parametrize("chunk", [5, 8, 99])
+def test_map_positions(chunk):
+    """Chunks that divide the length, do not, or exceed it: one value and one gradient."""
+    rng = np.random.default_rng(3)
+    features = jnp.asarray(rng.standard_normal((2, 24, 3)), jnp.float32)
+    ids, weights = jnp.asarray(rng.integers(0, 5, (2, 24))), jnp.asarray(rng.random((2, 24)), jnp.float32)
+    table = jnp.asarray(rng.standard_normal((3, 5)), jnp.float32)
+
+    def function(features, ids, weights):
+        loss = -jnp.take_along_axis(jax.nn.log_softmax(features @ table), ids[..., None], -1)[..., 0]
+        return {"sum": jnp.sum(loss * weights), "rows": jnp.sum(loss, axis=1)}
+
+    def total(features, chunk):
+        sums = map_positions(function, features, ids, weights, chunk=chunk)
+        return sums["sum"] + sums["rows"] @ jnp.array([1.0, -2.0]), sums
+
+    (_, expected), slope = jax.value_and_grad(total, has_aux=True)(features, 0)
+    (_, got), chunked_slope = jax.value_and_grad(total, has_aux=True)(features, chunk)
+    for key in expected:
+        assert got[key].shape == expected[key].shape
+        np.testing.assert_allclose(got[key], expected[key], rtol=1e-5)
+    np.testing.assert_allclose(chunked_slope, slope, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 512])
+def test_one_time_in_every_stratum(batch_size):
+    t = np.asarray(stratified_times(jax.random.key(0), batch_size, 0.25, 0.75), np.float64)
+    strata = np.clip(np.floor((t - 0.25) / 0.5 * batch_size + 1e-4), 0, batch_size - 1)
+    np.testing.assert_array_equal(np.sort(strata), np.arange(batch_size))
+
+
+def test_times_are_uniform_within_their_strata():
+    """False alarm 1e-6 (Kolmogorov-Smirnov); never outside [t_min, t_max]."""
+    times = np.asarray(jax.vmap(lambda key: stratified_times(key, 4, 1e-3, 1 - 1e-5))(jax.random.split(toys.key(5), 2000)))
+    assert times.min() >= np.float32(1e-3) and times.max() <= np.float32(1 - 1e-5)
+    within = (times - 1e-3) / (1 - 1e-5 - 1e-3) * 4 - np.arange(4)
+    assert scipy.stats.kstest(within.ravel(), "uniform").pvalue > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"name": "denoisin"}, "unknown objective 'denoisin'.*'denoising'"),
+        ({"parameterisation": "bays"}, "unknown parameterisation"),
+        ({"lambda_same": 0.0}, "lambda_same must be above 0"),
+        ({"lambda_changed": 0.0}, "lambda_changed"),
+        ({"t_min": 0.0}, "t_min"),
+        ({"t_max": 1.0}, "t_max"),
+        ({"t_min": 0.5, "t_max": 0.5}, "t_min"),
+    ],
+)
+def test_refusals_come_at_once(options, says):
+    with pytest.raises(UserError, match=says):
+        objective(**{"name": "denoising", **options})

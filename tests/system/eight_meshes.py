@@ -1,0 +1,64 @@
+"""Run by test_system_parity on 8 simulated devices: the losses of five steps under each mesh, as JSON."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+
+from configs import base
+from semdlm_jax import assembly
+from semdlm_jax.runtime.mesh import check_batch, make_mesh, place_batch
+from semdlm_jax.runtime.state import create_state
+from semdlm_jax.train import make_train_step
+
+
+def configuration():
+    config = base.get_config()
+    config.data.update(corpus="synthetic", vocab_size=64, length=16)
+    config.kernel.k_max = 4
+    config.objective.lambda_same = 0.1
+    config.warmup.steps = 2
+    config.network.update(width=16, layers=1, heads=8, condition_width=8, dropout=0.0, dtype="float32")
+    config.optimizer.update(learning_rate=1e-2, warmup_steps=0)
+    config.training.update(steps=5, batch_size=16)
+    return config
+
+
+def losses(mesh, microbatches=1):
+    """(losses, how many parameters are cut) of five steps with random corruption."""
+    config = configuration()
+    check_batch(config.training.batch_size, microbatches, mesh)
+    corpus = assembly.build_corpus(config)
+    denoiser, (optimizer, _) = assembly.build_denoiser(config, corpus), assembly.build_optimizer(config)
+    iterator = assembly.train_iterator(config, corpus)
+    state = create_state(denoiser.init, optimizer, jax.random.key(config.seed), assembly.shard_rule(mesh))
+    cut = sum(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state.params))
+    step = make_train_step(
+        assembly.build_stages(config, corpus),
+        denoiser,
+        optimizer,
+        ema_decay=0.9,
+        microbatches=microbatches,
+        seed=config.seed,
+        mesh=mesh,
+        state_shardings=jax.tree.map(lambda x: x.sharding, state),
+    )
+    found = []
+    for _ in range(config.training.steps):
+        batch = place_batch(next(iterator), mesh)
+        state, metrics = step(state, batch["tokens"], batch["mask"])
+        found.append(float(metrics["loss"]))
+    return found, cut
+
+
+def main(output):
+    one = make_mesh(1, 1, 1, jax.devices()[:1])
+    results = {"one": losses(one), "one, two microbatches": losses(one, microbatches=2)}
+    for sizes in ((8, 1, 1), (1, 8, 1), (2, 2, 2)):
+        results[str(sizes)] = losses(make_mesh(*sizes))
+    Path(output).write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,109 @@
+"""Every configuration file builds and takes a step when shrunk; every key of theirs is read by something."""
+
+import ast
+import importlib
+import inspect
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from configs import base, lm1b
+from semdlm_jax import assembly
+from semdlm_jax.kernels import KERNELS
+from semdlm_jax.network import Denoiser
+from semdlm_jax.objectives import Objective
+from semdlm_jax.runtime.mesh import make_mesh
+from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
+from semdlm_jax.train import Run, describe
+
+NAMES = sorted(path.stem for path in (tiny.ROOT / "configs").glob("*.py") if path.stem not in ("base", "__init__"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_of_every_config(name, tmp_path):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.data.update(corpus="synthetic", vocab_size=64, length=16)
+    config.kernel.k_max = 4
+    config.objective.chunk = min(config.objective.chunk, 8)
+    config.network.update(width=16, layers=1, heads=2, condition_width=8)
+    config.optimizer.warmup_steps = 0
+    config.warmup.steps = min(config.warmup.steps, 1)
+    config.training.update(steps=1, batch_size=4 * config.training.microbatches)
+    run = Run(config.lock(), tmp_path)
+    before = jax.tree.map(np.asarray, run.state.params)
+    assert run.loop()
+    moved = [np.any(x != y) for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(run.state.params))]
+    assert any(moved) and all(np.isfinite(x).all() for x in jax.tree.leaves(run.state.params))
+
+
+def test_lm1b_is_of_the_papers_size():
+    """Counted by hand from the layers; nothing is allocated."""
+    config = lm1b.get_config()
+    V, D, C, N = 30522, 768, 128, 12
+    assert (config.data.length, config.network.heads, config.training.batch_size) == (128, 12, 512)
+    denoiser = assembly.build_denoiser(config, SimpleNamespace(vocab_size=config.data.vocab_size))
+    params = jax.eval_shape(denoiser.init, jax.random.key(0))
+    attention, mlp, modulation = 4 * D * D, 2 * D * 4 * D, C * 6 * D + 6 * D
+    time, final = 2 * (C * C + C), C * 2 * D + 2 * D
+    network = N * (attention + mlp + modulation) + time + final
+    assert sum(x.size for x in jax.tree.leaves(params)) == network + 2 * V * D + V
+    told = describe(SimpleNamespace(params=params), denoiser)
+    assert told == (
+        f"{network:,} parameters in the network, {V * D:,} in the embedding table, {V * D + V:,} in the output table"
+    )
+
+
+def parameters(*functions):
+    return {name for function in functions for name in inspect.signature(function).parameters}
+
+
+# Sections that are handed over whole, and the names that their receivers take.
+WHOLE = {
+    "network": parameters(Denoiser),
+    "objective": parameters(Objective),
+    "mesh": parameters(make_mesh),
+    "kernel": parameters(*KERNELS.values()),
+    "optimizer": parameters(make_optimizer, make_schedule),
+}
+
+
+def last_name(node):
+    """c of `a.b.c` and of `c`; None for other expressions."""
+    return getattr(node, "attr", getattr(node, "id", None))
+
+
+def attributes():
+    """(section, key) wherever the package writes `….section.key` or `section.key`, and the same below `config.`."""
+    pairs, of_config = set(), set()
+    for path in (tiny.ROOT / "semdlm_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                pairs.add((last_name(node.value), node.attr))
+                if last_name(getattr(node.value, "value", None)) == "config":
+                    of_config.add((last_name(node.value), node.attr))
+    return pairs, of_config
+
+
+def test_every_key_is_read_and_every_read_key_is_there():
+    config = base.get_config()
+    pairs, of_config = attributes()
+    unread = [
+        f"{section}.{key}"
+        for section, keys in config.items()
+        if section != "seed"
+        for key in keys
+        if (section, key) not in pairs and key not in WHOLE.get(section, ())
+    ]
+    assert not unread and ("config", "seed") in pairs
+    missing = {(s, k) for s, k in of_config if s in config and k not in config[s] and not hasattr(config, k)}
+    assert not missing
+
+
+def test_other_configs_add_no_key():
+    known = {f"{section}.{key}" for section, keys in base.get_config().items() if section != "seed" for key in keys}
+    for name in NAMES:
+        config = importlib.import_module(f"configs.{name}").get_config()
+        assert {f"{s}.{k}" for s, keys in config.items() if s != "seed" for k in keys} == known, name

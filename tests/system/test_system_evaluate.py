@@ -1,0 +1,74 @@
+"""Evaluation through its command line: a report that adds up, on a split and on a text file."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from semdlm_jax import assembly
+from semdlm_jax.evaluate import score_likelihood
+
+
+@pytest.fixture(scope="module")
+def trained(whole_run):
+    return assembly.load_trained(whole_run)
+
+
+def evaluated(workdir, output, *options):
+    result = tiny.command("evaluate", f"--workdir={workdir}", f"--output={output}", *options)
+    assert result.status == 0, result.err
+    return json.loads(output.read_text()), result.out
+
+
+def test_the_report_of_a_split(whole_run, trained, tmp_path):
+    report, printed = evaluated(whole_run, tmp_path / "report.json")
+    tokens = trained.corpus.prepared.splits["test"]
+    likelihood = report["likelihood"]
+    assert report["split"] == "test" and likelihood["tokens"] == len(tokens)
+    assert likelihood["sequences"] == math.ceil(len(tokens) / 16)
+    terms = sum(likelihood[name] for name in ("integral", "prior", "reconstruction"))
+    assert likelihood["nelbo"] == pytest.approx(terms) and likelihood["standard_error"] > 0
+    assert report["perplexity"] == pytest.approx(math.exp(likelihood["nelbo"]))
+    assert report["unigram_entropy"] == pytest.approx(trained.corpus.prepared.unigram_entropy("test"))
+    for words in ("windows of 16 tokens", "EMA weights, step 12"):
+        assert words in report["protocol"]
+    samples = report["samples"]
+    assert samples.keys() == {"entropy_nats", "entropy_standard_error", "basin_index", "bigrams_in_train", "distinct_2"}
+    assert samples["basin_index"]["heldout"] == 1
+    assert samples["bigrams_in_train"]["heldout"] > samples["bigrams_in_train"]["shuffled"]
+    for row in samples.values():
+        assert {"generated", "heldout"} <= row.keys() and all(np.isfinite(list(row.values())))
+    for shown in (f"{likelihood['nelbo']:.4f}", f"{report['perplexity']:.2f}", report["samples_protocol"]):
+        assert shown in printed
+
+
+def test_a_text_shorter_than_a_window(config_file, whole_run, trained, tmp_path):
+    text = tmp_path / "short.txt"
+    text.write_text("one two")
+    report, _ = evaluated(whole_run, tmp_path / "report.json", f"--text={text}", "--samples=0")
+    tokens = len(trained.corpus.prepared.tokenizer.encode("one two")) + 2
+    assert tokens < 16 and report["likelihood"]["tokens"] == tokens and report["likelihood"]["sequences"] == 1
+    assert np.isfinite(report["likelihood"]["nelbo"])
+    assert report["split"] == str(text) and report["samples"] == {}
+
+
+def test_training_lowers_the_bound(config_file, tmp_path):
+    """The same times and corruptions, before and after."""
+    options = ["kernel.name=absorbing", "objective.name=nelbo", "warmup.steps=0", "network.dropout=0.0"]
+    options += ["training.steps=120", "training.log_every=200"]
+    command = [f"--config={config_file}", f"--workdir={tmp_path}", *(f"--config.{option}" for option in options)]
+    assert tiny.command("train", *command).status == 0
+    trained = assembly.load_trained(tmp_path)
+    params = jax.jit(assembly.build_init(trained.denoiser, trained.corpus))(jax.random.key(0))
+    params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), params, trained.params)
+    tokens = trained.corpus.prepared.splits["valid"]
+    before, _ = score_likelihood(dataclasses.replace(trained, params=params), tokens)
+    after, _ = score_likelihood(trained, tokens)
+    # Untrained it knows the train unigram; each word of the text tells the next.
+    unigram = trained.corpus.prepared.unigram_cross_entropy("valid")
+    assert abs(before.nelbo - unigram) < 4 * before.standard_error
+    assert after.nelbo < before.nelbo - 0.3

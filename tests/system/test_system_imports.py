@@ -1,0 +1,72 @@
+"""Who may import whom: rooms stay apart so that each can be read, and changed, alone."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "semdlm_jax"
+MATHEMATICS = {"kernels", "objectives", "samplers"}
+# What each room may import of the package, itself aside. All may raise a UserError.
+ROOMS = {
+    "kernels": set(),
+    "objectives": {"kernels"},
+    "samplers": {"kernels", "objectives"},
+    "network": set(),
+    "data": {"cli"},
+    "semantics": {"cli", "data"},
+    "runtime": set(),
+    "evaluation": MATHEMATICS,
+    "errors": set(),
+    "cli": set(),
+}
+# Where the rooms meet.
+MEETING = {"assembly", "train", "generate", "evaluate"}
+# Packages that only one place may know, and what no room may.
+ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoints.py"], "ml_collections": ["cli.py", "assembly.py"]}
+NOT_IN_MATHEMATICS = {"flax", "optax", "orbax", "grain", "absl", "ml_collections", "sentencepiece", "pathlib", "os"}
+
+
+def imports(path):
+    """(line, dotted name) of every import of a file; `from a import b` gives a.b as well."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: relative import"
+            yield from ((node.lineno, f"{node.module}.{name.name}") for name in node.names)
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_room_has_its_rule():
+    assert {room(path) for path in FILES} == ROOMS.keys() | MEETING | {"__init__"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports(path):
+    here, wrong = room(path), []
+    for line, name in imports(path):
+        top, *rest = name.split(".")
+        if top == "semdlm_jax" and here not in MEETING and rest[0] not in ROOMS[here] | {here, "errors"}:
+            wrong.append(f"{path}:{line}: {here} must not import {name}")
+        places = ONLY_IN.get(top)
+        if places and not any(path.relative_to(PACKAGE).as_posix().startswith(place) for place in places):
+            wrong.append(f"{path}:{line}: only {' and '.join(places)} may import {top}")
+        if here in MATHEMATICS and top in NOT_IN_MATHEMATICS:
+            wrong.append(f"{path}:{line}: mathematics must not import {top}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_machinery_does_not_speak_of_the_mathematics():
+    for path in FILES:
+        if room(path) in ("runtime", "data", "semantics"):
+            for number, line in enumerate(path.read_text().splitlines(), start=1):
+                found = re.search("diffusion|denois|nelbo|posterior", line.lower())
+                assert not found, f"{path}:{number}: {line}"

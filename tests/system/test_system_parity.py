@@ -1,0 +1,24 @@
+"""The mesh and the number of microbatches change no loss."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tiny
+
+
+def test_meshes_and_microbatches_agree(tmp_path):
+    script = Path(__file__).with_name("eight_meshes.py")
+    # The way the checkout is run: configs/ is found beside the package.
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONPATH": str(tiny.ROOT)}
+    run = tiny.python(script, tmp_path / "losses.json", **flags)
+    assert run.returncode == 0, run.stderr
+    results = json.loads((tmp_path / "losses.json").read_text())
+    losses, _ = results["one"]
+    assert len(set(losses)) == 5 and np.all(np.isfinite(losses))
+    for name, (found, _) in results.items():
+        np.testing.assert_allclose(found, losses, atol=1e-5, rtol=0, err_msg=name)
+    cut = {name: count for name, (_, count) in results.items()}
+    # Nothing to cut there; qkv, out, up, down, both modulations and both tables elsewhere.
+    assert cut["one"] == cut["(8, 1, 1)"] == 0
+    assert cut["(1, 8, 1)"] == cut["(2, 2, 2)"] == 8
