@@ -12,8 +12,8 @@ What is printed for a model:
   JAX, PyTorch  an AdamW step on uniform noise with plain cross-entropy: the same model, batch, number of threads and
                 float32; PyTorch is eager
 Every figure is a median with the least and the most. All steps take turns, so a machine that is shared slows them
-alike; ratios and shares are taken within a turn. For steady figures, leave the machine alone or pin one core:
-taskset -c 0 python -m benchmarks.train_step. PyTorch is optional: pip install torch==2.13.0
+alike; ratios and shares are taken within a turn. On a busy machine, one core and processor time are steadier:
+taskset -c 0 python -m benchmarks.train_step --clock=cpu. PyTorch is optional: pip install torch==2.13.0
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ import optax
 from absl import flags
 
 from benchmarks.profiling import format_table, profile_ops
-from benchmarks.timing import interleave, spread
+from benchmarks.timing import CLOCKS, interleave, spread
 from configs import lm1b, quickstart
 from semdlm_jax import assembly, cli
 from semdlm_jax.objectives.chunking import map_positions
@@ -163,7 +163,7 @@ def load(name):
     return config, changed
 
 
-def measure(name, repeats):
+def measure(name, repeats, clock):
     config, changed = load(name)
     steps = Steps(config)
     own, loss, flops = config.optimizer.name, config.objective.name, training_flops_per_token(steps.denoiser, config.data.length)
@@ -176,7 +176,7 @@ def measure(name, repeats):
     if compare:
         functions |= steps.compile("adamw", {"JAX": steps.stages(**PLAIN)})[0]
         functions["PyTorch"] = torch_step(steps)
-    seconds = interleave(functions, repeats)
+    seconds = interleave(functions, repeats, clock)
 
     def speed(label, values):
         rate = spread([steps.tokens_a_step / value for value in values], "{:,.0f}")
@@ -211,11 +211,12 @@ def main():
     threads = len(os.sched_getaffinity(0))
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, {threads} CPU threads, {REPEATS.value} turns")
     for name in MODELS if MODEL.value == "all" else [MODEL.value]:
-        profile(name) if PROFILE.value else measure(name, REPEATS.value)
+        profile(name) if PROFILE.value else measure(name, REPEATS.value, CLOCK.value)
 
 
 if __name__ == "__main__":
     MODEL = flags.DEFINE_enum("model", "all", [*MODELS, "all"], "the configuration whose step is measured")
     REPEATS = flags.DEFINE_integer("repeats", 10, "turns; each takes every kind of step once", lower_bound=1)
+    CLOCK = flags.DEFINE_enum("clock", "wall", CLOCKS, "wall time, or processor time of one pinned core")
     PROFILE = flags.DEFINE_bool("profile", False, "print the slowest ops of the step instead of its speed")
     cli.run(main)

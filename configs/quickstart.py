@@ -15,14 +15,14 @@ def get_config():
 
     config.kernel.k_max = 8
     config.objective.name = "nelbo"
-    config.warmup.steps = 600
+    config.warmup.steps = 400
 
     config.network.update(
         width=128, layers=3, heads=4, condition_width=64, tied_output=True, dropout=0.0, dtype="float32"
     )
     config.optimizer.update(
-        name="muon", learning_rate=1e-2, schedule="wsd", warmup_steps=50, decay_fraction=0.5, b2=0.95, ema_decay=0.0
+        name="muon", learning_rate=3e-3, schedule="wsd", warmup_steps=50, decay_fraction=0.5, b2=0.95, ema_decay=0.0
     )
-    config.training.update(steps=1500, batch_size=64, log_every=10, eval_every=300, checkpoint_every=300)
+    config.training.update(steps=1400, batch_size=64, log_every=10, eval_every=200, checkpoint_every=200)
     config.evaluation.update(valid_batches=8)
     return config

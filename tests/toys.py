@@ -153,12 +153,8 @@ TOYS = {
         Toy("slow_growth", _named("semdlm_plus", gamma=0.5), _semantic(0.5), ROWS, FLAT),
         Toy("semdlm_plus", _named("semdlm_plus"), _semantic(1.0), ROWS, FLAT),
         Toy("late_growth", _named("semdlm_plus", gamma=4.0), _semantic(4.0), ROWS, FLAT),
-        _practical_toy(
-            "practical", gamma=1.0, alpha_min=0.0, alpha_power=1.5, beta_max=1.0, beta_power=3.0
-        ),
-        _practical_toy(
-            "practical_unfinished", gamma=2.0, alpha_min=0.1, alpha_power=1.0, beta_max=0.7, beta_power=2.5
-        ),
+        _practical_toy("practical", gamma=1.0, alpha_min=0.0, alpha_power=1.5, beta_max=1.0, beta_power=3.0),
+        _practical_toy("practical_unfinished", gamma=2.0, alpha_min=0.1, alpha_power=1.0, beta_max=0.7, beta_power=2.5),
         _direct("unigram", _linear, schedules.Linear(), ALONE, SKEWED),
         _direct("gapped", _semantic(4.0), schedules.SemanticThenGlobal(K, 4.0), ROWS, GAPPED),
         _direct("semantic_mask", _semantic(1.0), schedules.SemanticThenGlobal(K, 1.0), ROWS, AT_MASK, MASK),

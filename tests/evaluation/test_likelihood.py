@@ -85,7 +85,9 @@ def test_padding_never_counts():
         np.testing.assert_array_equal(a, b)
         assert a[3] == 0
     np.testing.assert_array_equal(one.tokens, mask.sum(1))
-    chunked = sequence_terms(Prior(), kernel, Posterior(), PARAMS, key, jnp.asarray(x0), jnp.asarray(mask), **ENDS, chunk=5)
+    chunked = sequence_terms(
+        Prior(), kernel, Posterior(), PARAMS, key, jnp.asarray(x0), jnp.asarray(mask), **ENDS, chunk=5
+    )
     for a, b in zip(one, chunked, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 

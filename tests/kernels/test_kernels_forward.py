@@ -133,7 +133,9 @@ def test_rows_and_ranks(float64, toy):
     x0, xt = toys.pairs()
     ranks = np.asarray(kernel.rank(xt, x0))
     held = kernel.table.k_max
-    expected = [[-1 if i == j else row.index(j) if j in row else held for j in range(V)] for i, row in enumerate(toy.rows)]
+    expected = [
+        [-1 if i == j else row.index(j) if j in row else held for j in range(V)] for i, row in enumerate(toy.rows)
+    ]
     np.testing.assert_array_equal(ranks, expected)
 
     # A row, scattered over the global floor, is the row of the matrix.
@@ -177,7 +179,9 @@ def test_table_transposes_large_random_lists():
     built = NeighbourTable.from_lists(ids, np.zeros(ids.shape))
     forward = {(i, r, ids[i, r]) for i in range(vocab_size) for r in range(k_max) if ids[i, r] >= 0}
     in_ids, in_ranks = np.asarray(built.in_ids), np.asarray(built.in_ranks)
-    backward = [(i, r, j) for j in range(vocab_size) for i, r in zip(in_ids[j], in_ranks[j], strict=True) if i < vocab_size]
+    backward = [
+        (i, r, j) for j in range(vocab_size) for i, r in zip(in_ids[j], in_ranks[j], strict=True) if i < vocab_size
+    ]
     assert len(backward) == len(forward) and set(backward) == forward
     assert in_ids.shape[1] == np.bincount(ids[ids >= 0]).max()
 

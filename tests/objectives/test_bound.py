@@ -73,7 +73,9 @@ def test_the_exact_denoiser_reaches_the_entropy(float64, toy):
     times, weights = quadrature(gamma_of(toy))
     rate, joint = rates(toy, np.stack([toy.bayes(t) for t in times]), times)
     chances = P_DATA[:, None] * possible(toy, times)
-    nelbo, joint_nelbo = (np.einsum("t,txz,txz->", weights, chances, np.where(chances > 0, r, 0)) for r in (rate, joint))
+    nelbo, joint_nelbo = (
+        np.einsum("t,txz,txz->", weights, chances, np.where(chances > 0, r, 0)) for r in (rate, joint)
+    )
     marginal, last = P_DATA @ toy.matrix(1.0), toy.matrix(1.0)
     prior = P_DATA @ np.array([toys.divergence(row, toys.mixed_prior(toy, 1.0)) for row in last])
     assert marginal.sum() == pytest.approx(1)

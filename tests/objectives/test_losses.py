@@ -85,7 +85,8 @@ def test_every_loss_on_every_kernel(name, kernel_name):
     toy = TOYS.get(kernel_name)
     if toy is not None and (name != "joint_nelbo" or kernel_name == "absorbing"):
         expected = sum(
-            definition(name, toy, *(np.asarray(x)[b, i] for x in (features, x0, xt)), float(t[b])) for b, i in np.argwhere(mask)
+            definition(name, toy, *(np.asarray(x)[b, i] for x in (features, x0, xt)), float(t[b]))
+            for b, i in np.argwhere(mask)
         )
         np.testing.assert_allclose((total, weight), expected, rtol=1e-4)
 
@@ -134,7 +135,9 @@ def test_one_time_in_every_stratum(batch_size):
 
 def test_times_are_uniform_within_their_strata():
     """False alarm 1e-6 (Kolmogorov-Smirnov); never outside [t_min, t_max]."""
-    times = np.asarray(jax.vmap(lambda key: stratified_times(key, 4, 1e-3, 1 - 1e-5))(jax.random.split(toys.key(5), 2000)))
+    times = np.asarray(
+        jax.vmap(lambda key: stratified_times(key, 4, 1e-3, 1 - 1e-5))(jax.random.split(toys.key(5), 2000))
+    )
     assert times.min() >= np.float32(1e-3) and times.max() <= np.float32(1 - 1e-5)
     within = (times - 1e-3) / (1 - 1e-5 - 1e-3) * 4 - np.arange(4)
     assert scipy.stats.kstest(within.ravel(), "uniform").pvalue > 1e-6

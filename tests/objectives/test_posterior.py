@@ -51,7 +51,9 @@ def test_posteriors(float64, toy, parameterisation, tilt):
 def test_absorbing_is_subs(parameterisation):
     """Zero mask probability and the softmax of the others at a mask; visible tokens carried over. bfloat16 logits too."""
     logits = jnp.asarray(LOGITS[0], jnp.bfloat16)
-    posterior = Posterior(parameterisation).log_probs(TOYS["absorbing"].build(), logits, jnp.arange(V), jnp.array([0.4]))
+    posterior = Posterior(parameterisation).log_probs(
+        TOYS["absorbing"].build(), logits, jnp.arange(V), jnp.array([0.4])
+    )
     assert posterior.dtype == jnp.float32
     probs = np.exp(np.asarray(posterior))
     expected = np.exp(np.asarray(logits[MASK], float)) * (np.arange(V) != MASK)

@@ -13,7 +13,6 @@ from semdlm_jax.kernels import KERNELS, make_kernel
 from semdlm_jax.objectives import Posterior
 from semdlm_jax.samplers import SAMPLERS, Sampler, draw, make_plan
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 LOGITS = jnp.asarray(np.maximum(LOG_P_DATA, -1e30), jnp.float32)
 
 
@@ -48,7 +47,9 @@ def test_rare_tokens_are_drawn_in_float32():
         def some(key):
             return jnp.sum(choose(key, jnp.broadcast_to(scores, (batch, copies + 1))) < copies)
 
-        return int(jnp.sum(jax.jit(lambda keys: jax.lax.map(some, keys))(jax.random.split(toys.key(3), draws // batch))))
+        return int(
+            jnp.sum(jax.jit(lambda keys: jax.lax.map(some, keys))(jax.random.split(toys.key(3), draws // batch)))
+        )
 
     assert 4 <= hits(draw) <= 20
     assert hits(lambda key, scores: jnp.argmax(scores + jax.random.gumbel(key, scores.shape, mode="low"), -1)) < 4
@@ -74,7 +75,8 @@ def test_plan(steps, strides):
 
 
 @pytest.mark.parametrize(
-    ("steps", "strides", "says"), [(8, 3, "divide"), (8, 0, "divide"), (8, -2, "divide"), (1, 2, "fewer"), (0, 1, "fewer")]
+    ("steps", "strides", "says"),
+    [(8, 3, "divide"), (8, 0, "divide"), (8, -2, "divide"), (1, 2, "fewer"), (0, 1, "fewer")],
 )
 def test_impossible_plans(steps, strides, says):
     with pytest.raises(UserError, match=says):
@@ -92,20 +94,25 @@ def exact(kernel, steps, key=0, temperature=1.0, forbidden_V=None, name="ancestr
     sampler, given = Sampler(name, kernel, Posterior("bayes")), jnp.zeros(shape, jnp.int32)
     return np.asarray(
         sampler.sample(
-            toys.key(key), logits, given, given > 0, make_plan(steps, 1, 4, 1e-3), temperature=temperature, forbidden_V=forbidden_V
+            toys.key(key),
+            logits,
+            given,
+            given > 0,
+            make_plan(steps, 1, 4, 1e-3),
+            temperature=temperature,
+            forbidden_V=forbidden_V,
         )
     )
 
 
-@pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize(("name", "steps"), [(name, 2) for name in KERNELS] + [("semdlm_plus", 1)])
 def test_few_steps_of_any_kernel_give_the_data(name, steps):
     """Exact at any number of steps; false alarm 1e-6 each."""
     kernel = make_kernel(name, vocab_size=V, mask_id=MASK, table=toys.table())
     toys.assert_frequencies(exact(kernel, steps), P_DATA)
 
 
-@pytest.mark.parametrize("name", toys.FORGETTING)
+@pytest.mark.parametrize("name", ["absorbing", "unigram", "practical", "gapped", "semantic_mask"])
 def test_eight_steps_give_the_data(name):
     """False alarm 1e-6 each. Neighbouring positions stay independent."""
     text = exact(TOYS[name].build(), 8, key=8)
@@ -115,12 +122,10 @@ def test_eight_steps_give_the_data(name):
 
 @pytest.mark.parametrize("name", ["absorbing", "semdlm_plus"])
 def test_temperature_sharpens_the_language_and_not_the_noise(name):
-    """Divided out of the logits alone it leaves a denoiser that is exact for p^(1/T); forbidden tokens drop out of it."""
+    """Divided out of the logits alone it leaves a denoiser that is exact for p^(1/T)."""
     kernel = TOYS[name].build()
-    for temperature in (0.5, 2.0):
-        text = exact(kernel, 4, temperature=jnp.float32(temperature))
-        sharpened = np.where(P_DATA > 0, P_DATA, 0) ** (1 / temperature)
-        toys.assert_frequencies(text, sharpened / sharpened.sum())
+    text = exact(kernel, 2, temperature=jnp.float32(0.5))
+    toys.assert_frequencies(text, P_DATA**2 / np.sum(P_DATA**2))
     if name == "absorbing":
         assert (exact(kernel, 1, temperature=0.0) == P_DATA.argmax()).all()
 
@@ -130,7 +135,7 @@ def test_every_sampler_writes_text_with_many_steps(name):
     """Approximate samplers included: within 2 % of the data in total variation, and nothing forbidden."""
     forbidden = np.isin(np.arange(V), [0, 1, MASK])
     allowed = np.where(forbidden, 0, P_DATA) / P_DATA[~forbidden].sum()
-    text = exact(TOYS["absorbing"].build(), 64, name=name, forbidden_V=jnp.asarray(forbidden))
+    text = exact(TOYS["absorbing"].build(), 16, name=name, forbidden_V=jnp.asarray(forbidden))
     counts = np.bincount(text.ravel(), minlength=V) / text.size
     assert counts[forbidden].sum() == 0
     assert np.abs(counts - allowed).sum() / 2 < 0.02
@@ -161,6 +166,7 @@ def generate(given=None, is_given=NOTHING, key=0, temperature=1.0, name="semdlm_
     return np.asarray(_generate(TOYS[name].build(), jax.random.key(key), given, is_given, plan, temperature))
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("name", ["absorbing", "semdlm_plus"])
 def test_given_tokens_are_kept_wherever_they_stand(name):
     """Prompts, suffixes and holes, tokens that text may not hold included."""
@@ -173,6 +179,7 @@ def test_given_tokens_are_kept_wherever_they_stand(name):
     np.testing.assert_array_equal(generate(given, ~NOTHING, name=name), given)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_strides_are_written_one_after_another():
     """Step by step: the network is told where the text ends; what is finished stays; what is hidden has not moved."""
     seen = []
@@ -194,6 +201,7 @@ def test_strides_are_written_one_after_another():
             np.testing.assert_array_equal(tokens[:, :4], text[:, :4])
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_hidden_positions_do_not_influence_earlier_strides():
     """A suffix that lies in a later stride changes only what comes from its stride on."""
     position = np.broadcast_to(np.arange(16), (6, 16))
@@ -203,16 +211,21 @@ def test_hidden_positions_do_not_influence_earlier_strides():
     assert (one[:, 12:] != other[:, 12:]).any()
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_one_key_one_text():
     np.testing.assert_array_equal(generate(key=1), generate(key=1))
     assert (generate(key=1) != generate(key=2)).any()
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_compiled_once_for_all_prompts_and_temperatures():
     first = generate(temperature=0.0)
     before = len(TRACES)
     later = plan_at(0.999)
-    others = [generate(jnp.full((6, 16), 3 + i), jnp.asarray(NOTHING).at[i].set(True), i, 0.5 * i, plan=later) for i in range(3)]
+    others = [
+        generate(jnp.full((6, 16), 3 + i), jnp.asarray(NOTHING).at[i].set(True), i, 0.5 * i, plan=later)
+        for i in range(3)
+    ]
     assert len(TRACES) == before
     assert all((first != other).any() for other in others)
 
