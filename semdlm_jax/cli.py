@@ -80,16 +80,19 @@ def _overridden(argv):
     """
     if "config" not in flags.FLAGS:
         return {}
-    given = [argument.partition("=") for argument in argv]
-    paths = [value if equals else "".join(argv[i + 1 : i + 2]) for i, (name, equals, value) in enumerate(given)
-             if name.lstrip("-") == "config"]
-    if not paths:
+    path, keys = None, []
+    for argument, following in zip(argv, [*argv[1:], ""]):
+        name, equals, value = argument.partition("=")
+        if re.fullmatch("--?config", name):
+            path = value if equals else following
+        elif found := re.match(r"--?(?:no)?config\.(.+)", name):
+            keys.append(found[1])
+    if path is None:
         return {}
-    if not pathlib.Path(paths[-1].partition(":")[0]).is_file():
-        raise UserError(f"--config={paths[-1]}: no such file: give one, e.g. configs/quickstart.py")
-    config = flags.FLAGS["config"].parser.parse(paths[-1])
-    overrides = [re.match(r"--?(?:no)?config\.(.+)", name) for name, _, _ in given]
-    return {found[1]: _lookup(config, found[1]) for found in overrides if found}
+    if not pathlib.Path(path.partition(":")[0]).is_file():
+        raise UserError(f"--config={path}: no such file: give one, e.g. configs/quickstart.py")
+    config = flags.FLAGS["config"].parser.parse(path)
+    return {key: _lookup(config, key) for key in keys}
 
 
 def _lookup(config, key):

@@ -4,8 +4,8 @@ The oracles here are V x V matrices in numpy float64, written from the definitio
 
     q_t(j | i) = alpha 1[j = i] + beta nu(j) + sigma s(j | i),   s: neighbour r of i has weight clip(k - r, 0, 1) / k,
 
-and what a short row cannot place goes to nu. They share nothing with the code under test but the numbers they are about.
-Times may be complex: every weight is analytic between the kinks, so a derivative in t is an imaginary part (no step error).
+and what a short row cannot place goes to nu. They share nothing with the code under test.
+Times may be complex: every weight is analytic between the kinks, so a derivative in t is an exact imaginary part.
 """
 
 import dataclasses
@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from semdlm_jax.kernels import GlobalPrior, Kernel, NeighbourTable, make_kernel
-from semdlm_jax.kernels import schedules
+from semdlm_jax.kernels import GlobalPrior, Kernel, NeighbourTable, make_kernel, schedules
 
 V, K, MASK = 12, 4, 2
 
@@ -92,8 +91,8 @@ class Toy:
         return np.maximum(-alpha.imag / 1e-30 / alpha.real, rates.max(1))
 
     def reverse(self, t, s):
-        """[V, V, V]: q(x_s | x_t, x0) indexed [x0, x_t, x_s] by Bayes' rule on the forward process given x0, which keeps
-        the token with probability a and else draws it from (q_t - a q_s) / (1 - a). Zero where q_t(x_t | x0) = 0."""
+        """[V, V, V]: q(x_s | x_t, x0) indexed [x0, x_t, x_s], by Bayes' rule on the forward process given x0:
+        it keeps the token with probability a and else draws it from (q_t - a q_s) / (1 - a). Zero for impossible x_t."""
         at_t, at_s = self.matrix(t), self.matrix(s)
         a = self.keep(t, s)[:, None]
         fresh = at_t - a * at_s
@@ -195,7 +194,7 @@ def assert_frequencies(drawn, probs, false_alarm=1e-6):
 
 
 def random_posteriors(toy, t, rng, sharpness=2.0):
-    """[V, V] by x_t: posteriors that are nobody's Bayes posterior, on the clean tokens from which x_t can be reached."""
+    """[V, V] by x_t: posteriors that are nobody's Bayes posterior, on the clean tokens that x_t can come from."""
     reach = toy.matrix(t).T > 0
     if toy.mask_id is not None:
         reach[:, toy.mask_id] = False
@@ -212,7 +211,8 @@ def log(p):
 def true_rates(toy, posterior, t):
     """[V, V] by (x0, x_t): the integrand of the NELBO for posteriors [V, V] by x_t, written out (SPEC section 3):
 
-    h(z | k) = q'_t(z | k) / q_t(z | k) + lambda(k);   R(y) = h(z | x0) q_t(y | x0);   R_theta(y) = sum_k p(k) h(z | k) q_t(y | k);
+    h(z | k) = q'_t(z | k) / q_t(z | k) + lambda(k);
+    R(y) = h(z | x0) q_t(y | x0);   R_theta(y) = sum_k p(k) h(z | k) q_t(y | k);
     the sum over y != z of R_theta - R + R log(R / R_theta). NaN where x_t cannot come from x0.
     """
     q = toy.matrix(t)

@@ -81,7 +81,7 @@ class Objective:
             raise UserError(f"times must satisfy 0 < t_min < t_max < 1, not t_min = {self.t_min}, t_max = {self.t_max}")
         if not self.lambda_changed > 0:
             raise UserError(f"lambda_changed must be above 0, not {self.lambda_changed}: changed tokens teach the most")
-        self.posterior  # noqa: B018: refuses what it cannot undo
+        _ = self.posterior  # refuses a weight it could not undo
 
     @property
     def posterior(self):

@@ -81,8 +81,7 @@ def test_absorbing_is_the_ancestral_step_of_mdlm(float64):
 
 
 def test_uniform_is_the_posterior_of_d3pm(float64):
-    """PEERS 2.6 (d): (alpha_t V x.z + (alpha_ts - alpha_t) z + (alpha_s - alpha_t) x + (1 - alpha_ts)(1 - alpha_s) / V) /
-    (alpha_t V x_z + 1 - alpha_t)."""
+    """As UDLM writes it: PEERS 2.6 (d)."""
     _, stay = chances(TOYS["uniform"])
     eye = np.eye(V)
     for (t, s), rho in zip(STEPS, stay, strict=True):

@@ -69,7 +69,7 @@ def test_integrand_for_any_posterior(float64, toy):
 
 @every_toy
 def test_the_exact_denoiser_reaches_the_entropy(float64, toy):
-    """H(p_data) where the conditional process is Markov in x_t; above it, but not by much, elsewhere (SPEC section 3)."""
+    """H(p_data) where the conditional process is Markov in x_t; a little above it elsewhere (SPEC section 3)."""
     times, weights = quadrature(gamma_of(toy))
     rate, joint = rates(toy, np.stack([toy.bayes(t) for t in times]), times)
     chances = P_DATA[:, None] * possible(toy, times)
@@ -109,7 +109,7 @@ def test_float32_against_float64(toy, which):
         assert np.isfinite(one[chances > 0]).all()
         one, exact, chance = one[chances > 0], exact[chances > 0], chances[chances > 0]
         error, allowed = np.abs(one - exact), 1e-4 * (1 + exact)
-        # Where the prior cannot produce x_t, its rate is a difference of two rates of size 1 / (1 - t): what float32 loses
+        # Where the prior cannot produce x_t, its rate is a difference of two of size 1 / (1 - t): what float32 loses
         # there is bounded in expectation, because so few tokens are still kept.
         if toy.name in ("gapped", "semantic_mask"):
             error, allowed = error * chance, 5e-6 * (1 + exact)
@@ -147,7 +147,7 @@ def test_discrete_terms(float64, toy):
 
 @every_toy
 def test_discrete_bound_of_the_exact_denoiser(float64, toy):
-    """Four uneven steps from 1 to 0. A Markov process reversed exactly gives back the entropy at any number of steps."""
+    """Four uneven steps from 1 to 0: a Markov process, exactly reversed, gives back the entropy."""
     if toy.name not in toys.FORGETTING:
         pytest.skip("the sum starts from q_1, which is not the prior")
     got = discrete(toy, np.stack([toy.bayes(t) for t, _ in STEPS]), STEPS)[:4]

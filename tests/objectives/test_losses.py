@@ -56,6 +56,7 @@ def test_weighted_denoising_is_undone_by_the_tilt(float64, name, parameterisatio
         assert np.abs(np.exp(untilted) - toy.bayes(t))[reached].max() > 0.05
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("kernel_name", KERNELS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_on_every_kernel(name, kernel_name):

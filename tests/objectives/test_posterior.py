@@ -49,7 +49,7 @@ def test_posteriors(float64, toy, parameterisation, tilt):
 
 @pytest.mark.parametrize("parameterisation", PARAMETERISATIONS)
 def test_absorbing_is_subs(parameterisation):
-    """Zero mask probability and the softmax of the others at a mask; visible tokens carried over. bfloat16 logits too."""
+    """Zero mask probability and the softmax of the others at a mask; visible tokens carried over; bfloat16 logits."""
     logits = jnp.asarray(LOGITS[0], jnp.bfloat16)
     posterior = Posterior(parameterisation).log_probs(
         TOYS["absorbing"].build(), logits, jnp.arange(V), jnp.array([0.4])
@@ -88,6 +88,7 @@ def test_cross_entropy_and_its_gradient(float64, toy, parameterisation):
             np.testing.assert_allclose(gradients[index, x0, xt], expected[xt] - np.eye(V)[x0], atol=1e-9)
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("toy", [TOYS[name] for name in ("absorbing", "semdlm_plus", "gapped", "semantic_mask")])
 def test_float32_gradients_of_the_cross_entropy_are_finite(toy):
     """Even for pairs that cannot occur, such as padding that holds the mask, and for logits far apart."""

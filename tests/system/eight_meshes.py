@@ -1,4 +1,4 @@
-"""Run by test_system_parity on 8 simulated devices: the losses of five steps under each mesh, as JSON."""
+"""Run by test_system_parity on 8 simulated devices: what five steps report under each mesh, as JSON."""
 
 import json
 import sys
@@ -25,8 +25,8 @@ def configuration():
     return config
 
 
-def losses(mesh, microbatches=1):
-    """(losses, how many parameters are cut) of five steps with random corruption."""
+def steps(mesh, microbatches=1):
+    """Losses and gradient norms of five steps with random corruption, and how many parameters are cut."""
     config = configuration()
     check_batch(config.training.batch_size, microbatches, mesh)
     corpus = assembly.build_corpus(config)
@@ -44,19 +44,20 @@ def losses(mesh, microbatches=1):
         mesh=mesh,
         state_shardings=jax.tree.map(lambda x: x.sharding, state),
     )
-    found = []
+    found = {"loss": [], "grad_norm": []}
     for _ in range(config.training.steps):
         batch = place_batch(next(iterator), mesh)
         state, metrics = step(state, batch["tokens"], batch["mask"])
-        found.append(float(metrics["loss"]))
-    return found, cut
+        for name, values in found.items():
+            values.append(float(metrics[name]))
+    return found | {"cut": cut}
 
 
 def main(output):
     one = make_mesh(1, 1, 1, jax.devices()[:1])
-    results = {"one": losses(one), "one, two microbatches": losses(one, microbatches=2)}
+    results = {"one": steps(one), "one, two microbatches": steps(one, microbatches=2)}
     for sizes in ((8, 1, 1), (1, 8, 1), (2, 2, 2)):
-        results[str(sizes)] = losses(make_mesh(*sizes))
+        results[str(sizes)] = steps(make_mesh(*sizes))
     Path(output).write_text(json.dumps(results))
 
 
