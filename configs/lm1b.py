@@ -1,4 +1,4 @@
-"""The paper's LM1B model (SPEC section 9): 12 layers, width 768, 12 heads, adaLN condition width 128, length 128.
+"""The paper's LM1B model: 12 layers, width 768, 12 heads, adaLN condition width 128, length 128.
 
     python -m semdlm_jax.train --config=configs/lm1b.py --workdir=runs/lm1b --config.data.corpus=synthetic
 

@@ -69,7 +69,7 @@ def check_config(config):
         raise UserError(f"network.dropout = {config.network.dropout} lies outside [0, 1): give 0 for none")
     evaluation, length = config.evaluation, config.data.length
     if evaluation.temperature < 0:
-        raise UserError(f"evaluation.temperature = {evaluation.temperature} is negative: give 0 (most likely token) or more")
+        raise UserError(f"evaluation.temperature = {evaluation.temperature} is negative: give 0 (greedy) or more")
     if evaluation.strides < 1 or length % evaluation.strides or evaluation.sample_steps < evaluation.strides:
         raise UserError(
             f"evaluation.strides = {evaluation.strides} must divide data.length = {length} "

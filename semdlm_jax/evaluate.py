@@ -42,7 +42,8 @@ def score_likelihood(trained, tokens, seed=0):
     objective = trained.objective
     protocol = (
         f"packed windows of {length} tokens; continuous-time bound, one stratified t in [{objective.t_min:g}, "
-        f"{objective.t_max:g}] and one corruption a window, prior and reconstruction included; EMA weights, step {trained.step}"
+        f"{objective.t_max:g}] and one corruption a window, prior and reconstruction included; "
+        f"EMA weights, step {trained.step}"
     )
     return result, protocol
 
@@ -60,7 +61,9 @@ def compare_samples(trained, heldout, *, num_samples, steps, strides, temperatur
     texts = {name: [decode(row) for row in rows] for name, rows in samples.items()}
     known = set(quality.word_bigrams(decode(prepared.splits["train"])))
     table = trained.corpus.table
-    affinity = {name: quality.neighbour_affinity(rows, table.ids, table.similarities).mean() for name, rows in samples.items()}
+    affinity = {
+        name: quality.neighbour_affinity(rows, table.ids, table.similarities).mean() for name, rows in samples.items()
+    }
     entropy = {name: quality.unigram_entropy(rows) for name, rows in samples.items()}
     floor = quality.bigram_share(quality.shuffled(texts["heldout"]), known)
     share = {name: quality.bigram_share(rows, known) for name, rows in texts.items()}

@@ -29,7 +29,9 @@ def encode_prompt(tokenizer, prompt, length):
     return tokens
 
 
-def generate(trained, *, num_samples, steps, strides, temperature=1.0, seed=0, prompt=(), batch_size=64, sampler="ancestral"):
+def generate(
+    trained, *, num_samples, steps, strides, temperature=1.0, seed=0, prompt=(), batch_size=64, sampler="ancestral"
+):
     """[num_samples, L] int32 text tokens, on the host.
 
     prompt: token ids that start every sample and never change. UserError for impossible settings, before any work.

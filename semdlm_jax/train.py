@@ -1,4 +1,6 @@
-"""Trains a diffusion language model: python -m semdlm_jax.train --config=configs/quickstart.py --workdir=runs/quickstart
+"""Trains a diffusion language model.
+
+    python -m semdlm_jax.train --config=configs/quickstart.py --workdir=runs/quickstart
 
 Any key of the configuration can be overridden: --config.optimizer.learning_rate=1e-3. A second start continues where
 the first stopped. SIGTERM saves and exits 0. The work directory gets config.json, checkpoints/, metrics.jsonl and
@@ -50,7 +52,8 @@ def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, see
         def accumulate(sums, part):
             index, *arrays = part
             arrays = [jax.lax.with_sharding_constraint(x, rows) for x in arrays]
-            (loss, weight), grads = value_and_grad(state.params, state.step, *arrays, jax.random.fold_in(dropout_key, index))
+            key = jax.random.fold_in(dropout_key, index)
+            (loss, weight), grads = value_and_grad(state.params, state.step, *arrays, key)
             return jax.tree.map(jnp.add, sums, (loss, weight, grads)), None
 
         start = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
@@ -165,7 +168,8 @@ class Run:
                     since = (step, now)
                 valid = self.validate() if validates else {}
                 if valid:
-                    progress.write(f"step {step}: valid NELBO {valid['nelbo']:.3f} ± {valid['standard_error']:.3f} nats/token")
+                    bound = f"{valid['nelbo']:.3f} ± {valid['standard_error']:.3f}"
+                    progress.write(f"step {step}: valid NELBO {bound} nats/token")
                     writer.write(step, valid, "valid")
                 if saves:
                     self.save(step, {f"valid/{name}": value for name, value in valid.items()})
@@ -182,7 +186,8 @@ class Run:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         bad = [name for name, value in values.items() if not jnp.isfinite(value)]
         if bad:
-            good = "there is no checkpoint yet" if self.saved_step is None else f"the last good checkpoint is step {self.saved_step}"
+            saved = self.saved_step
+            good = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is step {saved}"
             raise UserError(
                 f"{' and '.join(bad)} not finite at step {step}; {good} in {self.workdir}: "
                 "lower the learning rate, or raise the warm-up, and start again in another work directory"

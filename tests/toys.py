@@ -209,7 +209,7 @@ def log(p):
 
 
 def true_rates(toy, posterior, t):
-    """[V, V] by (x0, x_t): the integrand of the NELBO for posteriors [V, V] by x_t, written out (SPEC section 3):
+    """[V, V] by (x0, x_t): the integrand of the NELBO for posteriors [V, V] by x_t, written out:
 
     h(z | k) = q'_t(z | k) / q_t(z | k) + lambda(k);
     R(y) = h(z | x0) q_t(y | x0);   R_theta(y) = sum_k p(k) h(z | k) q_t(y | k);

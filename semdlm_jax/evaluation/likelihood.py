@@ -2,7 +2,7 @@
 
 NELBO = integral of E l_t over [t_min, t_max]  +  KL(q_{t_max} || prior)  +  E -log p_theta(x0 | x_{t_min}).
 
-The integral is estimated with times stratified over each batch (SPEC section 3); the prior term is exact; the
+The integral is estimated with times stratified over each batch; the prior term is exact; the
 reconstruction takes one draw of x_{t_min} a sequence, with a network call of its own.
 """
 

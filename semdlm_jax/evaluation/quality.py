@@ -1,4 +1,5 @@
-"""Measures of generated text that need no scorer (SPEC section 7). Host arithmetic in float64 on tokens [N, L] or texts."""
+"""Measures of generated text that need no scorer. Host arithmetic in float64 on tokens [N, L] or
+texts."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Keep or resample: the reverse step given a clean token, and its rates in continuous time (SPEC section 2 and 3).
+"""Keep or resample: the reverse step given a clean token, and its rates in continuous time.
 
 Given x0, the process "keep with probability a, else redraw" has the marginals q_t exactly, for any pair s < t. Its
 posterior keeps x_t with probability rho = a q_s(x_t | x0) / q_t(x_t | x0) and otherwise redraws from q_s(. | x0).

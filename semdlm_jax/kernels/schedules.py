@@ -1,9 +1,10 @@
-"""Noise schedules: the branch weights alpha_t (keep), beta_t (global), sigma_t (semantic) and the neighbourhood size k_t.
+"""Noise schedules: the branch weights alpha_t (keep), beta_t (global), sigma_t (semantic) and the neighbourhood size
+k_t.
 
 A schedule is a frozen dataclass whose `weights(t)` returns `Weights`, elementwise in t in [0, 1]. Derivatives in t come
-from forward-mode differentiation of that one definition (`kernels.family`), so they cannot disagree with it. Weights are
-written so that float32 keeps its relative accuracy near t = 0 and t = 1: sigma = t(1-t), never 1 - alpha - beta, where a
-closed form exists.
+from forward-mode differentiation of that one definition (`kernels.family`), so they cannot disagree with it. Weights
+are written so that float32 keeps its relative accuracy near t = 0 and t = 1: sigma = t(1-t), never 1 - alpha - beta,
+where a closed form exists.
 """
 
 import dataclasses
@@ -81,8 +82,9 @@ class Practical:
         semantic = 1 - kept - self.beta_max * t**self.beta_power
         if semantic.min() < -1e-12:
             raise UserError(
-                f"schedule 'practical' leaves the semantic branch {semantic.min():.3g} at t = {t[semantic.argmin()]:.3f}: "
-                "alpha_min + beta_max must not exceed 1 and beta_power must be at least about alpha_power"
+                f"schedule 'practical' leaves the semantic branch {semantic.min():.3g} at t = "
+                f"{t[semantic.argmin()]:.3f}: alpha_min + beta_max must not exceed 1 and beta_power must be at least "
+                "about alpha_power"
             )
 
     def weights(self, t):

@@ -125,9 +125,7 @@ class Backbone(nn.Module):
 
     def logits(self, features):
         table = (self.embed if self.tied_output else self.output).embedding
-        logits = jnp.einsum(
-            "...d,vd->...v", features, table.astype(self.dtype), preferred_element_type=jnp.float32
-        )
+        logits = jnp.einsum("...d,vd->...v", features, table.astype(self.dtype), preferred_element_type=jnp.float32)
         return logits + self.output_bias
 
     def __call__(self, tokens_BxL, t_B):
@@ -174,7 +172,7 @@ class Denoiser:
         return params
 
     def features(self, params, tokens_BxL, t_B, *, lengths_B=None, dropout_key=None):
-        """[B, L, D] features of noisy tokens at times t. lengths_B: positions from there on are hidden from attention."""
+        """[B, L, D] features of noisy tokens at times t. lengths_B: later positions are hidden from attention."""
         return self._module.apply(
             {"params": params},
             tokens_BxL,

@@ -1,9 +1,9 @@
-"""The negative evidence lower bound of any kernel: one formula, in discrete and in continuous time (SPEC section 3).
+"""The negative evidence lower bound of any kernel: one formula, in discrete and in continuous time.
 
 A step back redraws a token from q(. | x0) at a rate h(z | x0), z = x_t: R(z -> y | x0) = h(z | x0) q(y | x0). The model
-mixes these over its posterior: R_theta(z -> y) = sum_k p_theta(k | x_t) h(z | k) q(y | k). Both bounds are a generalised
-Kullback-Leibler divergence between the two, summed over y. All functions are elementwise in positions: tokens [...],
-times [...] that broadcast against them, posteriors [..., V], results [...] in nats.
+mixes these over its posterior: R_theta(z -> y) = sum_k p_theta(k | x_t) h(z | k) q(y | k). Both bounds are a
+generalised Kullback-Leibler divergence between the two, summed over y. All functions are elementwise in positions:
+tokens [...], times [...] that broadcast against them, posteriors [..., V], results [...] in nats.
 
 Near t = 1 both rates are of size 1 / (1 - t) and nearly equal (noise is redrawn as noise). Their difference is
 therefore summed apart, from terms that stay finite, and enters through x - log(1 + x).
@@ -36,8 +36,8 @@ def divergence(rate, model, difference):
 def _rates(kernel: Kernel, xt, t):
     """h(z | k) for every clean token k, split so that nothing large cancels.
 
-    Returns (h [..., V], global_rate [..., V]): global_rate(k) = h(z | k) g(k) - c, the rate of redrawing from the global
-    branch less a constant c of t alone, finite at t = 1.
+    Returns (h [..., V], global_rate [..., V]): global_rate(k) = h(z | k) g(k) - c, the rate of redrawing from the
+    global branch less a constant c of t alone, finite at t = 1.
     """
     all_tokens, t_V = jnp.arange(kernel.vocab_size), t[..., None]
     kept, kept_dot = derivative(lambda t: kernel.excess(jnp.array(-1), t), t_V)
@@ -77,8 +77,8 @@ def _global_difference(posterior, global_rate, x0):
 def nelbo_rate(kernel: Kernel, log_posterior, x0, xt, t):
     """The continuous-time integrand l_t at each position, in nats per unit of t.
 
-    log_posterior: [..., V], normalised. t: [...], inside (0, 1). The NELBO is the integral of E l_t over t plus the prior
-    and reconstruction terms below.
+    log_posterior: [..., V], normalised. t: [...], inside (0, 1). The NELBO is the integral of E l_t over t plus the
+    prior and reconstruction terms below.
     """
     posterior = jnp.exp(log_posterior)
     h, global_rate = _rates(kernel, xt, t)

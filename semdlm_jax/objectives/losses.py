@@ -61,8 +61,9 @@ def stratified_times(key, batch_size, t_min, t_max):
 class Objective:
     """A training loss for a kernel.
 
-    name: of LOSSES. kernel_name: of the kernel registry, to find its closed form. lambda_changed, lambda_same: Eq. 120's
-    weights (the likelihood losses take none). t_min, t_max: range of times. chunk: positions of logits alive at a time.
+    name: of LOSSES. kernel_name: of the kernel registry, to find its closed form. lambda_changed, lambda_same: Eq.
+    120's weights (the likelihood losses take none). t_min, t_max: range of times. chunk: positions of logits alive at a
+    time.
     """
 
     name: str

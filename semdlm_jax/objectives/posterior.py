@@ -1,12 +1,12 @@
-"""From logits to p_theta(x_0 | x_t): the parameterisations (SPEC section 4).
+"""From logits to p_theta(x_0 | x_t): the parameterisations.
 
 direct: softmax(f), restricted to the clean tokens from which x_t can be reached.
 bayes: softmax(f)_k q_t(x_t | k), normalised (Eq. 20 with the forward likelihood supplied instead of learned). For an
 absorbing kernel it is MDLM's SUBS: zero mask probability, visible tokens carried over.
 
 A training loss that weighs unchanged positions by lambda_same and changed ones by lambda_changed has as its minimiser
-not the posterior but w(k, x_t) p(k | x_t), normalised, with w = lambda_same at k = x_t and lambda_changed elsewhere. `tilt` =
-lambda_same / lambda_changed takes that weight out again; it moves one logit a position.
+not the posterior but w(k, x_t) p(k | x_t), normalised, with w = lambda_same at k = x_t and lambda_changed elsewhere.
+`tilt` = lambda_same / lambda_changed takes that weight out again; it moves one logit a position.
 """
 
 import dataclasses
@@ -40,8 +40,8 @@ PARAMETERISATIONS = {"direct": _direct, "bayes": _bayes}
 class Posterior:
     """How logits become p_theta(x_0 | x_t) for a kernel.
 
-    parameterisation: a name of PARAMETERISATIONS. tilt: lambda_same / lambda_changed of the training loss, above 0; 1 when the
-    loss weighs all positions alike.
+    parameterisation: a name of PARAMETERISATIONS. tilt: lambda_same / lambda_changed of the training loss, above 0; 1
+    when the loss weighs all positions alike.
     """
 
     parameterisation: str = "bayes"

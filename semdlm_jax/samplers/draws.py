@@ -11,8 +11,8 @@ def draw(key, log_probs, *, greedy=False, forbidden=None):
 
     greedy: the most likely token instead of a draw; may be traced. forbidden: [V] bool, ids never drawn.
 
-    The Gumbel noise has its tail resolved to about 1e-14: noise from one 24-bit uniform never exceeds 16.6, so that rare
-    tokens would never be drawn, which acts like a lower temperature.
+    The Gumbel noise has its tail resolved to about 1e-14: noise from one 24-bit uniform never exceeds 16.6, so that
+    rare tokens would never be drawn, which acts like a lower temperature.
     """
     if forbidden is not None:
         log_probs = jnp.where(forbidden, LOG_ZERO, log_probs)

@@ -17,7 +17,7 @@ from semdlm_jax.samplers.plan import Plan
 
 
 def _ancestral(kernel, key, draft, xt, t, s):
-    """Algorithm 2 with keep-or-resample: exact for any step size when the draft is (SPEC section 2)."""
+    """Algorithm 2 with keep-or-resample: exact for any step size when the draft is."""
     return reverse_step(kernel, key, xt, draft, t, s)
 
 

@@ -81,7 +81,7 @@ def test_absorbing_is_the_ancestral_step_of_mdlm(float64):
 
 
 def test_uniform_is_the_posterior_of_d3pm(float64):
-    """As UDLM writes it: PEERS 2.6 (d)."""
+    """As UDLM writes it, with the clean token plugged in."""
     _, stay = chances(TOYS["uniform"])
     eye = np.eye(V)
     for (t, s), rho in zip(STEPS, stay, strict=True):

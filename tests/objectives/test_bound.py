@@ -69,7 +69,7 @@ def test_integrand_for_any_posterior(float64, toy):
 
 @every_toy
 def test_the_exact_denoiser_reaches_the_entropy(float64, toy):
-    """H(p_data) where the conditional process is Markov in x_t; a little above it elsewhere (SPEC section 3)."""
+    """H(p_data) where the conditional process is Markov in x_t; a little above it elsewhere."""
     times, weights = quadrature(gamma_of(toy))
     rate, joint = rates(toy, np.stack([toy.bayes(t) for t in times]), times)
     chances = P_DATA[:, None] * possible(toy, times)

@@ -1,4 +1,4 @@
-"""The fast paths against the integrands as their papers write them (PEERS 2.1, 2.6)."""
+"""The fast paths against the integrands as their papers write them."""
 
 import jax
 import jax.numpy as jnp
