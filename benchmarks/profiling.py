@@ -8,20 +8,26 @@ import collections
 import pathlib
 import re
 import tempfile
+from typing import NamedTuple
 
 import jax
 
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = .*?metadata=\{(.*?)\}")
-_NOISE = re.compile(r"^(jit\(\w+\)|jvp\(.*\)|transpose\(.*\)|vmap\(.*\)|while|body|cond|closed_call|checkpoint|rematted_computation)$")
+# Parts of an op's path that say how JAX transformed the program, not where the op came from.
+_NOISE = re.compile(
+    r"(jit|jvp|transpose|vmap)\(.*\)|while|body|cond|closed_call|checkpoint|rematted_computation|Backbone\.\w+"
+)
 _PROJECT = "semdlm_jax"
 
 
-class Row:
-    """One group of ops: milliseconds and calls a run, where in the source, what they do."""
+class Row(NamedTuple):
+    """A group of ops: milliseconds and calls a run; 'forward', 'backward' or ''; 'file.py:line function'; what they do."""
 
-    def __init__(self, milliseconds, calls, direction, source, op):
-        self.milliseconds, self.calls = milliseconds, calls
-        self.direction, self.source, self.op = direction, source, op
+    milliseconds: float
+    calls: float
+    direction: str
+    source: str
+    op: str
 
 
 def profile_ops(run, program_text, repeats=3):
@@ -55,12 +61,11 @@ def format_table(rows, top=25):
     """The `top` slowest groups as lines of text, with the total and what is left out."""
     total = sum(row.milliseconds for row in rows)
     lines = [f"{'ms':>8} {'share':>6} {'calls':>6}  {'pass':8} {'source':34} op"]
-    lines += [
-        f"{row.milliseconds:8.2f} {row.milliseconds / total:6.1%} {row.calls:6.0f}  {row.direction:8} {row.source:34} {row.op}"
-        for row in rows[:top]
-    ]
+    for row in rows[:top]:
+        share = row.milliseconds / total
+        lines.append(f"{row.milliseconds:8.2f} {share:6.1%} {row.calls:6.0f}  {row.direction:8} {row.source:34} {row.op}")
     rest = sum(row.milliseconds for row in rows[top:])
-    lines.append(f"{rest:8.2f} {rest / total:6.1%}         in {max(len(rows) - top, 0)} further groups; {total:.1f} ms in all")
+    lines.append(f"{rest:8.2f} {rest / total:6.1%}         in the other {len(rows[top:])} groups; {total:.1f} ms in all")
     return lines
 
 
@@ -94,7 +99,7 @@ def _origins(program_text):
         name = name[1] if name else ""
         direction = "backward" if "transpose(" in name else "forward" if "jvp(" in name else ""
         frame = re.search(r"stack_frame_id=(\d+)", match[2])
-        path = "/".join(part for part in name.split("/") if not _NOISE.match(part))
+        path = "/".join(part for part in name.split("/") if not _NOISE.fullmatch(part))
         found[match[1]] = (direction, frames.get(frame[1], "") if frame else "", path)
     return found
 
@@ -109,7 +114,8 @@ def _frames(program_text):
             section = None
         elif section:
             number, _, rest = line.partition(" ")
-            tables[section][number] = rest.strip('"') if section.endswith("Names") else dict(re.findall(r"(\w+)=(\d+)", rest))
+            names = section.endswith("Names")
+            tables[section][number] = rest.strip('"') if names else dict(re.findall(r"(\w+)=(\d+)", rest))
 
     def describe(number):
         while number in tables["StackFrames"]:
@@ -117,7 +123,8 @@ def _frames(program_text):
             place = tables["FileLocations"][frame["file_location_id"]]
             path = pathlib.Path(tables["FileNames"][place["file_name_id"]])
             if _PROJECT in path.parts:
-                return f"{path.name}:{place['line']} {tables['FunctionNames'][place['function_name_id']].rpartition('.')[2]}"
+                function = tables["FunctionNames"][place["function_name_id"]]
+                return f"{path.name}:{place['line']} {function.rpartition('.')[2]}"
             number = str(int(frame["parent_frame_id"]) - 1)  # the text counts from one, 1 being "no parent"
         return ""
 

@@ -1,4 +1,4 @@
-"""The backbone of semdlm_jax/network written plainly in PyTorch, and a training step around it: what JAX is held against.
+"""The backbone of semdlm_jax/network written plainly in PyTorch, and a training step: what JAX is held against.
 
 Shape suffixes as there: B batch, L positions, D width, C condition width, H heads, V vocabulary.
 """

@@ -7,7 +7,7 @@
 What is printed for a model:
   step          tokens per second of a full step (corruption, forward, loss, backward, update) under the configuration's
                 own loss, and under the denoising loss where that is another
-  outside       the share of a step that a kernel adds: 1 - (a step on fixed noisy tokens with plain cross-entropy) / step
+  outside       the share a kernel adds: 1 - (the step on fixed noisy tokens with plain cross-entropy) / step
   corruption    drawing times and noisy tokens alone, as a share of a denoising step
   JAX, PyTorch  an AdamW step on uniform noise with plain cross-entropy: the same model, batch, number of threads and
                 float32; PyTorch is eager
@@ -40,7 +40,10 @@ MODELS = {"quickstart": (quickstart, 64), "lm1b": (lm1b, 4)}
 
 # What the PyTorch step does: uniform noise, plain cross-entropy.
 PLAIN = {
-    "kernel__name": "uniform", "objective__name": "denoising", "objective__parameterisation": "direct", "warmup__steps": 0
+    "kernel__name": "uniform",
+    "objective__name": "denoising",
+    "objective__parameterisation": "direct",
+    "warmup__steps": 0,
 }
 
 
@@ -166,11 +169,11 @@ def load(name):
 def measure(name, repeats, clock):
     config, changed = load(name)
     steps = Steps(config)
-    own, loss, flops = config.optimizer.name, config.objective.name, training_flops_per_token(steps.denoiser, config.data.length)
+    own, loss = config.optimizer.name, config.objective.name
+    flops = training_flops_per_token(steps.denoiser, config.data.length)
     print(f"\n{name}: {steps.tokens_a_step} tokens a step, {flops / 1e6:,.1f} MFLOP a token; {changed}", flush=True)
-    functions, _ = steps.compile(
-        own, {loss: steps.stages(), "denoising": steps.stages(objective__name="denoising"), "fixed": steps.fixed_noise()}
-    )
+    losses = {each: steps.stages(objective__name=each) for each in (loss, "denoising")}
+    functions, _ = steps.compile(own, losses | {"fixed": steps.fixed_noise()})
     functions["corruption"] = steps.corruption()
     compare = jax.default_backend() == "cpu" and importlib.util.find_spec("torch") is not None
     if compare:
@@ -187,7 +190,7 @@ def measure(name, repeats, clock):
         values = [turn(a / b) for a, b in zip(seconds[above], seconds[below])]
         print(f"  {label:22} {spread(values, form)}", flush=True)
 
-    for each in dict.fromkeys((loss, "denoising")):
+    for each in losses:
         speed(f"step, {own}, {each}", seconds[each])
         ratio("  outside", "fixed", each, "{:.1%}", lambda share: 1 - share)
     ratio("  corruption", "corruption", "denoising", "{:.2%}")
