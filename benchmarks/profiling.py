@@ -21,7 +21,7 @@ _PROJECT = "semdlm_jax"
 
 
 class Row(NamedTuple):
-    """A group of ops: milliseconds and calls a run; 'forward', 'backward' or ''; 'file.py:line function'; what they do."""
+    """A group of ops. calls and milliseconds: a run's. direction: 'forward', 'backward' or ''. source: file:line name."""
 
     milliseconds: float
     calls: float
@@ -63,9 +63,10 @@ def format_table(rows, top=25):
     lines = [f"{'ms':>8} {'share':>6} {'calls':>6}  {'pass':8} {'source':34} op"]
     for row in rows[:top]:
         share = row.milliseconds / total
-        lines.append(f"{row.milliseconds:8.2f} {share:6.1%} {row.calls:6.0f}  {row.direction:8} {row.source:34} {row.op}")
+        cost = f"{row.milliseconds:8.2f} {share:6.1%} {row.calls:6.0f}"
+        lines.append(f"{cost}  {row.direction:8} {row.source:34} {row.op}")
     rest = sum(row.milliseconds for row in rows[top:])
-    lines.append(f"{rest:8.2f} {rest / total:6.1%}         in the other {len(rows[top:])} groups; {total:.1f} ms in all")
+    lines.append(f"{rest:8.2f} {rest / total:6.1%}         the other {len(rows[top:])} groups; {total:.1f} ms in all")
     return lines
 
 

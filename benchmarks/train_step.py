@@ -38,6 +38,8 @@ from semdlm_jax.train import make_train_step
 # name -> (configuration, sequences a batch that two CPU cores can bear).
 MODELS = {"quickstart": (quickstart, 64), "lm1b": (lm1b, 4)}
 
+DRAWS = 50
+
 # What the PyTorch step does: uniform noise, plain cross-entropy.
 PLAIN = {
     "kernel__name": "uniform",
@@ -91,9 +93,10 @@ class Steps:
         return FixedNoise(xt, t, objective.chunk)
 
     def corruption(self):
-        """A function () that draws times and noisy tokens."""
+        """A function () that draws times and noisy tokens DRAWS times: one is too short to time."""
         draw = jax.jit(self.stages().objectives[-1].corrupt, in_shardings=(None, batch_sharding(self.mesh)))
-        return lambda: jax.block_until_ready(draw(jax.random.key(0), self.batch["tokens"]))
+        keys = jax.random.split(jax.random.key(0), DRAWS)
+        return lambda: jax.block_until_ready([draw(key, self.batch["tokens"]) for key in keys])
 
     def compile(self, optimizer_name, several_stages):
         """{name: a function () that does one blocking step} of {name: stages}, and {name: program text}."""
@@ -193,7 +196,7 @@ def measure(name, repeats, clock):
     for each in losses:
         speed(f"step, {own}, {each}", seconds[each])
         ratio("  outside", "fixed", each, "{:.1%}", lambda share: 1 - share)
-    ratio("  corruption", "corruption", "denoising", "{:.2%}")
+    ratio("  corruption", "corruption", "denoising", "{:.2%}", lambda share: share / DRAWS)
     if compare:
         speed("JAX, adamw", seconds["JAX"])
         speed("PyTorch, adamw", seconds["PyTorch"])
