@@ -18,7 +18,7 @@ def get_config():
     config.warmup.steps = 400
 
     config.network.update(
-        width=128, layers=3, heads=4, condition_width=64, tied_output=True, dropout=0.0, dtype="float32"
+        width=128, layers=3, heads=4, condition_width=64, tied_output=True, dropout=0.0, dtype="float32", unroll=3
     )
     config.optimizer.update(
         name="muon", learning_rate=3e-3, schedule="wsd", warmup_steps=50, decay_fraction=0.5, b2=0.95, ema_decay=0.0

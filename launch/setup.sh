@@ -13,5 +13,9 @@ if [ ! -e "$stamp" ]; then
   touch "$stamp"
 fi
 export PATH="$PWD/.venv/bin:$PATH"
+# On a CPU: without this, glibc returns every large block to the system and a training step pays for its pages anew.
+keep=34359738368
+blocks="glibc.malloc.mmap_threshold=$keep:glibc.malloc.trim_threshold=$keep:glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-$blocks}"
 # Quiet the C++ side of the libraries; errors still show.
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"

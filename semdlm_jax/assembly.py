@@ -25,6 +25,7 @@ from semdlm_jax.semantics.table import load_table
 FREE_KEYS = (
     "mesh",
     "evaluation",
+    "network.unroll",
     "training.log_every",
     "training.eval_every",
     "training.checkpoint_every",
@@ -32,7 +33,7 @@ FREE_KEYS = (
 )
 # Counts and the least they can be: below it a run would fail only once it is under way.
 LEAST = {
-    1: "data.length network.width network.layers network.heads network.expansion network.condition_width "
+    1: "data.length network.width network.layers network.heads network.expansion network.condition_width network.unroll "
     "training.log_every training.eval_every training.checkpoint_every training.keep_latest "
     "evaluation.batch_size evaluation.valid_batches",
     0: "warmup.steps objective.chunk evaluation.chunk evaluation.samples",

@@ -15,6 +15,14 @@ def rotate(x_BxLxHxd, base=10000.0):
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
+def tokenwise(layer, x):
+    """layer on every token of x [..., D], as one matrix [N, D].
+
+    With more axes, XLA writes the weight gradient on a CPU through an elementwise transpose: half a training step.
+    """
+    return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
 class SelfAttention(nn.Module):
     """[B, L, D] -> [B, L, D]. lengths_B: keys from that position on are hidden; None hides none."""
 
@@ -25,10 +33,10 @@ class SelfAttention(nn.Module):
     def __call__(self, x_BxLxD, lengths_B):
         batch, length, width = x_BxLxD.shape
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-        qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, kernel_init=init, name="qkv")(x_BxLxD)
+        qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, kernel_init=init, name="qkv")
         # Heads lead, so that a tensor-sharded kernel keeps each head's q, k and v on one device.
-        q, k, v = jnp.split(qkv.reshape(batch, length, self.heads, -1), 3, axis=-1)
+        q, k, v = jnp.split(tokenwise(qkv, x_BxLxD).reshape(batch, length, self.heads, -1), 3, axis=-1)
         y = jax.nn.dot_product_attention(rotate(q), rotate(k), v, key_value_seq_lengths=lengths_B)
         # Zero: every layer starts as the identity, as adaLN-Zero's gates make it.
         out = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")
-        return out(y.reshape(batch, length, width))
+        return tokenwise(out, y.reshape(batch, length, width))
