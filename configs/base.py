@@ -37,6 +37,7 @@ def get_config():
     objective.lambda_same = 1.0
     objective.t_min = 1e-3
     objective.t_max = 1.0 - 1e-5
+    objective.time_power = 1.0  # times are u^power of their range, reweighted; 2 draws small times more often
     objective.chunk = 0  # positions of logits alive at a time; 0: all
 
     config.warmup = warmup = ConfigDict()
@@ -89,6 +90,7 @@ def get_config():
     config.evaluation = evaluation = ConfigDict()
     evaluation.batch_size = 64
     evaluation.valid_batches = 16  # of the valid split, scored every training.eval_every steps
+    evaluation.draws = 1  # times a window is corrupted and scored by `evaluate`: more makes the error smaller
     evaluation.chunk = 32  # positions of the likelihood bound alive at a time
     evaluation.samples = 64  # generated for the entropy and basin index
     evaluation.sample_steps = 128

@@ -24,5 +24,5 @@ def get_config():
         name="muon", learning_rate=3e-3, schedule="wsd", warmup_steps=50, decay_fraction=0.5, b2=0.95, ema_decay=0.0
     )
     config.training.update(steps=1400, batch_size=64, log_every=10, eval_every=200, checkpoint_every=200)
-    config.evaluation.update(valid_batches=8)
+    config.evaluation.update(valid_batches=8, draws=4)
     return config

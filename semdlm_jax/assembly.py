@@ -35,7 +35,7 @@ FREE_KEYS = (
 LEAST = {
     1: "data.length network.width network.layers network.heads network.expansion network.condition_width network.unroll "
     "training.log_every training.eval_every training.checkpoint_every training.keep_latest "
-    "evaluation.batch_size evaluation.valid_batches",
+    "evaluation.batch_size evaluation.valid_batches evaluation.draws",
     0: "warmup.steps objective.chunk evaluation.chunk evaluation.samples",
 }
 BEST_METRIC = "valid/nelbo"

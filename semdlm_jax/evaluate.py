@@ -28,21 +28,22 @@ def score_likelihood(trained, tokens, seed=0):
     """(Likelihood, protocol) of a token stream under the EMA weights."""
     evaluation, length = trained.config.evaluation, trained.config.data.length
     rows = assembly.whole_rows(evaluation.batch_size, trained.mesh)
-    batches = -(-len(tokens) // (rows * length))
+    batches, draws = -(-len(tokens) // (rows * length)), evaluation.draws
     compiled = compile_terms(trained.denoiser, trained.objective, trained.mesh, chunk=evaluation.chunk)
-    with Progress(batches, units_per_step=rows * length, label="NELBO") as progress:
+    with Progress(batches * draws, units_per_step=rows * length, label="NELBO") as progress:
         result = evaluate_likelihood(
             compiled,
             trained.params,
             eval_batches(tokens, length, rows),
             jax.random.key(seed),
+            draws=draws,
             place=lambda batch: place_batch(batch, trained.mesh),
             progress=progress.update,
         )
     objective = trained.objective
     protocol = (
-        f"packed windows of {length} tokens; continuous-time bound, one stratified t in [{objective.t_min:g}, "
-        f"{objective.t_max:g}] and one corruption a window, prior and reconstruction included; "
+        f"packed windows of {length} tokens; continuous-time bound, {draws} stratified t in [{objective.t_min:g}, "
+        f"{objective.t_max:g}] a window with a corruption each, prior and reconstruction included; "
         f"EMA weights, step {trained.step}"
     )
     return result, protocol
@@ -113,6 +114,10 @@ def main(options):
     if text is not None and not text.strip():
         raise UserError(f"--text={options.text} is empty: give a file with text")
     trained = assembly.load_trained(options.workdir, options.checkpoint)
+    if options.draws is not None:
+        if options.draws < 1:
+            raise UserError(f"--draws={options.draws}: give at least 1")
+        trained.config.evaluation.draws = options.draws
     prepared, evaluation = trained.corpus.prepared, trained.config.evaluation
     if prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to score")
@@ -158,5 +163,6 @@ if __name__ == "__main__":
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored and compared with.")
     flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split.")
     flags.DEFINE_integer("samples", None, "Samples to generate; the configuration's number by default, 0 for none.")
+    flags.DEFINE_integer("draws", None, "Times a window is corrupted and scored; the configuration's number by default.")
     flags.DEFINE_string("output", None, "JSON file for the report.")
     cli.run(lambda: main(flags.FLAGS), required=["workdir"])

@@ -123,16 +123,22 @@ def summarise(terms: SequenceTerms):
     )
 
 
-def evaluate_likelihood(compiled_terms, params, batches, key, *, place=lambda x: x, progress=None):
+def evaluate_likelihood(compiled_terms, params, batches, key, *, draws=1, place=lambda x: x, progress=None):
     """Scores batches of {tokens, mask}; `compiled_terms(params, key, tokens, mask)` is a jitted `sequence_terms`.
 
-    place: moves a host batch to the devices. Batches may be padded with rows whose mask is all False.
+    draws: times and corruptions a sequence, averaged before the error is taken over sequences. place: moves a host
+    batch to the devices. Batches may be padded with rows whose mask is all False. progress: called with the number of
+    draws done.
     """
     collected = []
     for index, batch in enumerate(batches):
-        batch = place(batch)
-        collected.append(compiled_terms(params, jax.random.fold_in(key, index), batch["tokens"], batch["mask"]))
-        if progress is not None:
-            progress(index + 1)
+        batch, batch_key = place(batch), jax.random.fold_in(key, index)
+        total = None
+        for draw in range(draws):
+            terms = compiled_terms(params, jax.random.fold_in(batch_key, draw), batch["tokens"], batch["mask"])
+            total = terms if total is None else jax.tree.map(jnp.add, total, terms)
+            if progress is not None:
+                progress(index * draws + draw + 1)
+        collected.append(jax.tree.map(lambda x: x / draws, total))
     collected = jax.device_get(collected)
     return summarise(SequenceTerms(*(np.concatenate(parts) for parts in zip(*collected, strict=True))))

@@ -130,3 +130,18 @@ def test_batches_add_up_and_keys_differ():
     assert seen == [1, 2] and len({str(call) for call in calls}) == 2
     assert (result.tokens, result.sequences) == (20, 5)
     assert result.nelbo == pytest.approx(3 * tokens[mask].sum() / 20)
+
+
+def test_draws_are_averaged_in_each_sequence():
+    """Four draws of noise with standard deviation 1 a token: the error is that of the mean of four, and reported so."""
+
+    def compiled(params, key, tokens, mask):
+        noise = jax.random.normal(key, tokens.shape[:1])
+        return SequenceTerms(5 + noise, 0 * noise, 0 * noise, jnp.sum(mask, 1))
+
+    batches = [{"tokens": np.zeros((2000, 1), int), "mask": np.ones((2000, 1), bool)}]
+    seen = []
+    result = evaluate_likelihood(compiled, None, batches, jax.random.key(0), draws=4, progress=seen.append)
+    assert seen == [1, 2, 3, 4] and (result.tokens, result.sequences) == (2000, 2000)
+    assert result.standard_error == pytest.approx(0.5 / np.sqrt(2000), rel=0.08)  # 5 standard deviations of a variance
+    assert result.nelbo == pytest.approx(5, abs=4 * result.standard_error)

@@ -134,14 +134,40 @@ def test_one_time_in_every_stratum(batch_size):
     np.testing.assert_array_equal(np.sort(strata), np.arange(batch_size))
 
 
-def test_times_are_uniform_within_their_strata():
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_times_are_uniform_within_their_strata(power):
     """False alarm 1e-6 (Kolmogorov-Smirnov); never outside [t_min, t_max]."""
     times = np.asarray(
-        jax.vmap(lambda key: stratified_times(key, 4, 1e-3, 1 - 1e-5))(jax.random.split(toys.key(5), 2000))
+        jax.vmap(lambda key: stratified_times(key, 4, 1e-3, 1 - 1e-5, power))(jax.random.split(toys.key(5), 2000))
     )
     assert times.min() >= np.float32(1e-3) and times.max() <= np.float32(1 - 1e-5)
-    within = (times - 1e-3) / (1 - 1e-5 - 1e-3) * 4 - np.arange(4)
+    within = (np.maximum(times - 1e-3, 0) / (1 - 1e-5 - 1e-3)) ** (1 / power) * 4 - np.arange(4)
     assert scipy.stats.kstest(within.ravel(), "uniform").pvalue > 1e-6
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
+def test_importance_undoes_the_density_of_times(power):
+    """The mean of f(t) over uniform times, whatever the times drawn: a midpoint rule of 4,096 strata, at random within."""
+    trained = objective("nelbo", time_power=power)
+    t = stratified_times(jax.random.key(2), 4096, trained.t_min, trained.t_max, power)
+    weight = np.asarray(trained.importance(t), np.float64)
+    for f, integral in [(np.ones_like, 1.0), (np.cos, np.sin(1.0)), (np.sqrt, 2 / 3)]:
+        assert np.mean(weight * f(np.asarray(t, np.float64))) == pytest.approx(integral, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_importance_weighs_a_row(name):
+    """Losses of every kind take the weight of their row's time once; the likelihoods' normaliser does not."""
+    plain, drawn = objective(name), objective(name, time_power=2.0)
+    t = jnp.array([0.3])
+    x0, xt = jnp.arange(5)[None], jnp.arange(1, 6)[None]
+    features = jax.random.normal(toys.key(3), (1, 5, V))
+    weight = 2 * np.sqrt((0.3 - plain.t_min) / (plain.t_max - plain.t_min))
+    (loss, norm), (drawn_loss, drawn_norm) = (
+        o.sums(lambda f: f, features, x0, xt, t, jnp.ones((1, 5))) for o in (plain, drawn)
+    )
+    assert float(drawn_loss) == pytest.approx(weight * float(loss), rel=1e-5)
+    assert float(drawn_norm) == pytest.approx(float(norm) * (weight if name == "denoising" else 1), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +177,7 @@ def test_times_are_uniform_within_their_strata():
         ({"parameterisation": "bays"}, "unknown parameterisation"),
         ({"lambda_same": 0.0}, "lambda_same must be above 0"),
         ({"lambda_changed": 0.0}, "lambda_changed"),
+        ({"time_power": 0.5}, "time_power must be at least 1"),
         ({"t_min": 0.0}, "t_min"),
         ({"t_max": 1.0}, "t_max"),
         ({"t_min": 0.5, "t_max": 0.5}, "t_min"),
