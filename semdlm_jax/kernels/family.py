@@ -149,10 +149,23 @@ class Kernel:
 
     def log_likelihoods(self, xt, t):
         """log q_t(xt | k) of every clean token k: [..., V] (Eq. 20's forward likelihood)."""
+        return self.add_log_likelihoods(jnp.zeros(self.vocab_size, t.dtype), xt, t)
+
+    def add_log_likelihoods(self, logits, xt, t):
+        """logits + log_likelihoods(xt, t), without forming the latter: dense in t, and sparse where xt is near."""
         ids, ranks = self.column(xt)
         nu = self.global_prior.probs[xt][..., None]
         near = safe_log(self.excess(ranks, t[..., None]) + self.floor(ids, t[..., None]) * nu)
-        return put(safe_log(self.floors(t)) + safe_log(nu), ids, near)
+        near = near + take(logits, jnp.minimum(ids, self.vocab_size - 1))
+        return put(logits + (safe_log(self.floors(t)) + safe_log(nu)), ids, near)
+
+
+def take(values, ids):
+    """values [..., V] at ids [..., D]: the leading axes broadcast, without being broadcast in memory."""
+    first = ids.ndim - values.ndim
+    axes = [(first + axis, size) for axis, size in enumerate(values.shape[:-1])]
+    places = [jnp.arange(size).reshape([size if axis == i else 1 for i in range(ids.ndim)]) for axis, size in axes]
+    return values[(*places, ids)]
 
 
 def put(base, ids, values):

@@ -9,19 +9,23 @@ Near t = 1 both rates are of size 1 / (1 - t) and nearly equal (noise is redrawn
 therefore summed apart, from terms that stay finite, and enters through x - log(1 + x).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from semdlm_jax.kernels import Kernel, redraw_rate, stay_probability
-from semdlm_jax.kernels.family import derivative, put
+from semdlm_jax.kernels.family import derivative, put, take
 from semdlm_jax.kernels.reverse import keep_probability
 
 
 def _at(values_V, x0):
     """values [..., V] at the clean token x0 [...]."""
-    return jnp.take_along_axis(jnp.broadcast_to(values_V, x0.shape + values_V.shape[-1:]), x0[..., None], -1)[..., 0]
+    return take(values_V, x0[..., None])[..., 0]
 
 
+@jax.custom_jvp
 def divergence(rate, model, difference):
     """Elementwise rate log(rate / model) + model - rate, given difference = model - rate to full precision."""
     positive = rate > 0
@@ -31,6 +35,25 @@ def divergence(rate, model, difference):
     tiny = jnp.finfo(rate.dtype).tiny
     large = ratio - jnp.log(jnp.maximum(model, tiny) / jnp.where(positive, rate, 1))
     return jnp.where(positive, rate * jnp.where(close, small, large), model)
+
+
+@functools.partial(divergence.defjvp, symbolic_zeros=True)
+def _divergence_jvp(primals, tangents):
+    """In (rate, difference): model is their sum. The backward pass then needs no logarithm."""
+    rate, model, difference = primals
+    rate_dot, _, difference_dot = tangents
+    safe = jnp.maximum(model, jnp.finfo(model.dtype).tiny)
+    out = divergence(*primals)
+    dot = jnp.where(rate > 0, difference / safe, 1) * _instantiate(difference_dot, out)
+    if not isinstance(rate_dot, SymbolicZero):
+        # (divergence - difference) / rate = log(rate / model) is its partial derivative at a fixed model.
+        at_fixed_model = jnp.where(rate > 0, (out - difference) / jnp.where(rate > 0, rate, 1), 0)
+        dot = dot + (at_fixed_model + jnp.where(rate > 0, difference / safe, 1)) * rate_dot
+    return out, dot
+
+
+def _instantiate(tangent, like):
+    return jnp.zeros_like(like) if isinstance(tangent, SymbolicZero) else tangent
 
 
 def _rates(kernel: Kernel, xt, t):
@@ -53,7 +76,7 @@ def _rates(kernel: Kernel, xt, t):
     safe_ids = jnp.minimum(ids, kernel.vocab_size - 1)
 
     def near(values):
-        return jnp.take_along_axis(jnp.broadcast_to(values, xt.shape + values.shape[-1:]), safe_ids, -1)
+        return take(values, safe_ids)
 
     excess, excess_dot = derivative(lambda t: kernel.excess(ranks, t), jnp.broadcast_to(t_V, ids.shape))
     nu = kernel.global_prior.probs[xt][..., None]
@@ -110,7 +133,7 @@ def joint_nelbo_rate(kernel: Kernel, log_posterior, x0, xt, t):
     weights = kernel.schedule.weights(t[..., None])
     placed = jnp.minimum(kernel.table.counts, weights.k) / weights.k
     outside = weights.alpha + weights.sigma * placed
-    near = jnp.take_along_axis(outside, jnp.minimum(ids, kernel.vocab_size - 1), -1)
+    near = take(outside, jnp.minimum(ids, kernel.vocab_size - 1))
     moved = h * put(outside, ids, jnp.maximum(near - kernel.excess(ranks, t[..., None]), 0))
     moved_x0 = _at(moved, x0)
     clean = jnp.sum(posterior * moved, axis=-1) - moved_x0 - moved_x0 * _at(log_posterior, x0)

@@ -30,7 +30,7 @@ def _direct(kernel, logits, xt, t):
 
 
 def _bayes(kernel, logits, xt, t):
-    return jnp.maximum(logits + kernel.log_likelihoods(xt, t), LOG_ZERO)
+    return jnp.maximum(kernel.add_log_likelihoods(logits, xt, t), LOG_ZERO)
 
 
 PARAMETERISATIONS = {"direct": _direct, "bayes": _bayes}

@@ -209,3 +209,23 @@ def test_prior_divergence(float64, toy, t):
     np.testing.assert_allclose(got, [toys.divergence(row, prior) for row in toy.matrix(t)], atol=1e-12)
     if t == 1 and toy.name in toys.FORGETTING:
         np.testing.assert_allclose(got, 0, atol=1e-15)
+
+
+def test_derivative_of_the_divergence(float64):
+    """Its rule against differentiation of the formula, in both arguments; a rate of zero leaves the model itself."""
+    rng = np.random.default_rng(7)
+    rate = jnp.asarray(rng.exponential(size=60))
+    difference = jnp.asarray(np.concatenate([rng.exponential(size=30), -rng.random(30) * rate[30:] * 0.99]))
+
+    def ours(rate, difference):
+        return jnp.sum(bound.divergence(rate, rate + difference, difference))
+
+    def plain(rate, difference):
+        return jnp.sum(rate * jnp.log(rate / (rate + difference)) + difference)
+
+    assert ours(rate, difference) == pytest.approx(float(plain(rate, difference)), rel=1e-12)
+    for got, expected in zip(
+        jax.grad(ours, (0, 1))(rate, difference), jax.grad(plain, (0, 1))(rate, difference), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+    assert jax.grad(ours, 1)(jnp.zeros(3), jnp.array([0.0, 1e-3, 2.0])).tolist() == [1, 1, 1]
