@@ -14,7 +14,6 @@ def get_config():
     config.data.length = 64
 
     config.kernel.k_max = 8
-    config.objective.update(name="nelbo", time_power=2.0, chunk=4)
     config.warmup.steps = 400
 
     config.network.update(
@@ -23,6 +22,6 @@ def get_config():
     config.optimizer.update(
         name="muon", learning_rate=3e-3, schedule="wsd", warmup_steps=50, decay_fraction=0.5, b2=0.95, ema_decay=0.0
     )
-    config.training.update(steps=2000, batch_size=64, log_every=10, eval_every=200, checkpoint_every=200)
+    config.training.update(steps=2800, batch_size=64, log_every=10, eval_every=200, checkpoint_every=200)
     config.evaluation.update(valid_batches=8, draws=4, temperature=0.7)
     return config
