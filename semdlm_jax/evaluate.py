@@ -110,14 +110,13 @@ def main(options):
     cli.check_output(options.output)
     if options.samples is not None and options.samples < 0:
         raise UserError(f"--samples={options.samples} is negative: give 0 for none")
+    if options.draws is not None and options.draws < 1:
+        raise UserError(f"--draws={options.draws} scores nothing: give at least 1")
     text = read_text(options.text) if options.text else None
     if text is not None and not text.strip():
         raise UserError(f"--text={options.text} is empty: give a file with text")
     trained = assembly.load_trained(options.workdir, options.checkpoint)
-    if options.draws is not None:
-        if options.draws < 1:
-            raise UserError(f"--draws={options.draws}: give at least 1")
-        trained.config.evaluation.draws = options.draws
+    trained.config.evaluation.draws = options.draws or trained.config.evaluation.draws
     prepared, evaluation = trained.corpus.prepared, trained.config.evaluation
     if prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to score")

@@ -126,10 +126,11 @@ def loss_and_gradients(denoiser, params):
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
-def test_remat_changes_neither_loss_nor_gradients():
+@pytest.mark.parametrize("how", [{"remat": True}, {"unroll": 2}], ids=str)
+def test_how_layers_run_changes_neither_loss_nor_gradients(how):
     plain = dataclasses.replace(SMALL, dropout=0.2)
     found = loss_and_gradients(plain, random_params(SMALL))
-    again = loss_and_gradients(dataclasses.replace(plain, remat=True), random_params(SMALL))
+    again = loss_and_gradients(dataclasses.replace(plain, **how), random_params(SMALL))
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(found))

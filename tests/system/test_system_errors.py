@@ -131,6 +131,7 @@ EVALUATE = {
     "missing text": (["--text={folder}/none.txt"], ["none.txt", "cannot be read", "give the path"]),
     "binary text": (["--text={folder}/data/neighbours.npz"], ["neighbours.npz", "convert"]),
     "empty text": (["--text={folder}/empty.txt"], ["empty.txt", "empty"]),
+    "no draws": (["--draws=0"], ["--draws=0", "at least 1"]),
     "negative samples": (["--samples=-1"], ["--samples=-1", "0"]),
 }
 

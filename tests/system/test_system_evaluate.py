@@ -49,11 +49,11 @@ def test_the_report_of_a_split(whole_run, trained, tmp_path):
 def test_a_text_shorter_than_a_window(config_file, whole_run, trained, tmp_path):
     text = tmp_path / "short.txt"
     text.write_text("one two")
-    report, _ = evaluated(whole_run, tmp_path / "report.json", f"--text={text}", "--samples=0")
+    report, _ = evaluated(whole_run, tmp_path / "report.json", f"--text={text}", "--samples=0", "--draws=3")
     tokens = len(trained.corpus.prepared.tokenizer.encode("one two")) + 2
     assert tokens < 16 and report["likelihood"]["tokens"] == tokens and report["likelihood"]["sequences"] == 1
     assert np.isfinite(report["likelihood"]["nelbo"])
-    assert report["split"] == str(text) and report["samples"] == {}
+    assert report["split"] == str(text) and report["samples"] == {} and "3 stratified t" in report["protocol"]
 
 
 def test_training_lowers_the_bound(config_file, tmp_path):
