@@ -116,7 +116,8 @@ def main(options):
     if text is not None and not text.strip():
         raise UserError(f"--text={options.text} is empty: give a file with text")
     trained = assembly.load_trained(options.workdir, options.checkpoint)
-    trained.config.evaluation.draws = options.draws or trained.config.evaluation.draws
+    # Runs recorded before the key existed were scored with one draw.
+    trained.config.evaluation.draws = options.draws or trained.config.evaluation.get("draws", 1)
     prepared, evaluation = trained.corpus.prepared, trained.config.evaluation
     if prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to score")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
@@ -72,3 +73,13 @@ def test_training_lowers_the_bound(config_file, tmp_path):
     unigram = trained.corpus.prepared.unigram_cross_entropy("valid")
     assert abs(before.nelbo - unigram) < 4 * before.standard_error
     assert after.nelbo < before.nelbo - 0.3
+
+
+def test_a_run_recorded_before_draws_were_counted(whole_run, tmp_path):
+    old = tmp_path / "run"
+    shutil.copytree(whole_run, old)
+    config = json.loads((old / "config.json").read_text())
+    del config["evaluation"]["draws"]
+    (old / "config.json").write_text(json.dumps(config))
+    report, _ = evaluated(old, tmp_path / "report.json", "--samples=0")
+    assert "1 stratified t" in report["protocol"]
