@@ -18,7 +18,7 @@ def rotate(x_BxLxHxd, base=10000.0):
 def tokenwise(layer, x):
     """layer on every token of x [..., D], as one matrix [N, D].
 
-    With more axes, XLA writes the weight gradient on a CPU through an elementwise transpose: half a training step.
+    With more axes, XLA writes the weight gradient on a CPU through an elementwise transpose: a third of a step.
     """
     return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
