@@ -25,19 +25,36 @@ def get_config():
     kernel.name = "semdlm_plus"  # a name of kernels.KERNELS; it reads those of the options below that it knows
     kernel.k_max = 16  # K: the largest neighbourhood
     kernel.gamma = 1.0  # k_t = 1 + (K - 1) t^gamma
+    kernel.prior = "uniform"  # of the global branch: uniform, or unigram (Eq. 119)
+    kernel.tau = 1.0  # the unigram prior is the training frequency to this power
+    kernel.least = 1  # training occurrences below which the unigram prior of Eq. 119 leaves a token out
+    kernel.uniform_share = 0.1  # GIDD's p_u
+    kernel.hybrid_gamma = 1.0  # GIDD's gamma
+    kernel.tau_min = 0.05  # temperature of the softmax kernel at t = 0
+    kernel.tau_scale = 0.1  # how fast it rises: tau_t = tau_min + tau_scale (1 - alpha) / alpha
     kernel.alpha_min = 0.0
     kernel.alpha_power = 1.0
     kernel.beta_max = 1.0
     kernel.beta_power = 2.0
+    kernel.schedule = schedule = ConfigDict()
+    schedule.name = "linear"  # a name of kernels.SCHEDULES; it reads those of the options below that it knows
+    schedule.eps = 1e-3  # loglinear, cosine: what is kept at t = 1
+    schedule.sigma_min = 1e-4  # geometric: total noise at t = 0
+    schedule.sigma_max = 20.0  # and at t = 1
+    schedule.power = 2.0  # polynomial
 
     config.objective = objective = ConfigDict()
-    objective.name = "denoising"  # a name of objectives.LOSSES
-    objective.parameterisation = "bayes"  # direct or bayes
+    objective.name = "denoising"  # a name of objectives.LOSSES, or autoregressive
+    objective.parameterisation = "bayes"  # direct, bayes or score
     objective.lambda_changed = 1.0
     objective.lambda_same = 1.0
     objective.t_min = 1e-3
     objective.t_max = 1.0 - 1e-5
     objective.time_power = 1.0  # times are u^power of their range, reweighted; 2 draws small times more often
+    objective.timesteps = 1000  # of d3pm
+    objective.ce_weight = 0.0  # of d3pm: weight of its cross-entropy
+    objective.gidd_weights = "dynamic"  # of gidd: none, clip or dynamic
+    objective.y_samples = 0  # of nelbo: tokens that estimate its sum over the vocabulary; 0: exact
     objective.chunk = 0  # positions of logits alive at a time; 0: all
 
     config.warmup = warmup = ConfigDict()
@@ -52,6 +69,7 @@ def get_config():
     network.expansion = 4
     network.condition_width = 128
     network.time_conditioning = True
+    network.causal = False  # attend to the past only: the autoregressive reference
     network.tied_output = False
     network.dropout = 0.1
     network.remat = False
@@ -91,6 +109,8 @@ def get_config():
     evaluation.batch_size = 64
     evaluation.valid_batches = 16  # of the valid split, scored every training.eval_every steps
     evaluation.draws = 1  # times a window is corrupted and scored by `evaluate`: more makes the error smaller
+    evaluation.t_min = 1e-3  # range of times of the bound, the same for every system
+    evaluation.t_max = 1.0 - 1e-5
     evaluation.chunk = 32  # positions of the likelihood bound alive at a time
     evaluation.samples = 64  # generated for the entropy and basin index
     evaluation.sample_steps = 128

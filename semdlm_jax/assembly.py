@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 import pathlib
 
 import jax
@@ -12,13 +11,15 @@ from ml_collections import ConfigDict
 from semdlm_jax.data import pipeline
 from semdlm_jax.data.prepare import Prepared, open_prepared
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import KERNELS, NeighbourTable, make_kernel
+from semdlm_jax.kernels import NeighbourTable, Vocabulary, kernel_options, make_kernel, make_noise_schedule
 from semdlm_jax.network import RULES, Denoiser
-from semdlm_jax.objectives import Objective, Stages
+from semdlm_jax.evaluation.likelihood import compile_terms
+from semdlm_jax.objectives import Autoregressive, Objective, Stages
 from semdlm_jax.runtime import mesh as meshes
 from semdlm_jax.runtime.checkpoints import Checkpointer, read_config
 from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
 from semdlm_jax.runtime.state import abstract_state
+from semdlm_jax.semantics.build import word_starts
 from semdlm_jax.semantics.table import load_table
 
 # What may change between two starts of one run: where it runs and how often it reports, never what it computes.
@@ -39,6 +40,9 @@ LEAST = {
     0: "warmup.steps objective.chunk evaluation.chunk evaluation.samples",
 }
 BEST_METRIC = "valid/nelbo"
+AUTOREGRESSIVE = "autoregressive"
+# Of runs recorded before these keys existed.
+BOUND_ENDS = {"t_min": 1e-3, "t_max": 1.0 - 1e-5}
 SYNTHETIC_SPECIALS = (0, 1, 2, 3, 4)
 SYNTHETIC_MASK = 4
 
@@ -47,11 +51,13 @@ SYNTHETIC_MASK = 4
 class Corpus:
     """What is trained on. prepared is None for synthetic data, which has no text, valid or test split."""
 
-    vocab_size: int
-    mask_id: int
+    vocabulary: Vocabulary
     special_ids: tuple[int, ...]
-    table: NeighbourTable
     prepared: Prepared | None
+
+    @property
+    def vocab_size(self):
+        return self.vocabulary.size
 
     @property
     def forbidden(self):
@@ -69,6 +75,11 @@ def check_config(config):
     if not 0 <= config.network.dropout < 1:
         raise UserError(f"network.dropout = {config.network.dropout} lies outside [0, 1): give 0 for none")
     evaluation, length = config.evaluation, config.data.length
+    if not 0 < evaluation.t_min < evaluation.t_max <= 1:
+        raise UserError(
+            f"evaluation.t_min = {evaluation.t_min} and evaluation.t_max = {evaluation.t_max} "
+            "must satisfy 0 < t_min < t_max <= 1"
+        )
     if evaluation.temperature < 0:
         raise UserError(f"evaluation.temperature = {evaluation.temperature} is negative: give 0 (greedy) or more")
     if evaluation.strides < 1 or length % evaluation.strides or evaluation.sample_steps < evaluation.strides:
@@ -85,8 +96,15 @@ def build_corpus(config):
         vocab_size = config.data.vocab_size
         # Token i's neighbours are the next K on a ring.
         ring = (np.arange(vocab_size)[:, None] + 1 + np.arange(k_max)) % vocab_size
-        table = NeighbourTable.from_lists(ring, np.ones(ring.shape))
-        return Corpus(vocab_size, SYNTHETIC_MASK, SYNTHETIC_SPECIALS, table, None)
+        angles = 2 * np.pi * np.arange(vocab_size) / vocab_size
+        vocabulary = Vocabulary(
+            vocab_size,
+            SYNTHETIC_MASK,
+            table=NeighbourTable.from_lists(ring, np.ones(ring.shape)),
+            unigram=~np.isin(np.arange(vocab_size), SYNTHETIC_SPECIALS),
+            embeddings=np.stack([np.cos(angles), np.sin(angles)], axis=1),
+        )
+        return Corpus(vocabulary, SYNTHETIC_SPECIALS, None)
     prepared = open_prepared(config.data.directory)
     tokenizer = prepared.tokenizer
     for key, value in prepared.meta["settings"].items():
@@ -95,9 +113,16 @@ def build_corpus(config):
                 f"{config.data.directory} was prepared with {key} = {value!r} but config.data.{key} is "
                 f"{config.data[key]!r}: prepare another directory or change the key"
             )
-    ids, similarities = load_table(pathlib.Path(config.data.directory) / "neighbours.npz", tokenizer.fingerprint)
-    table = NeighbourTable.from_lists(ids, similarities, k_max)
-    return Corpus(tokenizer.vocab_size, tokenizer.mask_id, tokenizer.special_ids, table, prepared)
+    table = load_table(pathlib.Path(config.data.directory) / "neighbours.npz", tokenizer.fingerprint)
+    vocabulary = Vocabulary(
+        tokenizer.vocab_size,
+        tokenizer.mask_id,
+        table=NeighbourTable.from_lists(table.ids, table.similarities, k_max),
+        unigram=prepared.unigram,
+        valid=word_starts(tokenizer),
+        embeddings=table.embeddings,
+    )
+    return Corpus(vocabulary, tokenizer.special_ids, prepared)
 
 
 def build_objective(config, corpus: Corpus):
@@ -113,13 +138,33 @@ def build_stages(config, corpus: Corpus):
     return Stages((_objective(config, corpus, warmup.kernel, warmup.objective), main), (0, warmup.steps))
 
 
+def build_kernel(config, corpus: Corpus, name):
+    """The named kernel with those keys of config.kernel that are options of its own."""
+    known = kernel_options(name)
+    options = {key: value for key, value in config.kernel.items() if key in known}
+    if "schedule" in options:
+        options["schedule"] = make_noise_schedule(**options["schedule"])
+    return make_kernel(name, corpus.vocabulary, **options)
+
+
 def _objective(config, corpus, kernel_name, loss_name):
-    accepted = inspect.signature(KERNELS[kernel_name]).parameters if kernel_name in KERNELS else {}
-    options = {key: value for key, value in config.kernel.items() if key in accepted}
-    kernel = make_kernel(
-        kernel_name, vocab_size=corpus.vocab_size, mask_id=corpus.mask_id, table=corpus.table, **options
-    )
-    return Objective(kernel=kernel, kernel_name=kernel_name, **{**config.objective, "name": loss_name})
+    chain_rule = loss_name == AUTOREGRESSIVE
+    if chain_rule != config.network.get("causal", False):
+        raise UserError(
+            f"objective {loss_name!r} needs network.causal = {chain_rule}: "
+            "only an autoregressive model reads nothing but the tokens before"
+        )
+    if chain_rule:
+        return Autoregressive(corpus.vocabulary.mask_id, config.objective.chunk)
+    kernel = build_kernel(config, corpus, kernel_name)
+    return Objective(kernel=kernel, **{**config.objective, "name": loss_name})
+
+
+def build_score(config, denoiser, objective, mesh, posterior=None):
+    """`compile_terms` with what the configuration says of the bound: the same for every system."""
+    ends = {name: config.evaluation.get(name, default) for name, default in BOUND_ENDS.items()}
+    chunk = config.evaluation.chunk
+    return compile_terms(denoiser, objective, mesh, **ends, chunk=chunk, posterior=posterior)
 
 
 def build_denoiser(config, corpus: Corpus):
@@ -187,7 +232,7 @@ class Trained:
 
     config: ConfigDict
     corpus: Corpus
-    objective: Objective
+    objective: Objective | Autoregressive
     denoiser: Denoiser
     mesh: jax.sharding.Mesh
     params: dict

@@ -18,7 +18,8 @@ from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
-from semdlm_jax.evaluation.likelihood import compile_terms, evaluate_likelihood
+from semdlm_jax.evaluation.likelihood import evaluate_likelihood
+from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.generate import generate
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress
@@ -28,8 +29,9 @@ def score_likelihood(trained, tokens, seed=0):
     """(Likelihood, protocol) of a token stream under the EMA weights."""
     evaluation, length = trained.config.evaluation, trained.config.data.length
     rows = assembly.whole_rows(evaluation.batch_size, trained.mesh)
-    batches, draws = -(-len(tokens) // (rows * length)), evaluation.draws
-    compiled = compile_terms(trained.denoiser, trained.objective, trained.mesh, chunk=evaluation.chunk)
+    exact = isinstance(trained.objective, Autoregressive)
+    batches, draws = -(-len(tokens) // (rows * length)), 1 if exact else evaluation.draws
+    compiled = assembly.build_score(trained.config, trained.denoiser, trained.objective, trained.mesh)
     with Progress(batches * draws, units_per_step=rows * length, label="NELBO") as progress:
         result = evaluate_likelihood(
             compiled,
@@ -40,13 +42,13 @@ def score_likelihood(trained, tokens, seed=0):
             place=lambda batch: place_batch(batch, trained.mesh),
             progress=progress.update,
         )
-    objective = trained.objective
-    protocol = (
-        f"packed windows of {length} tokens; continuous-time bound, {draws} stratified t in [{objective.t_min:g}, "
-        f"{objective.t_max:g}] a window with a corruption each, prior and reconstruction included; "
-        f"EMA weights, step {trained.step}"
+    t_min, t_max = (evaluation.get(name, default) for name, default in assembly.BOUND_ENDS.items())
+    bound = (
+        f"continuous-time bound, {draws} stratified t in [{t_min:g}, {t_max:g}] a window with a corruption each, "
+        "prior and reconstruction included"
     )
-    return result, protocol
+    score = "exact likelihood by the chain rule, nothing before a window's first token" if exact else bound
+    return result, f"packed windows of {length} tokens; {score}; EMA weights, step {trained.step}"
 
 
 def compare_samples(trained, heldout, *, num_samples, steps, strides, temperature, seed=0):
@@ -61,7 +63,7 @@ def compare_samples(trained, heldout, *, num_samples, steps, strides, temperatur
     decode = prepared.tokenizer.decode
     texts = {name: [decode(row) for row in rows] for name, rows in samples.items()}
     known = set(quality.word_bigrams(decode(prepared.splits["train"])))
-    table = trained.corpus.table
+    table = trained.corpus.vocabulary.table
     affinity = {
         name: quality.neighbour_affinity(rows, table.ids, table.similarities).mean() for name, rows in samples.items()
     }
@@ -126,6 +128,8 @@ def main(options):
     counts = np.unique(tokens, return_counts=True)[1]
     frequencies = counts / counts.sum()
     num_samples = evaluation.samples if options.samples is None else options.samples
+    if isinstance(trained.objective, Autoregressive) and options.samples is None:
+        num_samples = 0  # it has no reverse process to sample from
     samples, samples_protocol = {}, ""
     if num_samples:
         samples = compare_samples(

@@ -16,6 +16,7 @@ from absl import flags
 
 from semdlm_jax import assembly, cli
 from semdlm_jax.errors import UserError
+from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.samplers import Sampler, make_plan
@@ -37,6 +38,8 @@ def generate(
     prompt: token ids that start every sample and never change. UserError for impossible settings, before any work.
     """
     length = trained.config.data.length
+    if isinstance(trained.objective, Autoregressive):
+        raise UserError("an autoregressive run has no reverse process to sample from: it can be evaluated, not sampled")
     if num_samples < 1 or batch_size < 1:
         raise UserError(f"--num_samples={num_samples} and --batch_size={batch_size} must be at least 1")
     if temperature < 0:

@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from semdlm_jax import assembly, cli
 from semdlm_jax.data.pipeline import eval_batches
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluation.likelihood import compile_terms, evaluate_likelihood
+from semdlm_jax.evaluation.likelihood import evaluate_likelihood
 from semdlm_jax.runtime.checkpoints import write_config
 from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch
 from semdlm_jax.runtime.metrics import MetricWriter
@@ -38,13 +38,14 @@ def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, see
     whole = NamedSharding(mesh, PartitionSpec())
 
     def loss_sums(params, step, x0, xt, t, mask, key):
-        features = denoiser.features(params, xt, t, dropout_key=key if denoiser.dropout else None)
-        return stages.sums(lambda f: denoiser.logits(params, f), features, x0, xt, t, mask, step)
+        dropout_key, loss_key = jax.random.split(key)
+        features = denoiser.features(params, xt, t, dropout_key=dropout_key if denoiser.dropout else None)
+        return stages.sums(lambda f: denoiser.logits(params, f), features, x0, xt, t, mask, step, loss_key)
 
     value_and_grad = jax.value_and_grad(loss_sums, has_aux=True)
 
     def step(state, tokens, mask):
-        noise_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        noise_key, part_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         xt, t = stages.corrupt(noise_key, tokens, state.step)
         # Interleaved rows, so that every device holds its share of every microbatch.
         parts = [jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0) for x in (tokens, xt, t, mask)]
@@ -52,7 +53,7 @@ def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, see
         def accumulate(sums, part):
             index, *arrays = part
             arrays = [jax.lax.with_sharding_constraint(x, rows) for x in arrays]
-            key = jax.random.fold_in(dropout_key, index)
+            key = jax.random.fold_in(part_key, index)
             (loss, weight), grads = value_and_grad(state.params, state.step, *arrays, key)
             return jax.tree.map(jnp.add, sums, (loss, weight, grads)), None
 
@@ -110,7 +111,7 @@ class Run:
             mesh=self.mesh,
             state_shardings=shardings,
         )
-        self.score = compile_terms(self.denoiser, self.objective, self.mesh, chunk=config.evaluation.chunk)
+        self.score = assembly.build_score(config, self.denoiser, self.objective, self.mesh)
 
     def _restore_or_create(self):
         place = assembly.shard_rule(self.mesh)

@@ -3,7 +3,8 @@
 NELBO = integral of E l_t over [t_min, t_max]  +  KL(q_{t_max} || prior)  +  E -log p_theta(x0 | x_{t_min}).
 
 The integral is estimated with times stratified over each batch; the prior term is exact; the
-reconstruction takes one draw of x_{t_min} a sequence, with a network call of its own.
+reconstruction takes one draw of x_{t_min} a sequence, with a network call of its own. An autoregressive model is scored
+by its exact likelihood, in the place of the integral.
 """
 
 import dataclasses
@@ -15,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from semdlm_jax.kernels import Kernel
-from semdlm_jax.objectives import Posterior, stratified_times
-from semdlm_jax.objectives.bound import nelbo_rate, prior_divergence
+from semdlm_jax.kernels import KernelBase
+from semdlm_jax.objectives import Autoregressive, Posterior, stratified_times
+from semdlm_jax.objectives.bound import at_token, nelbo_rate, prior_divergences
 from semdlm_jax.objectives.chunking import map_positions
 
 
@@ -52,10 +53,13 @@ class Likelihood:
         return self.perplexity * self.standard_error
 
 
-def sequence_terms(
-    denoiser, kernel: Kernel, posterior: Posterior, params, key, x0_BxL, mask_BxL, *, t_min, t_max, chunk=0
+def bound_terms(
+    denoiser, kernel: KernelBase, posterior: Posterior, prior_V, params, key, x0_BxL, mask_BxL, *, t_min, t_max, chunk=0
 ):
-    """The NELBO's terms of each sequence, from one time and one corruption a sequence. Pure: jit it."""
+    """The NELBO's terms of each sequence, from one time and one corruption a sequence. Pure: jit it.
+
+    prior_V: `prior_divergences` at t_max.
+    """
     time_key, noise_key, last_key = jax.random.split(key, 3)
     t_B = stratified_times(time_key, x0_BxL.shape[0], t_min, t_max)
 
@@ -75,35 +79,52 @@ def sequence_terms(
 
     def reconstruction(log_posterior, x0, xt):
         del xt
-        return -jnp.take_along_axis(log_posterior, x0[..., None], axis=-1)[..., 0]
+        return -at_token(log_posterior, x0)
 
-    prior = prior_divergence(kernel, x0_BxL, jnp.full((1, 1), t_max))
     return SequenceTerms(
         integral=(t_max - t_min) * score(integrand, noise_key, t_B),
-        prior=jnp.sum(prior * mask_BxL, axis=1),
+        prior=jnp.sum(prior_V[x0_BxL] * mask_BxL, axis=1),
         reconstruction=score(reconstruction, last_key, jnp.full_like(t_B, t_min)),
         tokens=jnp.sum(mask_BxL, axis=1),
     )
 
 
-def compile_terms(denoiser, objective, mesh, *, chunk):
-    """A jitted (params, key, tokens [B, L], mask [B, L]) -> SequenceTerms, the result whole on every process."""
+def exact_terms(denoiser, objective: Autoregressive, params, x0_BxL, mask_BxL, *, chunk=0):
+    """The negative log-likelihood of each sequence by the chain rule, as a `SequenceTerms` without noise. Pure: jit it."""
+    xt_BxL, t_B = objective.corrupt(None, x0_BxL)
+    features = denoiser.features(params, xt_BxL, t_B)
+
+    def positions(features, x0, mask):
+        losses = objective.log_losses(denoiser.logits(params, features), x0)
+        return jnp.sum(jnp.where(mask, losses, 0), axis=1)
+
+    nothing = jnp.zeros(x0_BxL.shape[0])
+    total = map_positions(positions, features, x0_BxL, mask_BxL, chunk=chunk)
+    return SequenceTerms(total, nothing, nothing, jnp.sum(mask_BxL, axis=1))
+
+
+def compile_terms(denoiser, objective, mesh, *, t_min, t_max, chunk, posterior=None):
+    """A jitted (params, key, tokens [B, L], mask [B, L]) -> SequenceTerms, the result whole on every process.
+
+    posterior: instead of the objective's own.
+    """
+    whole = NamedSharding(mesh, PartitionSpec())
+    if isinstance(objective, Autoregressive):
+
+        def terms(params, key, tokens, mask):
+            del key
+            return exact_terms(denoiser, objective, params, tokens, mask, chunk=chunk)
+
+        return jax.jit(terms, out_shardings=whole)
+
+    kernel, posterior = objective.kernel, posterior or objective.posterior
+    prior_V = jax.jit(lambda: prior_divergences(kernel, t_max), out_shardings=whole)()
 
     def terms(params, key, tokens, mask):
-        return sequence_terms(
-            denoiser,
-            objective.kernel,
-            objective.posterior,
-            params,
-            key,
-            tokens,
-            mask,
-            t_min=objective.t_min,
-            t_max=objective.t_max,
-            chunk=chunk,
-        )
+        ends = {"t_min": t_min, "t_max": t_max}
+        return bound_terms(denoiser, kernel, posterior, prior_V, params, key, tokens, mask, **ends, chunk=chunk)
 
-    return jax.jit(terms, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    return jax.jit(terms, out_shardings=whole)
 
 
 def summarise(terms: SequenceTerms):
@@ -124,7 +145,7 @@ def summarise(terms: SequenceTerms):
 
 
 def evaluate_likelihood(compiled_terms, params, batches, key, *, draws=1, place=lambda x: x, progress=None):
-    """Scores batches of {tokens, mask}; `compiled_terms(params, key, tokens, mask)` is a jitted `sequence_terms`.
+    """Scores batches of {tokens, mask}; `compiled_terms(params, key, tokens, mask)` is what `compile_terms` gives.
 
     draws: times and corruptions a sequence, averaged before the error is taken over sequences. place: moves a host
     batch to the devices. Batches may be padded with rows whose mask is all False. progress: called with the number of

@@ -1,20 +1,29 @@
 """The forward process: what noise does to a token, and how a step back looks when the clean token is known."""
 
-from semdlm_jax.kernels.family import LOG_ZERO, Kernel
-from semdlm_jax.kernels.named import KERNELS, make_kernel
+from semdlm_jax.kernels.family import Kernel
+from semdlm_jax.kernels.named import KERNELS, kernel_options, make_kernel
 from semdlm_jax.kernels.neighbours import NeighbourTable
+from semdlm_jax.kernels.numerics import LOG_ZERO
 from semdlm_jax.kernels.prior import GlobalPrior
-from semdlm_jax.kernels.reverse import keep_probability, redraw_rate, reverse_step, stay_probability
+from semdlm_jax.kernels.protocol import KernelBase
+from semdlm_jax.kernels.reverse import noise_share, return_rates, reverse_step, stay_probability
+from semdlm_jax.kernels.schedules import SCHEDULES, make_noise_schedule
+from semdlm_jax.kernels.vocabulary import Vocabulary
 
 __all__ = [
     "KERNELS",
     "LOG_ZERO",
+    "SCHEDULES",
     "GlobalPrior",
     "Kernel",
+    "KernelBase",
     "NeighbourTable",
-    "keep_probability",
+    "Vocabulary",
+    "kernel_options",
     "make_kernel",
-    "redraw_rate",
+    "make_noise_schedule",
+    "noise_share",
+    "return_rates",
     "reverse_step",
     "stay_probability",
 ]

@@ -1,15 +1,18 @@
 """The forward process: one family of kernels with three branches.
 
-    q_t(j | i) = alpha_t 1[j = i]  +  sigma_t w_r(t) 1[j is neighbour r of i]  +  g_t(i) nu(j)
+    q_t(j | i) = alpha_t 1[j = i]  +  sigma_t w_r(t) 1[j is neighbour r of i]  +  g_t(i) nu_t(j)
 
 with w_r(t) = clip(k_t - r, 0, 1) / k_t and g_t(i) = beta_t + sigma_t max(k_t - n_i, 0) / k_t: the weight that a row of
-n_i < k_t neighbours cannot place goes to the global branch (paper, E.1). A pair (i, j) enters only through its *rank*:
--1 where j = i, r where j is neighbour r of i, K elsewhere. Two elementwise functions therefore say everything:
+n_i < k_t neighbours cannot place goes to the global branch (paper, E.1). nu_t is the kernel's prior nu, or a mixture of
+nu and the mask (GIDD). A pair (i, j) enters only through its *rank*: -1 where j = i, r where j is neighbour r of i, K
+elsewhere. Two elementwise functions therefore say everything:
 
-    q_t(j | i) = excess(rank, t) + floor(i, t) nu(j)
+    q_t(j | i) = excess(rank, t) + floor(i, t) nu_t(j)
 
 All methods are elementwise in tokens and times: a time has a shape that broadcasts against the tokens (t[:, None] for
-tokens [B, L]). Nothing here costs more than O(K) a token, except `push_forward` (V K) and `log_likelihoods` (V).
+tokens [B, L]). Nothing here costs more than O(K) a token, except `push_noise` (V K) and what returns [..., V].
+
+`kernels.protocol` says what the rest of the package asks of a kernel; `kernels.dense` is one outside this family.
 """
 
 import dataclasses
@@ -17,55 +20,65 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from semdlm_jax.kernels.branches import Branches
 from semdlm_jax.kernels.neighbours import NeighbourTable
+from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, derivative, put, ratio, safe_log, take
 from semdlm_jax.kernels.prior import GlobalPrior
-from semdlm_jax.kernels.schedules import Schedule
-
-# Stands for log 0: finite, so that a masked entry has a zero gradient instead of a NaN.
-LOG_ZERO = -1e30
-
-
-def derivative(function, t):
-    """(function(t), its elementwise derivative at t)."""
-    return jax.jvp(function, (t,), (jnp.ones_like(t),))
-
-
-def safe_log(x):
-    """log x with LOG_ZERO at 0, and a zero gradient there."""
-    return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), LOG_ZERO)
+from semdlm_jax.kernels.protocol import KernelBase
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Kernel:
-    """A member of the family: a schedule, a neighbour table and a global prior; a pytree of device arrays.
+class Kernel(KernelBase):
+    """A member of the family: branch weights, a neighbour table and a global prior; a pytree of device arrays.
 
     mask_id: a token that only noise produces (absorbing kernels), which no clean text contains; None otherwise.
     """
 
     table: NeighbourTable
     global_prior: GlobalPrior
-    schedule: Schedule = dataclasses.field(metadata={"static": True})
+    branches: Branches = dataclasses.field(metadata={"static": True})
     mask_id: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     @property
     def vocab_size(self):
         return self.table.vocab_size
 
-    def surplus(self, x0, t):
-        """The semantic weight that the row of x0 is too short to place; shape of x0 and t broadcast."""
-        w = self.schedule.weights(t)
-        return w.sigma * jnp.maximum(w.growth - (self.table.counts[x0] - 1), 0) / w.k
+    def alpha(self, t):
+        return self.branches.weights(t).alpha
+
+    def noise(self, t):
+        w = self.branches.weights(t)
+        return w.beta + w.sigma
+
+    def nu(self, y, t):
+        """nu_t(y); shape of y and t broadcast."""
+        probs, w = self.global_prior.probs[y], self.branches.weights(t)
+        return probs if w.spread is None else w.spread * probs + jnp.where(y == self.mask_id, w.masked, 0)
+
+    def nus(self, t):
+        """nu_t of every token: [..., V] for t [...], or [V] where it does not depend on t."""
+        w = self.branches.weights(t)
+        return self.global_prior.probs if w.spread is None else self.nu(jnp.arange(self.vocab_size), t[..., None])
+
+    def surplus(self, count, t):
+        """The semantic weight that a row of `count` neighbours is too short to place; shape of count and t broadcast."""
+        w = self.branches.weights(t)
+        return w.sigma * jnp.maximum(w.growth - (count - 1), 0) / w.k
 
     def floor(self, x0, t):
         """g_t(x0), the weight of the global branch; shape of x0 and t broadcast."""
-        return self.schedule.weights(t).beta + self.surplus(x0, t)
+        return self.branches.weights(t).beta + self.surplus(self.table.counts[x0], t)
 
-    def excess(self, rank, t):
-        """q_t(j | i) above the global branch, for a pair of this rank: -1 same, r neighbour, K neither."""
-        w = self.schedule.weights(t)
+    def floors(self, t):
+        """g_t(k) of every token k: [..., V] for t [...]."""
+        return self.floor(jnp.arange(self.vocab_size), t[..., None])
+
+    def near(self, rank, t):
+        """The semantic branch of a pair of this rank: 0 unless a neighbour's."""
+        w = self.branches.weights(t)
         semantic = w.sigma * jnp.clip(w.growth - (rank - 1), 0, 1) / w.k
-        return jnp.where(rank < 0, w.alpha, jnp.where(rank < self.table.k_max, semantic, 0))
+        return jnp.where((rank >= 0) & (rank < self.table.k_max), semantic, 0)
 
     def rank(self, y, x0):
         """The rank of y in the row of x0: int32, -1 for x0 itself, K when y is no neighbour."""
@@ -74,101 +87,134 @@ class Kernel:
         place = jnp.min(jnp.where(hit, jnp.arange(k_max), k_max), axis=-1, initial=k_max)
         return jnp.where(y == x0, -1, place)
 
-    def prob(self, xt, x0, t):
-        """q_t(xt | x0)."""
-        return self.excess(self.rank(xt, x0), t) + self.floor(x0, t) * self.global_prior.probs[xt]
+    def noise_prob(self, y, x0, t):
+        return self.near(self.rank(y, x0), t) + self.floor(x0, t) * self.nu(y, t)
 
-    def log_prob(self, xt, x0, t):
-        """log q_t(xt | x0); LOG_ZERO where impossible."""
-        return safe_log(self.prob(xt, x0, t))
-
-    def corrupt(self, key, x0, t):
-        """x_t ~ q_t(. | x0), int32 of x0's shape."""
-        branch_key, rank_key, jump_key = jax.random.split(key, 3)
-        w = self.schedule.weights(t)
-        counts = self.table.counts[x0]
+    def redraw(self, key, x0, t):
+        jump_key, rank_key, global_key = jax.random.split(key, 3)
+        w, counts = self.branches.weights(t), self.table.counts[x0]
+        # Jumps, the rarer at small t, take the low end of the unit interval.
+        u = jax.random.uniform(jump_key, x0.shape, w.alpha.dtype)
+        jumps = u * (w.beta + w.sigma) < self.floor(x0, t)
+        jumped = self.sample_global(global_key, x0.shape, t)
+        if not self.table.k_max:
+            return jumped
+        # Rank r holds the unit interval [r, r + 1) of [0, k_t), cut off at the row's length.
         reach = jnp.minimum(counts, w.k)
-        # The noise branches take the low end of the unit interval, where float32 uniforms resolve small probabilities.
-        u = jax.random.uniform(branch_key, x0.shape, w.alpha.dtype)
-        jumps = u < self.floor(x0, t)
-        moves = u < w.beta + w.sigma
-        drifted = x0
-        if self.table.k_max:
-            # Rank r holds the unit interval [r, r + 1) of [0, k_t), cut off at the row's length.
-            position = jax.random.uniform(rank_key, x0.shape, w.alpha.dtype) * reach
-            rank = jnp.clip(position.astype(jnp.int32), 0, jnp.maximum(counts - 1, 0))
-            drifted = jnp.where(counts > 0, self.table.ids[x0, rank], x0)
-        noise = jnp.where(jumps, self.global_prior.sample(jump_key, x0.shape), drifted)
-        return jnp.where(moves, noise, x0)
+        position = jax.random.uniform(rank_key, x0.shape, w.alpha.dtype) * reach
+        rank = jnp.clip(position.astype(jnp.int32), 0, jnp.maximum(counts - 1, 0))
+        drifted = jnp.where(counts > 0, self.table.ids[x0, rank], x0)
+        return jnp.where(jumps, jumped, drifted)
+
+    def sample_global(self, key, shape, t):
+        """int32 tokens of this shape from nu_t."""
+        prior_key, mask_key = jax.random.split(key)
+        drawn, w = self.global_prior.sample(prior_key, shape), self.branches.weights(t)
+        if w.masked is None:
+            return drawn
+        # The rarer of the two takes the low end, where float32 uniforms resolve small probabilities.
+        spread = jax.random.uniform(mask_key, shape, w.spread.dtype) < w.spread
+        return jnp.where(spread, drawn, self.mask_id)
 
     def sample_prior(self, key, shape):
-        """x_1: int32 tokens from the global prior."""
-        return self.global_prior.sample(key, shape)
+        return self.sample_global(key, shape, jnp.ones(shape))
 
-    def push_excess(self, w, t):
-        """y -> sum_k w(k) excess(rank(y; k), t): push_forward without its global branch. w: [..., V], t: [...]."""
+    def prior_probs(self, t):
+        return self.nus(t)
+
+    def push_noise(self, w, t):
+        weight = jnp.sum(w * self.floors(t), axis=-1, keepdims=True)
+        return self._push_near(w, t) + weight * self.nus(t)
+
+    def push_noise_at(self, w, y, t):
+        ids, ranks = self.column(y)
+        near = take(w[..., None, :], jnp.minimum(ids, self.vocab_size - 1)) * self.near(ranks, t[..., None, None])
+        weight = jnp.sum(w * self.floors(t), axis=-1, keepdims=True)
+        return jnp.sum(near, axis=-1) + weight * self.nu(y, t[..., None])
+
+    def _push_near(self, w, t):
+        """y -> sum_k w(k) near(rank(y; k), t). w: [..., V], t: [...]."""
+        if not self.table.k_max:
+            return jnp.zeros_like(w)
         t = jnp.broadcast_to(t, w.shape[:-1]).reshape(-1)
         # V leads, so that every rank is one scatter of contiguous rows.
         w_VxN = w.reshape(-1, self.vocab_size).T
 
         def add_rank(out_VxN, rank_and_ids):
             rank, ids_V = rank_and_ids
-            return out_VxN.at[ids_V].add(w_VxN * self.excess(rank, t), mode="drop"), None
+            return out_VxN.at[ids_V].add(w_VxN * self.near(rank, t), mode="drop"), None
 
-        out_VxN = w_VxN * self.excess(jnp.array(-1), t)
-        out_VxN, _ = jax.lax.scan(add_rank, out_VxN, (jnp.arange(self.table.k_max), self.table.ids.T))
+        ranks = jnp.arange(self.table.k_max)
+        out_VxN, _ = jax.lax.scan(add_rank, jnp.zeros_like(w_VxN), (ranks, self.table.ids.T))
         return out_VxN.T.reshape(w.shape)
 
-    def push_forward(self, w, t):
-        """(w K_t)(y) = sum_k w(k) q_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
-        weight = jnp.sum(w * self.floors(t), axis=-1, keepdims=True)
-        return self.push_excess(w, t) + weight * self.global_prior.probs
+    def noise_row(self, x0, t):
+        ids, near = self.table.ids[x0], self.near(jnp.arange(self.table.k_max), t[..., None])
+        far = self.floor(x0, t)[..., None] * self.nus(t)
+        return add_at(far, ids, jnp.where(ids < self.vocab_size, near, 0))
 
-    def floors(self, t):
-        """g_t(k) of every token k: [..., V] for t [...]."""
-        return self.floor(jnp.arange(self.vocab_size), t[..., None])
-
-    def row(self, x0, t):
-        """The tokens above the global floor in the row of x0, x0 itself first.
-
-        Returns (ids, excess), both [..., K + 1]; missing entries have the id V and excess 0.
-        """
-        ids = jnp.concatenate([x0[..., None], self.table.ids[x0]], axis=-1)
-        ranks = jnp.arange(-1, self.table.k_max)
-        excess = self.excess(ranks, t[..., None])
-        return ids, jnp.where(ids < self.vocab_size, excess, 0)
+    def noise_column(self, xt, t):
+        ids, ranks = self.column(xt)
+        far = self.floors(t) * self.nu(xt, t)[..., None]
+        return add_at(far, ids, self.near(ranks, t[..., None]))
 
     def column(self, xt):
-        """The clean tokens from which xt is more likely than the global floor: itself, and the rows that hold it.
+        """The rows that hold xt: (ids, ranks), both [..., D] int32; missing entries have the id V and the rank K."""
+        return self.table.in_ids[xt], self.table.in_ranks[xt]
 
-        Returns (ids, ranks), both [..., D + 1] int32; missing entries have the id V and the rank K.
-        """
-        ids = jnp.concatenate([xt[..., None], self.table.in_ids[xt]], axis=-1)
-        ranks = jnp.concatenate([jnp.full_like(xt[..., None], -1), self.table.in_ranks[xt]], axis=-1)
-        return ids, ranks
-
-    def log_likelihoods(self, xt, t):
-        """log q_t(xt | k) of every clean token k: [..., V] (Eq. 20's forward likelihood)."""
-        return self.add_log_likelihoods(jnp.zeros(self.vocab_size, t.dtype), xt, t)
+    def _near_column(self, xt, t):
+        """The clean tokens from which xt is more likely than the global floor, itself first, and by how much: (ids,
+        excess), both [..., D + 1]; missing entries have the id V and no excess."""
+        ids, ranks = self.column(xt)
+        ids = jnp.concatenate([xt[..., None], ids], axis=-1)
+        ranks = jnp.concatenate([jnp.full_like(xt[..., None], -1), ranks], axis=-1)
+        return ids, jnp.where(ranks < 0, self.alpha(t)[..., None], self.near(ranks, t[..., None]))
 
     def add_log_likelihoods(self, logits, xt, t):
-        """logits + log_likelihoods(xt, t), without forming the latter: dense in t, and sparse where xt is near."""
-        ids, ranks = self.column(xt)
-        nu = self.global_prior.probs[xt][..., None]
-        near = safe_log(self.excess(ranks, t[..., None]) + self.floor(ids, t[..., None]) * nu)
+        """Dense in t, and sparse where xt is near: log_likelihoods itself is never formed."""
+        ids, excess = self._near_column(xt, t)
+        nu = self.nu(xt, t)[..., None]
+        near = safe_log(excess + self.floor(ids, t[..., None]) * nu)
         near = near + take(logits, jnp.minimum(ids, self.vocab_size - 1))
         return put(logits + (safe_log(self.floors(t)) + safe_log(nu)), ids, near)
 
+    def log_evidence(self, logits, xt, t):
+        """As two log-sum-exps: one dense against the floor, one over the column of xt alone."""
+        ids, excess = self._near_column(xt, t)
+        near = jnp.take_along_axis(logits, jnp.minimum(ids, self.vocab_size - 1), axis=-1)
+        near = jax.nn.logsumexp(near + safe_log(excess), axis=-1)
+        far = jax.nn.logsumexp(logits + safe_log(self.floors(t)), axis=-1) + safe_log(self.nu(xt, t))
+        return jnp.logaddexp(near, jnp.maximum(far, LOG_ZERO))
 
-def take(values, ids):
-    """values [..., V] at ids [..., D]: the leading axes broadcast, without being broadcast in memory."""
-    first = ids.ndim - values.ndim
-    axes = [(first + axis, size) for axis, size in enumerate(values.shape[:-1])]
-    places = [jnp.arange(size).reshape([size if axis == i else 1 for i in range(ids.ndim)]) for axis, size in axes]
-    return values[(*places, ids)]
+    def _levels(self, t):
+        """The values noise takes in a row, the share of nu_t(y) divided out: (near [..., K] by rank, far [..., K + 1, 1
+        or 2] by the number of neighbours in the row: everything else, and the mask where it has a share of its own)."""
+        w, k_max = self.branches.weights(t), self.table.k_max
+        near = self.near(jnp.arange(k_max), t[..., None])
+        floor = w.beta[..., None] + self.surplus(jnp.arange(k_max + 1), t[..., None])
+        shares = [jnp.ones_like(w.beta)] if w.spread is None else [w.spread, w.masked]
+        return near, floor[..., None] * jnp.stack(shares, axis=-1)[..., None, :]
 
+    def _unjumped(self, t):
+        """1 - beta: what no jump has met."""
+        w = self.branches.weights(t)
+        return w.alpha + w.sigma
 
-def put(base, ids, values):
-    """base [..., V] with values [..., D] written at ids [..., D]; the id V is dropped."""
-    base = jnp.broadcast_to(base, ids.shape[:-1] + base.shape[-1:])
-    return jnp.put_along_axis(base, ids, values.astype(base.dtype), axis=-1, inplace=False, mode="drop")
+    def _survival(self, unjumped, near, far):
+        """Ratios of levels, each a bound on what survives, to that of a row by its number of neighbours: [..., K + 1].
+
+        A neighbour has both kinds of noise; what is at most either ratio is at most that of their sum.
+        """
+        nearest = jax.lax.cummin(near, axis=near.ndim - 1)
+        nearest = jnp.concatenate([jnp.full_like(unjumped[..., None], jnp.inf), nearest], axis=-1)
+        return jnp.minimum(jnp.minimum(unjumped[..., None], nearest), jnp.min(far, axis=-1))
+
+    def noise_kept(self, x0, t, s):
+        levels = [ratio(at_t, at_s) for at_t, at_s in zip(self._levels(t), self._levels(s), strict=True)]
+        kept = self._survival(ratio(self._unjumped(t), self._unjumped(s)), *levels)
+        return jnp.clip(take(kept, self.table.counts[x0][..., None])[..., 0], 0, 1)
+
+    def noise_kept_rate(self, t):
+        growth = [ratio(dot, level) for level, dot in zip(*derivative(self._levels, t), strict=True)]
+        unjumped, unjumped_dot = derivative(self._unjumped, t)
+        return -self._survival(ratio(unjumped_dot, unjumped), *growth)[..., self.table.counts]

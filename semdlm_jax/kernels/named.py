@@ -1,71 +1,138 @@
-"""The kernels by name. To add one: write a function that returns a `Kernel` and list it in KERNELS.
+"""The kernels by name. To add one: write a function that returns a kernel and list it in KERNELS, or name it in a
+configuration as `module:function` without touching this package.
 
-Every builder takes `table` (the NeighbourTable of the vocabulary, or None when the run has none), `vocab_size`,
-`mask_id` and its own options as keyword arguments.
+Every builder takes the `Vocabulary` and its own options as keyword arguments; `schedule` is among them where alpha may
+be exchanged.
 """
 
+import importlib
 import inspect
 
 from semdlm_jax.errors import UserError, choose, nearest
-from semdlm_jax.kernels import schedules
+from semdlm_jax.kernels import branches
+from semdlm_jax.kernels.dense import SoftmaxKernel
 from semdlm_jax.kernels.family import Kernel
 from semdlm_jax.kernels.neighbours import NeighbourTable
 from semdlm_jax.kernels.prior import GlobalPrior
+from semdlm_jax.kernels.schedules import Linear
+from semdlm_jax.kernels.vocabulary import Vocabulary
 
 
-def absorbing(*, vocab_size, mask_id, table=None):
-    """Tokens become MASK (Eq. 5; D3PM-mask, MDLM)."""
-    del table
-    return Kernel(
-        NeighbourTable.empty(vocab_size), GlobalPrior.point(vocab_size, mask_id), schedules.Linear(), mask_id=mask_id
-    )
+def absorbing(vocabulary, *, schedule=Linear()):
+    """Tokens become MASK (Eq. 5; D3PM-mask, MDLM, SEDD-absorb)."""
+    prior = GlobalPrior.point(vocabulary.size, vocabulary.mask_id)
+    return Kernel(NeighbourTable.empty(vocabulary.size), prior, branches.Global(schedule), vocabulary.mask_id)
 
 
-def uniform(*, vocab_size, mask_id, table=None):
-    """Tokens become any token of the vocabulary with equal chance (Eq. 6; D3PM-uniform, UDLM)."""
-    del table, mask_id
-    return Kernel(NeighbourTable.empty(vocab_size), GlobalPrior.uniform(vocab_size), schedules.Linear())
+def uniform(vocabulary, *, schedule=Linear()):
+    """Tokens become any token of the vocabulary with equal chance (Eq. 6; D3PM-uniform, SEDD-uniform, UDLM)."""
+    prior = GlobalPrior.uniform(vocabulary.size)
+    return Kernel(NeighbourTable.empty(vocabulary.size), prior, branches.Global(schedule))
 
 
-def semdlm_plus(*, vocab_size, mask_id, table, gamma=1.0):
-    """Tokens drift to their k_t nearest neighbours and jump anywhere, alpha = 1 - t, beta = t^2 (Eq. 22)."""
-    del mask_id
-    schedule = schedules.SemanticThenGlobal(_required(table).k_max, gamma)
-    return Kernel(table, GlobalPrior.uniform(vocab_size), schedule)
+def unigram(vocabulary, *, schedule=Linear(), tau=1.0):
+    """Tokens become any token of the training text, by its frequency to the power tau (the marginal kernel)."""
+    prior = GlobalPrior.unigram(vocabulary.require("unigram"), tau=tau)
+    return Kernel(NeighbourTable.empty(vocabulary.size), prior, branches.Global(schedule))
+
+
+def hybrid(vocabulary, *, schedule=Linear(), uniform_share=0.1, hybrid_gamma=1.0):
+    """Tokens become MASK, and in between any other token: at most a share `uniform_share` of them (GIDD's p_u)."""
+    prior = GlobalPrior.uniform_without(vocabulary.size, vocabulary.mask_id)
+    mixture = branches.Hybrid(uniform_share, hybrid_gamma, schedule)
+    return Kernel(NeighbourTable.empty(vocabulary.size), prior, mixture, vocabulary.mask_id)
+
+
+def semantic_knn(vocabulary, *, schedule=Linear(), gamma=1.0, prior="uniform", tau=1.0, least=1):
+    """Tokens drift to their k_t nearest neighbours and nowhere else (Eq. 7, SemDLM). A row too short for k_t gives what
+    it cannot place to the prior, which is also what sampling starts from."""
+    table = vocabulary.require("table")
+    mixture = branches.Semantic(table.k_max, gamma, schedule)
+    return Kernel(table, _global_prior(vocabulary, prior, tau, least), mixture)
+
+
+def semantic_softmax(vocabulary, *, schedule=Linear(), tau_min=0.05, tau_scale=0.1):
+    """Tokens drift by softmax(similarity / tau_t) over all tokens, tau_t rising from tau_min to infinity (Eq. 8)."""
+    return SoftmaxKernel.build(vocabulary.require("embeddings"), schedule, tau_min, tau_scale)
+
+
+def semdlm_plus(vocabulary, *, schedule=Linear(), gamma=1.0, prior="uniform", tau=1.0, least=1):
+    """Tokens drift to their k_t nearest neighbours and jump anywhere: alpha = 1 - t, beta = t^2 (Eq. 22)."""
+    table = vocabulary.require("table")
+    mixture = branches.SemanticThenGlobal(table.k_max, gamma, schedule)
+    return Kernel(table, _global_prior(vocabulary, prior, tau, least), mixture)
 
 
 def semdlm_plus_practical(
-    *, vocab_size, mask_id, table, gamma=1.0, alpha_min=0.0, alpha_power=1.0, beta_max=1.0, beta_power=2.0
+    vocabulary,
+    *,
+    schedule=Linear(),
+    gamma=1.0,
+    alpha_min=0.0,
+    alpha_power=1.0,
+    beta_max=1.0,
+    beta_power=2.0,
+    prior="uniform",
+    tau=1.0,
+    least=1,
 ):
     """SemDLM+ with the practical schedule of Eq. 117-118."""
-    del mask_id
-    schedule = schedules.Practical(_required(table).k_max, gamma, alpha_min, alpha_power, beta_max, beta_power)
-    return Kernel(table, GlobalPrior.uniform(vocab_size), schedule)
+    table = vocabulary.require("table")
+    mixture = branches.Practical(table.k_max, gamma, alpha_min, alpha_power, beta_max, beta_power, schedule)
+    return Kernel(table, _global_prior(vocabulary, prior, tau, least), mixture)
 
 
-def _required(table):
-    if table is None:
-        raise UserError(
-            "this kernel needs a neighbour table: build one with python -m semdlm_jax.semantics.build --config=…"
-        )
-    return table
+def semantic_mask(vocabulary, *, schedule=Linear(), gamma=1.0):
+    """Tokens drift to their k_t nearest neighbours and become MASK: SemDLM+ with the mask as its global branch."""
+    table = vocabulary.require("table")
+    prior = GlobalPrior.point(vocabulary.size, vocabulary.mask_id)
+    return Kernel(table, prior, branches.SemanticThenGlobal(table.k_max, gamma, schedule), vocabulary.mask_id)
 
+
+def _global_prior(vocabulary, name, tau, least):
+    return choose("prior", name, PRIORS)(vocabulary, tau, least)
+
+
+PRIORS = {
+    "uniform": lambda vocabulary, tau, least: GlobalPrior.uniform(vocabulary.size),
+    "unigram": lambda vocabulary, tau, least: GlobalPrior.unigram(
+        vocabulary.require("unigram"), vocabulary.valid, tau, least
+    ),
+}
 
 KERNELS = {
     "absorbing": absorbing,
     "uniform": uniform,
+    "unigram": unigram,
+    "hybrid": hybrid,
+    "semantic_knn": semantic_knn,
+    "semantic_softmax": semantic_softmax,
     "semdlm_plus": semdlm_plus,
     "semdlm_plus_practical": semdlm_plus_practical,
+    "semantic_mask": semantic_mask,
 }
 
 
-def make_kernel(name, *, vocab_size, mask_id, table=None, **options):
-    """Builds the named kernel. UserError for an unknown name or option."""
-    build = choose("kernel", name, KERNELS)
-    known = set(inspect.signature(build).parameters) - {"vocab_size", "mask_id", "table"}
+def find_kernel(name):
+    """The builder of this name: one of KERNELS, or `module:function` of the caller's own. UserError for neither."""
+    module, separator, function = name.partition(":")
+    if not separator:
+        return choose("kernel", name, KERNELS)
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"kernel {name!r} cannot be imported ({error}): run where Python finds {module}") from None
+
+
+def kernel_options(name):
+    """The option names of a kernel."""
+    return set(list(inspect.signature(find_kernel(name)).parameters)[1:])
+
+
+def make_kernel(name, vocabulary: Vocabulary, **options):
+    """Builds the named kernel. UserError for an unknown name or option, or when the vocabulary lacks what it needs."""
+    known = kernel_options(name)
     for option in options:
         if option not in known:
             raise UserError(f"kernel {name!r} has no option {option!r}: {nearest(option, known or {'none'})}")
-    if table is not None and table.vocab_size != vocab_size:
-        raise UserError(f"the neighbour table is of {table.vocab_size} tokens but the vocabulary has {vocab_size}")
-    return build(vocab_size=vocab_size, mask_id=mask_id, table=table, **options)
+    return find_kernel(name)(vocabulary, **options)

@@ -6,18 +6,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semdlm_jax.errors import UserError
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class GlobalPrior:
     """A distribution over V tokens, drawn from in O(1) by Walker's alias method (exact for point masses and uniform).
 
-    probs: [V] float32, sums to 1. threshold, alias: [V], the alias table.
+    probs: [V] float32, sums to 1. threshold, alias: [V], the alias table. flat: every token has the same chance.
     """
 
     probs: jax.Array
     threshold: jax.Array
     alias: jax.Array
+    flat: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @classmethod
     def from_probs(cls, probs):
@@ -26,11 +29,33 @@ class GlobalPrior:
         probs = probs / probs.sum()
         threshold, alias = _alias_table(probs)
         dtype = jnp.result_type(float)
-        return cls(jnp.asarray(probs, dtype), jnp.asarray(threshold, dtype), jnp.asarray(alias, jnp.int32))
+        flat = bool((probs == probs[0]).all())
+        return cls(jnp.asarray(probs, dtype), jnp.asarray(threshold, dtype), jnp.asarray(alias, jnp.int32), flat)
 
     @classmethod
     def uniform(cls, vocab_size):
         return cls.from_probs(np.ones(vocab_size))
+
+    @classmethod
+    def uniform_without(cls, vocab_size, token):
+        """Every token but one."""
+        return cls.from_probs(np.arange(vocab_size) != token)
+
+    @classmethod
+    def unigram(cls, counts, valid=None, tau=1.0, least=1):
+        """nu(j) proportional to counts(j)^tau over the valid tokens (Eq. 119).
+
+        counts: [V] occurrences in training text. valid: [V] bool, all by default. least: occurrences below which a token
+        is too rare. UserError when nothing is left, or tau lies outside (0, 1].
+        """
+        counts = np.asarray(counts, np.float64)
+        keep = counts >= max(least, 1)
+        keep = keep if valid is None else keep & np.asarray(valid)
+        if not 0 < tau <= 1:
+            raise UserError(f"the power of a unigram prior must lie in (0, 1], not {tau}")
+        if not keep.any():
+            raise UserError(f"no token occurs {least} times or more: lower the floor of the unigram prior")
+        return cls.from_probs(np.where(keep, counts, 0) ** tau * keep)
 
     @classmethod
     def point(cls, vocab_size, token):

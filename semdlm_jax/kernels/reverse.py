@@ -1,71 +1,55 @@
-"""Keep or resample: the reverse step given a clean token, and its rates in continuous time.
+"""The reverse process when the clean token is known: stay, or go back to one of its earlier states.
 
-Given x0, the process "keep with probability a, else redraw" has the marginals q_t exactly, for any pair s < t. Its
-posterior keeps x_t with probability rho = a q_s(x_t | x0) / q_t(x_t | x0) and otherwise redraws from q_s(. | x0).
+Given x0, between s and t a kept token stays kept with chance alpha_t / alpha_s, noise stays as it is with chance
+b(x0), and what did not stay is noise anew. This has the marginals q_t for any b with b m_s <= m_t; the kernel's b is
+the largest that is at most (1 - beta_t) / (1 - beta_s): a jump redraws any token, a drift moves only a kept one. For
+kernels without a semantic branch that is alpha_t / alpha_s, "keep with a chance of all tokens or redraw", and the
+reverse of the papers' Markov chains. Seen backwards:
+
+    x_s = x_t           with probability  rho = (alpha_t 1[x_t = x0] + b m_s(x_t | x0)) / q_t(x_t | x0), and otherwise
+    x_s = x0            with probability  1 - kappa
+    x_s ~ m_s(. | x0)   with probability  kappa = (1 - b) (1 - alpha_s) / ((1 - b) (1 - alpha_s) + alpha_s - alpha_t)
 """
 
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.kernels.family import Kernel, derivative
+from semdlm_jax.kernels.numerics import derivative, ratio
+from semdlm_jax.kernels.protocol import KernelBase
 
 
-def _row_levels(kernel: Kernel, x0, t):
-    """q_t on the K neighbours of x0 [..., K], and which of them exist."""
-    ids = kernel.table.ids[x0]
-    nu = kernel.global_prior.probs[jnp.minimum(ids, kernel.vocab_size - 1)]
-    exists = ids < kernel.vocab_size
-    return kernel.excess(jnp.arange(kernel.table.k_max), t[..., None]) + kernel.floor(x0, t)[..., None] * nu, exists
-
-
-def _ratio(numerator, denominator, possible=True):
-    """numerator / denominator, infinite where the denominator has no mass (such a level does not bind)."""
-    binding = possible & (denominator > 0)
-    return jnp.where(binding, numerator / jnp.where(binding, denominator, 1), jnp.inf)
-
-
-def keep_probability(kernel: Kernel, x0, t, s):
-    """a(x0): the largest chance of keeping a token over (s, t] that leaves the marginals q_t intact; s < t.
-
-    The minimum of alpha_t / alpha_s and of q_t / q_s over the support of q_s(. | x0): the neighbours one by one, and
-    everything else at once. Shape of x0.
-    """
-    s, t = jnp.broadcast_to(s, x0.shape), jnp.broadcast_to(t, x0.shape)
-    at_t, exists = _row_levels(kernel, x0, t)
-    at_s, _ = _row_levels(kernel, x0, s)
-    kept = _ratio(kernel.excess(jnp.array(-1), t), kernel.excess(jnp.array(-1), s))
-    elsewhere = _ratio(kernel.floor(x0, t), kernel.floor(x0, s))
-    near = jnp.min(_ratio(at_t, at_s, exists), axis=-1, initial=jnp.inf)
-    return jnp.clip(jnp.minimum(jnp.minimum(kept, elsewhere), near), 0, 1)
-
-
-def stay_probability(kernel: Kernel, xt, x0, t, s):
-    """rho: the posterior chance that x_s = x_t because the token was kept. Shape of xt.
+def stay_probability(kernel: KernelBase, xt, x0, t, s):
+    """rho: the posterior chance that x_s = x_t because nothing happened. Shape of xt.
 
     0 where q_t(xt | x0) = 0: such a pair has no posterior, and the step redraws.
     """
-    at_t = kernel.prob(xt, x0, t)
-    at_s = kernel.prob(xt, x0, s)
-    return jnp.where(at_t > 0, keep_probability(kernel, x0, t, s) * at_s / jnp.where(at_t > 0, at_t, 1), 0)
+    kept = jnp.where(xt == x0, kernel.alpha(t), 0)
+    survived = kernel.noise_kept(x0, t, s) * kernel.noise_prob(xt, x0, s)
+    return jnp.minimum(ratio(kept + survived, kernel.prob(xt, x0, t), 0), 1)
 
 
-def reverse_step(kernel: Kernel, key, xt, x0, t, s):
+def noise_share(kernel: KernelBase, noise_kept, t, s):
+    """kappa: how much of what did not stay had been noise before; shapes of noise_kept and t broadcast."""
+    renewed = (1 - noise_kept) * kernel.noise(s)
+    return ratio(renewed, renewed + (kernel.alpha(s) - kernel.alpha(t)), 0)
+
+
+def reverse_step(kernel: KernelBase, key, xt, x0, t, s):
     """x_s ~ q(x_s | x_t, x0), exact for any step size. int32 of xt's shape."""
-    coin_key, redraw_key = jax.random.split(key)
+    stay_key, return_key, redraw_key = jax.random.split(key, 3)
     stay = stay_probability(kernel, xt, x0, t, s)
-    stays = jax.random.uniform(coin_key, xt.shape, stay.dtype) < stay
-    return jnp.where(stays, xt, kernel.corrupt(redraw_key, x0, s))
+    share = noise_share(kernel, kernel.noise_kept(x0, t, s), t, s)
+    stays = jax.random.uniform(stay_key, xt.shape, stay.dtype) < stay
+    noisy = jax.random.uniform(return_key, xt.shape, share.dtype) < share
+    return jnp.where(stays, xt, jnp.where(noisy, kernel.redraw(redraw_key, x0, s), x0))
 
 
-def redraw_rate(kernel: Kernel, x0, t):
-    """lambda(x0) = max(-alpha'/alpha, max_y -q'/q): the forward rate of leaving, in 1 / unit of t. Shape of x0.
+def return_rates(kernel: KernelBase, t):
+    """(returned, redrawn) of every clean token k, both [..., V] for t [...]: a token that has just arrived was
 
-    The continuous limit of (1 - a) / (t - s). Infinite at t = 1 for schedules that keep nothing there.
+        k with probability returned(k), and else noise: y with probability redrawn(k) m_t(y | k).
     """
-    t = jnp.broadcast_to(t, x0.shape)
-    kept, kept_dot = derivative(lambda t: kernel.excess(jnp.array(-1), t), t)
-    floor, floor_dot = derivative(lambda t: kernel.floor(x0, t), t)
-    (near, exists), (near_dot, _) = jax.jvp(lambda t: _row_levels(kernel, x0, t), (t,), (jnp.ones_like(t),))
-    elsewhere = -_ratio(floor_dot, floor)
-    nearby = jnp.max(-_ratio(near_dot, near, exists), axis=-1, initial=-jnp.inf)
-    return jnp.maximum(jnp.maximum(-_ratio(kept_dot, kept), elsewhere), nearby)
+    alpha, alpha_dot = derivative(kernel.alpha, t)
+    lost = kernel.noise_kept_rate(t)
+    total = lost * kernel.noise(t)[..., None] - alpha_dot[..., None]
+    return -alpha_dot[..., None] / total, lost / total

@@ -1,113 +1,154 @@
-"""Noise schedules: the branch weights alpha_t (keep), beta_t (global), sigma_t (semantic) and the neighbourhood size
-k_t.
+"""Noise schedules: alpha_t, the chance that a token is still what it was, falling from 1 at t = 0.
 
-A schedule is a frozen dataclass whose `weights(t)` returns `Weights`, elementwise in t in [0, 1]. Derivatives in t come
-from forward-mode differentiation of that one definition (`kernels.family`), so they cannot disagree with it. Weights
-are written so that float32 keeps its relative accuracy near t = 0 and t = 1: sigma = t(1-t), never 1 - alpha - beta,
-where a closed form exists.
+A schedule says how fast noise comes; `kernels.branches` says what noise is. Any schedule goes with any kernel. Each is a
+frozen dataclass of three elementwise functions of t in [0, 1], written so that float32 keeps the relative accuracy of
+alpha near t = 1 and of the noise 1 - alpha near t = 0. To add one: write it and list it in SCHEDULES.
 """
 
 import dataclasses
-from typing import NamedTuple, Protocol
+import math
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from semdlm_jax.errors import UserError
-
-
-class Weights(NamedTuple):
-    """Branch weights at times t, each of t's shape; alpha + beta + sigma = 1 and 0 <= growth <= k_max - 1.
-
-    The neighbourhood size is held as its growth from 1, which float32 would lose in the sum at small t.
-    """
-
-    alpha: jax.Array
-    beta: jax.Array
-    sigma: jax.Array
-    growth: jax.Array
-
-    @property
-    def k(self):
-        return 1 + self.growth
+from semdlm_jax.errors import UserError, choose
 
 
 class Schedule(Protocol):
-    def weights(self, t: jax.Array) -> Weights: ...
+    def alpha(self, t: jax.Array) -> jax.Array: ...
+
+    def noise(self, t: jax.Array) -> jax.Array:
+        """1 - alpha."""
+
+    def alpha_dot(self, t: jax.Array) -> jax.Array:
+        """d alpha / dt."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """alpha = 1 - t, beta = t: every change is a global one (Eq. 5 and 6 with the linear decay)."""
+    """alpha = 1 - t."""
 
-    def weights(self, t):
-        return Weights(1 - t, t, jnp.zeros_like(t), jnp.zeros_like(t))
+    def alpha(self, t):
+        return 1 - t
 
+    def noise(self, t):
+        return t
 
-@dataclasses.dataclass(frozen=True)
-class SemanticThenGlobal:
-    """alpha = 1 - t, beta = t^2, sigma = t(1 - t), k = 1 + (k_max - 1) t^gamma (Eq. 22)."""
-
-    k_max: int
-    gamma: float = 1.0
-
-    def __post_init__(self):
-        _check_growth(self.k_max, self.gamma)
-
-    def weights(self, t):
-        return Weights(1 - t, t * t, t * (1 - t), (self.k_max - 1) * _power(t, self.gamma))
+    def alpha_dot(self, t):
+        return -jnp.ones_like(t)
 
 
 @dataclasses.dataclass(frozen=True)
-class Practical:
-    """alpha = a_min + (1 - a_min)(1 - t)^b, beta = b_max t^eta, sigma the rest, k as above (Eq. 117-118)."""
+class LogLinear:
+    """alpha = 1 - (1 - eps) t, so that -log alpha stays finite (MDLM and SEDD, eps = 1e-3)."""
 
-    k_max: int
-    gamma: float = 1.0
-    alpha_min: float = 0.0
-    alpha_power: float = 1.0
-    beta_max: float = 1.0
-    beta_power: float = 2.0
+    eps: float = 1e-3
 
     def __post_init__(self):
-        _check_growth(self.k_max, self.gamma)
-        if not 0 <= self.alpha_min <= 1 or self.beta_max < 0 or self.alpha_power <= 0 or self.beta_power <= 0:
+        _check_eps("loglinear", self.eps)
+
+    def alpha(self, t):
+        return self.eps + (1 - self.eps) * (1 - t)
+
+    def noise(self, t):
+        return (1 - self.eps) * t
+
+    def alpha_dot(self, t):
+        return jnp.full_like(t, -(1 - self.eps))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine:
+    """alpha = eps + (1 - eps) cos(pi t / 2) (MDLM, eps = 1e-3): little noise for long."""
+
+    eps: float = 1e-3
+
+    def __post_init__(self):
+        _check_eps("cosine", self.eps)
+
+    def alpha(self, t):
+        return self.eps + (1 - self.eps) * jnp.sin(math.pi / 2 * (1 - t))
+
+    def noise(self, t):
+        return 2 * (1 - self.eps) * jnp.square(jnp.sin(math.pi / 4 * t))
+
+    def alpha_dot(self, t):
+        return -(1 - self.eps) * math.pi / 2 * jnp.sin(math.pi / 2 * t)
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometric:
+    """alpha = exp(-sigma), sigma = sigma_min^(1 - t) sigma_max^t (SEDD). A little noise is left at t = 0."""
+
+    sigma_min: float = 1e-4
+    sigma_max: float = 20.0
+
+    def __post_init__(self):
+        if not 0 < self.sigma_min < self.sigma_max:
             raise UserError(
-                "schedule 'practical' needs 0 <= alpha_min <= 1, beta_max >= 0, alpha_power > 0 and beta_power > 0, "
-                f"not {self.alpha_min}, {self.beta_max}, {self.alpha_power} and {self.beta_power}"
-            )
-        t = np.linspace(0.0, 1.0, 1001)
-        kept = self.alpha_min + (1 - self.alpha_min) * (1 - t) ** self.alpha_power
-        semantic = 1 - kept - self.beta_max * t**self.beta_power
-        if semantic.min() < -1e-12:
-            raise UserError(
-                f"schedule 'practical' leaves the semantic branch {semantic.min():.3g} at t = "
-                f"{t[semantic.argmin()]:.3f}: alpha_min + beta_max must not exceed 1 and beta_power must be at least "
-                "about alpha_power"
+                f"schedule 'geometric' needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}"
             )
 
-    def weights(self, t):
-        room = 1 - self.alpha_min
-        kept = room * _power(1 - t, self.alpha_power)
-        beta = self.beta_max * _power(t, self.beta_power)
-        # 1 - alpha - beta, where neither end of time subtracts what is nearly equal.
-        early = room * _fall(t, self.alpha_power) - beta
-        late = (room - self.beta_max) + self.beta_max * _fall(1 - t, self.beta_power) - kept
-        sigma = jnp.maximum(jnp.where(t < 0.5, early, late), 0.0)
-        return Weights(self.alpha_min + kept, beta, sigma, (self.k_max - 1) * _power(t, self.gamma))
+    def _sigma(self, t):
+        return self.sigma_min * jnp.exp(math.log(self.sigma_max / self.sigma_min) * t)
+
+    def alpha(self, t):
+        return jnp.exp(-self._sigma(t))
+
+    def noise(self, t):
+        return -jnp.expm1(-self._sigma(t))
+
+    def alpha_dot(self, t):
+        return -math.log(self.sigma_max / self.sigma_min) * self._sigma(t) * self.alpha(t)
 
 
-def _power(base, exponent):
-    # jnp.power's derivative is exact at 0 for exponent 1, and cheap.
+@dataclasses.dataclass(frozen=True)
+class Polynomial:
+    """alpha = 1 - t^power: above 1, little noise for long (MD4)."""
+
+    power: float = 2.0
+
+    def __post_init__(self):
+        if not self.power > 0:
+            raise UserError(f"schedule 'polynomial' needs power > 0, not {self.power}")
+
+    def alpha(self, t):
+        late = t > 0.5
+        return jnp.where(late, fall(jnp.where(late, 1 - t, 0.5), self.power), 1 - power(t, self.power))
+
+    def noise(self, t):
+        return power(t, self.power)
+
+    def alpha_dot(self, t):
+        return -self.power * power(t, self.power - 1)
+
+
+def power(base, exponent):
+    """base^exponent; jnp.power's derivative is neither exact at 0 for exponent 1 nor cheap."""
     return base if exponent == 1 else jnp.power(base, exponent)
 
 
-def _fall(t, exponent):
+def fall(t, exponent):
     """1 - (1 - t)^exponent, to full relative accuracy near t = 0."""
     return t if exponent == 1 else -jnp.expm1(exponent * jnp.log1p(-t))
 
 
-def _check_growth(k_max, gamma):
-    if k_max < 1 or gamma <= 0:
-        raise UserError(f"a semantic kernel needs k_max >= 1 and gamma > 0, not k_max = {k_max} and gamma = {gamma}")
+def _check_eps(name, eps):
+    if not 0 <= eps < 1:
+        raise UserError(f"schedule {name!r} needs 0 <= eps < 1, not {eps}")
+
+
+SCHEDULES = {
+    "linear": Linear,
+    "loglinear": LogLinear,
+    "cosine": Cosine,
+    "geometric": Geometric,
+    "polynomial": Polynomial,
+}
+
+
+def make_noise_schedule(name, **options):
+    """The named schedule, from those of the options that it has. UserError for an unknown name or impossible values."""
+    build = choose("schedule", name, SCHEDULES)
+    return build(**{field.name: options[field.name] for field in dataclasses.fields(build) if field.name in options})

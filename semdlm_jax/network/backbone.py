@@ -47,6 +47,7 @@ class Block(nn.Module):
 
     heads: int
     expansion: int
+    causal: bool
     dropout: float
     dtype: jnp.dtype
 
@@ -56,7 +57,7 @@ class Block(nn.Module):
         modulation = _dense(6 * width, jnp.float32, "modulation", zero=True, bias=True)(condition_BxC)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6, axis=-1)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        y = SelfAttention(self.heads, self.dtype, name="attention")(
+        y = SelfAttention(self.heads, self.causal, self.dtype, name="attention")(
             _modulate(x_BxLxD, shift_a, scale_a, self.dtype), lengths_B
         )
         x_BxLxD = x_BxLxD + drop(y * (gate_a + 1)[:, None].astype(y.dtype))
@@ -89,6 +90,7 @@ class Backbone(nn.Module):
     expansion: int
     condition_width: int
     time_conditioning: bool
+    causal: bool
     tied_output: bool
     dropout: float
     remat: bool
@@ -109,7 +111,7 @@ class Backbone(nn.Module):
             self.vocab_size, self.width, dtype=self.dtype, embedding_init=nn.initializers.normal(0.02), name="embed"
         )
         self.time_embedding = TimeEmbedding(self.condition_width)
-        self.blocks = stack(self.heads, self.expansion, self.dropout, self.dtype)
+        self.blocks = stack(self.heads, self.expansion, self.causal, self.dropout, self.dtype)
         self.final_modulation = _dense(2 * self.width, jnp.float32, None, zero=True, bias=True)
         if not self.tied_output:
             self.output = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.zeros)
@@ -155,6 +157,7 @@ class Denoiser:
     expansion: int = 4
     condition_width: int = 128
     time_conditioning: bool = True
+    causal: bool = False
     tied_output: bool = False
     dropout: float = 0.0
     remat: bool = False

@@ -1,39 +1,47 @@
 """The negative evidence lower bound of any kernel: one formula, in discrete and in continuous time.
 
-A step back redraws a token from q(. | x0) at a rate h(z | x0), z = x_t: R(z -> y | x0) = h(z | x0) q(y | x0). The model
-mixes these over its posterior: R_theta(z -> y) = sum_k p_theta(k | x_t) h(z | k) q(y | k). Both bounds are a
-generalised Kullback-Leibler divergence between the two, summed over y. All functions are elementwise in positions:
-tokens [...], times [...] that broadcast against them, posteriors [..., V], results [...] in nats.
+Given x0, a token z = x_t that has just arrived (rate h(z | x0)) was x0 with probability `returned`, and noise y with
+probability `redrawn` m_t(y | x0) (`kernels.reverse`). The rate of the step back is therefore
 
-Near t = 1 both rates are of size 1 / (1 - t) and nearly equal (noise is redrawn as noise). Their difference is
-therefore summed apart, from terms that stay finite, and enters through x - log(1 + x).
+    R(z -> y | x0) = h(z | x0) (returned(x0) 1[y = x0] + redrawn(x0) m_t(y | x0)),
+
+which for kernels without a semantic branch is h(z | x0) q_t(y | x0). The model mixes these over its posterior:
+R_theta(z -> y) = sum_k p_theta(k | x_t) R(z -> y | k). Both bounds are a generalised Kullback-Leibler divergence between
+the two, summed over y. All functions are elementwise in positions: tokens [...], times [...] that broadcast against
+them, posteriors [..., V], results [...] in nats.
+
+Near t = 1 both rates are of size 1 / (1 - t) and nearly equal (noise is redrawn as noise): the divergence takes their
+relative difference x through x - log(1 + x), so that rounding enters by its square.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from semdlm_jax.kernels import Kernel, redraw_rate, stay_probability
-from semdlm_jax.kernels.family import derivative, put, take
-from semdlm_jax.kernels.reverse import keep_probability
+from semdlm_jax.kernels import KernelBase, noise_share, return_rates, stay_probability
+from semdlm_jax.kernels.numerics import add_at, ratio, take
+
+# The integrand at t = 1 is its limit, taken here: rates are infinite there.
+LATEST = 1 - 2**-17
 
 
-def _at(values_V, x0):
-    """values [..., V] at the clean token x0 [...]."""
+def at_token(values_V, x0):
+    """values [..., V] at the token x0 [...]."""
     return take(values_V, x0[..., None])[..., 0]
 
 
 @jax.custom_jvp
 def divergence(rate, model, difference):
-    """Elementwise rate log(rate / model) + model - rate, given difference = model - rate to full precision."""
+    """Elementwise rate log(rate / model) + model - rate, given difference = model - rate."""
     positive = rate > 0
-    ratio = difference / jnp.where(positive, rate, 1)
-    close = jnp.abs(ratio) < 0.5
-    small = ratio - jnp.log1p(jnp.where(close, ratio, 0))
+    relative = difference / jnp.where(positive, rate, 1)
+    close = jnp.abs(relative) < 0.5
+    small = relative - jnp.log1p(jnp.where(close, relative, 0))
     tiny = jnp.finfo(rate.dtype).tiny
-    large = ratio - jnp.log(jnp.maximum(model, tiny) / jnp.where(positive, rate, 1))
+    large = relative - jnp.log(jnp.maximum(model, tiny) / jnp.where(positive, rate, 1))
     return jnp.where(positive, rate * jnp.where(close, small, large), model)
 
 
@@ -56,131 +64,71 @@ def _instantiate(tangent, like):
     return jnp.zeros_like(like) if isinstance(tangent, SymbolicZero) else tangent
 
 
-def _rates(kernel: Kernel, xt, t):
-    """h(z | k) for every clean token k, split so that nothing large cancels.
+class Rates(NamedTuple):
+    """Of every clean token k, [..., V]: the rate at which x_t has just arrived and was k, and the rate at which it was
+    noise, over the weight of that noise: R(x_t -> y | k) = returned(k) 1[y = k] + redrawn(k) m_t(y | k)."""
 
-    Returns (h [..., V], global_rate [..., V]): global_rate(k) = h(z | k) g(k) - c, the rate of redrawing from the
-    global branch less a constant c of t alone, finite at t = 1.
-    """
-    all_tokens, t_V = jnp.arange(kernel.vocab_size), t[..., None]
-    kept, kept_dot = derivative(lambda t: kernel.excess(jnp.array(-1), t), t_V)
-    base_rate = -kept_dot / kept
-    rate = redraw_rate(kernel, jnp.broadcast_to(all_tokens, t.shape + all_tokens.shape), t_V)
-    floor, floor_dot = derivative(kernel.floors, t)
-    growth = jnp.where(floor > 0, floor_dot / jnp.where(floor > 0, floor, 1), 0)
-    other = rate + growth
-    # other * floor - base_rate * beta, with the large parts taken out by hand.
-    global_other = (rate - base_rate) * floor + base_rate * kernel.surplus(all_tokens, t_V) + floor_dot
-
-    ids, ranks = kernel.column(xt)
-    safe_ids = jnp.minimum(ids, kernel.vocab_size - 1)
-
-    def near(values):
-        return take(values, safe_ids)
-
-    excess, excess_dot = derivative(lambda t: kernel.excess(ranks, t), jnp.broadcast_to(t_V, ids.shape))
-    nu = kernel.global_prior.probs[xt][..., None]
-    mass = excess + near(floor) * nu
-    safe_mass = jnp.where(mass > 0, mass, 1)
-    # h = rate + mass' / mass; for the token itself, which mostly stays, alpha and its rate cancel exactly.
-    gain = jnp.where(ranks < 0, (near(rate) - base_rate) * excess, near(rate) * excess + excess_dot)
-    near_h = jnp.where(mass > 0, (gain + nu * (near(rate) * near(floor) + near(floor_dot))) / safe_mass, near(other))
-    # d/dt log q(z | k) less that of the global branch.
-    change = jnp.where(mass > 0, (excess_dot - excess * near(growth)) / safe_mass, 0)
-    h = put(other, ids, jnp.maximum(near_h, 0))
-    return h, put(global_other, ids, near(global_other) + change * near(floor))
+    returned: jax.Array
+    redrawn: jax.Array
 
 
-def _global_difference(posterior, global_rate, x0):
-    """sum_k p(k) h(k) g(k) - h(x0) g(x0): how far the two redraw through the global branch at different rates."""
-    at_x0 = _at(global_rate, x0)
-    return jnp.sum(posterior * (global_rate - at_x0[..., None]), axis=-1)
+def reverse_rates(kernel: KernelBase, xt, t):
+    fresh = kernel.fresh_rates(xt, t)
+    returned, redrawn = return_rates(kernel, t)
+    return Rates(fresh * returned, fresh * redrawn)
 
 
-def nelbo_rate(kernel: Kernel, log_posterior, x0, xt, t):
+def mixed_rates(kernel: KernelBase, rates: Rates, posterior, t):
+    """R_theta(x_t -> y) of every token y, [..., V]."""
+    return posterior * rates.returned + kernel.push_noise(posterior * rates.redrawn, t)
+
+
+def true_rates(kernel: KernelBase, rates: Rates, x0, t):
+    """R(x_t -> y | x0) of every token y, [..., V]."""
+    true = at_token(rates.redrawn, x0)[..., None] * kernel.noise_row(x0, t)
+    return add_at(true, x0[..., None], at_token(rates.returned, x0)[..., None])
+
+
+def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t):
     """The continuous-time integrand l_t at each position, in nats per unit of t.
 
-    log_posterior: [..., V], normalised. t: [...], inside (0, 1). The NELBO is the integral of E l_t over t plus the
-    prior and reconstruction terms below.
+    log_posterior: [..., V], normalised. t: [...], in (0, 1]. The NELBO is the integral of E l_t over t plus the prior
+    and reconstruction terms.
     """
-    posterior = jnp.exp(log_posterior)
-    h, global_rate = _rates(kernel, xt, t)
-    nu = kernel.global_prior.probs
-    floors = kernel.floors(t)
-    weighted = posterior * h
-    h_x0, floor_x0 = _at(h, x0)[..., None], kernel.floor(x0, t)[..., None]
-    excess_model = kernel.push_excess(weighted, t)
-    row_ids, row_excess = kernel.row(x0, t)
-    excess_true = put(jnp.zeros_like(posterior), row_ids, row_excess)
-    true = h_x0 * (excess_true + floor_x0 * nu)
-    model = excess_model + jnp.sum(weighted * floors, axis=-1, keepdims=True) * nu
-    difference = excess_model - h_x0 * excess_true + _global_difference(posterior, global_rate, x0)[..., None] * nu
-    terms = divergence(true, model, difference)
+    t = jnp.minimum(t, LATEST)
+    rates = reverse_rates(kernel, xt, t)
+    model = mixed_rates(kernel, rates, jnp.exp(log_posterior), t)
+    true = true_rates(kernel, rates, x0, t)
+    terms = divergence(true, model, model - true)
     return jnp.sum(jnp.where(jnp.arange(kernel.vocab_size) == xt[..., None], 0, terms), axis=-1)
 
 
-def joint_nelbo_rate(kernel: Kernel, log_posterior, x0, xt, t):
-    """An upper bound of `nelbo_rate` at O(V) a position instead of O(V K): the divergence of the joint law of (clean
-    token, branch, new token), which dominates that of the new token alone. Equal for absorbing kernels.
-
-    h(z|x0) m(x0) (-log p(x0)) + [sum_k p(k) h(z|k) m(k) - h(z|x0) m(x0)] + the divergence of the two global rates,
-    m(k) = 1 - g(k) - excess(z; k) being the chance of a redraw outside the global branch that changes the token.
-    """
-    posterior = jnp.exp(log_posterior)
-    h, global_rate = _rates(kernel, xt, t)
-    floors = kernel.floors(t)
-    ids, ranks = kernel.column(xt)
-    weights = kernel.schedule.weights(t[..., None])
-    placed = jnp.minimum(kernel.table.counts, weights.k) / weights.k
-    outside = weights.alpha + weights.sigma * placed
-    near = take(outside, jnp.minimum(ids, kernel.vocab_size - 1))
-    moved = h * put(outside, ids, jnp.maximum(near - kernel.excess(ranks, t[..., None]), 0))
-    moved_x0 = _at(moved, x0)
-    clean = jnp.sum(posterior * moved, axis=-1) - moved_x0 - moved_x0 * _at(log_posterior, x0)
-    global_true = _at(h, x0) * kernel.floor(x0, t)
-    global_model = jnp.sum(posterior * h * floors, axis=-1)
-    jumped = divergence(global_true, global_model, _global_difference(posterior, global_rate, x0))
-    return clean + (1 - kernel.global_prior.probs[xt]) * jumped
-
-
-def nelbo_step(kernel: Kernel, log_posterior, x0, xt, t, s):
+def nelbo_step(kernel: KernelBase, log_posterior, x0, xt, t, s):
     """The discrete-time term KL( q(x_s | x_t, x0) || p_theta(x_s | x_t) ) at each position, in nats."""
-    all_tokens = jnp.broadcast_to(jnp.arange(kernel.vocab_size), t.shape + (kernel.vocab_size,))
-    keep = keep_probability(kernel, all_tokens, t[..., None], s[..., None])
-    floor_t, floor_s = kernel.floors(t), kernel.floors(s)
-    elsewhere = keep * jnp.where(floor_t > 0, floor_s / jnp.where(floor_t > 0, floor_t, 1), 0)
-    ids, _ = kernel.column(xt)
-    near = stay_probability(kernel, xt[..., None], jnp.minimum(ids, kernel.vocab_size - 1), t[..., None], s[..., None])
-    stay = put(elsewhere, ids, near)
+    all_tokens = jnp.arange(kernel.vocab_size)
+    kept = kernel.noise_kept(jnp.broadcast_to(all_tokens, (*t.shape, kernel.vocab_size)), t[..., None], s[..., None])
+    here = xt[..., None] == all_tokens
+    survived = kept * kernel.noise_column(xt, s) + jnp.where(here, kernel.alpha(t)[..., None], 0)
+    stay = jnp.minimum(ratio(survived, kernel.likelihoods(xt, t), 0), 1)
+    share = noise_share(kernel, kept, t[..., None], s[..., None])
+    rates = Rates((1 - stay) * (1 - share), ratio((1 - stay) * share, kernel.noise(s)[..., None], 0))
     posterior = jnp.exp(log_posterior)
-    moved = kernel.push_forward(posterior * (1 - stay), s)
-    moved_x0 = 1 - _at(stay, x0)
-    row_ids, row_excess = kernel.row(x0, s)
-    redraw = put(jnp.zeros_like(posterior), row_ids, row_excess)
-    redraw = redraw + kernel.floor(x0, s)[..., None] * kernel.global_prior.probs
-    here = jax.nn.one_hot(xt, kernel.vocab_size, dtype=posterior.dtype)
-    true = moved_x0[..., None] * redraw + _at(stay, x0)[..., None] * here
-    model = moved + jnp.sum(posterior * stay, axis=-1, keepdims=True) * here
+    true = true_rates(kernel, rates, x0, s) + at_token(stay, x0)[..., None] * here
+    model = mixed_rates(kernel, rates, posterior, s) + jnp.sum(posterior * stay, axis=-1, keepdims=True) * here
     return jnp.sum(divergence(true, model, model - true), axis=-1)
 
 
-def prior_divergence(kernel: Kernel, x0, t):
-    """KL( q_t(. | x0) || pi_t ) at the latest time t of the bound, in nats; pi_t = alpha_t / V + (1 - alpha_t) nu.
+def prior_divergences(kernel: KernelBase, t):
+    """[V]: KL( q_t(. | x0) || pi_t ) of every clean token x0, in nats, at the latest time t of the bound (a number).
 
-    pi_t is the kernel's prior, mixed with the little that is still kept when t stops short of 1 (at t = 1 it is nu).
+    pi_t = alpha_t / V + (1 - alpha_t) nu is the kernel's prior, mixed with the little that is still kept when t stops
+    short of 1 (at t = 1 it is nu).
     """
-    nu = kernel.global_prior.probs
-    kept = kernel.excess(jnp.array(-1), t)
-    ids, excess = kernel.row(x0, t)
-    exists = ids < kernel.vocab_size
-    nu_row = jnp.where(exists, nu[jnp.minimum(ids, kernel.vocab_size - 1)], 0)
-    floor = kernel.floor(x0, t)
+    t = jnp.asarray(t, jnp.result_type(float))
+    prior = kernel.alpha(t) / kernel.vocab_size + kernel.noise(t) * kernel.prior_probs(t)
 
-    def against(mass, nu_mass):
-        prior = kept[..., None] / kernel.vocab_size + (1 - kept[..., None]) * nu_mass
-        return jnp.where(mass > 0, mass * (jnp.log(jnp.where(mass > 0, mass, 1)) - jnp.log(prior)), 0)
+    def one(x0):
+        mass = add_at(kernel.noise_row(x0, t), x0[None], kernel.alpha(t)[None])
+        return jnp.sum(jnp.where(mass > 0, mass * jnp.log(jnp.where(mass > 0, mass / prior, 1)), 0))
 
-    near = jnp.where(exists, against(excess + floor[..., None] * nu_row, nu_row), 0)
-    everywhere = against(floor[..., None] * nu, nu)
-    already = jnp.where(exists, against(floor[..., None] * nu_row, nu_row), 0)
-    return jnp.sum(near - already, axis=-1) + jnp.sum(everywhere, axis=-1)
+    return jax.lax.map(one, jnp.arange(kernel.vocab_size), batch_size=min(64, kernel.vocab_size))

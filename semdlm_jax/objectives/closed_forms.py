@@ -1,19 +1,19 @@
 """NELBO integrands that need no push-forward: fast paths for training, oracles for testing.
 
-Same signature and result as `bound.nelbo_rate`.
+Same signature and result as `bound.nelbo_rate`. They hold for any schedule.
 """
 
 import jax.numpy as jnp
 
-from semdlm_jax.kernels.family import derivative
-from semdlm_jax.objectives.bound import divergence
+from semdlm_jax.kernels.branches import Global, Hybrid
+from semdlm_jax.kernels.numerics import LOG_ZERO, safe_log
+from semdlm_jax.objectives.bound import LATEST, at_token, divergence
 
 
 def absorbing(kernel, log_posterior, x0, xt, t):
     """MDLM: -alpha' / (1 - alpha) times the cross-entropy at masked positions; 1/t for the linear schedule."""
-    (alpha, beta), (alpha_dot, _) = _weights(kernel, t)
-    cross_entropy = -jnp.take_along_axis(log_posterior, x0[..., None], axis=-1)[..., 0]
-    return jnp.where(xt == kernel.mask_id, -alpha_dot / beta * cross_entropy, 0.0)
+    rate = -kernel.branches.schedule.alpha_dot(t) / kernel.noise(t)
+    return jnp.where(xt == kernel.mask_id, -rate * at_token(log_posterior, x0), 0.0)
 
 
 def uniform(kernel, log_posterior, x0, xt, t):
@@ -24,9 +24,9 @@ def uniform(kernel, log_posterior, x0, xt, t):
 
         alpha (p(y) - 1[y = x0]) / u  -  alpha (p(z) - 1[z = x0]) / (u + alpha).
     """
-    (alpha, beta), (alpha_dot, _) = _weights(kernel, t[..., None])
-    V = kernel.vocab_size
-    floor, tokens = beta / V, jnp.arange(V)
+    t = jnp.minimum(t, LATEST)[..., None]
+    alpha, V = kernel.alpha(t), kernel.vocab_size
+    floor, tokens = kernel.noise(t) / V, jnp.arange(V)
     here, clean = tokens == xt[..., None], tokens == x0[..., None]
     same = (x0 == xt)[..., None]
     posterior = jnp.exp(log_posterior)
@@ -36,12 +36,42 @@ def uniform(kernel, log_posterior, x0, xt, t):
     model = alpha * posterior / floor + elsewhere + stayed * floor / (floor + alpha)
     difference = alpha * ((posterior - clean) / floor - (stayed - same) / (floor + alpha))
     terms = jnp.where(here, 0, divergence(true, model, difference))
-    return -(alpha_dot / (V * alpha))[..., 0] * jnp.sum(terms, axis=-1)
+    rate = -kernel.branches.schedule.alpha_dot(t) / (V * alpha)
+    return rate[..., 0] * jnp.sum(terms, axis=-1)
 
 
-def _weights(kernel, t):
-    """((alpha, beta), their derivatives) at t."""
-    return derivative(lambda t: kernel.schedule.weights(t)[:2], t)
+def hybrid(kernel, log_posterior, x0, xt, t):
+    """GIDD: its weight w = h(z | x0) times `gidd_divergence`, with x_theta taken back out of the posterior."""
+    t = jnp.minimum(t, LATEST)
+    likelihoods = kernel.likelihoods(xt, t)
+    clean = jnp.where(likelihoods > 0, log_posterior - safe_log(likelihoods), LOG_ZERO)
+    log_x_theta = clean - jnp.log(jnp.sum(jnp.exp(clean), axis=-1, keepdims=True))
+    return kernel.fresh_rate(xt, x0, t) * gidd_divergence(kernel, log_x_theta, x0, xt, t)
 
 
-CLOSED_FORMS = {"absorbing": absorbing, "uniform": uniform}
+def gidd_divergence(kernel, log_x_theta, x0, xt, t):
+    """KL(q_t(. | x0) || q_t(. | x_theta)) + r - log r - 1 with r = q_t(x_t | x0) / q_t(x_t | x_theta): what GIDD weighs.
+
+    log_x_theta: [..., V], normalised. For kernels that only jump; nats a position.
+    """
+    alpha = kernel.alpha(t)[..., None]
+    noise = kernel.noise(t)[..., None] * kernel.prior_probs(t)
+    x_theta, clean = jnp.exp(log_x_theta), jnp.arange(kernel.vocab_size) == x0[..., None]
+    true, model = alpha * clean + noise, alpha * x_theta + noise
+    kl = jnp.sum(divergence(true, model, alpha * (x_theta - clean)), axis=-1)
+    true_here, model_here = at_token(true, xt), at_token(model, xt)
+    change = alpha[..., 0] * (at_token(x_theta, xt) - (x0 == xt))
+    # log(1 / r) + r - 1, with r - 1 to full precision.
+    return kl + divergence(jnp.ones_like(model_here), true_here / model_here, -change / model_here)
+
+
+def closed_form(kernel):
+    """The closed form of this kernel, or None."""
+    branches = getattr(kernel, "branches", None)
+    if isinstance(branches, Hybrid):
+        return hybrid if branches.uniform_share else absorbing
+    if not isinstance(branches, Global):
+        return None
+    if kernel.mask_id is not None:
+        return absorbing
+    return uniform if kernel.global_prior.flat else None

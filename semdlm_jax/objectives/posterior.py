@@ -1,8 +1,10 @@
 """From logits to p_theta(x_0 | x_t): the parameterisations.
 
 direct: softmax(f), restricted to the clean tokens from which x_t can be reached.
-bayes: softmax(f)_k q_t(x_t | k), normalised (Eq. 20 with the forward likelihood supplied instead of learned). For an
-absorbing kernel it is MDLM's SUBS: zero mask probability, visible tokens carried over.
+bayes: softmax(f)_k q_t(x_t | k), normalised (Eq. 20 with the forward likelihood supplied instead of learned). softmax(f)
+is then an estimate of p(x0 | the other tokens): UDLM's and GIDD's "plug-in" x_theta, and for an absorbing kernel this is
+MDLM's SUBS: zero mask probability, visible tokens carried over.
+score: f are SEDD's log-ratios, an estimate of log q_t(y) / q_t(x_t), with that of x_t itself 0.
 
 A training loss that weighs unchanged positions by lambda_same and changed ones by lambda_changed has as its minimiser
 not the posterior but w(k, x_t) p(k | x_t), normalised, with w = lambda_same at k = x_t and lambda_changed elsewhere.
@@ -15,25 +17,47 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError, choose
-from semdlm_jax.kernels import LOG_ZERO, Kernel
-from semdlm_jax.kernels.family import put, safe_log
+from semdlm_jax.kernels import LOG_ZERO, KernelBase
+from semdlm_jax.kernels.branches import Global
+from semdlm_jax.kernels.numerics import put
 
-
-def _forbid_mask(kernel: Kernel, logits):
-    if kernel.mask_id is None:
-        return logits
-    return jnp.where(jnp.arange(kernel.vocab_size) == kernel.mask_id, LOG_ZERO, logits)
+# The least that a clean token gets of a score, as a share: scores need not be those of any distribution of text.
+LEAST_SHARE = 1e-3
 
 
 def _direct(kernel, logits, xt, t):
-    return jnp.where(kernel.log_likelihoods(xt, t) > LOG_ZERO / 2, logits, LOG_ZERO)
+    return jnp.where(kernel.likelihoods(xt, t) > 0, logits, LOG_ZERO)
 
 
 def _bayes(kernel, logits, xt, t):
     return jnp.maximum(kernel.add_log_likelihoods(logits, xt, t), LOG_ZERO)
 
 
-PARAMETERISATIONS = {"direct": _direct, "bayes": _bayes}
+def _score(kernel, logits, xt, t):
+    """Scores, normalised, are q_t(. | x_theta) = alpha x_theta + beta nu: solved for x_theta, then as `bayes`."""
+    noisy = jax.nn.softmax(log_scores(kernel, logits, xt, t), axis=-1)
+    clean = jnp.maximum(noisy - kernel.noise(t)[..., None] * kernel.prior_probs(t), LEAST_SHARE * noisy)
+    return _bayes(kernel, forbid_mask(kernel, jnp.log(clean)), xt, t)
+
+
+def log_scores(kernel, logits, xt, t):
+    """SEDD's log-ratios from the network's output: 0 at x_t; an absorbing kernel's are scaled by what is expected of
+    them, alpha / (1 - alpha) shared by the V - 1 tokens of text."""
+    if kernel.mask_id is not None:
+        expected = jnp.log(kernel.alpha(t)) - jnp.log(kernel.noise(t)) - jnp.log(kernel.vocab_size - 1)
+        logits = logits + expected[..., None]
+    return put(logits, xt[..., None], jnp.zeros_like(logits, shape=(*xt.shape, 1)))
+
+
+def forbid_mask(kernel: KernelBase, logits):
+    """logits with none for the mask, which no text holds; float32 at least."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if kernel.mask_id is None:
+        return logits
+    return jnp.where(jnp.arange(kernel.vocab_size) == kernel.mask_id, LOG_ZERO, logits)
+
+
+PARAMETERISATIONS = {"direct": _direct, "bayes": _bayes, "score": _score}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +79,20 @@ class Posterior:
                 "and its weight could not be divided out of the posterior"
             )
 
-    def trained_log_probs(self, kernel: Kernel, logits, xt, t):
+    def check(self, kernel: KernelBase):
+        """UserError when the kernel has no such posterior."""
+        if self.parameterisation == "score" and not jumps_only(kernel):
+            raise UserError(
+                "parameterisation 'score' is for kernels that only jump, such as 'absorbing' and 'uniform': "
+                "give 'bayes' or 'direct'"
+            )
+
+    def trained_log_probs(self, kernel: KernelBase, logits, xt, t):
         """log p' [..., V] float32: what the training loss fits, its weights included. logits [..., V], xt, t [...]."""
-        logits = _forbid_mask(kernel, logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+        logits = forbid_mask(kernel, logits)
         return jax.nn.log_softmax(PARAMETERISATIONS[self.parameterisation](kernel, logits, xt, t), axis=-1)
 
-    def log_probs(self, kernel: Kernel, logits, xt, t):
+    def log_probs(self, kernel: KernelBase, logits, xt, t):
         """log p_theta(x_0 = k | x_t): [..., V] float32, for bounds and samplers."""
         trained = self.trained_log_probs(kernel, logits, xt, t)
         if self.tilt == 1.0:
@@ -68,19 +100,16 @@ class Posterior:
         same = jnp.take_along_axis(trained, xt[..., None], axis=-1) - jnp.log(self.tilt)
         return jax.nn.log_softmax(put(trained, xt[..., None], same), axis=-1)
 
-    def cross_entropy(self, kernel: Kernel, logits, x0, xt, t):
-        """-log p'(x0 | xt), shape of x0, without forming p' [..., V].
-
-        With `bayes` the likelihood is a floor plus a few entries, so its normaliser is a sum of two log-sum-exps:
-        log sum_k e^f_k (g(k) nu(x_t) + excess(k)), the first dense, the second over the column of x_t alone.
-        """
+    def cross_entropy(self, kernel: KernelBase, logits, x0, xt, t):
+        """-log p'(x0 | xt), shape of x0; with `bayes` without forming p' [..., V]."""
         if self.parameterisation != "bayes":
             trained = self.trained_log_probs(kernel, logits, xt, t)
             return -jnp.take_along_axis(trained, x0[..., None], axis=-1)[..., 0]
-        logits = _forbid_mask(kernel, logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-        ids, ranks = kernel.column(xt)
-        near = jnp.take_along_axis(logits, jnp.minimum(ids, kernel.vocab_size - 1), axis=-1)
-        near = jax.nn.logsumexp(near + safe_log(kernel.excess(ranks, t[..., None])), axis=-1)
-        far = jax.nn.logsumexp(logits + safe_log(kernel.floors(t)), axis=-1) + safe_log(kernel.global_prior.probs[xt])
+        logits = forbid_mask(kernel, logits)
         target = jnp.take_along_axis(logits, x0[..., None], axis=-1)[..., 0] + kernel.log_prob(xt, x0, t)
-        return jnp.logaddexp(near, jnp.maximum(far, LOG_ZERO)) - target
+        return kernel.log_evidence(logits, xt, t) - target
+
+
+def jumps_only(kernel):
+    """Whether every change is a jump to one and the same prior: what scores and their closed forms are written for."""
+    return isinstance(getattr(kernel, "branches", None), Global)

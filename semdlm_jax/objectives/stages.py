@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.objectives.losses import Objective
+from semdlm_jax.objectives.objective import Objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Stages:
     def __post_init__(self):
         if self.starts[0] != 0 or sorted(self.starts) != list(self.starts):
             raise UserError(f"training stages must start at step 0 and follow one another, not start at {self.starts}")
-        kinds = {objective.parameterisation for objective in self.objectives}
+        kinds = {getattr(objective, "parameterisation", "") for objective in self.objectives}
         if len(self.objectives) > 1 and kinds != {"bayes"}:
             raise UserError(
                 "a warm-up under another kernel needs objective.parameterisation = 'bayes': "
@@ -39,11 +39,11 @@ class Stages:
         """(x_t [B, L], t [B]) under the objective of this step."""
         return self._at(step, [o.corrupt for o in self.objectives], key, x0_BxL)
 
-    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, step):
+    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, step, key):
         """(sum of losses, sum of weights) under the objective of this step; readout: [..., D] -> logits [..., V]."""
 
         def branch(objective):
             return lambda *arrays: objective.sums(readout, *arrays)
 
         branches = [branch(objective) for objective in self.objectives]
-        return self._at(step, branches, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL)
+        return self._at(step, branches, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, key)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import choose
-from semdlm_jax.kernels import Kernel, reverse_step
+from semdlm_jax.kernels import KernelBase, reverse_step
 from semdlm_jax.objectives import Posterior
 from semdlm_jax.samplers.draws import draw
 from semdlm_jax.samplers.plan import Plan
@@ -29,7 +29,7 @@ class Sampler:
     """name: of SAMPLERS. The kernel and posterior are those of the trained model."""
 
     name: str
-    kernel: Kernel
+    kernel: KernelBase
     posterior: Posterior
 
     def __post_init__(self):

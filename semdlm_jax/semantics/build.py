@@ -6,8 +6,8 @@ from semdlm_jax import cli
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.errors import UserError
 from semdlm_jax.semantics.embeddings import ppmi_svd
-from semdlm_jax.semantics.knn import nearest_neighbours
-from semdlm_jax.semantics.table import read_table, save_table
+from semdlm_jax.semantics.knn import directions, nearest_neighbours
+from semdlm_jax.semantics.table import Table, read_table, save_table
 
 TABLE = "neighbours.npz"
 
@@ -19,8 +19,15 @@ def candidate_tokens(tokenizer, unigram, min_count):
     return wordlike & (np.asarray(unigram) >= min_count)
 
 
+def word_starts(tokenizer):
+    """[V] bool: what a global jump may produce (Eq. 119): no specials, no pieces that go on with a word, no punctuation
+    alone."""
+    starts = [piece.startswith("▁") and any(character.isalnum() for character in piece) for piece in tokenizer.pieces]
+    return np.array(starts) & ~np.isin(np.arange(tokenizer.vocab_size), tokenizer.special_ids)
+
+
 def build(prepared, neighbours, dimensions, window, max_in_degree, min_count, progress=lambda line: None):
-    """Builds the table from the train split and writes it beside it; returns (ids, similarities).
+    """Builds the table from the train split and writes it beside it; returns the Table.
 
     prepared: data.prepare.Prepared. neighbours: K. dimensions, window: of the embedding, in tokens.
     max_in_degree: rows that may hold one token, None for no cap. min_count: train occurrences below which a token
@@ -49,17 +56,18 @@ def build(prepared, neighbours, dimensions, window, max_in_degree, min_count, pr
     progress(f"finding {neighbours} neighbours of each")
     candidates = candidate_tokens(tokenizer, prepared.unigram, min_count)
     ids, similarities = nearest_neighbours(embeddings, neighbours, candidates, max_in_degree)
-    save_table(path, ids, similarities, tokenizer.fingerprint, settings)
-    return ids, similarities
+    table = Table(ids, similarities, directions(embeddings) * candidates[:, None])
+    save_table(path, table, tokenizer.fingerprint, settings)
+    return table
 
 
 def _existing(path, fingerprint, settings):
-    """(ids, similarities) of the table there if it is the one wanted, else None."""
+    """The table there if it is the one wanted, else None."""
     try:
-        *table, found_fingerprint, found_settings = read_table(path)
+        table, found_fingerprint, found_settings = read_table(path)
     except UserError:
         return None
-    return tuple(table) if (found_fingerprint, found_settings) == (fingerprint, settings) else None
+    return table if (found_fingerprint, found_settings) == (fingerprint, settings) else None
 
 
 def describe(prepared, ids, words=12, shown=6):
@@ -85,7 +93,7 @@ def main(config):
     """Builds from config.data.directory with config.semantics."""
     semantics = config.semantics
     prepared = open_prepared(config.data.directory)
-    ids, _ = build(
+    table = build(
         prepared,
         neighbours=semantics.neighbours,
         dimensions=semantics.dimensions,
@@ -94,7 +102,7 @@ def main(config):
         min_count=semantics.min_count,
         progress=lambda line: print(line, flush=True),
     )
-    print(describe(prepared, ids))
+    print(describe(prepared, table.ids))
     print(f"written to {prepared.directory / TABLE}")
 
 

@@ -23,17 +23,15 @@ def nearest_neighbours(embeddings, k, candidates, max_in_degree=None, block=1024
     """
     if k < 1 or (max_in_degree is not None and max_in_degree < 1):
         raise UserError(f"neighbours = {k}, max_in_degree = {max_in_degree}: both must be at least 1")
-    embeddings, candidates = np.asarray(embeddings, np.float32), np.asarray(candidates, bool)
+    candidates = np.asarray(candidates, bool)
     vocab_size = len(embeddings)
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    candidates = candidates & (norms[:, 0] > 0)
+    unit = directions(embeddings)
+    candidates = candidates & unit.any(1)
     width = min(k if max_in_degree is None else SURPLUS * k, vocab_size)
     block = min(block, vocab_size)
     padded = -(-vocab_size // block) * block
-    directions = np.zeros((padded, embeddings.shape[1]), np.float32)
-    directions[:vocab_size] = embeddings / np.where(norms > 0, norms, 1)
-    directions, eligible = jnp.asarray(directions), jnp.asarray(np.pad(candidates, (0, padded - vocab_size)))
-    rows = [_nearest_of_block(directions, eligible, start, width, block) for start in range(0, padded, block)]
+    unit, eligible = (jnp.asarray(np.pad(x, ((0, padded - vocab_size), (0, 0)))) for x in (unit, candidates[:, None]))
+    rows = [_nearest_of_block(unit, eligible[:, 0], start, width, block) for start in range(0, padded, block)]
     ids, similarities = (np.concatenate([np.asarray(row[i]) for row in rows])[:vocab_size] for i in (0, 1))
     ids = np.where(np.isfinite(similarities) & candidates[:, None], ids, -1)
     if max_in_degree is not None:
@@ -41,13 +39,20 @@ def nearest_neighbours(embeddings, k, candidates, max_in_degree=None, block=1024
     return _left_justified(ids, similarities, k)
 
 
+def directions(embeddings):
+    """[V, D] float32 rows of unit length; zero stays zero."""
+    embeddings = np.asarray(embeddings, np.float32)
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return embeddings / np.where(norms > 0, norms, 1)
+
+
 @functools.partial(jax.jit, static_argnames=("width", "block"))
-def _nearest_of_block(directions, eligible, start, width, block):
+def _nearest_of_block(unit, eligible, start, width, block):
     """(ids, similarities) [block, width] of rows start .. start+block-1; -inf where no candidate is left."""
-    queries = jax.lax.dynamic_slice_in_dim(directions, start, block)
+    queries = jax.lax.dynamic_slice_in_dim(unit, start, block)
     # HIGHEST: accelerators would round the products to bfloat16 and reorder near neighbours.
-    similarities = jnp.matmul(queries, directions.T, precision=jax.lax.Precision.HIGHEST)
-    itself = jnp.arange(directions.shape[0]) == (start + jnp.arange(block))[:, None]
+    similarities = jnp.matmul(queries, unit.T, precision=jax.lax.Precision.HIGHEST)
+    itself = jnp.arange(unit.shape[0]) == (start + jnp.arange(block))[:, None]
     values, ids = jax.lax.top_k(jnp.where(eligible & ~itself, similarities, -jnp.inf), width)
     return ids, values
 

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import zipfile
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,20 +13,27 @@ from semdlm_jax.errors import UserError
 COMMAND = "python -m semdlm_jax.semantics.build --config=…"
 
 
-def save_table(path, ids, similarities, fingerprint, meta):
-    """Writes the table to an .npz in one rename.
+class Table(NamedTuple):
+    """ids: [V, K] int32, nearest first, -1 where missing. similarities: [V, K] float32, 0 there. embeddings: [V, E]
+    float32, what the similarities are cosines of: rows of unit length, or zero without a meaning."""
 
-    ids: [V, K] int, nearest first, -1 where missing. similarities: [V, K] float. fingerprint: the tokenizer's.
-    meta: dict of JSON values, how it was built.
-    """
+    ids: np.ndarray
+    similarities: np.ndarray
+    embeddings: np.ndarray
+
+
+def save_table(path, table, fingerprint, meta):
+    """Writes the table to an .npz in one rename. fingerprint: the tokenizer's. meta: dict of JSON values, how it was
+    built."""
     path = pathlib.Path(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         with open(partial, "wb") as file:
             np.savez_compressed(
                 file,
-                ids=np.asarray(ids, np.int32),
-                similarities=np.asarray(similarities, np.float32),
+                ids=np.asarray(table.ids, np.int32),
+                similarities=np.asarray(table.similarities, np.float32),
+                embeddings=np.asarray(table.embeddings, np.float32),
                 fingerprint=np.array(fingerprint),
                 meta=np.array(json.dumps(meta)),
             )
@@ -35,26 +43,24 @@ def save_table(path, ids, similarities, fingerprint, meta):
 
 
 def load_table(path, fingerprint):
-    """Reads (ids [V, K] int32, similarities [V, K] float32) back.
-
-    UserError: missing, damaged, or built for a vocabulary with another fingerprint.
-    """
-    ids, similarities, found, _ = read_table(path)
+    """Reads the Table back. UserError: missing, damaged, or built for a vocabulary with another fingerprint."""
+    table, found, _ = read_table(path)
     if found != fingerprint:
         raise UserError(
             f"{path}: neighbours of vocabulary {found[:12]}, but the tokenizer is {fingerprint[:12]}: "
             f"rebuild with {COMMAND}"
         )
-    return ids, similarities
+    return table
 
 
 def read_table(path):
-    """(ids, similarities, fingerprint, meta) of any table. UserError: missing or damaged."""
+    """(Table, fingerprint, meta) of any table. UserError: missing or damaged."""
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load alone leaks a damaged file
-            table = file["ids"], file["similarities"], str(file["fingerprint"]), json.loads(str(file["meta"]))
+            table = Table(file["ids"], file["similarities"], file["embeddings"])
+            found = table, str(file["fingerprint"]), json.loads(str(file["meta"]))
     except FileNotFoundError:
         raise UserError(f"{path}: no neighbour table there: build it with {COMMAND}") from None
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable neighbour table ({error}): rebuild with {COMMAND}") from None
-    return table
+    return found

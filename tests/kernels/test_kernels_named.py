@@ -1,49 +1,127 @@
-"""Schedules and the registry."""
+"""Branch weights and the registry."""
+
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from toys import TOYS, K, V
+from toys import MASK, TOYS, K, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import KERNELS, make_kernel
-from semdlm_jax.kernels.schedules import Practical, SemanticThenGlobal
+from semdlm_jax.kernels import KERNELS, GlobalPrior, NeighbourTable, Vocabulary, kernel_options, make_kernel
+from semdlm_jax.kernels.branches import Hybrid, Practical, SemanticThenGlobal
+
+TABLES = {name: toy for name, toy in TOYS.items() if isinstance(toy, toys.Toy)}
+every_table = pytest.mark.parametrize("toy", TABLES.values(), ids=TABLES)
 
 
-@pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
+@every_table
 def test_weights_and_their_derivatives(float64, toy):
-    schedule = toy.build().schedule
+    branches = toy.build().branches
     t = np.linspace(0.001, 0.999, 57)
-    values, derivatives = jax.jvp(schedule.weights, (jnp.asarray(t),), (jnp.ones_like(t),))
+    values, derivatives = jax.jvp(branches.weights, (jnp.asarray(t),), (jnp.ones_like(t),))
     expected = [np.broadcast_to(w, t.shape) for w in toy.weights(t + 1e-30j)]
-    for value, slope, exact in zip(values, derivatives, expected, strict=True):
+    if toy.shares is not None:
+        expected += [np.array([toy.shares(x + 1e-30j)[i] for x in t]) for i in (0, 1)]
+    for value, slope, exact in zip(values, derivatives, expected, strict=False):
         np.testing.assert_allclose(value, exact.real, atol=1e-14)
         np.testing.assert_allclose(slope, exact.imag / 1e-30, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
+@every_table
 def test_weights_are_probabilities_from_end_to_end(toy):
-    schedule = toy.build().schedule
-    alpha, beta, sigma, growth = (np.asarray(w) for w in schedule.weights(jnp.linspace(0, 1, 101)))
+    alpha, beta, sigma, growth, spread, masked = toy.build().branches.weights(jnp.linspace(0, 1, 101))
     np.testing.assert_allclose(alpha + beta + sigma, 1, atol=3e-7)
-    assert min(alpha.min(), beta.min(), sigma.min()) >= 0
-    assert alpha[0] == 1 and growth.min() >= 0 and growth.max() <= K - 1
+    assert min(x.min() for x in (alpha, beta, sigma, growth)) >= 0 and growth.max() <= K - 1
     assert (np.diff(alpha) <= 0).all() and (np.diff(growth) >= 0).all()
+    if spread is not None:
+        np.testing.assert_allclose((spread + masked)[1:], 1, atol=3e-7)
 
 
 @pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
-def test_derivatives_are_finite_in_float32(toy):
+def test_rates_are_finite_in_float32(toy):
     t = jnp.array([1e-5, 1e-3, 0.5, 1 - 1e-3, 1 - 1e-5])
-    _, derivatives = jax.jvp(toy.build().schedule.weights, (t,), (jnp.ones_like(t),))
-    assert all(np.isfinite(slope).all() for slope in derivatives)
+    kernel = toy.build()
+    assert np.isfinite(kernel.noise_kept_rate(t)).all()
+    assert np.isfinite(kernel.fresh_rates(jnp.tile(jnp.arange(V), (5, 1)), t[:, None])).all()
 
 
 def test_practical_contains_the_papers_default():
     t = jnp.linspace(0, 1, 33)
-    for one, other in zip(Practical(9, 2.0).weights(t), SemanticThenGlobal(9, 2.0).weights(t), strict=True):
+    for one, other in zip(Practical(9, 2.0).weights(t)[:4], SemanticThenGlobal(9, 2.0).weights(t)[:4], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-6])
+def test_hybrid_without_uniform_noise_is_absorbing(share):
+    t, (x0, xt) = jnp.array([0.1, 0.5, 0.9, 1.0])[:, None, None], toys.pairs()
+    one, other = build("hybrid", uniform_share=share), build("absorbing")
+    np.testing.assert_allclose(one.prob(xt, x0, t), other.prob(xt, x0, t), atol=2 * share + 1e-7)
+
+
+def test_hybrid_has_its_share_of_uniform_noise_at_the_middle():
+    """p_u of all tokens at n = 1/2, whatever gamma is."""
+    for gamma in (0.5, 1.0, 2.0):
+        w = Hybrid(0.2, gamma).weights(jnp.array(0.5))
+        assert float(w.beta * w.spread) == pytest.approx(0.2, rel=1e-6)
+
+
+def test_softmax_of_infinite_temperature_is_uniform(float64):
+    x0, xt = toys.pairs()
+    t = jnp.array([0.3, 0.8])[:, None, None]
+    hot, flat = build("semantic_softmax", tau_scale=1e7), build("uniform")
+    np.testing.assert_allclose(hot.prob(xt, x0, t), flat.prob(xt, x0, t), atol=1e-6)
+    # Cold, every token with a meaning is its own nearest: 1 / tau = 200, against the dense softmax.
+    cold = build("semantic_softmax", tau_min=2.5e-3, tau_scale=2.5e-3)
+    weight = np.exp(200 * (toys.EMBEDDINGS @ toys.EMBEDDINGS.T - 1))
+    near = np.asarray(cold.noise_prob(xt, x0, jnp.array(0.5)))
+    np.testing.assert_allclose(near, 0.5 * weight / weight.sum(1, keepdims=True), rtol=1e-6)
+    assert np.diag(near)[2:].min() > 0.4
+
+
+@pytest.mark.parametrize("vocab_size", [200, 300])
+def test_softmax_over_several_blocks(float64, vocab_size):
+    """More tokens than a block, and not a whole number of blocks: sums, draws and pushes against the dense matrix."""
+    rng = np.random.default_rng(0)
+    embeddings = rng.standard_normal((vocab_size, 6))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    kernel = make_kernel("semantic_softmax", Vocabulary(vocab_size, 0, embeddings=embeddings))
+    weight = np.exp((0.6 / (0.05 * 0.6 + 0.1 * 0.4)) * (embeddings @ embeddings.T - 1))
+    noise = 0.4 * weight / weight.sum(1, keepdims=True)
+    t = jnp.array([[0.4]])
+    tokens = jnp.arange(vocab_size)[None]
+    np.testing.assert_allclose(kernel.noise_row(tokens, t)[0], noise, rtol=1e-6)
+    w = rng.random((1, 5, vocab_size))
+    np.testing.assert_allclose(kernel.push_noise(jnp.asarray(w), t), w @ noise, rtol=1e-6)
+    drawn = kernel.redraw(toys.key(0), jnp.full((200_000,), 7), jnp.full((200_000,), 0.4))
+    toys.assert_frequencies(drawn, noise[7] / noise[7].sum())
+
+
+COUNTS = np.array([0, 5, 0, 100, 10, 1, 2, 3, 4, 5, 6, 7])
+
+
+def test_unigram_priors_of_the_paper():
+    """Eq. 119: valid tokens that are not too rare, by their frequency to the power tau."""
+    valid = np.arange(V) != 3
+    prior = GlobalPrior.unigram(COUNTS, valid, tau=0.5, least=3)
+    expected = np.sqrt(np.where(valid & (COUNTS >= 3), COUNTS, 0))
+    np.testing.assert_allclose(prior.probs, expected / expected.sum(), rtol=1e-6)
+    assert not prior.flat and GlobalPrior.uniform(V).flat
+    np.testing.assert_allclose(GlobalPrior.unigram(COUNTS).probs, COUNTS / COUNTS.sum(), rtol=1e-6)
+    for options, says in [({"tau": 0.0}, r"\(0, 1\]"), ({"tau": 1.5}, r"\(0, 1\]"), ({"least": 101}, "lower the floor")]:
+        with pytest.raises(UserError, match=says):
+            GlobalPrior.unigram(COUNTS, **options)
+
+
+def test_priors_by_name():
+    known = toys.vocabulary(unigram=COUNTS, valid=np.arange(V) != 3)
+    kernel = make_kernel("semdlm_plus", known, prior="unigram", tau=0.5, least=3)
+    assert kernel.global_prior.probs[3] == 0 and kernel.global_prior.probs[5] == 0
+    assert make_kernel("unigram", known).global_prior.probs[3] > 0.5  # the marginal kernel keeps to no rule
+    with pytest.raises(UserError, match="unknown prior 'unigramm'.*'unigram'"):
+        make_kernel("semdlm_plus", known, prior="unigramm")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +138,7 @@ def test_practical_contains_the_papers_default():
         ({"beta_power": -1.0}, "beta_power"),
     ],
 )
-def test_impossible_schedules_are_refused(options, says):
+def test_impossible_branches_are_refused(options, says):
     with pytest.raises(UserError, match=says):
         Practical(**{"k_max": K, **options})
     if set(options) <= {"gamma", "k_max"}:
@@ -68,8 +146,20 @@ def test_impossible_schedules_are_refused(options, says):
             SemanticThenGlobal(**{"k_max": K, **options})
 
 
+@pytest.mark.parametrize("options", [{"uniform_share": 1.0}, {"uniform_share": -0.1}, {"hybrid_gamma": 0.0}])
+def test_impossible_hybrids_are_refused(options):
+    with pytest.raises(UserError, match="'hybrid' needs"):
+        build("hybrid", **options)
+
+
+@pytest.mark.parametrize("options", [{"tau_min": 0.0}, {"tau_scale": -1.0}])
+def test_impossible_temperatures_are_refused(options):
+    with pytest.raises(UserError, match="'semantic_softmax' needs"):
+        build("semantic_softmax", **options)
+
+
 def build(name, **options):
-    return make_kernel(name, **{"vocab_size": V, "mask_id": toys.MASK, "table": toys.table(), **options})
+    return make_kernel(name, toys.vocabulary(), **options)
 
 
 def test_unknown_names_and_options():
@@ -81,26 +171,55 @@ def test_unknown_names_and_options():
         build("absorbing", gamma=2.0)
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_tables_of_another_vocabulary(name):
-    with pytest.raises(UserError, match=f"of {V} tokens but the vocabulary has 13"):
-        build(name, vocab_size=13)
+def test_a_kernel_of_the_callers_own_module(tmp_path, monkeypatch):
+    (tmp_path / "my_kernels.py").write_text(
+        "from semdlm_jax.kernels import make_kernel\n"
+        "def doubled(vocabulary, *, strength=1.0):\n"
+        "    return make_kernel('hybrid', vocabulary, uniform_share=strength)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert kernel_options("my_kernels:doubled") == {"strength"}
+    assert build("my_kernels:doubled", strength=0.3).branches.uniform_share == 0.3
+    with pytest.raises(UserError, match="no option 'strenght'.*'strength'"):
+        build("my_kernels:doubled", strenght=0.3)
+    for wrong in ("my_kernels:tripled", "no_such_module:doubled"):
+        with pytest.raises(UserError, match="cannot be imported"):
+            build(wrong)
+    del sys.modules["my_kernels"]
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("neighbour table", {"table": toys.table(toys.ROWS + ((),))}),
+        ("unigram", {"unigram": np.ones(13)}),
+        ("embeddings", {"embeddings": np.ones((13, 2))}),
+        ("valid", {"valid": np.ones(13, bool)}),
+    ],
+)
+def test_parts_of_another_vocabulary(what, changes):
+    with pytest.raises(UserError, match=f"the {what} is of 13 tokens but the vocabulary has {V}"):
+        toys.vocabulary(**changes)
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_without_a_table(name):
-    """Either the kernel needs none, or it says how to get one."""
+def test_without_anything_but_a_size(name):
+    """Either the kernel needs no more, or it says how to get it."""
     try:
-        kernel = build(name, table=None)
+        kernel = make_kernel(name, Vocabulary(V, MASK))
     except UserError as error:
         assert "semdlm_jax.semantics.build" in str(error)
     else:
-        assert kernel.vocab_size == V and kernel.table.k_max == 0
+        assert kernel.vocab_size == V
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernels_pass_through_jit(name):
     kernel = build(name)
     rebuilt = jax.jit(lambda kernel: kernel)(kernel)
-    assert rebuilt.schedule == kernel.schedule and rebuilt.mask_id == kernel.mask_id
-    assert hash(kernel.schedule) == hash(rebuilt.schedule)
+    assert rebuilt.mask_id == kernel.mask_id
+    assert jax.tree.structure(rebuilt) == jax.tree.structure(kernel)
+
+
+def test_tables_are_required_by_drift_alone():
+    assert isinstance(build("absorbing").table, NeighbourTable) and build("absorbing").table.k_max == 0

@@ -1,47 +1,47 @@
 """The likelihood bound against sums over everything, and against the entropy it must reach."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from toys import ENTROPY, P_DATA, TOYS, K, V
+from toys import ENTROPY, P_DATA, TOYS, V
 
-from semdlm_jax.objectives import bound
+from semdlm_jax.objectives import bound, sampled
 
 every_toy = pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
-exact_toys = ("absorbing", "uniform", "unigram")
 
 
-def quadrature(gamma=1.0, nodes=10):
-    """(times, weights) on (0, 1), panels broken where k_t is whole and crowded at 0."""
-    kinks = [(m / (K - 1)) ** (1 / gamma) for m in range(1, K)]
-    edges = np.unique([0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.9, *kinks])
-    edges = np.append(edges, np.setdiff1d([0.05, 0.2, 0.5, 0.99], edges))[:11]
+FIRST = 1e-5
+
+
+def quadrature(toy, nodes=10):
+    """(times, weights) on (FIRST, 1), panels broken where k_t is whole and crowded at the ends."""
+    edges = np.unique([FIRST, 1e-4, 1e-3, 1e-2, 0.1, 0.9, *toy.kinks])
+    edges = np.append(edges, np.setdiff1d([0.2, 0.5, 0.99, 0.999, 0.9999, 0.99999], edges))[:13]
     edges = np.sort(np.append(edges[edges < 1], 1.0))
     x, w = np.polynomial.legendre.leggauss(nodes)
     half = np.diff(edges)[:, None] / 2
-    return (edges[:-1, None] + half * (x + 1)).ravel(), (half * w).ravel()
-
-
-def gamma_of(toy):
-    return getattr(toy.build().schedule, "gamma", 1.0)
+    times = (edges[:-1, None] + half * (x + 1)).ravel()
+    return np.minimum(times, bound.LATEST), (half * w).ravel()  # where the integrand is taken for its limit
 
 
 @jax.jit
 def _rates(kernel, log_posterior, x0, xt, t):
-    """[T, V, V] by (x0, x_t), twice; log_posterior [T, V, V] by (x_t, k)."""
+    """[T, V, V] by (x0, x_t); log_posterior [T, V, V] by (x_t, k)."""
     shape = (*t.shape, V, V)
     log_posterior = jnp.broadcast_to(log_posterior[:, None], (*shape, V))
     x0, xt, t = (jnp.broadcast_to(x, shape) for x in (x0, xt, t[:, None, None]))
-    arguments = log_posterior, x0, xt, t
-    return bound.nelbo_rate(kernel, *arguments), bound.joint_nelbo_rate(kernel, *arguments)
+    return bound.nelbo_rate(kernel, log_posterior, x0, xt, t)
 
 
 def rates(toy, posteriors, times):
     dtype = jnp.result_type(float)
-    out = _rates(toy.build(), jnp.asarray(toys.log(posteriors), dtype), *toys.pairs(), jnp.asarray(times, dtype))
-    return [np.asarray(x) for x in out]
+    return np.asarray(
+        _rates(toy.build(), jnp.asarray(toys.log(posteriors), dtype), *toys.pairs(), jnp.asarray(times, dtype))
+    )
 
 
 def possible(toy, times):
@@ -54,48 +54,46 @@ def possible(toy, times):
 
 @every_toy
 def test_integrand_for_any_posterior(float64, toy):
-    times, _ = quadrature(gamma_of(toy))
+    times, _ = quadrature(toy)
     rng = np.random.default_rng(0)
     posteriors = np.stack([toys.random_posteriors(toy, t, rng) for t in times])
     expected = np.stack([toys.true_rates(toy, p, t) for p, t in zip(posteriors, times, strict=True)])
-    rate, joint = rates(toy, posteriors, times)
     occurs = possible(toy, times) > 0
-    np.testing.assert_allclose(rate[occurs], expected[occurs], rtol=1e-7, atol=1e-9)
-    # Data processing: the joint law of (clean token, branch, new token) tells more than the new token.
-    rate, joint = rate[occurs], joint[occurs]
-    assert (joint >= rate - 1e-9 * (1 + rate)).all()
-    assert np.allclose(joint, rate, rtol=1e-9) == (toy.name == "absorbing")
+    np.testing.assert_allclose(
+        rates(toy, posteriors, times)[occurs], expected[occurs], rtol=max(1e-7, 100 * toy.rtol), atol=1e-9
+    )
 
 
 @every_toy
 def test_the_exact_denoiser_reaches_the_entropy(float64, toy):
     """H(p_data) where the conditional process is Markov in x_t; a little above it elsewhere."""
-    times, weights = quadrature(gamma_of(toy))
-    rate, joint = rates(toy, np.stack([toy.bayes(t) for t in times]), times)
-    chances = P_DATA[:, None] * possible(toy, times)
-    nelbo, joint_nelbo = (
-        np.einsum("t,txz,txz->", weights, chances, np.where(chances > 0, r, 0)) for r in (rate, joint)
-    )
-    marginal, last = P_DATA @ toy.matrix(1.0), toy.matrix(1.0)
-    prior = P_DATA @ np.array([toys.divergence(row, toys.mixed_prior(toy, 1.0)) for row in last])
-    assert marginal.sum() == pytest.approx(1)
-    total = nelbo + prior
-    if toy.name in exact_toys:
-        assert total == pytest.approx(ENTROPY, abs=1e-4)
+    times, weights = quadrature(toy)
+    posteriors = np.stack([toy.bayes(t) for t in times])
+    rate, chances = rates(toy, posteriors, times), P_DATA[:, None] * possible(toy, times)
+    nelbo = np.einsum("t,txz,txz->", weights, chances, np.where(chances > 0, rate, 0))
+    # What the model starts from is not always where noise ends, and the integral stops short of 0.
+    prior = P_DATA @ np.array([toys.divergence(row, toys.mixed_prior(toy, 1.0)) for row in toy.matrix(1.0)])
+    start = toy.bayes(FIRST)
+    first = P_DATA[:, None] * toy.matrix(FIRST)
+    reconstruction = -np.sum(first * np.log(np.where(first > 0, start.T, 1)))
+    total = nelbo + prior + reconstruction
+    if toy.exact:
+        # What is kept at the end is paid for as far as the prior does not expect it.
+        mismatch = toys.divergence(P_DATA @ toy.matrix(1.0), toys.mixed_prior(toy, 1.0))
+        assert total == pytest.approx(ENTROPY + mismatch, abs=1e-4) and mismatch < 0.01
     else:
-        assert ENTROPY + 1e-3 < total < ENTROPY + {"semdlm_plus": 0.2, "practical_unfinished": 1.0}.get(toy.name, 0.3)
-    assert joint_nelbo > nelbo - 1e-9
+        assert ENTROPY + 1e-3 < total < ENTROPY + (1.5 if not toy.forgets else 0.3)
 
 
 @pytest.mark.parametrize(
     "toy",
-    [TOYS[name] for name in ("uniform", "semdlm_plus", "practical_unfinished", "gapped", "semantic_mask")],
+    TOYS.values(),
     ids=lambda toy: toy.name,
 )
 @pytest.mark.parametrize("which", ["random", "bayes"])
 def test_float32_against_float64(toy, which):
     """To 1e-4, from t_min to t_max."""
-    times, _ = quadrature(gamma_of(toy))
+    times, _ = quadrature(toy)
     times[:6] = 1e-3, 1e-3, 1 - 1e-3, 1 - 1e-4, 1 - 3e-5, 1 - 1e-5
     times = np.clip(times, 1e-3, 1 - 1e-5).astype(np.float32).astype(float)
     rng = np.random.default_rng(1)
@@ -105,15 +103,16 @@ def test_float32_against_float64(toy, which):
     with jax.enable_x64(True):
         double = rates(toy, posteriors, times)
     chances = possible(toy, times)
-    for one, exact in zip(single, double, strict=True):
-        assert np.isfinite(one[chances > 0]).all()
-        one, exact, chance = one[chances > 0], exact[chances > 0], chances[chances > 0]
-        error, allowed = np.abs(one - exact), 1e-4 * (1 + exact)
-        # Where the prior cannot produce x_t, its rate is a difference of two of size 1 / (1 - t): what float32 loses
-        # there is bounded in expectation, because so few tokens are still kept.
-        if toy.name in ("gapped", "semantic_mask"):
-            error, allowed = error * chance, 5e-6 * (1 + exact)
-        np.testing.assert_array_less(error, allowed)
+    if which == "bayes":
+        chances[:, P_DATA == 0] = 0  # what no text holds, the posterior excludes
+    assert np.isfinite(single[chances > 0]).all()
+    one, exact, chance = single[chances > 0], double[chances > 0], chances[chances > 0]
+    error, allowed = np.abs(one - exact), 1e-4 * (1 + exact)
+    # Where the prior cannot produce x_t, its rate is a difference of two of size 1 / (1 - t): what float32 loses
+    # there is bounded in expectation, because so few tokens are still kept.
+    if toy.name in ("gapped", "semantic_mask"):
+        error, allowed = error * chance, 5e-6 * (1 + exact)
+    np.testing.assert_array_less(error, allowed)
 
 
 STEPS = ((1.0, 0.6), (0.6, 0.25), (0.25, 0.1), (0.1, 0.0), (0.999, 0.002), (0.62, 0.61), (0.31, 0.3))
@@ -142,18 +141,18 @@ def test_discrete_terms(float64, toy):
         model = np.einsum("zk,kzy->zy", posterior, true)
         for x0, xt in np.argwhere(possible(toy, [t])[0] > 0):
             expected = toys.divergence(true[x0, xt], model[xt])
-            np.testing.assert_allclose(terms[x0, xt], expected, rtol=1e-7, atol=1e-9)
+            np.testing.assert_allclose(terms[x0, xt], expected, rtol=max(1e-7, 100 * toy.rtol), atol=1e-9)
 
 
 @every_toy
 def test_discrete_bound_of_the_exact_denoiser(float64, toy):
     """Four uneven steps from 1 to 0: a Markov process, exactly reversed, gives back the entropy."""
-    if toy.name not in toys.FORGETTING:
+    if not (toy.forgets and toy.starts_clean):
         pytest.skip("the sum starts from q_1, which is not the prior")
     got = discrete(toy, np.stack([toy.bayes(t) for t, _ in STEPS]), STEPS)[:4]
     chances = P_DATA[:, None] * possible(toy, [t for t, _ in STEPS[:4]])
     total = np.sum(chances * np.where(chances > 0, got, 0))
-    if toy.name in exact_toys:
+    if toy.exact:
         assert total == pytest.approx(ENTROPY, abs=1e-9)
     else:
         assert ENTROPY < total < ENTROPY + 0.2
@@ -171,11 +170,11 @@ def test_discrete_terms_tend_to_the_integrand(float64, toy):
     if toy.name == "absorbing":
         np.testing.assert_allclose(errors, 0, atol=1e-9)
     else:
-        np.testing.assert_allclose(errors[-3:-1] / errors[-2:], 4, rtol=0.02)
+        np.testing.assert_allclose(errors[-3:-1] / errors[-2:], 4, rtol=0.02 if toy.rtol < 1e-7 else 0.2)
 
 
-@pytest.mark.parametrize("name", ["semdlm_plus"])
-def test_both_bounds_are_minimal_at_the_exact_posterior(float64, name):
+@pytest.mark.parametrize("name", ["semdlm_plus", "semantic_knn", "semantic_softmax"])
+def test_the_bound_is_minimal_at_the_exact_posterior(float64, name):
     toy = TOYS[name]
     t = jnp.full((V, V), 0.62)
     x0, xt = toys.pairs()
@@ -187,28 +186,114 @@ def test_both_bounds_are_minimal_at_the_exact_posterior(float64, name):
     @jax.jit
     def losses(scores):
         log_posterior = jnp.broadcast_to(jax.nn.log_softmax(scores), (V, V, V))
-        return jnp.stack(
-            [
-                jnp.sum(chances * rate(kernel, log_posterior, x0, xt, t))
-                for rate in (bound.nelbo_rate, bound.joint_nelbo_rate)
-            ]
-        )
+        return jnp.sum(chances * bound.nelbo_rate(kernel, log_posterior, x0, xt, t))
 
-    np.testing.assert_allclose(jax.jacrev(losses)(exact), 0, atol=1e-10)
+    np.testing.assert_allclose(jax.grad(losses)(exact), 0, atol=max(1e-10, 10 * toy.rtol))
     lowest = losses(exact)
     for seed in range(5):
         noise = np.random.default_rng(seed).standard_normal((V, V)) * 0.3
-        assert (losses(exact + noise) > lowest + 1e-4).all()
+        assert losses(exact + noise) > lowest + 1e-4
 
 
 @every_toy
 @pytest.mark.parametrize("t", [0.5, 0.999, 1.0])
 def test_prior_divergence(float64, toy, t):
-    got = jax.jit(bound.prior_divergence)(toy.build(), jnp.arange(V), jnp.full(V, t))
+    got = jax.jit(bound.prior_divergences)(toy.build(), t)
     prior = toys.mixed_prior(toy, t)
-    np.testing.assert_allclose(got, [toys.divergence(row, prior) for row in toy.matrix(t)], atol=1e-12)
-    if t == 1 and toy.name in toys.FORGETTING:
+    np.testing.assert_allclose(
+        got, [toys.divergence(row, prior) for row in toy.matrix(t)], atol=max(1e-12, 10 * toy.rtol)
+    )
+    if t == 1 and toy.forgets:
         np.testing.assert_allclose(got, 0, atol=1e-15)
+
+
+def test_without_a_global_branch_the_prior_is_paid_for(float64):
+    """Drift to K of V tokens alone: log V - log K nats, the mismatch that belongs in the number; with one, nothing."""
+    x0 = 3  # whose row is full
+    assert bound.prior_divergences(TOYS["semantic_knn"].build(), 1.0)[x0] == pytest.approx(np.log(V / 4), rel=1e-12)
+    assert bound.prior_divergences(TOYS["semdlm_plus"].build(), 1.0)[x0] == pytest.approx(0, abs=1e-12)
+
+
+def test_redrawing_all_noise_would_cost_infinitely_much_without_a_global_branch():
+    """Why noise is renewed at the rate of jumps, and not at that at which tokens are lost, -alpha' / alpha.
+
+    With noise that tells of x0 to the end, renewing it 1 / (1 - t) times a unit of time tells it anew every time: the
+    integrand times (1 - t) tends to a constant, and the bound grows by it with every e-fold of 1 - t. The bound in use
+    stays finite, and where every change is a jump the two are one.
+    """
+
+    def integrand(toy, t, everything):
+        posterior, q, m = toy.bayes(t), toy.matrix(t), toy.noise(t)
+        lost = -toy.alpha_derivative(t) / toy.alpha(t)
+        process = dataclasses.replace(toy)
+        if everything:
+            object.__setattr__(process, "kept_rate", lambda t: np.maximum(toy.kept_rate(t), lost))
+        rates = toys.true_rates(process, posterior, t)
+        return np.sum(P_DATA[:, None] * q * np.where(q > 0, np.nan_to_num(rates), 0)), m
+
+    drifting = TOYS["semantic_knn"]
+    late = np.array([integrand(drifting, t, True)[0] * (1 - t) for t in (0.99, 0.999, 0.9999)])
+    assert late.min() > 0.2 and late[2] == pytest.approx(late[1], rel=0.02)
+    assert all(integrand(drifting, t, False)[0] < 3 for t in (0.99, 0.999, 0.9999))
+    for t in (0.3, 0.9):
+        one, other = (integrand(TOYS["uniform"], t, everything)[0] for everything in (True, False))
+        assert one == pytest.approx(other, rel=1e-12)
+
+
+@every_toy
+def test_the_sampled_bound_is_unbiased(float64, toy):
+    """The estimate from each y, weighed by the chance that it is drawn, against the exact sum: in value, and in the
+    gradient along one direction."""
+    kernel = toy.build()
+    direction = jnp.asarray(np.random.default_rng(5).standard_normal((V, V)))
+    for t in (0.3, 0.9):
+        x0, xt = (jnp.asarray(x) for x in np.argwhere(possible(toy, [t])[0] > 0).T)
+        posteriors = toys.random_posteriors(toy, t, np.random.default_rng(4))
+        wanted, expected = _exact_and_expected(
+            kernel, jnp.asarray(toys.log(posteriors)), direction, x0, xt, jnp.full(x0.shape, t)
+        )
+        np.testing.assert_allclose(expected, wanted, rtol=max(1e-9, 100 * toy.rtol), atol=1e-9)
+
+
+@jax.jit
+def _exact_and_expected(kernel, log_posterior, direction, x0, xt, t):
+    rates = bound.reverse_rates(kernel, xt, t)
+    chance = bound.true_rates(kernel, rates, x0, t)
+    chance = chance / jnp.maximum(jnp.sum(chance, axis=-1, keepdims=True), 1e-300)
+    everything = jnp.broadcast_to(jnp.arange(V), chance.shape)
+
+    def exact(size):
+        return bound.nelbo_rate(kernel, jax.nn.log_softmax(log_posterior + size * direction)[xt], x0, xt, t)
+
+    def expected(size):
+        tilted = jax.nn.log_softmax(log_posterior + size * direction)[xt]
+        estimates = sampled.rate_at(kernel, rates, tilted, x0, xt, t, everything)
+        # Where nothing arrives nothing is drawn, and every estimate is the sum itself.
+        return jnp.sum(jnp.where(jnp.any(chance > 0, axis=-1, keepdims=True), chance, 1 / V) * estimates, axis=-1)
+
+    return tuple(jnp.stack(jax.jvp(f, (0.0,), (1.0,))) for f in (exact, expected))
+
+
+@every_toy
+def test_targets_are_drawn_in_proportion_to_their_rate(toy):
+    """False alarms: 1e-6 for each of 12 pairs a toy; and the estimate is their mean."""
+    kernel, t = toy.build(), 0.4
+    q, m, renewed, left = toy.matrix(t), toy.noise(t), toy.kept_rate(t), -toy.alpha_derivative(t)
+    arrives = toy.noise_derivative(t) + renewed[:, None] * m > 1e-9
+    pairs = np.argwhere((q > 0) & arrives & (np.arange(V) != toy.mask_id)[:, None])
+    x0, xt = (jnp.asarray(x) for x in pairs[np.linspace(0, len(pairs) - 1, 12).astype(int)].T)
+    times = jnp.full(x0.shape, t)
+    rates = bound.reverse_rates(kernel, xt, times)
+    drawn = np.asarray(sampled.draw_targets(kernel, rates, toys.key(6), x0, times, 8000))
+    for place, clean in enumerate(np.asarray(x0)):
+        source = left * np.eye(V)[clean] + renewed[clean] * m[clean]
+        toys.assert_frequencies(drawn[place], source / source.sum())
+    log_posterior = jnp.asarray(toys.log(toys.random_posteriors(toy, t, np.random.default_rng(4))), jnp.float32)[xt]
+    one = sampled.nelbo_rate(kernel, log_posterior, x0, xt, times, toys.key(7), 3)
+    y = sampled.draw_targets(kernel, rates, toys.key(7), x0, times, 3)
+    np.testing.assert_allclose(
+        one, sampled.rate_at(kernel, rates, log_posterior, x0, xt, times, y).mean(-1), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_derivative_of_the_divergence(float64):

@@ -1,0 +1,50 @@
+"""Arithmetic the kernels share: logarithms and ratios with zeros in them, sparse reads and writes along the vocabulary."""
+
+import jax
+import jax.numpy as jnp
+
+# Stands for log 0: finite, so that a masked entry has a zero gradient instead of a NaN.
+LOG_ZERO = -1e30
+
+
+def derivative(function, t):
+    """(function(t), its elementwise derivative at t)."""
+    return jax.jvp(function, (t,), (jnp.ones_like(t),))
+
+
+def safe_log(x):
+    """log x with LOG_ZERO at 0, and a zero gradient there."""
+    return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), LOG_ZERO)
+
+
+def ratio(numerator, denominator, otherwise=jnp.inf):
+    """numerator / denominator, `otherwise` where the denominator is not positive."""
+    positive = denominator > 0
+    return jnp.where(positive, numerator / jnp.where(positive, denominator, 1), otherwise)
+
+
+def _grid(values, ids):
+    """Indices of values' leading axes that broadcast against ids without being broadcast in memory."""
+    first = ids.ndim - values.ndim
+    axes = [(first + axis, size) for axis, size in enumerate(values.shape[:-1])]
+    return [
+        jnp.arange(size).reshape([size if axis == i and size > 1 else 1 for i in range(ids.ndim)])
+        for axis, size in axes
+    ]
+
+
+def take(values, ids):
+    """values [..., V] at ids [..., D]: the leading axes broadcast, without being broadcast in memory."""
+    return values[(*_grid(values, ids), ids)]
+
+
+def put(base, ids, values):
+    """base [..., V] with values [..., D] written at ids [..., D]; the id V is dropped."""
+    base = jnp.broadcast_to(base, ids.shape[:-1] + base.shape[-1:])
+    return jnp.put_along_axis(base, ids, values.astype(base.dtype), axis=-1, inplace=False, mode="drop")
+
+
+def add_at(base, ids, values):
+    """base [..., V] with values [..., D] added at ids [..., D]; the id V is dropped."""
+    base = jnp.broadcast_to(base, ids.shape[:-1] + base.shape[-1:])
+    return base.at[(*_grid(base, ids), ids)].add(values.astype(base.dtype), mode="drop")

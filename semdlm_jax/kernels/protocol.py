@@ -1,0 +1,133 @@
+"""What the rest of the package asks of a kernel, and what follows from it for every kernel alike.
+
+A kernel keeps a token with chance alpha_t and otherwise redraws it from noise:
+
+    q_t(j | i) = alpha_t 1[j = i] + m_t(j | i),      sum over j of m_t = 1 - alpha_t
+
+Shapes: tokens [...], times that broadcast against them (t[:, None] for tokens [B, L]); "of every token" adds an axis V.
+"""
+
+import abc
+
+import jax
+import jax.numpy as jnp
+
+from semdlm_jax.kernels.numerics import derivative, ratio, safe_log, take
+
+
+class KernelBase(abc.ABC):
+    """A transition kernel: the methods a kernel must have are abstract, the others follow from them.
+
+    vocab_size: V. mask_id: a token that only noise produces, which no clean text contains; None otherwise.
+    """
+
+    vocab_size: int
+    mask_id: int | None
+
+    # What a kernel says.
+
+    @abc.abstractmethod
+    def alpha(self, t):
+        """The chance that a token was kept; shape of t."""
+
+    @abc.abstractmethod
+    def noise(self, t):
+        """1 - alpha, with its own relative accuracy; shape of t."""
+
+    @abc.abstractmethod
+    def noise_prob(self, y, x0, t):
+        """m_t(y | x0)."""
+
+    @abc.abstractmethod
+    def redraw(self, key, x0, t):
+        """Tokens from m_t(. | x0) / (1 - alpha_t): int32 of x0's shape."""
+
+    @abc.abstractmethod
+    def noise_row(self, x0, t):
+        """m_t(y | x0) of every noisy token y: [..., V]."""
+
+    @abc.abstractmethod
+    def noise_column(self, xt, t):
+        """m_t(xt | k) of every clean token k: [..., V]."""
+
+    @abc.abstractmethod
+    def push_noise(self, w, t):
+        """y -> sum_k w(k) m_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
+
+    @abc.abstractmethod
+    def noise_kept(self, x0, t, s):
+        """b(x0): the chance that noise of time s < t survives to t, so that b m_s <= m_t everywhere. Shape of x0."""
+
+    @abc.abstractmethod
+    def noise_kept_rate(self, t):
+        """-db/dt at s = t of every clean token: [..., V], in 1 / unit of t."""
+
+    @abc.abstractmethod
+    def sample_prior(self, key, shape):
+        """x_1: int32 tokens from the prior."""
+
+    @abc.abstractmethod
+    def prior_probs(self, t):
+        """The prior against which noise of the latest time t is scored: [V] or [..., V]."""
+
+    # What follows.
+
+    def prob(self, xt, x0, t):
+        """q_t(xt | x0)."""
+        return jnp.where(xt == x0, self.alpha(t), 0) + self.noise_prob(xt, x0, t)
+
+    def log_prob(self, xt, x0, t):
+        """log q_t(xt | x0); LOG_ZERO where impossible."""
+        return safe_log(self.prob(xt, x0, t))
+
+    def corrupt(self, key, x0, t):
+        """x_t ~ q_t(. | x0), int32 of x0's shape."""
+        coin_key, redraw_key = jax.random.split(key)
+        noise = self.noise(t)
+        # Noise takes the low end of the unit interval, where float32 uniforms resolve small probabilities.
+        moves = jax.random.uniform(coin_key, x0.shape, noise.dtype) < noise
+        return jnp.where(moves, self.redraw(redraw_key, x0, t), x0)
+
+    def push_forward(self, w, t):
+        """(w K_t)(y) = sum_k w(k) q_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
+        return w * self.alpha(t)[..., None] + self.push_noise(w, t)
+
+    def push_noise_at(self, w, y, t):
+        """`push_noise` at the tokens y [..., S] alone: [..., S]. w: [..., V], t: [...]."""
+
+        def at(y):
+            return jnp.sum(w * self.noise_column(y, t), axis=-1)
+
+        return jnp.moveaxis(jax.lax.map(at, jnp.moveaxis(y, -1, 0)), 0, -1)
+
+    def likelihoods(self, xt, t):
+        """q_t(xt | k) of every clean token k: [..., V] (Eq. 20's forward likelihood)."""
+        return self.noise_column(xt, t) + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
+
+    def add_log_likelihoods(self, logits, xt, t):
+        """logits + log q_t(xt | k): [..., V]."""
+        return logits + safe_log(self.likelihoods(xt, t))
+
+    def log_evidence(self, logits, xt, t):
+        """log sum_k e^logits(k) q_t(xt | k): shape of xt."""
+        return jax.nn.logsumexp(self.add_log_likelihoods(logits, xt, t), axis=-1)
+
+    def fresh_rates(self, xt, t):
+        """h(xt | k) of every clean token k: the rate at which x_t turns out to have just arrived, [..., V].
+
+        What arrives at z given k is m'_t(z | k) + (rate of lost noise) m_t(z | k): that of the kept token cancels.
+        """
+        noise, noise_dot = derivative(lambda t: self.noise_column(xt, t), t)
+        arrived = jnp.maximum(noise_dot + self.noise_kept_rate(t) * noise, 0)
+        total = noise + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
+        return ratio(arrived, total, 0)
+
+    def fresh_rate(self, xt, x0, t):
+        """h(xt | x0): `fresh_rates` of one clean token; shape of xt."""
+        noise, noise_dot = derivative(lambda t: self.noise_prob(xt, x0, t), jnp.broadcast_to(t, xt.shape))
+        lost = take(self.noise_kept_rate(t), x0[..., None])[..., 0]
+        return ratio(jnp.maximum(noise_dot + lost * noise, 0), self.prob(xt, x0, t), 0)
+
+    def _is(self, tokens):
+        """[..., V] bool: one-hot rows."""
+        return tokens[..., None] == jnp.arange(self.vocab_size)

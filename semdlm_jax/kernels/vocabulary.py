@@ -1,0 +1,44 @@
+"""What a kernel may know of the tokens it corrupts."""
+
+import dataclasses
+
+import numpy as np
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels.neighbours import NeighbourTable
+
+BUILD = "python -m semdlm_jax.semantics.build --config=…"
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """size: V. mask_id: the token that only noise produces. The rest is None where a run has none.
+
+    table: the neighbours of every token. unigram: [V] how often each token occurs in training text. valid: [V] bool, the
+    tokens a unigram prior may produce (Eq. 119). embeddings: [V, E] rows of unit length, or zero without a meaning.
+    UserError when their sizes disagree.
+    """
+
+    size: int
+    mask_id: int
+    table: NeighbourTable | None = None
+    unigram: np.ndarray | None = None
+    valid: np.ndarray | None = None
+    embeddings: np.ndarray | None = None
+
+    def __post_init__(self):
+        known = {"neighbour table": None if self.table is None else self.table.vocab_size}
+        for name in ("unigram", "valid", "embeddings"):
+            values = getattr(self, name)
+            known[name] = None if values is None else len(values)
+        for name, size in known.items():
+            if size not in (None, self.size):
+                raise UserError(f"the {name} is of {size} tokens but the vocabulary has {self.size}")
+
+    def require(self, name):
+        """The named attribute. UserError when this run has none."""
+        value = getattr(self, name)
+        if value is None:
+            what = {"table": "a neighbour table", "unigram": "token counts", "embeddings": "token embeddings"}[name]
+            raise UserError(f"this kernel needs {what}: make them with {BUILD}")
+        return value

@@ -1,0 +1,119 @@
+"""What a run trains: a loss on a kernel's noise, or the plain chain rule for the autoregressive reference."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import KernelBase
+from semdlm_jax.objectives.chunking import map_positions
+from semdlm_jax.objectives.losses import LOSSES, LossInput, check
+from semdlm_jax.objectives.posterior import Posterior
+
+
+def stratified_times(key, batch_size, t_min, t_max, power=1.0):
+    """[B] times t_min + (t_max - t_min) u^power: one uniform u in each of B equal strata of the whole global batch."""
+    u = (jnp.arange(batch_size) + jax.random.uniform(key, (batch_size,))) / batch_size
+    return jnp.clip(t_min + (t_max - t_min) * u**power, t_min, t_max)
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A training loss for a kernel.
+
+    name: of LOSSES. lambda_changed, lambda_same: Eq. 120's weights, of `denoising`. t_min, t_max: range of times.
+    time_power: times are drawn as u^power of that range and their losses reweighted, so that the objective stays what
+    it is; above 1 small times are drawn more often, where a few changed tokens make large gradients. timesteps,
+    ce_weight: of `d3pm`. gidd_weights: of `gidd`. y_samples: of `nelbo` where the kernel has no closed form: tokens
+    that estimate its sum over the vocabulary; 0 sums exactly. chunk: positions of logits alive at a time.
+    """
+
+    name: str
+    kernel: KernelBase
+    parameterisation: str = "bayes"
+    lambda_changed: float = 1.0
+    lambda_same: float = 1.0
+    t_min: float = 1e-3
+    t_max: float = 1.0 - 1e-5
+    time_power: float = 1.0
+    timesteps: int = 1000
+    ce_weight: float = 0.0
+    gidd_weights: str = "dynamic"
+    y_samples: int = 0
+    chunk: int = 0
+
+    def __post_init__(self):
+        check(self)
+        if not 0 < self.t_min < self.t_max <= 1:
+            raise UserError(f"times must satisfy 0 < t_min < t_max <= 1, not t_min = {self.t_min}, t_max = {self.t_max}")
+        if not self.time_power >= 1:
+            raise UserError(f"time_power must be at least 1 (uniform times), not {self.time_power}")
+        if not self.lambda_changed > 0:
+            raise UserError(f"lambda_changed must be above 0, not {self.lambda_changed}: changed tokens teach the most")
+        self.posterior.check(self.kernel)  # refuses a weight it could not undo, too
+
+    @property
+    def posterior(self):
+        weighted = self.name == "denoising"
+        return Posterior(self.parameterisation, self.lambda_same / self.lambda_changed if weighted else 1.0)
+
+    def corrupt(self, key, x0_BxL):
+        """(x_t [B, L], t [B]): stratified times and tokens corrupted to them."""
+        time_key, noise_key = jax.random.split(key)
+        t_B = stratified_times(time_key, x0_BxL.shape[0], self.t_min, self.t_max, self.time_power)
+        if self.name == "d3pm":
+            t_B = jnp.ceil(t_B * self.timesteps) / self.timesteps
+        return self.kernel.corrupt(noise_key, x0_BxL, t_B[:, None]), t_B
+
+    def importance(self, t):
+        """Uniform density over that of the times drawn, at t: power u^(power - 1); shape of t."""
+        u = jnp.clip((t - self.t_min) / (self.t_max - self.t_min), 0, 1) ** (1 / self.time_power)
+        return self.time_power * u ** (self.time_power - 1)
+
+    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, key):
+        """(sum of losses, sum of weights) over the positions that mask marks. readout: [..., D] -> logits [..., V]."""
+        importance_B = self.importance(t_B)
+        place_BxL = jnp.broadcast_to(jnp.arange(x0_BxL.shape[1]), x0_BxL.shape)
+
+        def positions(features, x0, xt, mask, place):
+            own_key = jax.random.fold_in(key, place[0, 0])
+            x = LossInput(readout(features), x0, xt, t_B[:, None], importance_B[:, None], own_key)
+            loss, weight = LOSSES[self.name](self, x)
+            return jnp.sum(loss * mask), jnp.sum(weight * mask)
+
+        return map_positions(positions, features_BxLxD, x0_BxL, xt_BxL, mask_BxL, place_BxL, chunk=self.chunk)
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoregressive:
+    """The chain rule: every token from those before it. The network must be causal.
+
+    start_id: stands before the first token; no text contains it. chunk: positions of logits alive at a time.
+    """
+
+    start_id: int
+    chunk: int = 0
+
+    def corrupt(self, key, x0_BxL):
+        """(the tokens one place later, times of zero): what the network reads."""
+        del key
+        return self.shifted(x0_BxL), jnp.zeros(x0_BxL.shape[0])
+
+    def shifted(self, x0_BxL):
+        start = jnp.full_like(x0_BxL[:, :1], self.start_id)
+        return jnp.concatenate([start, x0_BxL[:, :-1]], axis=1)
+
+    def log_losses(self, logits, x0):
+        """-log p(x0 | the tokens before), shape of x0; the start token has no chance."""
+        allowed = jnp.where(jnp.arange(logits.shape[-1]) == self.start_id, -jnp.inf, logits)
+        return -jnp.take_along_axis(jax.nn.log_softmax(allowed, axis=-1), x0[..., None], axis=-1)[..., 0]
+
+    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, key):
+        """(sum of negative log-likelihoods in nats, number of tokens) over the positions that mask marks."""
+        del xt_BxL, t_B, key
+
+        def positions(features, x0, mask):
+            return jnp.sum(jnp.where(mask, self.log_losses(readout(features), x0), 0)), jnp.sum(mask, dtype=jnp.float32)
+
+        return map_positions(positions, features_BxLxD, x0_BxL, mask_BxL, chunk=self.chunk)
