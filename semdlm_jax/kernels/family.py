@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from semdlm_jax.kernels.branches import Branches
 from semdlm_jax.kernels.neighbours import NeighbourTable
-from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, derivative, put, ratio, safe_log, take
+from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, derivative, inner, put, ratio, safe_log, take
 from semdlm_jax.kernels.prior import GlobalPrior
 from semdlm_jax.kernels.protocol import KernelBase
 
@@ -129,7 +129,7 @@ class Kernel(KernelBase):
     def push_noise_at(self, w, y, t):
         ids, ranks = self.column(y)
         near = take(w[..., None, :], jnp.minimum(ids, self.vocab_size - 1)) * self.near(ranks, t[..., None, None])
-        weight = jnp.sum(w * self.floors(t), axis=-1, keepdims=True)
+        weight = inner(w, self.floors(t))[..., None]
         return jnp.sum(near, axis=-1) + weight * self.nu(y, t[..., None])
 
     def _push_near(self, w, t):

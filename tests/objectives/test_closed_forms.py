@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 import toys
-from toys import MASK, TOYS, V
+from toys import MASK, P_DATA, TOYS, V
 
 from semdlm_jax.objectives import bound, closed_forms
 from semdlm_jax.objectives.posterior import Posterior
@@ -46,7 +46,8 @@ def inputs(name):
 
 
 def both(name, *arguments):
-    rates = jax.jit(lambda *a: (closed_forms.CLOSED_FORMS[name](*a), bound.nelbo_rate(*a)))(*arguments)
+    closed = closed_forms.closed_form(TOYS[name].build())
+    rates = jax.jit(lambda *a: (closed(*a), bound.nelbo_rate(*a)))(*arguments)
     return [np.asarray(rate) for rate in rates]
 
 
@@ -76,13 +77,77 @@ def test_absorbing_is_mdlm(float64):
             assert closed[index, x, x] == 0 and general[index, x, x] == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", closed_forms.CLOSED_FORMS)
+CLOSED = [name for name, toy in TOYS.items() if closed_forms.closed_form(toy.build())]
+
+
+def test_what_only_jumps_has_a_closed_form():
+    assert CLOSED == ["absorbing", "uniform", "hybrid", "absorbing_cosine", "uniform_geometric", "hybrid_loglinear"]
+    assert closed_forms.closed_form(toys.named("hybrid", uniform_share=0.0)()) is closed_forms.absorbing
+    # The same formula as for uniform noise would be wrong for any other prior.
+    assert closed_forms.closed_form(TOYS["unigram"].build()) is None
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_closed_forms_are_the_general_bound(float64, name):
+    """For every schedule, wherever a text can be."""
+    _, arguments = inputs(name)
+    closed, general = both(name, *arguments)
+    occurs = np.stack([TOYS[name].matrix(t) for t in TIMES]) > 0
+    occurs[:, P_DATA == 0] = False
+    # What the closed forms cancel by hand near t = 1, the general one does by subtraction.
+    late = (TIMES > 0.999)[:, None, None]
+    error = np.abs(closed - general) / (1e-5 * np.abs(general) + np.where(late, 1e-6, 1e-9))
+    assert error[occurs].max() < 1
+
+
+def gidd_elbo(toy, x_theta, x, z):
+    """w (KL(q_t(. | x) || q_t(. | x_theta)) + r - log r - 1), w from the general form of GIDD's paper."""
+    true, model, t = toy["q"][x], x_theta @ toy["q"], toy["t"]
+    weight = (toy["jumps_dot"] - toy["alpha_dot"] / toy["alpha"] * toy["jumps"])[z] / true[z]
+    r = true[z] / model[z]
+    assert 0 < t < 1
+    return weight * (toys.divergence(true, model) + r - np.log(r) - 1)
+
+
+@pytest.mark.parametrize("name", ["hybrid", "hybrid_loglinear", "uniform"])
+def test_hybrid_is_gidd(float64, name):
+    """Uniform noise is GIDD's with pi = u; with the network's softmax for x_theta."""
+    toy = TOYS[name]
+    logits, arguments = inputs(name)
+    general = np.asarray(jax.jit(bound.nelbo_rate)(*arguments))
+    for index, t in enumerate(TIMES[:-2]):
+        now = {"t": t, "q": toy.matrix(t), "alpha": toy.alpha(t), "alpha_dot": toy.alpha_derivative(t)}
+        now |= {"jumps": toy.noise(t)[0], "jumps_dot": toy.noise_derivative(t)[0]}
+        for x in set(range(V)) - {MASK}:
+            for z in range(V):
+                weight = np.exp(logits[index, z]) * (np.arange(V) != toy.mask_id)
+                expected = gidd_elbo(now, weight / weight.sum(), x, z)
+                assert general[index, x, z] == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+def test_hybrid_tends_to_mdlm(float64):
+    """p_u -> 0: -log p / t at masks."""
+    logits, (_, _, x0, xt, t) = inputs("absorbing")
+    kernel = toys.named("hybrid", uniform_share=1e-9)()
+    log_posterior = Posterior("bayes").log_probs(
+        kernel, jnp.broadcast_to(jnp.asarray(logits)[:, None], (*xt.shape, V)), xt, t
+    )
+    closed = np.asarray(jax.jit(closed_forms.hybrid)(kernel, log_posterior, x0, xt, t))
+    for index, time in enumerate(TIMES[:-2]):
+        scores = np.where(np.arange(V) == MASK, -np.inf, logits[index, MASK])
+        for x in set(range(V)) - {MASK}:
+            expected = -scipy.special.log_softmax(scores)[x] / time
+            assert closed[index, x, MASK] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", CLOSED)
 def test_float32(name):
     _, arguments = inputs(name)
-    single = np.asarray(jax.jit(closed_forms.CLOSED_FORMS[name])(*arguments))
+    closed = closed_forms.closed_form(TOYS[name].build())
+    single = np.asarray(jax.jit(closed)(*arguments))
     with jax.enable_x64(True):
         _, arguments = inputs(name)
-        double = np.asarray(jax.jit(closed_forms.CLOSED_FORMS[name])(*arguments))
+        double = np.asarray(jax.jit(closed_forms.closed_form(TOYS[name].build()))(*arguments))
     occurs = np.stack([TOYS[name].matrix(t) for t in TIMES]) > 0
-    occurs[:, MASK] &= name != "absorbing"
+    occurs[:, P_DATA == 0] = False
     np.testing.assert_allclose(single[occurs], double[occurs], rtol=1e-4, atol=1e-5)

@@ -6,35 +6,44 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import toys
 from toys import MASK, P_DATA, TOYS, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import KERNELS, make_kernel
-from semdlm_jax.objectives import LOSSES, PARAMETERISATIONS, Objective, stratified_times
+from semdlm_jax.kernels import KERNELS
+from semdlm_jax.objectives import LOSSES, Objective, bound, stratified_times
 from semdlm_jax.objectives.chunking import map_positions
+from semdlm_jax.objectives.posterior import Posterior
 
 
 def objective(name, kernel_name="semdlm_plus", **options):
-    kernel = make_kernel(kernel_name, vocab_size=V, mask_id=MASK, table=toys.table())
-    return Objective(name, kernel, kernel_name, **options)
+    if name == "score_entropy":
+        options.setdefault("parameterisation", "score")
+    return Objective(name, TOYS[kernel_name].build(), **options)
+
+
+def loss_and_weight(trained, features, x0, xt, t, mask, chunk=0, seed=0):
+    """The sums of a batch whose features are its logits."""
+    chunked = dataclasses.replace(trained, chunk=chunk)
+    return chunked.sums(lambda f: f, features, x0, xt, t, mask, toys.key(seed))
 
 
 @pytest.mark.parametrize("name", ["semdlm_plus", "absorbing", "gapped"])
-@pytest.mark.parametrize("parameterisation", PARAMETERISATIONS)
+@pytest.mark.parametrize("parameterisation", ["direct", "bayes"])
 def test_weighted_denoising_is_undone_by_the_tilt(float64, name, parameterisation):
     """Its minimiser in the logits, in closed form, is stationary and gives the exact posterior once tilted."""
     toy, t = TOYS[name], 0.62
-    trained = Objective("denoising", toy.build(), name, parameterisation, lambda_changed=1.0, lambda_same=0.05)
+    trained = Objective("denoising", toy.build(), parameterisation, lambda_changed=1.0, lambda_same=0.05)
     chances = P_DATA[:, None] * toy.matrix(t)
     x0, xt = np.argwhere(chances > 0).T
 
     @jax.jit
     def loss(logits):
         weight = jnp.asarray(chances[x0, xt])[None]
-        total, norm = trained.sums(
-            lambda f: f, logits[xt][None], jnp.asarray(x0)[None], jnp.asarray(xt)[None], jnp.array([t]), weight
+        total, norm = loss_and_weight(
+            trained, logits[xt][None], jnp.asarray(x0)[None], jnp.asarray(xt)[None], jnp.array([t]), weight
         )
         return total / norm
 
@@ -56,51 +65,227 @@ def test_weighted_denoising_is_undone_by_the_tilt(float64, name, parameterisatio
         assert np.abs(np.exp(untilted) - toy.bayes(t))[reached].max() > 0.05
 
 
+# Losses that are written for some kernels only.
+KINDS = {
+    "score_entropy": ("absorbing", "uniform", "unigram"),
+    "gidd": ("hybrid",),
+}
+PAIRS = [(name, kernel) for name in LOSSES for kernel in KERNELS if kernel in KINDS.get(name, KERNELS)]
+
+
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("kernel_name", KERNELS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(("name", "kernel_name"), PAIRS)
 def test_every_loss_on_every_kernel(name, kernel_name):
-    """Finite, differentiable, blind to padding, and what it says: float32, from one end of time to the other."""
-    trained = objective(name, kernel_name, lambda_changed=2.0, lambda_same=0.5)
+    """Finite, differentiable, blind to padding, and what it says: float32, from one end of time to t = 1."""
+    options = {"lambda_changed": 2.0, "lambda_same": 0.5, "t_max": 1.0, "ce_weight": 0.25, "gidd_weights": "none"}
+    trained = objective(name, kernel_name, **options)
     x0 = jnp.asarray(np.random.default_rng(0).choice(V, (3, 24), p=P_DATA))
-    t = jnp.array([trained.t_min, 0.4, trained.t_max])
+    t = jnp.array([trained.t_min, 0.4, 1.0])
     xt = trained.kernel.corrupt(toys.key(0), x0, t[:, None])
     features = 3 * jax.random.normal(toys.key(1), (3, 24, V))
     mask = jnp.asarray(np.random.default_rng(1).random((3, 24)) < 0.7)
 
-    def sums(features, x0, xt, chunk=0):
-        return dataclasses.replace(trained, chunk=chunk).sums(lambda f: f, features, x0, xt, t, mask)
-
     def mean(features, x0, xt):
-        total, weight = sums(features, x0, xt)
+        total, weight = loss_and_weight(trained, features, x0, xt, t, mask)
         return total / weight, (total, weight)
 
     (value, (total, weight)), gradient = jax.value_and_grad(mean, has_aux=True)(features, x0, xt)
     assert np.isfinite(value) and np.isfinite(gradient).all() and np.abs(gradient).max() > 0
     assert (np.asarray(gradient)[~np.asarray(mask)] == 0).all()
 
+    # Logits in bfloat16, as an accelerator's network gives them.
+    low = jax.grad(lambda features: mean(features, x0, xt)[0])(features.astype(jnp.bfloat16))
+    assert low.dtype == jnp.bfloat16 and np.isfinite(low.astype(jnp.float32)).all()
+
     # Neither chunks nor what padding holds change the sums.
-    again = jax.jit(lambda *arrays: sums(*arrays, chunk=7))(features, jnp.where(mask, x0, 0), jnp.where(mask, xt, 0))
+    again = jax.jit(lambda features, x0, xt: loss_and_weight(trained, features, x0, xt, t, mask, chunk=7))(
+        features, jnp.where(mask, x0, 0), jnp.where(mask, xt, 0)
+    )
     np.testing.assert_allclose(again, (total, weight), rtol=3e-6)
 
-    toy = TOYS.get(kernel_name)
-    if toy is not None and (name != "joint_nelbo" or kernel_name == "absorbing"):
-        expected = sum(
-            definition(name, toy, *(np.asarray(x)[b, i] for x in (features, x0, xt)), float(t[b]))
-            for b, i in np.argwhere(mask)
-        )
-        np.testing.assert_allclose((total, weight), expected, rtol=1e-4)
+    toy = TOYS[kernel_name]
+    expected = sum(
+        definition(name, toy, *(np.asarray(x)[b, i] for x in (features, x0, xt)), float(t[b]))
+        for b, i in np.argwhere(mask)
+        if float(t[b]) < 1
+    )
+    early = jnp.array([True, True, False])[:, None] & mask
+    got = loss_and_weight(trained, features, x0, xt, t, early)
+    # What leaves in a step of 1 / 1000 is a difference of two chances: float32 has lost three of its seven digits.
+    np.testing.assert_allclose(got, expected, rtol=(2e-3 if name == "d3pm" else 1e-4) + 100 * toy.rtol)
 
 
 def definition(name, toy, logits, x0, xt, t):
     """[loss, weight] of one position, written out."""
-    posterior = np.exp(logits.astype(float)) * toy.matrix(t)[:, xt] * (np.arange(V) != toy.mask_id)
+    logits = logits.astype(float)
+    softmax = np.exp(logits) * (np.arange(V) != toy.mask_id)
+    softmax = softmax / softmax.sum()
+    posterior = softmax * toy.matrix(t)[:, xt]
     posterior = posterior / posterior.sum()
+    everywhere = np.broadcast_to(posterior, (V, V))
+    length = 1 - 1e-3
     if name == "denoising":
         weight = 2.0 if x0 != xt else 0.5
         return np.array([-weight * np.log(posterior[x0]), weight])
-    rate = toys.true_rates(toy, np.broadcast_to(posterior, (V, V)), t)[x0, xt]
-    return np.array([(1 - 1e-5 - 1e-3) * rate, 1.0])
+    if name == "d3pm":
+        s = max(t - 1e-3, 0)
+        true = toy.reverse(t, s)
+        kl = toys.divergence(true[x0, xt], np.einsum("k,ky->y", posterior, true[:, xt]))
+        return np.array([kl - 0.25 * np.log(posterior[x0]), 1.0])
+    if name == "score_entropy":
+        return np.array([length * sedd(toy, logits, x0, xt, t), 1.0])
+    if name == "gidd":
+        return np.array([length * gidd_elbo(toy, softmax, x0, xt, t), 1.0])
+    return np.array([length * toys.true_rates(toy, everywhere, t)[x0, xt], 1.0])
+
+
+def sedd(toy, logits, x, z, t):
+    """SEDD's two losses as its code writes them (sigma' times `score_entropy`), from the network's output."""
+    sigma, sigma_dot = -np.log(toy.alpha(t)), -toy.alpha_derivative(t) / toy.alpha(t)
+    growth = np.expm1(sigma)
+    if toy.name == "absorbing":
+        if z != MASK:
+            return 0.0
+        scores = logits - np.log(growth) - np.log(V - 1)
+        r = 1 / growth
+        others = np.arange(V) != MASK
+        return sigma_dot * (np.exp(scores[others]).sum() - r * scores[x] + r * (np.log(r) - 1))
+    scores = np.where(np.arange(V) == z, 0.0, logits)
+    if toy.name == "uniform":
+        r = 1 - V / (growth + V)
+        if z == x:
+            negative = r * (scores.mean() - scores[z] / V)
+            constant = (V - 1) / V * r * (np.log(r) - 1)
+        else:
+            negative = scores[x] / growth + scores.mean() - scores[z] / V
+            constant = ((-np.log(r) - 1) / r - (V - 2)) / V
+        return sigma_dot * (np.exp(scores).mean() - np.exp(scores[z]) / V - negative + constant)
+    row = toy.matrix(t)[x]
+    ratios = row / row[z]
+    terms = np.exp(scores) - ratios * scores + ratios * (np.log(ratios) - 1)
+    return sigma_dot * toy.nu[z] * terms[np.arange(V) != z].sum()
+
+
+def gidd_elbo(toy, x_theta, x, z, t):
+    """GIDD's ELBO integrand with its weights as `get_weights` writes them, gamma = 1."""
+    share = 0.2  # the toy's
+    c = 2 * share / (1 - share) * np.sqrt(t * (1 - t))
+    c_dot = 0.5 * (1 - 2 * t) / (t * (1 - t)) * c
+    n = V - 1
+    weight = (c + (1 - t) * c_dot) / ((1 - t) * c)
+    if z == x:
+        weight = (c + (1 - t) * c_dot) / n / ((1 - t) * (1 - t + c / n))
+    if z == MASK:
+        weight = 1 / (t * (1 - t))
+    true = toy.matrix(t)[x]
+    model = x_theta @ toy.matrix(t)
+    r = true[z] / model[z]
+    return weight * (toys.divergence(true, model) + r - np.log(r) - 1)
+
+
+@pytest.mark.parametrize("weights", ["clip", "dynamic"])
+def test_weights_of_gidd(float64, weights):
+    """`clip` bounds the bound's own weight; `dynamic` is its shape over tokens without its size: the ratio of weights
+    between a kept token, other noise and the mask is the bound's own, as long as none passes 2."""
+    bound, other = (objective("gidd", "hybrid", gidd_weights=w, t_max=1.0) for w in ("none", weights))
+    features = jax.random.normal(toys.key(1), (1, 3, V))
+    x0, xt = jnp.array([[4, 4, 4]]), jnp.array([[4, 5, MASK]])
+    for t in (0.02, 0.5, 0.9):
+        one, two = (
+            np.array(
+                [
+                    float(loss_and_weight(o, features, x0, xt, jnp.array([t]), jnp.arange(3)[None] == i)[0])
+                    for i in range(3)
+                ]
+            )
+            for o in (bound, other)
+        )
+        weight = 1 / (2 * t * (1 - t))  # of other noise; that of the mask is twice it
+        if weights == "clip":
+            np.testing.assert_allclose(two[1:], one[1:] * np.minimum(1, 2 / np.array([weight, 2 * weight])), rtol=1e-9)
+        else:
+            np.testing.assert_allclose(two[1:], one[1:] / weight, rtol=1e-9)
+            # The bound's own ratio of a kept token to other noise, without what its denominator adds.
+            share = 0.5 / (V - 1) * np.sqrt(t / (1 - t))
+            assert two[0] == pytest.approx(one[0] / weight * (1 + share), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+def test_score_entropy_is_the_likelihood_bound_of_consistent_scores(float64, name):
+    """Scores that come from a distribution x_theta of text, s_y = q_t(y | x_theta) / q_t(z | x_theta): SEDD's loss is MDLM's
+    and UDLM's integrand, and the posterior recovered from the scores is that of `bayes`."""
+    toy, trained = TOYS[name], objective("score_entropy", name)
+    x_theta = scipy.special.softmax(np.random.default_rng(0).standard_normal((V, V)), axis=1)
+    if toy.mask_id is not None:
+        x_theta[:, MASK] = 0
+        x_theta /= x_theta.sum(1, keepdims=True)
+    for t in (0.05, 0.4, 0.9):
+        q = toy.matrix(t)
+        noisy = x_theta @ q
+        with np.errstate(divide="ignore"):
+            scores = np.log(noisy) - np.log(noisy[np.arange(V), np.arange(V)])[:, None]
+        occurs = q > 0
+        if toy.mask_id is not None:
+            occurs[MASK] = False
+            scores[MASK, MASK] = 0
+            scores = scores - np.log(toy.alpha(t) / (1 - toy.alpha(t)) / (V - 1))  # what the code adds to the output
+        scores = jnp.asarray(np.where(np.isfinite(scores), scores, -50))
+        posterior = np.array([x_theta[z] * q[:, z] for z in range(V)])
+        total = posterior.sum(1, keepdims=True)
+        posterior = np.where(total > 0, posterior / np.where(total > 0, total, 1), 0)
+        expected = toys.true_rates(toy, posterior, t)
+        for x0, xt in np.argwhere(occurs):
+            loss, _ = loss_and_weight(
+                trained, scores[None, None, xt], jnp.array([[x0]]), jnp.array([[xt]]), jnp.array([t]), jnp.ones((1, 1))
+            )
+            assert loss == pytest.approx((trained.t_max - trained.t_min) * expected[x0, xt], rel=1e-5, abs=1e-9)
+        recovered = trained.posterior.log_probs(trained.kernel, scores, jnp.arange(V), jnp.full(V, t))
+        reached = (total > 0)[:, 0]
+        np.testing.assert_allclose(np.exp(recovered)[reached], posterior[reached], atol=1e-3)
+        if name == "uniform":
+            np.testing.assert_allclose(np.exp(recovered)[reached], posterior[reached], rtol=2e-3)
+
+
+def test_a_thousand_steps_of_d3pm_are_the_continuous_bound(float64):
+    """The sum of T = 1000 terms, the first of them the reconstruction, within 1 % of the integral, for random posteriors
+    that are one and the same plug-in at every time."""
+    x_theta = jnp.asarray(scipy.special.log_softmax(np.random.default_rng(0).standard_normal((V, V)), axis=1))
+    for name in ("absorbing", "uniform", "semdlm_plus"):
+        toy, steps = TOYS[name], 1000
+        kernel, (x0, xt) = toy.build(), toys.pairs()
+        t = jnp.arange(1, steps + 1) / steps
+        fine = (jnp.arange(20 * steps) + 0.5) / (20 * steps)  # midpoints of the same range
+        first = 20
+
+        @jax.jit
+        def terms(t, s, kernel=kernel, x0=x0, xt=xt):
+            shape = (V, V)
+            posterior = Posterior("bayes").log_probs(kernel, x_theta[xt], xt, jnp.full(shape, t))
+            step = bound.nelbo_step(kernel, posterior, x0, xt, jnp.full(shape, t), jnp.full(shape, s))
+            return jnp.sum(chance_of(kernel, t) * jnp.where(chance_of(kernel, t) > 0, step, 0))
+
+        @jax.jit
+        def rate(t, kernel=kernel, x0=x0, xt=xt):
+            posterior = Posterior("bayes").log_probs(kernel, x_theta[xt], xt, jnp.full((V, V), t))
+            value = bound.nelbo_rate(kernel, posterior, x0, xt, jnp.full((V, V), t))
+            return jnp.sum(chance_of(kernel, t) * jnp.where(chance_of(kernel, t) > 0, value, 0))
+
+        discrete = jax.lax.map(lambda pair: terms(*pair), (t, t - 1 / steps))
+        continuous = jnp.sum(jax.lax.map(rate, fine[first:])) / (20 * steps)
+        assert float(discrete[0] + continuous) == pytest.approx(float(jnp.sum(discrete)), rel=0.01)
+        assert float(jnp.sum(discrete[1:])) == pytest.approx(float(continuous), rel=0.01)
+
+
+def chance_of(kernel, t):
+    """[V, V]: how often x0 becomes x_t at time t."""
+    x0, xt = toys.pairs()
+    return jnp.asarray(P_DATA)[:, None] * kernel.prob(xt, x0, t)
+
+
+def test_times_of_d3pm_are_whole_steps():
+    trained = objective("d3pm", "uniform", timesteps=8, t_min=1e-6, t_max=1.0)
+    _, t = trained.corrupt(toys.key(0), jnp.zeros((64, 2), jnp.int32))
+    np.testing.assert_array_equal(np.unique(np.asarray(t) * 8, return_counts=True), (np.arange(1, 9), np.full(8, 8)))
 
 
 @pytest.mark.parametrize("chunk", [5, 8, 99])
@@ -158,13 +343,14 @@ def test_importance_undoes_the_density_of_times(power):
 @pytest.mark.parametrize("name", LOSSES)
 def test_importance_weighs_a_row(name):
     """Losses of every kind take the weight of their row's time once; the likelihoods' normaliser does not."""
-    plain, drawn = objective(name), objective(name, time_power=2.0)
+    kernel = KINDS.get(name, ("semdlm_plus",))[-1]
+    plain, drawn = objective(name, kernel), objective(name, kernel, time_power=2.0)
     t = jnp.array([0.3])
     x0, xt = jnp.arange(5)[None], jnp.arange(1, 6)[None]
     features = jax.random.normal(toys.key(3), (1, 5, V))
     weight = 2 * np.sqrt((0.3 - plain.t_min) / (plain.t_max - plain.t_min))
     (loss, norm), (drawn_loss, drawn_norm) = (
-        o.sums(lambda f: f, features, x0, xt, t, jnp.ones((1, 5))) for o in (plain, drawn)
+        loss_and_weight(o, features, x0, xt, t, jnp.ones((1, 5))) for o in (plain, drawn)
     )
     assert float(drawn_loss) == pytest.approx(weight * float(loss), rel=1e-5)
     assert float(drawn_norm) == pytest.approx(float(norm) * (weight if name == "denoising" else 1), rel=1e-5)
@@ -179,7 +365,14 @@ def test_importance_weighs_a_row(name):
         ({"lambda_changed": 0.0}, "lambda_changed"),
         ({"time_power": 0.5}, "time_power must be at least 1"),
         ({"t_min": 0.0}, "t_min"),
-        ({"t_max": 1.0}, "t_max"),
+        ({"t_max": 1.1}, "t_max"),
+        ({"name": "score_entropy"}, "only jump"),
+        ({"name": "nelbo", "parameterisation": "score"}, "go together"),
+        ({"name": "gidd"}, "needs kernel 'hybrid'"),
+        ({"gidd_weights": "dynamite"}, "unknown weighting 'dynamite'.*'dynamic'"),
+        ({"timesteps": 0}, "timesteps must be at least 1"),
+        ({"y_samples": -1}, "y_samples must be at least 0"),
+        ({"ce_weight": -1.0}, "ce_weight must be at least 0"),
         ({"t_min": 0.5, "t_max": 0.5}, "t_min"),
     ],
 )

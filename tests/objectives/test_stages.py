@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import make_kernel
+from semdlm_jax.kernels import Vocabulary, make_kernel
 from semdlm_jax.objectives import Objective, Stages
 
 V, MASK = 11, 10
 
 
 def objective(kernel_name, loss, **options):
-    kernel = make_kernel(kernel_name, vocab_size=V, mask_id=MASK)
-    return Objective(name=loss, kernel=kernel, kernel_name=kernel_name, **options)
+    return Objective(name=loss, kernel=make_kernel(kernel_name, Vocabulary(V, MASK)), **options)
 
 
 @pytest.mark.parametrize("step, active", [(0, 0), (4, 0), (5, 1), (900, 1)])
@@ -27,14 +26,14 @@ def test_each_step_trains_its_own_objective(step, active):
 
     def run(step):
         xt, t = stages.corrupt(key, x0, step)
-        return xt, t, stages.sums(lambda f: f, features, x0, xt, t, mask, step)
+        return xt, t, stages.sums(lambda f: f, features, x0, xt, t, mask, step, key)
 
     xt, t, sums = jax.jit(run)(jnp.int32(step))
     expected_xt, expected_t = parts[active].corrupt(key, x0)
     np.testing.assert_array_equal(xt, expected_xt)
     np.testing.assert_array_equal(t, expected_t)
     np.testing.assert_allclose(
-        sums, parts[active].sums(lambda f: f, features, x0, expected_xt, expected_t, mask), rtol=1e-6
+        sums, parts[active].sums(lambda f: f, features, x0, expected_xt, expected_t, mask, key), rtol=1e-6
     )
 
 
