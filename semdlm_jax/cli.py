@@ -95,6 +95,17 @@ def _overridden(argv):
     return {key: _lookup(config, key) for key in keys}
 
 
+def set_key(config, key, text):
+    """Sets the value at a dotted key from its text, as a flag would. UserError: no such key, or not of its type."""
+    default = _lookup(config, key)
+    section, _, name = key.rpartition(".")
+    try:
+        value = text.lower() in ("true", "1") if isinstance(default, bool) else type(default)(text)
+    except (TypeError, ValueError):
+        raise UserError(f"{key}={text}: {_hint(key, default)}") from None
+    (_lookup(config, section) if section else config)[name] = value
+
+
 def _lookup(config, key):
     """The value at a dotted key. UserError with the nearest key when there is none."""
     value, way = config, "config"

@@ -25,13 +25,13 @@ from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress
 
 
-def score_likelihood(trained, tokens, seed=0):
-    """(Likelihood, protocol) of a token stream under the EMA weights."""
+def score_likelihood(trained, tokens, seed=0, posterior=None):
+    """(Likelihood, protocol) of a token stream under the EMA weights. posterior: instead of the run's own."""
     evaluation, length = trained.config.evaluation, trained.config.data.length
     rows = assembly.whole_rows(evaluation.batch_size, trained.mesh)
     exact = isinstance(trained.objective, Autoregressive)
     batches, draws = -(-len(tokens) // (rows * length)), 1 if exact else evaluation.draws
-    compiled = assembly.build_score(trained.config, trained.denoiser, trained.objective, trained.mesh)
+    compiled = assembly.build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
     with Progress(batches * draws, units_per_step=rows * length, label="NELBO") as progress:
         result = evaluate_likelihood(
             compiled,

@@ -413,7 +413,7 @@ def _readme_kernel():
     before = set(KERNELS)
     _, separator, section = text.partition("## Your own kernel")
     if separator:
-        exec(compile(section.split("```python")[1].split("```")[0], "README.md", "exec"), {})  # noqa: S102
+        exec(compile(section.split("```python")[1].split("```")[0], "README.md", "exec"), {"__name__": "__main__"})
     return sorted(set(KERNELS) - before)
 
 

@@ -1,5 +1,6 @@
 """The forward process: what noise does to a token, and how a step back looks when the clean token is known."""
 
+from semdlm_jax.kernels import branches, schedules
 from semdlm_jax.kernels.family import Kernel
 from semdlm_jax.kernels.named import KERNELS, kernel_options, make_kernel
 from semdlm_jax.kernels.neighbours import NeighbourTable
@@ -19,11 +20,13 @@ __all__ = [
     "KernelBase",
     "NeighbourTable",
     "Vocabulary",
+    "branches",
     "kernel_options",
     "make_kernel",
     "make_noise_schedule",
     "noise_share",
     "return_rates",
     "reverse_step",
+    "schedules",
     "stay_probability",
 ]

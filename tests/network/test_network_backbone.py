@@ -31,7 +31,7 @@ def apply(denoiser, params, tokens, t, lengths=None):
     return denoiser.apply(params, tokens, t, lengths_B=lengths)
 
 
-def reference(params, tokens, t, heads, lengths):
+def reference(params, tokens, t, heads, lengths, causal=False):
     """[B, L, V] logits of a tree of numpy float64 arrays."""
 
     def dense(layer, x):
@@ -54,8 +54,9 @@ def reference(params, tokens, t, heads, lengths):
         pairs = qkv[..., : width // 2] + 1j * qkv[..., width // 2 :]
         q, k = (pairs[..., part, :] * turn[:, None] for part in (0, 1))
         scores = np.einsum("bqhc,bkhc->bhqk", q, k.conj()).real / np.sqrt(width)
-        hidden = np.arange(x.shape[1]) >= lengths[:, None]
-        weights = np.exp(np.where(hidden[:, None, None], -np.inf, scores))
+        places = np.arange(x.shape[1])
+        hidden = (places >= lengths[:, None])[:, None, None] | (causal & (places > places[:, None]))
+        weights = np.exp(np.where(hidden, -np.inf, scores))
         weights /= weights.sum(-1, keepdims=True)
         return dense(layer["out"], np.einsum("bhqk,bkhd->bqhd", weights, qkv[..., 2, :]).reshape(x.shape))
 
@@ -73,16 +74,16 @@ def reference(params, tokens, t, heads, lengths):
     return x @ params.get("output", params["embed"])["embedding"].T + params["output_bias"]
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_logits_against_numpy(tied):
-    denoiser = dataclasses.replace(SMALL, tied_output=tied)
+@pytest.mark.parametrize(("tied", "causal"), [(False, False), (True, False), (False, True)])
+def test_logits_against_numpy(tied, causal):
+    denoiser = dataclasses.replace(SMALL, tied_output=tied, causal=causal)
     params, lengths = random_params(denoiser), np.array([L, 5, 1])
     assert ("output" in params) != tied
     wide = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     logits = apply(denoiser, params, TOKENS, TIMES, lengths)
     assert logits.shape == (B, L, V) and logits.dtype == jnp.float32
-    np.testing.assert_allclose(logits, reference(wide, TOKENS, TIMES, 2, lengths), rtol=1e-3, atol=1e-3)
-    unhidden = reference(wide, TOKENS, TIMES, 2, np.full(B, L))
+    np.testing.assert_allclose(logits, reference(wide, TOKENS, TIMES, 2, lengths, causal), rtol=1e-3, atol=1e-3)
+    unhidden = reference(wide, TOKENS, TIMES, 2, np.full(B, L), causal)
     np.testing.assert_allclose(apply(denoiser, params, TOKENS, TIMES), unhidden, rtol=1e-3, atol=1e-3)
 
 
@@ -97,6 +98,22 @@ def test_hidden_tokens_change_nothing_that_is_visible():
         other[:, place] = (other[:, place] + 1) % V
         moved = np.abs(apply(SMALL, params, other, TIMES) - apply(SMALL, params, TOKENS, TIMES)).max((0, 2))
         assert (moved > 1e-4).all()
+
+
+@pytest.mark.parametrize("place", [0, 3, L - 1])
+def test_a_causal_network_reads_nothing_but_the_tokens_before(place):
+    """A changed token changes no feature before its own place, to the bit, and every one from there on.
+
+    Without `causal` it changes all.
+    """
+    other = TOKENS.copy()
+    other[:, place] = (other[:, place] + 1) % V
+    for causal in (True, False):
+        denoiser, params = dataclasses.replace(SMALL, causal=causal), random_params(SMALL)
+        features = jax.jit(denoiser.features)
+        moved = np.abs(features(params, other, TIMES) - features(params, TOKENS, TIMES)).max(2)
+        assert moved.shape == (B, L) and (moved[:, place:] > 1e-4).all()
+        assert (moved[:, :place] == 0).all() if causal else (moved[:, :place] > 1e-4).all()
 
 
 def test_rotary_scores_depend_on_the_distance_alone():

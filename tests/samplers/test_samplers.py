@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.special
 import toys
-from toys import LOG_P_DATA, MASK, P_DATA, TOYS, V
+from toys import LOG_P_DATA, MASK, P_DATA, REMEMBERING, TOYS, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import KERNELS, make_kernel
+from semdlm_jax.kernels import KERNELS, Kernel, make_kernel
 from semdlm_jax.objectives import Posterior
 from semdlm_jax.samplers import SAMPLERS, Sampler, draw, make_plan
 
@@ -105,19 +105,49 @@ def exact(kernel, steps, key=0, temperature=1.0, forbidden_V=None, name="ancestr
     )
 
 
-@pytest.mark.parametrize(("name", "steps"), [(name, 2) for name in KERNELS] + [("semdlm_plus", 1)])
+# Where noise forgets the text by t = 1, so that the prior is the right start.
+FORGETTING = [name for name in KERNELS if TOYS[name].forgets]
+
+
+@pytest.mark.parametrize(("name", "steps"), [(name, 2) for name in FORGETTING] + [("semdlm_plus", 1)])
 def test_few_steps_of_any_kernel_give_the_data(name, steps):
     """Exact at any number of steps; false alarm 1e-6 each."""
-    kernel = make_kernel(name, vocab_size=V, mask_id=MASK, table=toys.table())
-    toys.assert_frequencies(exact(kernel, steps), P_DATA)
+    toys.assert_frequencies(exact(make_kernel(name, toys.vocabulary()), steps), P_DATA)
 
 
-@pytest.mark.parametrize("name", ["absorbing", "unigram", "practical", "gapped", "semantic_mask"])
+EIGHT = ("absorbing", "unigram", "hybrid", "semantic_softmax", "semantic_mask", "semdlm_plus_practical", "gapped")
+
+
+@pytest.mark.parametrize("name", [*EIGHT, "plus_polynomial"])
 def test_eight_steps_give_the_data(name):
     """False alarm 1e-6 each. Neighbouring positions stay independent."""
-    text = exact(TOYS[name].build(), 8, key=8)
+    assert_the_data(exact(TOYS[name].build(), 8, key=8))
+
+
+def assert_the_data(text):
     toys.assert_frequencies(text, P_DATA)
     toys.assert_frequencies(V * text[:, 0] + text[:, 1], np.outer(P_DATA, P_DATA).ravel())
+
+
+class FromText(Kernel):
+    """A kernel whose sampling starts where its noise ends: from text at t = 1, instead of from the prior."""
+
+    def sample_prior(self, key, shape):
+        text_key, noise_key = jax.random.split(key)
+        return self.corrupt(noise_key, draw(text_key, jnp.broadcast_to(LOGITS, (*shape, V))), jnp.ones(shape))
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_a_kernel_that_remembers_gives_the_data_from_the_right_start(name):
+    """What t = 1 still tells of the text belongs to the start; the steps are exact. False alarm 1e-6 each."""
+    kernel = TOYS[name].build()
+    assert_the_data(exact(FromText(**vars(kernel)), 3, key=9))
+
+
+def test_from_the_prior_it_does_not():
+    """So that the start above is what makes the difference."""
+    with pytest.raises(AssertionError, match="^(?!.*drawn)"):
+        toys.assert_frequencies(exact(TOYS["semantic_knn"].build(), 3, key=9), P_DATA)
 
 
 @pytest.mark.parametrize("name", ["absorbing", "semdlm_plus"])

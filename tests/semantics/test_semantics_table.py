@@ -6,21 +6,39 @@ from semdlm_jax.semantics import table
 
 IDS = np.array([[1, 2], [2, -1], [-1, -1]])
 SIMILARITIES = np.array([[0.5, 0.25], [0.125, 0], [0, 0]])
+EMBEDDINGS = np.array([[0.6, 0.8], [0, 1], [0, 0]])
+TABLE = table.Table(IDS, SIMILARITIES, EMBEDDINGS)
 
 
 def test_round_trip(tmp_path):
     path = tmp_path / "neighbours.npz"
-    table.save_table(path, IDS, SIMILARITIES, "a" * 64, {"neighbours": 2, "max_in_degree": None})
-    ids, similarities = table.load_table(path, "a" * 64)
-    assert ids.dtype == np.int32 and similarities.dtype == np.float32
-    np.testing.assert_array_equal(ids, IDS)
-    np.testing.assert_array_equal(similarities, SIMILARITIES)
-    assert table.read_table(str(path))[2:] == ("a" * 64, {"neighbours": 2, "max_in_degree": None})
+    table.save_table(path, TABLE, "a" * 64, {"neighbours": 2, "max_in_degree": None})
+    found = table.load_table(path, "a" * 64)
+    assert isinstance(found, table.Table)
+    assert [x.dtype for x in found] == [np.int32, np.float32, np.float32]
+    np.testing.assert_array_equal(found.ids, IDS)
+    np.testing.assert_array_equal(found.similarities, SIMILARITIES)
+    np.testing.assert_array_equal(found.embeddings, EMBEDDINGS.astype(np.float32))
+    read, fingerprint, meta = table.read_table(str(path))
+    assert (fingerprint, meta) == ("a" * 64, {"neighbours": 2, "max_in_degree": None})
+    np.testing.assert_array_equal(read.ids, IDS)
+
+
+def test_a_table_without_embeddings_is_told_to_rebuild(tmp_path):
+    """As written before they were kept: no kernel may find them missing once a run is under way."""
+    path = tmp_path / "neighbours.npz"
+    table.save_table(path, TABLE, "a", {})
+    with np.load(path) as file:
+        arrays = dict(file)
+    del arrays["embeddings"]
+    np.savez_compressed(path, **arrays)
+    with pytest.raises(UserError, match=r"embeddings.*rebuild with python -m semdlm_jax\.semantics\.build --config="):
+        table.load_table(path, "a")
 
 
 def test_another_vocabulary_is_refused(tmp_path):
     path = tmp_path / "neighbours.npz"
-    table.save_table(path, IDS, SIMILARITIES, "a" * 64, {})
+    table.save_table(path, TABLE, "a" * 64, {})
     with pytest.raises(UserError, match="of vocabulary a{12}, but the tokenizer is b{12}: rebuild with python -m"):
         table.load_table(path, "b" * 64)
 
@@ -33,7 +51,7 @@ def test_a_missing_table_names_the_command(tmp_path):
 @pytest.mark.parametrize("contents", [b"", b"not a zip file at all", None])
 def test_a_damaged_table_is_told(tmp_path, contents):
     path = tmp_path / "neighbours.npz"
-    table.save_table(path, IDS, SIMILARITIES, "a", {})
+    table.save_table(path, TABLE, "a", {})
     path.write_bytes(path.read_bytes()[:-40] if contents is None else contents)
     with pytest.raises(UserError, match="not a readable neighbour table"):
         table.load_table(path, "a")
@@ -49,9 +67,9 @@ def test_other_arrays_are_told(tmp_path):
 
 def test_a_failed_write_keeps_the_old_table(tmp_path, monkeypatch):
     path = tmp_path / "neighbours.npz"
-    table.save_table(path, IDS, SIMILARITIES, "a", {})
+    table.save_table(path, TABLE, "a", {})
     monkeypatch.setattr(table.os, "replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        table.save_table(path, IDS + 1, SIMILARITIES, "a", {})
+        table.save_table(path, TABLE._replace(ids=IDS + 1), "a", {})
     assert [entry.name for entry in tmp_path.iterdir()] == ["neighbours.npz"]
-    np.testing.assert_array_equal(table.load_table(path, "a")[0], IDS)
+    np.testing.assert_array_equal(table.load_table(path, "a").ids, IDS)

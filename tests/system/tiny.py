@@ -20,10 +20,10 @@ from semdlm_jax import evaluate, train  # noqa: F401  all flags but the entry po
 ROOT = Path(__file__).parents[2]
 
 CONFIG = """
-from configs import base
+from configs import base, systems
 
 
-def get_config():
+def get_config(system=None):
     config = base.get_config()
     config.data.update(corpus="text:{folder}/text.txt", directory="{folder}/data", vocab_size=40, length=16)
     config.semantics.update(neighbours=6, dimensions=8, min_count=1)
@@ -33,7 +33,7 @@ def get_config():
     config.optimizer.update(learning_rate=5e-3, warmup_steps=2)
     config.training.update(steps=12, batch_size=8, log_every=1, eval_every=100, checkpoint_every=5, keep_latest=9)
     config.evaluation.update(batch_size=8, valid_batches=2, chunk=0, samples=4, sample_steps=4)
-    return config
+    return systems.apply(config, system, optimizer=False)
 """
 
 

@@ -1,0 +1,241 @@
+"""Trains systems under equal tokens and compares them under one bound: a table and learning curves.
+
+    python -m benchmarks.bakeoff --config=configs/quickstart.py --systems=mdlm,udlm,semdlm_plus --steps=200 --seeds=0,1
+    python -m benchmarks.bakeoff … --systems=all,semdlm_plus+kernel.gamma=2,semdlm_plus+objective.lambda_same=0.1
+
+A system is a name of configs/systems.py, with changes of single keys after a plus sign; `all` is every one of them. Every
+run has a work directory of its own below --workdir, so that the same command, started again, continues where it stopped
+and reads what is finished. --output gets the table (.md) and, beside it, the curves (.png; pip install -e .[plots]).
+
+Columns, means over seeds:
+  NELBO        nats a token of the test split, `evaluation.draws` times a window, under EMA weights; ± its standard error
+               over windows, or with several seeds that of the mean over seeds where that is larger
+  prior        the part of it that the prior pays
+  tilted       for losses that weigh positions: the NELBO with these weights left in the posterior
+  loss         training loss of the last tenth of the steps; of one kind of loss only, it compares
+  tokens/s     median over the logged stretches of training; on a busy machine it means little
+  grad. noise  trace of the covariance of a batch's gradient over the squared norm of its mean, at the end: 16 batches
+"""
+
+import dataclasses
+import importlib.util
+import json
+import math
+import pathlib
+import statistics
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from configs.systems import SYSTEMS
+from semdlm_jax import assembly, cli
+from semdlm_jax.errors import UserError
+from semdlm_jax.evaluate import score_likelihood
+from semdlm_jax.objectives import Autoregressive
+from semdlm_jax.runtime.mesh import place_batch
+from semdlm_jax.train import Run
+
+NOISE_BATCHES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One row of the comparison: a system, and keys changed in it: (('kernel.gamma', '2'), …)."""
+
+    system: str
+    changes: tuple = ()
+
+    @classmethod
+    def parse(cls, text):
+        system, *changes = text.split("+")
+        if system not in SYSTEMS:
+            raise UserError(f"--systems: unknown system {system!r}: give names of {', '.join(SYSTEMS)}, or all")
+        for change in changes:
+            if "=" not in change:
+                raise UserError(f"--systems={text}: {change!r} changes no key: write section.key=value")
+        return cls(system, tuple(tuple(change.split("=", 1)) for change in changes))
+
+    @property
+    def name(self):
+        return ", ".join([self.system, *(f"{key.rpartition('.')[2]} {value}" for key, value in self.changes)])
+
+    @property
+    def directory(self):
+        return "+".join([self.system, *(f"{key}={value}" for key, value in self.changes)])
+
+
+def parse_systems(text):
+    """The entries of a comma-separated list, each once."""
+    names = [name for part in text.split(",") for name in (SYSTEMS if part == "all" else [part])]
+    return list(dict.fromkeys(Entry.parse(name) for name in names))
+
+
+def configure(entry, steps, seed):
+    """The configuration file's, as this system, with the keys of the command line and of the entry."""
+    flag = flags.FLAGS["config"]
+    path = config_flags.get_config_filename(flag).partition(":")[0]
+    config = flag.parser.parse(f"{path}:{entry.system}")
+    with config.unlocked():
+        config.update_from_flattened_dict(config_flags.get_override_values(flag))
+        for key, value in entry.changes:
+            cli.set_key(config, key, value)
+        config.training.steps, config.seed = steps, seed
+        config.training.eval_every = max(1, steps // 8)
+        config.training.checkpoint_every = max(1, steps // 2)
+    return config
+
+
+def gradient_noise(run):
+    """trace(covariance) / |mean|^2 of the gradient of one batch at the run's parameters, from NOISE_BATCHES of them."""
+    objective, denoiser = run.objective, run.denoiser
+
+    @jax.jit
+    def gradient(params, tokens, mask, key):
+        noise_key, loss_key = jax.random.split(key)
+        xt, t = objective.corrupt(noise_key, tokens)
+
+        def loss(params):
+            features = denoiser.features(params, xt, t)
+            total, weight = objective.sums(
+                lambda f: denoiser.logits(params, f), features, tokens, xt, t, mask, loss_key
+            )
+            return total / weight
+
+        return jax.grad(loss)(params)
+
+    mean, squares = None, 0.0
+    for index in range(NOISE_BATCHES):
+        batch = place_batch(next(run.iterator), run.mesh)
+        grads = gradient(run.state.params, batch["tokens"], batch["mask"], jax.random.fold_in(jax.random.key(1), index))
+        squares += float(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads))) / NOISE_BATCHES
+        mean = grads if mean is None else jax.tree.map(jnp.add, mean, grads)
+    of_mean = float(sum(jnp.sum(jnp.square(g / NOISE_BATCHES)) for g in jax.tree.leaves(mean)))
+    spread = (squares - of_mean) * NOISE_BATCHES / (NOISE_BATCHES - 1)
+    # |mean of n|^2 exceeds that of the expectation by spread / n.
+    return spread / max(of_mean - spread / NOISE_BATCHES, 1e-12 * of_mean)
+
+
+def measure(entry, steps, seed, folder):
+    """Trains one run to its end, scores it and returns what is known of it; a finished one is read from its file."""
+    workdir = folder / f"{entry.directory}-{steps}-{seed}"
+    result_file = workdir / "result.json"
+    if result_file.exists():
+        return json.loads(result_file.read_text())
+    print(f"== {entry.name}, {steps} steps, seed {seed}", flush=True)
+    run = Run(configure(entry, steps, seed), workdir)
+    if int(run.state.step) < steps and not run.loop():
+        raise SystemExit(f"stopped on request: the same command continues {workdir}")
+    noise = gradient_noise(run)
+    trained = assembly.load_trained(workdir, "latest")
+    tokens = trained.corpus.prepared.splits["test"]
+    likelihood, protocol = score_likelihood(trained, tokens)
+    result = {"likelihood": dataclasses.asdict(likelihood), "protocol": protocol, "gradient_noise": noise}
+    posterior = None if isinstance(trained.objective, Autoregressive) else trained.objective.posterior
+    if posterior is not None and posterior.tilt != 1:
+        tilted, _ = score_likelihood(trained, tokens, posterior=dataclasses.replace(posterior, tilt=1.0))
+        result["tilted"] = dataclasses.asdict(tilted)
+    result_file.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def curves(folder, entry, steps, seed):
+    """(training metrics, valid metrics) of a run: lists of rows by step."""
+    path = folder / f"{entry.directory}-{steps}-{seed}" / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [row for row in rows if "train/loss" in row], [row for row in rows if "valid/nelbo" in row]
+
+
+def row(entry, results, folder, steps, seeds):
+    """One row of the table, as strings."""
+    nelbos = [result["likelihood"]["nelbo"] for result in results]
+    errors = [result["likelihood"]["standard_error"] for result in results]
+    within = math.sqrt(sum(e * e for e in errors)) / len(errors)
+    between = statistics.stdev(nelbos) / math.sqrt(len(nelbos)) if len(nelbos) > 1 else 0.0
+    training = [curves(folder, entry, steps, seed)[0] for seed in seeds]
+    loss = statistics.mean(r["train/loss"] for rows in training for r in rows if r["step"] > 0.9 * steps)
+    speed = statistics.median(r["train/tokens_per_second"] for rows in training for r in rows[1:])
+    tilted = [result["tilted"]["nelbo"] for result in results if "tilted" in result]
+    noise = statistics.mean(result["gradient_noise"] for result in results)
+    return (
+        entry.name,
+        f"{statistics.mean(nelbos):.3f} ± {max(within, between):.3f}",
+        f"{statistics.mean(result['likelihood']['prior'] for result in results):.3f}",
+        f"{statistics.mean(tilted):.3f}" if tilted else "",
+        f"{loss:.3g}",
+        f"{speed:,.0f}",
+        f"{noise:.3g}",
+    )
+
+
+HEADER = ("system", "NELBO", "prior", "tilted", "loss", "tokens/s", "grad. noise")
+
+
+def markdown(rows):
+    lines = [HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plot(path, entries, folder, steps, seeds, unigram):
+    """Valid NELBO against tokens, a line a system."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 5.5))
+    colours = plt.get_cmap("tab20").colors
+    for entry, colour in zip(entries, colours * (1 + len(entries) // len(colours)), strict=False):
+        for seed in seeds:
+            valid = curves(folder, entry, steps, seed)[1]
+            label = entry.name if seed == seeds[0] else None
+            axes.plot([r["step"] for r in valid], [r["valid/nelbo"] for r in valid], color=colour, label=label)
+    axes.axhline(unigram, color="grey", linestyle=":", label="unigram entropy")
+    axes.set(xlabel="steps", ylabel="NELBO of the valid split (nats/token)")
+    axes.legend(fontsize=7, ncol=2)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+def main(options):
+    cli.check_output(options.output)
+    entries, seeds = parse_systems(options.systems), [int(seed) for seed in options.seeds]
+    if options.steps < 2 or not seeds:
+        raise UserError(f"--steps={options.steps}, --seeds={options.seeds}: give at least 2 steps and one seed")
+    if options.output and importlib.util.find_spec("matplotlib") is None:
+        raise UserError("--output draws curves with matplotlib, which is not installed: pip install -e .[plots]")
+    folder = pathlib.Path(options.workdir)
+    for entry in entries:  # all of them before any long work
+        config = configure(entry, options.steps, seeds[0])
+        assembly.check_config(config)
+        assembly.build_optimizer(config)
+        assembly.build_objective(config, assembly.build_corpus(config))
+    results = {entry: [measure(entry, options.steps, seed, folder) for seed in seeds] for entry in entries}
+    prepared = assembly.build_corpus(config).prepared
+    tokens = prepared.splits["test"]
+    unigram = prepared.unigram_entropy("test")
+    table = markdown([row(entry, results[entry], folder, options.steps, seeds) for entry in entries])
+    scale = f"{options.steps * config.training.batch_size * config.data.length:,}"
+    protocol = next(r["protocol"] for e in entries for r in results[e] if e.system != "ar" or len(entries) == 1)
+    text = (
+        f"{options.steps} steps, {scale} tokens a run, seeds {', '.join(map(str, seeds))}; "
+        f"test split, {len(tokens):,} tokens; {protocol}. Unigram entropy of the test split: {unigram:.3f}.\n\n{table}\n"
+    )
+    print(text)
+    if options.output:
+        output = pathlib.Path(options.output)
+        output.write_text(text)
+        plot(output.with_suffix(".png"), entries, folder, options.steps, seeds, np.float64(prepared.unigram_entropy("valid")))
+        print(f"written to {output} and {output.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    cli.define_config_flag()
+    flags.DEFINE_string("systems", "all", "Comma-separated systems, each with changed keys after plus signs.")
+    flags.DEFINE_integer("steps", 200, "Steps of every run.")
+    flags.DEFINE_list("seeds", ["0"], "Seeds; every system runs with each.")
+    flags.DEFINE_string("workdir", "runs/bakeoff", "Where the runs are kept.")
+    flags.DEFINE_string("output", None, "Markdown file for the table; the curves go beside it.")
+    cli.run(lambda: main(flags.FLAGS))
