@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from semdlm_jax.data import pipeline
 from semdlm_jax.data.prepare import Prepared, open_prepared
 from semdlm_jax.errors import UserError
+from semdlm_jax.evaluation.likelihood import compile_terms
 from semdlm_jax.kernels import NeighbourTable, Vocabulary, kernel_options, make_kernel, make_noise_schedule
 from semdlm_jax.network import RULES, Denoiser
-from semdlm_jax.evaluation.likelihood import compile_terms
 from semdlm_jax.objectives import Autoregressive, Objective, Stages
 from semdlm_jax.runtime import mesh as meshes
 from semdlm_jax.runtime.checkpoints import Checkpointer, read_config

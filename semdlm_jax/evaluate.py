@@ -19,8 +19,8 @@ from semdlm_jax.data.pipeline import eval_batches
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood
-from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.generate import generate
+from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress
 

@@ -40,6 +40,9 @@ ALONE = ((),) * V
 FLAT = np.full(V, 1 / V)
 AT_MASK = np.eye(V)[MASK]
 SKEWED = np.arange(1.0, V + 1) ** 2 / np.sum(np.arange(1.0, V + 1) ** 2)
+# The unigram of the toys with half a count more for each.
+SMOOTHED = np.arange(1.0, V + 1) ** 2 + 0.5
+SMOOTHED = SMOOTHED / SMOOTHED.sum()
 # Some tokens are never jumped to: only keeping them, or a neighbour, produces them.
 GAPPED = np.where(np.arange(V) % 4 == 0, 0, SKEWED) / np.where(np.arange(V) % 4 == 0, 0, SKEWED).sum()
 
@@ -104,7 +107,7 @@ class Process:
         raise NotImplementedError
 
     def prior(self, t):
-        """[V]: what a jump at time t gives."""
+        """[V]: what noise of time t is scored against, and at t = 1 what sampling starts from."""
         raise NotImplementedError
 
     def matrix(self, t):
@@ -158,11 +161,19 @@ class Toy(Process):
     rows: tuple
     nu: np.ndarray
     shares: Callable | None = None
+    from_text: bool = False
 
     def alpha(self, t):
         return self.weights(t)[0]
 
     def prior(self, t):
+        """What sampling starts from: what the text of the unigram becomes, for those who start there; else a jump."""
+        if self.from_text:
+            return SMOOTHED @ self.matrix(1.0)
+        return self.jump(t)
+
+    def jump(self, t):
+        """[V]: what a jump gives."""
         if self.shares is None:
             return self.nu
         spread, masked = self.shares(t)
@@ -183,7 +194,7 @@ class Toy(Process):
         q = np.zeros((V, V), np.result_type(t, np.float64))
         for i, row in enumerate(self.rows):
             near, jump = self.levels(i, t)
-            q[i] += jump * self.prior(t)
+            q[i] += jump * self.jump(t)
             for j, mass in zip(row, near, strict=True):
                 q[i, j] += mass
         return q
@@ -368,8 +379,8 @@ TOYS = {
         _practical_toy(
             "practical_unfinished", gamma=2.0, alpha_min=0.1, alpha_power=1.0, beta_max=0.7, beta_power=2.5
         ),
-        Toy("semantic_knn", named("semantic_knn"), _drifting(1.0), ROWS, FLAT, kinks=kinks(1.0)),
-        Toy("late_knn", named("semantic_knn", gamma=2.5), _drifting(2.5), ROWS, FLAT, kinks=kinks(2.5)),
+        Toy("semantic_knn", named("semantic_knn"), _drifting(1.0), ROWS, FLAT, from_text=True, kinks=kinks(1.0)),
+        Toy("late_knn", named("semantic_knn", gamma=2.5), _drifting(2.5), ROWS, FLAT, from_text=True, kinks=kinks(2.5)),
         Softmax("semantic_softmax", named("semantic_softmax"), _clock("linear"), rtol=2e-6),
         _direct("gapped", _semantic(4.0), branches.SemanticThenGlobal(K, 4.0), ROWS, GAPPED, kinks=kinks(4.0)),
         Toy("semantic_mask", _SEMANTIC_MASK, _semantic(1.0), ROWS, AT_MASK, mask_id=MASK, kinks=kinks(1.0)),
@@ -488,6 +499,14 @@ def true_rates(toy, posterior, t):
         terms = model - rate + np.where(rate > 0, rate * np.log(rate / model), 0)
     terms = np.where(np.eye(V, dtype=bool)[None], 0, terms)
     return np.where(q > 0, terms.sum(-1), np.nan)
+
+
+def possible(toy, times):
+    """[T, V, V]: pairs that occur; no text holds the mask."""
+    pairs = np.stack([toy.matrix(t) for t in times])
+    if toy.mask_id is not None:
+        pairs[:, toy.mask_id] = 0
+    return pairs
 
 
 def divergence(p, q):

@@ -33,12 +33,14 @@ class Kernel(KernelBase):
     """A member of the family: branch weights, a neighbour table and a global prior; a pytree of device arrays.
 
     mask_id: a token that only noise produces (absorbing kernels), which no clean text contains; None otherwise.
+    start: what x_1 is drawn from and scored against, where that is not nu.
     """
 
     table: NeighbourTable
     global_prior: GlobalPrior
     branches: Branches = dataclasses.field(metadata={"static": True})
     mask_id: int | None = dataclasses.field(default=None, metadata={"static": True})
+    start: GlobalPrior | None = None
 
     @property
     def vocab_size(self):
@@ -117,10 +119,10 @@ class Kernel(KernelBase):
         return jnp.where(spread, drawn, self.mask_id)
 
     def sample_prior(self, key, shape):
-        return self.sample_global(key, shape, jnp.ones(shape))
+        return self.start.sample(key, shape) if self.start else self.sample_global(key, shape, jnp.ones(shape))
 
     def prior_probs(self, t):
-        return self.nus(t)
+        return self.start.probs if self.start else self.nus(t)
 
     def push_noise(self, w, t):
         weight = jnp.sum(w * self.floors(t), axis=-1, keepdims=True)

@@ -5,8 +5,11 @@ Every builder takes the `Vocabulary` and its own options as keyword arguments; `
 be exchanged.
 """
 
+import dataclasses
 import importlib
 import inspect
+
+import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError, choose, nearest
 from semdlm_jax.kernels import branches
@@ -44,11 +47,21 @@ def hybrid(vocabulary, *, schedule=Linear(), uniform_share=0.1, hybrid_gamma=1.0
 
 
 def semantic_knn(vocabulary, *, schedule=Linear(), gamma=1.0, prior="uniform", tau=1.0, least=1):
-    """Tokens drift to their k_t nearest neighbours and nowhere else (Eq. 7, SemDLM). A row too short for k_t gives what
-    it cannot place to the prior, which is also what sampling starts from."""
+    """Tokens drift to their k_t nearest neighbours and nowhere else (Eq. 7, SemDLM); a row too short for k_t gives what
+    it cannot place to the prior.
+
+    What is left at t = 1 tells of the text. The best that a model can start from without knowing it is what the training
+    text becomes, token by token: that is the start, where the frequencies of its tokens are known.
+    """
     table = vocabulary.require("table")
     mixture = branches.Semantic(table.k_max, gamma, schedule)
-    return Kernel(table, _global_prior(vocabulary, prior, tau, least), mixture)
+    kernel = Kernel(table, _global_prior(vocabulary, prior, tau, least), mixture)
+    if vocabulary.unigram is None:
+        return kernel
+    # Half a count for every token, so that no noise is impossible.
+    frequencies = jnp.asarray(vocabulary.unigram + 0.5, jnp.result_type(float))
+    end = kernel.push_forward(frequencies / jnp.sum(frequencies), jnp.ones(()))
+    return dataclasses.replace(kernel, start=GlobalPrior.from_probs(end))
 
 
 def semantic_softmax(vocabulary, *, schedule=Linear(), tau_min=0.05, tau_scale=0.1):

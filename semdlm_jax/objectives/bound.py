@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from semdlm_jax.kernels import KernelBase, noise_share, return_rates, stay_probability
+from semdlm_jax.kernels import KernelBase, noise_share, return_rates
 from semdlm_jax.kernels.numerics import add_at, ratio, take
 
 # The integrand at t = 1 is its limit, taken here: rates are infinite there.

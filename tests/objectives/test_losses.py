@@ -1,6 +1,5 @@
 """Training losses: what they are minimised by, and that nothing in them breaks."""
 
-import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -9,25 +8,14 @@ import pytest
 import scipy.special
 import scipy.stats
 import toys
-from toys import MASK, P_DATA, TOYS, V
+from baseline_formulas import definition
+from toy_objectives import loss_and_weight, objective
+from toys import P_DATA, TOYS, V
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS
-from semdlm_jax.objectives import LOSSES, Objective, bound, stratified_times
+from semdlm_jax.objectives import LOSSES, Objective, stratified_times
 from semdlm_jax.objectives.chunking import map_positions
-from semdlm_jax.objectives.posterior import Posterior
-
-
-def objective(name, kernel_name="semdlm_plus", **options):
-    if name == "score_entropy":
-        options.setdefault("parameterisation", "score")
-    return Objective(name, TOYS[kernel_name].build(), **options)
-
-
-def loss_and_weight(trained, features, x0, xt, t, mask, chunk=0, seed=0):
-    """The sums of a batch whose features are its logits."""
-    chunked = dataclasses.replace(trained, chunk=chunk)
-    return chunked.sums(lambda f: f, features, x0, xt, t, mask, toys.key(seed))
 
 
 @pytest.mark.parametrize("name", ["semdlm_plus", "absorbing", "gapped"])
@@ -113,179 +101,6 @@ def test_every_loss_on_every_kernel(name, kernel_name):
     got = loss_and_weight(trained, features, x0, xt, t, early)
     # What leaves in a step of 1 / 1000 is a difference of two chances: float32 has lost three of its seven digits.
     np.testing.assert_allclose(got, expected, rtol=(2e-3 if name == "d3pm" else 1e-4) + 100 * toy.rtol)
-
-
-def definition(name, toy, logits, x0, xt, t):
-    """[loss, weight] of one position, written out."""
-    logits = logits.astype(float)
-    softmax = np.exp(logits) * (np.arange(V) != toy.mask_id)
-    softmax = softmax / softmax.sum()
-    posterior = softmax * toy.matrix(t)[:, xt]
-    posterior = posterior / posterior.sum()
-    everywhere = np.broadcast_to(posterior, (V, V))
-    length = 1 - 1e-3
-    if name == "denoising":
-        weight = 2.0 if x0 != xt else 0.5
-        return np.array([-weight * np.log(posterior[x0]), weight])
-    if name == "d3pm":
-        s = max(t - 1e-3, 0)
-        true = toy.reverse(t, s)
-        kl = toys.divergence(true[x0, xt], np.einsum("k,ky->y", posterior, true[:, xt]))
-        return np.array([kl - 0.25 * np.log(posterior[x0]), 1.0])
-    if name == "score_entropy":
-        return np.array([length * sedd(toy, logits, x0, xt, t), 1.0])
-    if name == "gidd":
-        return np.array([length * gidd_elbo(toy, softmax, x0, xt, t), 1.0])
-    return np.array([length * toys.true_rates(toy, everywhere, t)[x0, xt], 1.0])
-
-
-def sedd(toy, logits, x, z, t):
-    """SEDD's two losses as its code writes them (sigma' times `score_entropy`), from the network's output."""
-    sigma, sigma_dot = -np.log(toy.alpha(t)), -toy.alpha_derivative(t) / toy.alpha(t)
-    growth = np.expm1(sigma)
-    if toy.name == "absorbing":
-        if z != MASK:
-            return 0.0
-        scores = logits - np.log(growth) - np.log(V - 1)
-        r = 1 / growth
-        others = np.arange(V) != MASK
-        return sigma_dot * (np.exp(scores[others]).sum() - r * scores[x] + r * (np.log(r) - 1))
-    scores = np.where(np.arange(V) == z, 0.0, logits)
-    if toy.name == "uniform":
-        r = 1 - V / (growth + V)
-        if z == x:
-            negative = r * (scores.mean() - scores[z] / V)
-            constant = (V - 1) / V * r * (np.log(r) - 1)
-        else:
-            negative = scores[x] / growth + scores.mean() - scores[z] / V
-            constant = ((-np.log(r) - 1) / r - (V - 2)) / V
-        return sigma_dot * (np.exp(scores).mean() - np.exp(scores[z]) / V - negative + constant)
-    row = toy.matrix(t)[x]
-    ratios = row / row[z]
-    terms = np.exp(scores) - ratios * scores + ratios * (np.log(ratios) - 1)
-    return sigma_dot * toy.nu[z] * terms[np.arange(V) != z].sum()
-
-
-def gidd_elbo(toy, x_theta, x, z, t):
-    """GIDD's ELBO integrand with its weights as `get_weights` writes them, gamma = 1."""
-    share = 0.2  # the toy's
-    c = 2 * share / (1 - share) * np.sqrt(t * (1 - t))
-    c_dot = 0.5 * (1 - 2 * t) / (t * (1 - t)) * c
-    n = V - 1
-    weight = (c + (1 - t) * c_dot) / ((1 - t) * c)
-    if z == x:
-        weight = (c + (1 - t) * c_dot) / n / ((1 - t) * (1 - t + c / n))
-    if z == MASK:
-        weight = 1 / (t * (1 - t))
-    true = toy.matrix(t)[x]
-    model = x_theta @ toy.matrix(t)
-    r = true[z] / model[z]
-    return weight * (toys.divergence(true, model) + r - np.log(r) - 1)
-
-
-@pytest.mark.parametrize("weights", ["clip", "dynamic"])
-def test_weights_of_gidd(float64, weights):
-    """`clip` bounds the bound's own weight; `dynamic` is its shape over tokens without its size: the ratio of weights
-    between a kept token, other noise and the mask is the bound's own, as long as none passes 2."""
-    bound, other = (objective("gidd", "hybrid", gidd_weights=w, t_max=1.0) for w in ("none", weights))
-    features = jax.random.normal(toys.key(1), (1, 3, V))
-    x0, xt = jnp.array([[4, 4, 4]]), jnp.array([[4, 5, MASK]])
-    for t in (0.02, 0.5, 0.9):
-        one, two = (
-            np.array(
-                [
-                    float(loss_and_weight(o, features, x0, xt, jnp.array([t]), jnp.arange(3)[None] == i)[0])
-                    for i in range(3)
-                ]
-            )
-            for o in (bound, other)
-        )
-        weight = 1 / (2 * t * (1 - t))  # of other noise; that of the mask is twice it
-        if weights == "clip":
-            np.testing.assert_allclose(two[1:], one[1:] * np.minimum(1, 2 / np.array([weight, 2 * weight])), rtol=1e-9)
-        else:
-            np.testing.assert_allclose(two[1:], one[1:] / weight, rtol=1e-9)
-            # The bound's own ratio of a kept token to other noise, without what its denominator adds.
-            share = 0.5 / (V - 1) * np.sqrt(t / (1 - t))
-            assert two[0] == pytest.approx(one[0] / weight * (1 + share), rel=1e-9)
-
-
-@pytest.mark.parametrize("name", ["absorbing", "uniform"])
-def test_score_entropy_is_the_likelihood_bound_of_consistent_scores(float64, name):
-    """Scores that come from a distribution x_theta of text, s_y = q_t(y | x_theta) / q_t(z | x_theta): SEDD's loss is MDLM's
-    and UDLM's integrand, and the posterior recovered from the scores is that of `bayes`."""
-    toy, trained = TOYS[name], objective("score_entropy", name)
-    x_theta = scipy.special.softmax(np.random.default_rng(0).standard_normal((V, V)), axis=1)
-    if toy.mask_id is not None:
-        x_theta[:, MASK] = 0
-        x_theta /= x_theta.sum(1, keepdims=True)
-    for t in (0.05, 0.4, 0.9):
-        q = toy.matrix(t)
-        noisy = x_theta @ q
-        with np.errstate(divide="ignore"):
-            scores = np.log(noisy) - np.log(noisy[np.arange(V), np.arange(V)])[:, None]
-        occurs = q > 0
-        if toy.mask_id is not None:
-            occurs[MASK] = False
-            scores[MASK, MASK] = 0
-            scores = scores - np.log(toy.alpha(t) / (1 - toy.alpha(t)) / (V - 1))  # what the code adds to the output
-        scores = jnp.asarray(np.where(np.isfinite(scores), scores, -50))
-        posterior = np.array([x_theta[z] * q[:, z] for z in range(V)])
-        total = posterior.sum(1, keepdims=True)
-        posterior = np.where(total > 0, posterior / np.where(total > 0, total, 1), 0)
-        expected = toys.true_rates(toy, posterior, t)
-        for x0, xt in np.argwhere(occurs):
-            loss, _ = loss_and_weight(
-                trained, scores[None, None, xt], jnp.array([[x0]]), jnp.array([[xt]]), jnp.array([t]), jnp.ones((1, 1))
-            )
-            assert loss == pytest.approx((trained.t_max - trained.t_min) * expected[x0, xt], rel=1e-5, abs=1e-9)
-        recovered = trained.posterior.log_probs(trained.kernel, scores, jnp.arange(V), jnp.full(V, t))
-        reached = (total > 0)[:, 0]
-        np.testing.assert_allclose(np.exp(recovered)[reached], posterior[reached], atol=1e-3)
-        if name == "uniform":
-            np.testing.assert_allclose(np.exp(recovered)[reached], posterior[reached], rtol=2e-3)
-
-
-def test_a_thousand_steps_of_d3pm_are_the_continuous_bound(float64):
-    """The sum of T = 1000 terms, the first of them the reconstruction, within 1 % of the integral, for random posteriors
-    that are one and the same plug-in at every time."""
-    x_theta = jnp.asarray(scipy.special.log_softmax(np.random.default_rng(0).standard_normal((V, V)), axis=1))
-    for name in ("absorbing", "uniform", "semdlm_plus"):
-        toy, steps = TOYS[name], 1000
-        kernel, (x0, xt) = toy.build(), toys.pairs()
-        t = jnp.arange(1, steps + 1) / steps
-        fine = (jnp.arange(20 * steps) + 0.5) / (20 * steps)  # midpoints of the same range
-        first = 20
-
-        @jax.jit
-        def terms(t, s, kernel=kernel, x0=x0, xt=xt):
-            shape = (V, V)
-            posterior = Posterior("bayes").log_probs(kernel, x_theta[xt], xt, jnp.full(shape, t))
-            step = bound.nelbo_step(kernel, posterior, x0, xt, jnp.full(shape, t), jnp.full(shape, s))
-            return jnp.sum(chance_of(kernel, t) * jnp.where(chance_of(kernel, t) > 0, step, 0))
-
-        @jax.jit
-        def rate(t, kernel=kernel, x0=x0, xt=xt):
-            posterior = Posterior("bayes").log_probs(kernel, x_theta[xt], xt, jnp.full((V, V), t))
-            value = bound.nelbo_rate(kernel, posterior, x0, xt, jnp.full((V, V), t))
-            return jnp.sum(chance_of(kernel, t) * jnp.where(chance_of(kernel, t) > 0, value, 0))
-
-        discrete = jax.lax.map(lambda pair: terms(*pair), (t, t - 1 / steps))
-        continuous = jnp.sum(jax.lax.map(rate, fine[first:])) / (20 * steps)
-        assert float(discrete[0] + continuous) == pytest.approx(float(jnp.sum(discrete)), rel=0.01)
-        assert float(jnp.sum(discrete[1:])) == pytest.approx(float(continuous), rel=0.01)
-
-
-def chance_of(kernel, t):
-    """[V, V]: how often x0 becomes x_t at time t."""
-    x0, xt = toys.pairs()
-    return jnp.asarray(P_DATA)[:, None] * kernel.prob(xt, x0, t)
-
-
-def test_times_of_d3pm_are_whole_steps():
-    trained = objective("d3pm", "uniform", timesteps=8, t_min=1e-6, t_max=1.0)
-    _, t = trained.corrupt(toys.key(0), jnp.zeros((64, 2), jnp.int32))
-    np.testing.assert_array_equal(np.unique(np.asarray(t) * 8, return_counts=True), (np.arange(1, 9), np.full(8, 8)))
 
 
 @pytest.mark.parametrize("chunk", [5, 8, 99])

@@ -12,14 +12,16 @@ import tiny
 
 from configs import base, lm1b
 from semdlm_jax import assembly
-from semdlm_jax.kernels import KERNELS
+from semdlm_jax.kernels import KERNELS, SCHEDULES, make_noise_schedule
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Objective
 from semdlm_jax.runtime.mesh import make_mesh
 from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
 from semdlm_jax.train import Run, describe
 
-NAMES = sorted(path.stem for path in (tiny.ROOT / "configs").glob("*.py") if path.stem not in ("base", "__init__"))
+# Those that are changed by others, and what is no configuration.
+SHARED = ("base", "systems", "__init__")
+NAMES = sorted(path.stem for path in (tiny.ROOT / "configs").glob("*.py") if path.stem not in SHARED)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,12 +62,15 @@ def parameters(*functions):
     return {name for function in functions for name in inspect.signature(function).parameters}
 
 
-# Sections that are handed over whole, and the names that their receivers take.
+# Without those that other tests, or the README, have registered in this process.
+OWN_KERNELS = {name: build for name, build in KERNELS.items() if build.__module__.startswith("semdlm_jax.")}
+# Sections that are handed over whole, by their dotted keys, and the names that their receivers take.
 WHOLE = {
+    "kernel.schedule": parameters(make_noise_schedule, *SCHEDULES.values()) - {"options"},
     "network": parameters(Denoiser),
     "objective": parameters(Objective),
     "mesh": parameters(make_mesh),
-    "kernel": parameters(*KERNELS.values()),
+    "kernel": parameters(*OWN_KERNELS.values()),
     "optimizer": parameters(make_optimizer, make_schedule),
 }
 
@@ -90,20 +95,55 @@ def attributes():
 def test_every_key_is_read_and_every_read_key_is_there():
     config = base.get_config()
     pairs, of_config = attributes()
-    unread = [
-        f"{section}.{key}"
-        for section, keys in config.items()
-        if section != "seed"
-        for key in keys
-        if (section, key) not in pairs and key not in WHOLE.get(section, ())
-    ]
+    unread = []
+    for path in tiny.flat(config):
+        section, _, key = path.rpartition(".")
+        if section and (section, key) not in pairs and key not in WHOLE.get(section, ()):
+            unread.append(path)
     assert not unread and ("config", "seed") in pairs
     missing = {(s, k) for s, k in of_config if s in config and k not in config[s] and not hasattr(config, k)}
     assert not missing
 
 
+def test_every_option_of_a_kernel_or_schedule_is_a_key():
+    """So that none can be reached from Python alone; and each begins at the default that its own code has."""
+    kernel = base.get_config().kernel
+    for kernel_name, build in OWN_KERNELS.items():
+        for name, parameter in list(inspect.signature(build).parameters.items())[1:]:
+            assert name in kernel, (kernel_name, name)
+            assert name == "schedule" or kernel[name] == parameter.default, (kernel_name, name)
+    for build in SCHEDULES.values():
+        for name, parameter in inspect.signature(build).parameters.items():
+            assert kernel.schedule[name] == parameter.default, (build.__name__, name)
+    assert kernel.schedule.name in SCHEDULES
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_schedule_is_a_section_of_its_own(schedule):
+    """It reaches every kernel that takes one, and the options that are not its own do not disturb it."""
+    config = base.get_config()
+    config.data.update(corpus="synthetic", vocab_size=12, length=16)
+    config.kernel.k_max = 4
+    config.kernel.schedule.update(name=schedule, eps=0.25, sigma_min=0.5, sigma_max=4.0, power=3.0)
+    corpus, t = assembly.build_corpus(config), np.array([0.0, 0.3, 1.0])
+    wanted = {
+        "linear": 1 - t,
+        "loglinear": 1 - 0.75 * t,
+        "cosine": 0.25 + 0.75 * np.cos(np.pi * t / 2),
+        "geometric": np.exp(-(0.5 ** (1 - t)) * 4**t),
+        "polynomial": 1 - t**3,
+    }[schedule]
+    for name in OWN_KERNELS.keys() - {"hybrid"}:  # whose alpha is the schedule's less what its uniform noise takes
+        alpha = assembly.build_kernel(config, corpus, name).alpha(np.float32(t))
+        np.testing.assert_allclose(alpha, wanted, atol=1e-6, err_msg=name)
+    assert assembly.build_kernel(config, corpus, "hybrid").branches.schedule == SCHEDULES[schedule](
+        **{key: value for key, value in config.kernel.schedule.items() if key in parameters(SCHEDULES[schedule])}
+    )
+
+
 def test_other_configs_add_no_key():
-    known = {f"{section}.{key}" for section, keys in base.get_config().items() if section != "seed" for key in keys}
+    known = tiny.flat(base.get_config()).keys()
+    assert {"seed", "kernel.gamma", "kernel.schedule.eps"} <= known
     for name in NAMES:
         config = importlib.import_module(f"configs.{name}").get_config()
-        assert {f"{s}.{k}" for s, keys in config.items() if s != "seed" for k in keys} == known, name
+        assert tiny.flat(config).keys() == known, name

@@ -46,6 +46,55 @@ TRAIN = {
     "all dropped": (["--config.network.dropout=1"], ["network.dropout = 1", "[0, 1)"]),
     "negative temperature": (["--config.evaluation.temperature=-1"], ["temperature = -1", "0"]),
     "impossible sampling": (["--config.evaluation.strides=3"], ["strides = 3", "length = 16"]),
+    "misspelt nested key": (["--config.kernel.schedule.epss=0.1"], ["config.kernel.schedule", "'epss'", "mean 'eps'"]),
+    "value for a nested section": (["--config.kernel.schedule=cosine"], ["section", "--config.kernel.schedule."]),
+    "key of another section": (["--config.kernel.eps=0.1"], ["config.kernel has no key 'eps'"]),
+    "noise schedule": (["--config.kernel.schedule.name=liner"], ["unknown schedule 'liner'", "mean 'linear'"]),
+    "noise without an end": (
+        ["--config.kernel.schedule.name=geometric", "--config.kernel.schedule.sigma_min=30"],
+        ["'geometric'", "sigma_min < sigma_max", "30"],
+    ),
+    "global prior": (["--config.kernel.prior=unigrm"], ["unknown prior 'unigrm'", "'unigram'"]),
+    "nothing so frequent": (
+        ["--config.kernel.prior=unigram", "--config.kernel.least=99999"],
+        ["no token occurs 99999 times", "lower"],
+    ),
+    "power of the prior": (["--config.kernel.prior=unigram", "--config.kernel.tau=2"], ["power", "(0, 1]", "2"]),
+    "kernel of one's own": (
+        ["--config.kernel.name=nowhere:kernel"],
+        ["kernel 'nowhere:kernel' cannot be imported", "where Python finds nowhere"],
+    ),
+    "module without the kernel": (["--config.kernel.name=json:kernel"], ["'json:kernel' cannot be imported", "json"]),
+    "causal diffusion": (["--config.network.causal=True"], ["'denoising' needs network.causal = False"]),
+    "chain rule of what is seen": (
+        ["--config.objective.name=autoregressive", "--config.warmup.steps=0"],
+        ["'autoregressive' needs network.causal = True"],
+    ),
+    "bound from nowhere": (["--config.evaluation.t_min=0"], ["evaluation.t_min = 0.0", "0 < t_min < t_max <= 1"]),
+    "bound beyond the end": (["--config.evaluation.t_max=1.5"], ["evaluation.t_max = 1.5", "t_max <= 1"]),
+    "bound over nothing": (["--config.evaluation.t_min=0.99999"], ["t_min = 0.99999 and evaluation.t_max = 0.99999"]),
+    "times over nothing": (["--config.objective.t_min=1"], ["0 < t_min < t_max <= 1", "t_min = 1"]),
+    "scores of neighbours": (
+        ["--config.objective.name=score_entropy", "--config.objective.parameterisation=score"],
+        ["'score_entropy'", "only jump", "'uniform'"],
+    ),
+    "scores without their loss": (["--config.objective.parameterisation=score"], ["'denoising'", "'score_entropy'"]),
+    "score entropy of a posterior": (["--config.objective.name=score_entropy"], ["'score_entropy'", "'bayes'"]),
+    "gidd of another kernel": (["--config.objective.name=gidd"], ["'gidd'", "needs kernel 'hybrid'"]),
+    "gidd's weights": (["--config.objective.gidd_weights=dynamo"], ["unknown weighting 'dynamo'", "'dynamic'"]),
+    "gidd's share": (
+        ["--config.kernel.name=hybrid", "--config.kernel.uniform_share=1"],
+        ["'hybrid'", "uniform_share < 1", "1.0"],
+    ),
+    "no step at all": (
+        ["--config.objective.name=d3pm", "--config.objective.timesteps=0"],
+        ["timesteps must be at least 1, not 0"],
+    ),
+    "fewer than no samples": (["--config.objective.y_samples=-1"], ["y_samples must be at least 0, not -1"]),
+    "temperature of the softmax": (
+        ["--config.kernel.name=semantic_softmax", "--config.kernel.tau_min=0"],
+        ["'semantic_softmax'", "tau_min > 0"],
+    ),
 }
 
 

@@ -75,11 +75,38 @@ def test_training_lowers_the_bound(config_file, tmp_path):
     assert after.nelbo < before.nelbo - 0.3
 
 
-def test_a_run_recorded_before_draws_were_counted(whole_run, tmp_path):
+# Keys that came later, by their sections.
+LATER = {
+    "evaluation": "draws t_min t_max",
+    "network": "causal",
+    "objective": "timesteps ce_weight gidd_weights y_samples",
+    "kernel": "schedule prior tau least uniform_share hybrid_gamma tau_min tau_scale",
+}
+
+
+def test_a_run_recorded_before_some_keys_were_there(whole_run, tmp_path):
+    """It is what it was: the same bound over the same times, and the same samples."""
     old = tmp_path / "run"
     shutil.copytree(whole_run, old)
     config = json.loads((old / "config.json").read_text())
-    del config["evaluation"]["draws"]
+    for section, keys in LATER.items():
+        for key in keys.split():
+            del config[section][key]
     (old / "config.json").write_text(json.dumps(config))
-    report, _ = evaluated(old, tmp_path / "report.json", "--samples=0")
-    assert "1 stratified t" in report["protocol"]
+    (report, _), (wanted, _) = (evaluated(run, tmp_path / "report.json", "--samples=2") for run in (old, whole_run))
+    assert "1 stratified t in [0.001, 0.99999]" in report["protocol"]
+    assert report | {"workdir": ""} == wanted | {"workdir": ""}
+
+
+def test_the_times_of_the_bound(config_file, whole_run, tmp_path):
+    """They are the evaluation's own, and may change between two scores of one run."""
+    moved = tmp_path / "run"
+    shutil.copytree(whole_run, moved)
+    config = json.loads((moved / "config.json").read_text())
+    config["evaluation"].update(t_min=0.25, t_max=1.0)
+    (moved / "config.json").write_text(json.dumps(config))
+    report, _ = evaluated(moved, tmp_path / "report.json", "--samples=0")
+    wanted, _ = evaluated(whole_run, tmp_path / "report.json", "--samples=0")
+    assert "t in [0.25, 1]" in report["protocol"] and np.isfinite(report["likelihood"]["nelbo"])
+    # A quarter of the tokens' noise is left to the reconstruction.
+    assert report["likelihood"]["reconstruction"] > 3 * wanted["likelihood"]["reconstruction"]

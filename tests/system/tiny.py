@@ -49,6 +49,14 @@ def write_corpus(folder):
     return folder / "config.py"
 
 
+def flat(config, before=""):
+    """{dotted key: value} of a ConfigDict or a dict, its sections opened."""
+    found = {}
+    for key, value in config.items():
+        found |= flat(value, f"{before}{key}.") if hasattr(value, "items") else {before + key: value}
+    return found
+
+
 class Result(NamedTuple):
     status: int
     out: str

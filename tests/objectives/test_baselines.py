@@ -1,0 +1,118 @@
+"""What D3PM, SEDD and GIDD train, against the likelihood bound and against what they say of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import toys
+from toy_objectives import loss_and_weight, objective
+from toys import MASK, P_DATA, TOYS, V
+
+from semdlm_jax.objectives import bound
+from semdlm_jax.objectives.posterior import Posterior
+
+
+@pytest.mark.parametrize("weights", ["clip", "dynamic"])
+def test_weights_of_gidd(float64, weights):
+    """`clip` bounds the bound's own weight; `dynamic` is its shape over tokens without its size: the ratio of weights
+    between a kept token, other noise and the mask is the bound's own, as long as none passes 2."""
+    bound, other = (objective("gidd", "hybrid", gidd_weights=w, t_max=1.0) for w in ("none", weights))
+    features = jax.random.normal(toys.key(1), (1, 3, V))
+    x0, xt = jnp.array([[4, 4, 4]]), jnp.array([[4, 5, MASK]])
+    for t in (0.02, 0.5, 0.9):
+        one, two = (
+            np.array(
+                [
+                    float(loss_and_weight(o, features, x0, xt, jnp.array([t]), jnp.arange(3)[None] == i)[0])
+                    for i in range(3)
+                ]
+            )
+            for o in (bound, other)
+        )
+        weight = 1 / (2 * t * (1 - t))  # of other noise; that of the mask is twice it
+        if weights == "clip":
+            np.testing.assert_allclose(two[1:], one[1:] * np.minimum(1, 2 / np.array([weight, 2 * weight])), rtol=1e-9)
+        else:
+            np.testing.assert_allclose(two[1:], one[1:] / weight, rtol=1e-9)
+            # The bound's own ratio of a kept token to other noise, without what its denominator adds.
+            share = 0.5 / (V - 1) * np.sqrt(t / (1 - t))
+            assert two[0] == pytest.approx(one[0] / weight * (1 + share), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+def test_score_entropy_is_the_likelihood_bound_of_consistent_scores(float64, name):
+    """Scores that come from a distribution x_theta of text, s_y = q_t(y | x_theta) / q_t(z | x_theta): SEDD's loss is MDLM's
+    and UDLM's integrand, and the posterior recovered from the scores is that of `bayes`."""
+    toy, trained = TOYS[name], objective("score_entropy", name)
+    x_theta = scipy.special.softmax(np.random.default_rng(0).standard_normal((V, V)), axis=1)
+    if toy.mask_id is not None:
+        x_theta[:, MASK] = 0
+        x_theta /= x_theta.sum(1, keepdims=True)
+    for t in (0.05, 0.4, 0.9):
+        q = toy.matrix(t)
+        noisy = x_theta @ q
+        with np.errstate(divide="ignore"):
+            scores = np.log(noisy) - np.log(noisy[np.arange(V), np.arange(V)])[:, None]
+        occurs = q > 0
+        if toy.mask_id is not None:
+            occurs[MASK] = False
+            scores[MASK, MASK] = 0
+            scores = scores - np.log(toy.alpha(t) / (1 - toy.alpha(t)) / (V - 1))  # what the code adds to the output
+        scores = jnp.asarray(np.where(np.isfinite(scores), scores, -50))
+        posterior = np.array([x_theta[z] * q[:, z] for z in range(V)])
+        total = posterior.sum(1, keepdims=True)
+        posterior = np.where(total > 0, posterior / np.where(total > 0, total, 1), 0)
+        expected = toys.true_rates(toy, posterior, t)
+        for x0, xt in np.argwhere(occurs):
+            loss, _ = loss_and_weight(
+                trained, scores[None, None, xt], jnp.array([[x0]]), jnp.array([[xt]]), jnp.array([t]), jnp.ones((1, 1))
+            )
+            assert loss == pytest.approx((trained.t_max - trained.t_min) * expected[x0, xt], rel=1e-5, abs=1e-9)
+        recovered = trained.posterior.log_probs(trained.kernel, scores, jnp.arange(V), jnp.full(V, t))
+        reached = (total > 0)[:, 0]
+        np.testing.assert_allclose(np.exp(recovered)[reached], posterior[reached], atol=1e-3)
+        if name == "uniform":
+            np.testing.assert_allclose(np.exp(recovered)[reached], posterior[reached], rtol=2e-3)
+
+
+def test_a_thousand_steps_of_d3pm_are_the_continuous_bound(float64):
+    """The sum of T = 1000 terms, the first of them the reconstruction, within 1 % of the integral, for random posteriors
+    that are one and the same plug-in at every time."""
+    x_theta = jnp.asarray(scipy.special.log_softmax(np.random.default_rng(0).standard_normal((V, V)), axis=1))
+    for name in ("absorbing", "uniform", "semdlm_plus"):
+        toy, steps = TOYS[name], 1000
+        kernel, (x0, xt) = toy.build(), toys.pairs()
+        t = jnp.arange(1, steps + 1) / steps
+        fine = (jnp.arange(20 * steps) + 0.5) / (20 * steps)  # midpoints of the same range
+        first = 20
+
+        @jax.jit
+        def terms(t, s, kernel=kernel, x0=x0, xt=xt):
+            shape = (V, V)
+            posterior = Posterior("bayes").log_probs(kernel, x_theta[xt], xt, jnp.full(shape, t))
+            step = bound.nelbo_step(kernel, posterior, x0, xt, jnp.full(shape, t), jnp.full(shape, s))
+            return jnp.sum(chance_of(kernel, t) * jnp.where(chance_of(kernel, t) > 0, step, 0))
+
+        @jax.jit
+        def rate(t, kernel=kernel, x0=x0, xt=xt):
+            posterior = Posterior("bayes").log_probs(kernel, x_theta[xt], xt, jnp.full((V, V), t))
+            value = bound.nelbo_rate(kernel, posterior, x0, xt, jnp.full((V, V), t))
+            return jnp.sum(chance_of(kernel, t) * jnp.where(chance_of(kernel, t) > 0, value, 0))
+
+        discrete = jax.lax.map(lambda pair: terms(*pair), (t, t - 1 / steps))
+        continuous = jnp.sum(jax.lax.map(rate, fine[first:])) / (20 * steps)
+        assert float(discrete[0] + continuous) == pytest.approx(float(jnp.sum(discrete)), rel=0.01)
+        assert float(jnp.sum(discrete[1:])) == pytest.approx(float(continuous), rel=0.01)
+
+
+def chance_of(kernel, t):
+    """[V, V]: how often x0 becomes x_t at time t."""
+    x0, xt = toys.pairs()
+    return jnp.asarray(P_DATA)[:, None] * kernel.prob(xt, x0, t)
+
+
+def test_times_of_d3pm_are_whole_steps():
+    trained = objective("d3pm", "uniform", timesteps=8, t_min=1e-6, t_max=1.0)
+    _, t = trained.corrupt(toys.key(0), jnp.zeros((64, 2), jnp.int32))
+    np.testing.assert_array_equal(np.unique(np.asarray(t) * 8, return_counts=True), (np.arange(1, 9), np.full(8, 8)))

@@ -1,0 +1,68 @@
+"""The bound with its sum over the vocabulary sampled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from toys import TOYS, V
+
+from semdlm_jax.objectives import bound, sampled
+
+every_toy = pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
+
+
+@every_toy
+def test_the_sampled_bound_is_unbiased(float64, toy):
+    """The estimate from each y, weighed by the chance that it is drawn, against the exact sum: in value, and in the
+    gradient along one direction."""
+    kernel = toy.build()
+    direction = jnp.asarray(np.random.default_rng(5).standard_normal((V, V)))
+    for t in (0.3, 0.9):
+        x0, xt = (jnp.asarray(x) for x in np.argwhere(toys.possible(toy, [t])[0] > 0).T)
+        posteriors = toys.random_posteriors(toy, t, np.random.default_rng(4))
+        wanted, expected = _exact_and_expected(
+            kernel, jnp.asarray(toys.log(posteriors)), direction, x0, xt, jnp.full(x0.shape, t)
+        )
+        np.testing.assert_allclose(expected, wanted, rtol=max(1e-9, 100 * toy.rtol), atol=1e-9)
+
+
+@jax.jit
+def _exact_and_expected(kernel, log_posterior, direction, x0, xt, t):
+    rates = bound.reverse_rates(kernel, xt, t)
+    chance = bound.true_rates(kernel, rates, x0, t)
+    chance = chance / jnp.maximum(jnp.sum(chance, axis=-1, keepdims=True), 1e-300)
+    everything = jnp.broadcast_to(jnp.arange(V), chance.shape)
+
+    def exact(size):
+        return bound.nelbo_rate(kernel, jax.nn.log_softmax(log_posterior + size * direction)[xt], x0, xt, t)
+
+    def expected(size):
+        tilted = jax.nn.log_softmax(log_posterior + size * direction)[xt]
+        estimates = sampled.rate_at(kernel, rates, tilted, x0, xt, t, everything)
+        # Where nothing arrives nothing is drawn, and every estimate is the sum itself.
+        return jnp.sum(jnp.where(jnp.any(chance > 0, axis=-1, keepdims=True), chance, 1 / V) * estimates, axis=-1)
+
+    return tuple(jnp.stack(jax.jvp(f, (0.0,), (1.0,))) for f in (exact, expected))
+
+
+@every_toy
+def test_targets_are_drawn_in_proportion_to_their_rate(toy):
+    """False alarms: 1e-6 for each of 12 pairs a toy; and the estimate is their mean."""
+    kernel, t = toy.build(), 0.4
+    q, m, renewed, left = toy.matrix(t), toy.noise(t), toy.kept_rate(t), -toy.alpha_derivative(t)
+    arrives = toy.noise_derivative(t) + renewed[:, None] * m > 1e-9
+    pairs = np.argwhere((q > 0) & arrives & (np.arange(V) != toy.mask_id)[:, None])
+    x0, xt = (jnp.asarray(x) for x in pairs[np.linspace(0, len(pairs) - 1, 12).astype(int)].T)
+    times = jnp.full(x0.shape, t)
+    rates = bound.reverse_rates(kernel, xt, times)
+    drawn = np.asarray(sampled.draw_targets(kernel, rates, toys.key(6), x0, times, 8000))
+    for place, clean in enumerate(np.asarray(x0)):
+        source = left * np.eye(V)[clean] + renewed[clean] * m[clean]
+        toys.assert_frequencies(drawn[place], source / source.sum())
+    log_posterior = jnp.asarray(toys.log(toys.random_posteriors(toy, t, np.random.default_rng(4))), jnp.float32)[xt]
+    one = sampled.nelbo_rate(kernel, log_posterior, x0, xt, times, toys.key(7), 3)
+    y = sampled.draw_targets(kernel, rates, toys.key(7), x0, times, 3)
+    np.testing.assert_allclose(
+        one, sampled.rate_at(kernel, rates, log_posterior, x0, xt, times, y).mean(-1), rtol=1e-4, atol=1e-4
+    )

@@ -1,0 +1,98 @@
+"""A kernel of one's own, beside one's own configuration: named `module:function`, it goes through everything."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tiny
+
+from semdlm_jax import assembly
+
+MODULE = '''
+from semdlm_jax.kernels import GlobalPrior, Kernel, NeighbourTable
+from semdlm_jax.kernels.branches import Global
+from semdlm_jax.kernels.schedules import Linear
+
+
+def tempered(vocabulary, *, schedule=Linear(), flatness=1.0):
+    """Jumps to the unigram, flattened."""
+    probs = (1 + vocabulary.require("unigram")) ** (1 - flatness)
+    return Kernel(NeighbourTable.empty(vocabulary.size), GlobalPrior.from_probs(probs), Global(schedule))
+'''
+CONFIG = """
+import importlib.util
+
+spec = importlib.util.spec_from_file_location("plain", {plain!r})
+plain = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(plain)
+
+
+def get_config(system=None):
+    config = plain.get_config(system)
+    config.kernel.name = "{module}:tempered"
+    config.kernel.flatness = 0.25
+    config.kernel.schedule.name = "cosine"
+    config.training.steps = 8
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def own(config_file, tmp_path_factory):
+    """(the configuration file, the module's name); the module is where Python looks, as PYTHONPATH would have it."""
+    folder, module = tmp_path_factory.mktemp("own"), "kernels_of_a_users_own"
+    (folder / f"{module}.py").write_text(MODULE)
+    (folder / "config.py").write_text(CONFIG.format(plain=str(config_file), module=module))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder / "config.py", module
+
+
+@pytest.fixture(scope="module")
+def workdir(own, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("own_runs") / "run"
+    result = tiny.command("train", f"--config={own[0]}", f"--workdir={workdir}")
+    assert result.status == 0, result.err
+    return workdir
+
+
+def test_it_is_built_with_its_own_options_and_the_schedule(workdir, own):
+    """The work directory alone says which; 1e-6 for float32."""
+    assert json.loads((workdir / "config.json").read_text())["kernel"]["name"] == f"{own[1]}:tempered"
+    trained = assembly.load_trained(workdir)
+    wanted = (1 + trained.corpus.vocabulary.unigram) ** 0.75
+    kernel = trained.objective.kernel
+    np.testing.assert_allclose(kernel.global_prior.probs, wanted / wanted.sum(), atol=1e-6)
+    assert kernel.alpha(np.float32(1)) == pytest.approx(1e-3, abs=1e-6)
+
+
+def test_it_is_evaluated_and_sampled(workdir, tmp_path):
+    for module, output, options in (("evaluate", "report.json", ["--samples=2"]), ("generate", "text.jsonl", [])):
+        command = [f"--workdir={workdir}", f"--output={tmp_path / output}", *options]
+        result = tiny.command(module, *command)
+        assert result.status == 0, result.err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert np.isfinite(report["likelihood"]["nelbo"]) and np.isfinite(report["samples"]["basin_index"]["generated"])
+    assert len((tmp_path / "text.jsonl").read_text().splitlines()) == 8
+
+
+def test_it_warms_up_another(config_file, own, tmp_path):
+    options = [f"--config.warmup.kernel={own[1]}:tempered", "--config.warmup.steps=1", "--config.training.steps=3"]
+    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run", *options)
+    assert result.status == 0, result.err
+
+
+def test_elsewhere_it_is_missed(workdir, own, monkeypatch):
+    """A work directory moved to where the module is not: told in one line, with where to run."""
+    monkeypatch.delitem(sys.modules, own[1])
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(own[0].parent)])
+    for module in ("evaluate", "generate"):
+        result = tiny.command(module, f"--workdir={workdir}")
+        tiny.assert_refused(result, f"{own[1]}:tempered", f"where Python finds {own[1]}")
+
+
+def test_an_option_that_it_lacks(own, tmp_path):
+    """The keys of one's own configuration are checked as all are."""
+    options = [f"--config={own[0]}", f"--workdir={tmp_path}/run", "--config.kernel.flatnes=1"]
+    tiny.assert_refused(tiny.command("train", *options), "'flatnes'", "did you mean 'flatness'")
