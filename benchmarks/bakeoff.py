@@ -3,12 +3,13 @@
     python -m benchmarks.bakeoff --config=configs/quickstart.py --systems=mdlm,udlm,semdlm_plus --steps=200 --seeds=0,1
     python -m benchmarks.bakeoff … --systems=all,semdlm_plus+kernel.gamma=2,semdlm_plus+objective.lambda_same=0.1
 
-A system is a name of configs/systems.py, with changes of single keys after a plus sign; `all` is every one of them. Every
-run has a work directory of its own below --workdir, so that the same command, started again, continues where it stopped
-and reads what is finished. --output gets the table (.md) and, beside it, the curves (.png; pip install -e .[plots]).
+A system is a name of configs/systems.py, with changes of single keys after a plus sign; `all` is every one of them.
+Every run has a work directory of its own below --workdir, so that the same command, started again, continues where
+it stopped and reads what is finished. --output gets the table (.md) and, beside it, the curves (.png; pip install -e
+.[plots]).
 
 Columns, means over seeds:
-  NELBO        nats a token of the test split, `evaluation.draws` times a window, under EMA weights; ± its standard error
+  NELBO        nats a token of the test split, `evaluation.draws` times a window, EMA weights; ± its standard error
                over windows, or with several seeds that of the mean over seeds where that is larger
   prior        the part of it that the prior pays
   tilted       for losses that weigh positions: the NELBO with these weights left in the posterior
@@ -26,7 +27,6 @@ import statistics
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
@@ -221,13 +221,15 @@ def main(options):
     protocol = next(r["protocol"] for e in entries for r in results[e] if e.system != "ar" or len(entries) == 1)
     text = (
         f"{options.steps} steps, {scale} tokens a run, seeds {', '.join(map(str, seeds))}; "
-        f"test split, {len(tokens):,} tokens; {protocol}. Unigram entropy of the test split: {unigram:.3f}.\n\n{table}\n"
+        f"test split, {len(tokens):,} tokens; {protocol}. "
+        f"Unigram entropy of the test split: {unigram:.3f}.\n\n{table}\n"
     )
     print(text)
     if options.output:
         output = pathlib.Path(options.output)
         output.write_text(text)
-        plot(output.with_suffix(".png"), entries, folder, options.steps, seeds, np.float64(prepared.unigram_entropy("valid")))
+        unigram = prepared.unigram_entropy("valid")
+        plot(output.with_suffix(".png"), entries, folder, options.steps, seeds, unigram)
         print(f"written to {output} and {output.with_suffix('.png')}")
 
 

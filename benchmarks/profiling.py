@@ -21,7 +21,8 @@ _PROJECT = "semdlm_jax"
 
 
 class Row(NamedTuple):
-    """A group of ops. calls and milliseconds: a run's. direction: 'forward', 'backward' or ''. source: file:line name."""
+    """A group of ops. calls and milliseconds: a run's. direction: 'forward', 'backward' or ''. source: file:line
+    name."""
 
     milliseconds: float
     calls: float

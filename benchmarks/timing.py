@@ -3,8 +3,8 @@
 import statistics
 import time
 
-# wall: what a user waits. cpu: processor time of this process, which others on the machine disturb less; the same on one
-# core left alone, and no measure of an accelerator.
+# wall: what a user waits. cpu: processor time of this process, which others on the machine disturb less; the same on
+# one core left alone, and no measure of an accelerator.
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 

@@ -1,7 +1,7 @@
 """SemDLM+ on the State of the Union addresses, on two CPU cores in minutes.
 
     bash launch/quickstart.sh
-    python -m semdlm_jax.train --config=configs/quickstart.py:mdlm --workdir=runs/mdlm     any system of configs/systems.py
+    python -m semdlm_jax.train --config=configs/quickstart.py:mdlm --workdir=runs/mdlm      (any of configs/systems.py)
 
 A system named here is trained from scratch with this file's optimiser: its authors' learning rates are for budgets ten
 thousand times this one. Without a name, SemDLM+ learns to read context from masked text first.

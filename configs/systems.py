@@ -1,9 +1,11 @@
-"""The systems of the paper's tables, by name: --config=configs/lm1b.py:mdlm, and --config=configs/lm1b.py:list for this list.
+"""The systems of the paper's tables, by name: --config=configs/lm1b.py:mdlm, and --config=configs/lm1b.py:list for
+this list.
 
-Each is a set of changes to a data set's configuration: kernel, loss, parameterisation, time conditioning and optimiser as
-the system's authors have them, where they say so. Length, model size, batch and number of steps stay the data set's, so
-that systems compare under equal budgets; so does the optimiser of a configuration far from the authors' scale
-(`apply(..., optimizer=False)`). Scores do too: every system is scored by the same bound over the same times.
+Each is a set of changes to a data set's configuration: kernel, loss, parameterisation, time conditioning and
+optimiser as the system's authors have them, where they say so. Length, model size, batch and number of steps stay
+the data set's, so that systems compare under equal budgets; so does the optimiser of a configuration far from the
+authors' scale (`apply(..., optimizer=False)`). Scores do too: every system is scored by the same bound over the same
+times.
 """
 
 from typing import NamedTuple
@@ -162,8 +164,8 @@ SYSTEMS = {
 
 
 def apply(config, name, *, optimizer=True):
-    """Changes `config` into the named system, trained from scratch; None leaves it as it is, 'list' prints the names and
-    exits. optimizer: take the authors' optimiser too. UserError for an unknown name."""
+    """Changes `config` into the named system, trained from scratch; None leaves it as it is, 'list' prints the names
+    and exits. optimizer: take the authors' optimiser too. UserError for an unknown name."""
     if name is None:
         return config
     if name == "list":

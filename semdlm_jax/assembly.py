@@ -34,8 +34,8 @@ FREE_KEYS = (
 )
 # Counts and the least they can be: below it a run would fail only once it is under way.
 LEAST = {
-    1: "data.length network.width network.layers network.heads network.expansion network.condition_width network.unroll "
-    "training.log_every training.eval_every training.checkpoint_every training.keep_latest "
+    1: "data.length network.width network.layers network.heads network.expansion network.condition_width "
+    "network.unroll training.log_every training.eval_every training.checkpoint_every training.keep_latest "
     "evaluation.batch_size evaluation.valid_batches evaluation.draws",
     0: "warmup.steps objective.chunk evaluation.chunk evaluation.samples",
 }

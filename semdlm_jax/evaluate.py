@@ -167,6 +167,8 @@ if __name__ == "__main__":
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored and compared with.")
     flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split.")
     flags.DEFINE_integer("samples", None, "Samples to generate; the configuration's number by default, 0 for none.")
-    flags.DEFINE_integer("draws", None, "Times a window is corrupted and scored; the configuration's number by default.")
+    flags.DEFINE_integer(
+        "draws", None, "Times a window is corrupted and scored; the configuration's number by default."
+    )
     flags.DEFINE_string("output", None, "JSON file for the report.")
     cli.run(lambda: main(flags.FLAGS), required=["workdir"])

@@ -6,8 +6,8 @@ The oracles here are V x V matrices in numpy float64, written from the definitio
 
 and what a short row cannot place goes to nu; or, for the dense kernel, s(j | i) a softmax of similarities. They share
 nothing with the code under test. Times may be complex: every weight is analytic between the kinks, so a derivative in t
-is an exact imaginary part. Only `Registered`, the oracle of a kernel that nobody wrote down twice, takes the definition of
-q_t from the code and checks what the code derives from it.
+is an exact imaginary part. Only `Registered`, the oracle of a kernel that nobody wrote down twice, takes the
+definition of q_t from the code and checks what the code derives from it.
 """
 
 import dataclasses
@@ -131,9 +131,9 @@ class Process:
         return np.abs(self.matrix(0.0) - np.eye(V)).max() < 1e-15
 
     def reverse(self, t, s):
-        """[V, V, V]: q(x_s | x_t, x0) indexed [x0, x_t, x_s], by Bayes' rule on the forward process given x0: a kept token
-        stays kept with chance alpha_t / alpha_s, noise stays with chance b, and all else is drawn from what q_t still
-        lacks. Zero for impossible x_t."""
+        """[V, V, V]: q(x_s | x_t, x0) indexed [x0, x_t, x_s], by Bayes' rule on the forward process given x0: a kept
+        token stays kept with chance alpha_t / alpha_s, noise stays with chance b, and all else is drawn from what
+        q_t still lacks. Zero for impossible x_t."""
         before, after, b = self.noise(s), self.noise(t), self.survival(t, s)[:, None]
         fresh = after - b * before
         assert fresh.min() > -1e-15, "the conditional process would need negative probabilities"
@@ -376,9 +376,7 @@ TOYS = {
         _practical_toy(
             "semdlm_plus_practical", gamma=1.0, alpha_min=0.0, alpha_power=1.5, beta_max=1.0, beta_power=3.0
         ),
-        _practical_toy(
-            "practical_unfinished", gamma=2.0, alpha_min=0.1, alpha_power=1.0, beta_max=0.7, beta_power=2.5
-        ),
+        _practical_toy("practical_unfinished", gamma=2.0, alpha_min=0.1, alpha_power=1.0, beta_max=0.7, beta_power=2.5),
         Toy("semantic_knn", named("semantic_knn"), _drifting(1.0), ROWS, FLAT, from_text=True, kinks=kinks(1.0)),
         Toy("late_knn", named("semantic_knn", gamma=2.5), _drifting(2.5), ROWS, FLAT, from_text=True, kinks=kinks(2.5)),
         Softmax("semantic_softmax", named("semantic_softmax"), _clock("linear"), rtol=2e-6),
@@ -415,7 +413,14 @@ TOYS = {
 }
 
 # Those whose noise at t = 1 still tells of the text.
-REMEMBERING = ("practical_unfinished", "semantic_knn", "late_knn", "absorbing_cosine", "uniform_geometric", "hybrid_loglinear")
+REMEMBERING = (
+    "practical_unfinished",
+    "semantic_knn",
+    "late_knn",
+    "absorbing_cosine",
+    "uniform_geometric",
+    "hybrid_loglinear",
+)
 
 
 def _readme_kernel():
@@ -480,9 +485,9 @@ def log(p):
 def true_rates(toy, posterior, t):
     """[V, V] by (x0, x_t): the integrand of the NELBO for posteriors [V, V] by x_t, written out:
 
-    h(z | k) = (m'_t(z | k) + lambda(k) m_t(z | k)) / q_t(z | k), lambda the rate at which noise is renewed: what arrives at
-    z. It was k itself, from which -alpha' leave, or other noise, of which lambda (1 - alpha) is renewed, in proportion:
-    R(y) = h(z | k) (-alpha' 1[y = k] + lambda(k) m_t(y | k)) / (-alpha' + lambda(k) (1 - alpha));
+    h(z | k) = (m'_t(z | k) + lambda(k) m_t(z | k)) / q_t(z | k), lambda the rate at which noise is renewed: what
+    arrives at z. It was k itself, from which -alpha' leave, or other noise, of which lambda (1 - alpha) is renewed,
+    in proportion: R(y) = h(z | k) (-alpha' 1[y = k] + lambda(k) m_t(y | k)) / (-alpha' + lambda(k) (1 - alpha));
     R_theta(y) = sum_k p(k) R(y | k);   the sum over y != z of R_theta - R + R log(R / R_theta).
     NaN where x_t cannot come from x0.
     """

@@ -90,7 +90,8 @@ def bound_terms(
 
 
 def exact_terms(denoiser, objective: Autoregressive, params, x0_BxL, mask_BxL, *, chunk=0):
-    """The negative log-likelihood of each sequence by the chain rule, as a `SequenceTerms` without noise. Pure: jit it."""
+    """The negative log-likelihood of each sequence by the chain rule, as a `SequenceTerms` without noise. Pure: jit
+    it."""
     xt_BxL, t_B = objective.corrupt(None, x0_BxL)
     features = denoiser.features(params, xt_BxL, t_B)
 

@@ -1,8 +1,8 @@
 """How noise is shared between the branches of a kernel: alpha_t (keep), beta_t (global), sigma_t (semantic), and the
 neighbourhood size k_t.
 
-Each is a frozen dataclass over a `Schedule`, whose noise level n = 1 - alpha is the clock: with the linear schedule n is
-t, and the formulas are the papers'. `weights(t)` is elementwise in t; derivatives in t come from forward-mode
+Each is a frozen dataclass over a `Schedule`, whose noise level n = 1 - alpha is the clock: with the linear schedule
+n is t, and the formulas are the papers'. `weights(t)` is elementwise in t; derivatives in t come from forward-mode
 differentiation of that one definition, so they cannot disagree with it. Products are preferred to differences, which
 float32 would lose near t = 0 and t = 1: sigma = n (1 - n), never 1 - alpha - beta, where a closed form exists.
 """
@@ -142,8 +142,7 @@ class Hybrid:
     def __post_init__(self):
         if not 0 <= self.uniform_share < 1 or self.gamma <= 0:
             raise UserError(
-                "kernel 'hybrid' needs 0 <= uniform_share < 1 and gamma > 0, "
-                f"not {self.uniform_share} and {self.gamma}"
+                f"kernel 'hybrid' needs 0 <= uniform_share < 1 and gamma > 0, not {self.uniform_share} and {self.gamma}"
             )
 
     @property

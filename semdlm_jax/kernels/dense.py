@@ -1,6 +1,7 @@
 """The semantic kernel without a neighbour table: Eq. 8, a softmax over the similarities of all tokens.
 
-    m_t(j | i) = (1 - alpha_t) exp(b_t sim(i, j)) / Z_b(i),      b_t = 1 / tau_t = alpha / (tau_scale (1 - alpha) + tau_min alpha)
+    m_t(j | i) = (1 - alpha_t) exp(b_t sim(i, j)) / Z_b(i),
+    b_t = 1 / tau_t = alpha / (tau_scale (1 - alpha) + tau_min alpha)
 
 The temperature tau_t rises from tau_min at t = 0, where noise is the token itself or a near one, to infinity at t = 1,
 where it is uniform. No V x V array is built: rows and columns come from the embeddings [V, E], sums over pairs go

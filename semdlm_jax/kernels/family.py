@@ -64,7 +64,8 @@ class Kernel(KernelBase):
         return self.global_prior.probs if w.spread is None else self.nu(jnp.arange(self.vocab_size), t[..., None])
 
     def surplus(self, count, t):
-        """The semantic weight that a row of `count` neighbours is too short to place; shape of count and t broadcast."""
+        """The semantic weight that a row of `count` neighbours is too short to place; shape of count and t
+        broadcast."""
         w = self.branches.weights(t)
         return w.sigma * jnp.maximum(w.growth - (count - 1), 0) / w.k
 

@@ -50,8 +50,8 @@ def semantic_knn(vocabulary, *, schedule=Linear(), gamma=1.0, prior="uniform", t
     """Tokens drift to their k_t nearest neighbours and nowhere else (Eq. 7, SemDLM); a row too short for k_t gives what
     it cannot place to the prior.
 
-    What is left at t = 1 tells of the text. The best that a model can start from without knowing it is what the training
-    text becomes, token by token: that is the start, where the frequencies of its tokens are known.
+    What is left at t = 1 tells of the text. The best that a model can start from without knowing it is what the
+    training text becomes, token by token: that is the start, where the frequencies of its tokens are known.
     """
     table = vocabulary.require("table")
     mixture = branches.Semantic(table.k_max, gamma, schedule)

@@ -1,4 +1,5 @@
-"""Arithmetic the kernels share: logarithms and ratios with zeros in them, sparse reads and writes along the vocabulary."""
+"""Arithmetic the kernels share: logarithms and ratios with zeros in them, sparse reads and writes along the
+vocabulary."""
 
 import jax
 import jax.numpy as jnp

@@ -45,8 +45,8 @@ class GlobalPrior:
     def unigram(cls, counts, valid=None, tau=1.0, least=1):
         """nu(j) proportional to counts(j)^tau over the valid tokens (Eq. 119).
 
-        counts: [V] occurrences in training text. valid: [V] bool, all by default. least: occurrences below which a token
-        is too rare. UserError when nothing is left, or tau lies outside (0, 1].
+        counts: [V] occurrences in training text. valid: [V] bool, all by default. least: occurrences below which a
+        token is too rare. UserError when nothing is left, or tau lies outside (0, 1].
         """
         counts = np.asarray(counts, np.float64)
         keep = counts >= max(least, 1)

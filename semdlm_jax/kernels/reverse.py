@@ -45,10 +45,8 @@ def reverse_step(kernel: KernelBase, key, xt, x0, t, s):
 
 
 def return_rates(kernel: KernelBase, t):
-    """(returned, redrawn) of every clean token k, both [..., V] for t [...]: a token that has just arrived was
-
-        k with probability returned(k), and else noise: y with probability redrawn(k) m_t(y | k).
-    """
+    """(returned, redrawn) of every clean token k, both [..., V] for t [...]: a token that has just arrived was k with
+    probability returned(k), and else noise: y with probability redrawn(k) m_t(y | k)."""
     alpha, alpha_dot = derivative(kernel.alpha, t)
     lost = kernel.noise_kept_rate(t)
     total = lost * kernel.noise(t)[..., None] - alpha_dot[..., None]

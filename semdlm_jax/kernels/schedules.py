@@ -1,8 +1,8 @@
 """Noise schedules: alpha_t, the chance that a token is still what it was, falling from 1 at t = 0.
 
-A schedule says how fast noise comes; `kernels.branches` says what noise is. Any schedule goes with any kernel. Each is a
-frozen dataclass of three elementwise functions of t in [0, 1], written so that float32 keeps the relative accuracy of
-alpha near t = 1 and of the noise 1 - alpha near t = 0. To add one: write it and list it in SCHEDULES.
+A schedule says how fast noise comes; `kernels.branches` says what noise is. Any schedule goes with any kernel. Each
+is a frozen dataclass of three elementwise functions of t in [0, 1], written so that float32 keeps the relative
+accuracy of alpha near t = 1 and of the noise 1 - alpha near t = 0. To add one: write it and list it in SCHEDULES.
 """
 
 import dataclasses

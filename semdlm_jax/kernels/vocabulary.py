@@ -14,8 +14,8 @@ BUILD = "python -m semdlm_jax.semantics.build --config=…"
 class Vocabulary:
     """size: V. mask_id: the token that only noise produces. The rest is None where a run has none.
 
-    table: the neighbours of every token. unigram: [V] how often each token occurs in training text. valid: [V] bool, the
-    tokens a unigram prior may produce (Eq. 119). embeddings: [V, E] rows of unit length, or zero without a meaning.
+    table: the neighbours of every token. unigram: [V] how often each token occurs in training text. valid: [V] bool,
+    the tokens a unigram prior may produce (Eq. 119). embeddings: [V, E] rows of unit length, or zero without a meaning.
     UserError when their sizes disagree.
     """
 

@@ -24,7 +24,8 @@ def tokenwise(layer, x):
 
 
 class SelfAttention(nn.Module):
-    """[B, L, D] -> [B, L, D]. causal: later keys are hidden. lengths_B: so are those from that position on; None: none."""
+    """[B, L, D] -> [B, L, D]. causal: later keys are hidden. lengths_B: so are those from that position on; None:
+    none."""
 
     heads: int
     causal: bool
@@ -37,7 +38,9 @@ class SelfAttention(nn.Module):
         qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, kernel_init=init, name="qkv")
         # Heads lead, so that a tensor-sharded kernel keeps each head's q, k and v on one device.
         q, k, v = jnp.split(tokenwise(qkv, x_BxLxD).reshape(batch, length, self.heads, -1), 3, axis=-1)
-        y = jax.nn.dot_product_attention(rotate(q), rotate(k), v, key_value_seq_lengths=lengths_B, is_causal=self.causal)
+        y = jax.nn.dot_product_attention(
+            rotate(q), rotate(k), v, key_value_seq_lengths=lengths_B, is_causal=self.causal
+        )
         # Zero: every layer starts as the identity, as adaLN-Zero's gates make it.
         out = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")
         return tokenwise(out, y.reshape(batch, length, width))

@@ -6,9 +6,9 @@ probability `redrawn` m_t(y | x0) (`kernels.reverse`). The rate of the step back
     R(z -> y | x0) = h(z | x0) (returned(x0) 1[y = x0] + redrawn(x0) m_t(y | x0)),
 
 which for kernels without a semantic branch is h(z | x0) q_t(y | x0). The model mixes these over its posterior:
-R_theta(z -> y) = sum_k p_theta(k | x_t) R(z -> y | k). Both bounds are a generalised Kullback-Leibler divergence between
-the two, summed over y. All functions are elementwise in positions: tokens [...], times [...] that broadcast against
-them, posteriors [..., V], results [...] in nats.
+R_theta(z -> y) = sum_k p_theta(k | x_t) R(z -> y | k). Both bounds are a generalised Kullback-Leibler divergence
+between the two, summed over y. All functions are elementwise in positions: tokens [...], times [...] that broadcast
+against them, posteriors [..., V], results [...] in nats.
 
 Near t = 1 both rates are of size 1 / (1 - t) and nearly equal (noise is redrawn as noise): the divergence takes their
 relative difference x through x - log(1 + x), so that rounding enters by its square.

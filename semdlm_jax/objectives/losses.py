@@ -1,5 +1,5 @@
-"""Training losses. To add one: a function of an objective and a `LossInput` that returns (loss, weight) a position, and a
-line in LOSSES.
+"""Training losses. To add one: a function of an objective and a `LossInput` that returns (loss, weight) a position,
+and a line in LOSSES.
 
 A training step minimises sum(loss) / sum(weight) over the positions that count, whatever the loss: that is what lets
 gradient accumulation add up weighted sums and divide once.
@@ -47,8 +47,9 @@ def nelbo(objective, x: LossInput):
 
 
 def d3pm(objective, x: LossInput):
-    """D3PM's L_lambda: KL(q(x_s | x_t, x0) || p_theta(x_s | x_t)) + ce_weight times the cross-entropy, over one of `timesteps`
-    equal steps; the first step, from 1 / timesteps to text, is the reconstruction. Nats a token and step."""
+    """D3PM's L_lambda: KL(q(x_s | x_t, x0) || p_theta(x_s | x_t)) + ce_weight times the cross-entropy, over one of
+    `timesteps` equal steps; the first step, from 1 / timesteps to text, is the reconstruction. Nats a token and
+    step."""
     log_posterior = objective.posterior.log_probs(objective.kernel, x.logits, x.xt, x.t)
     s = jnp.maximum(x.t - 1 / objective.timesteps, 0)
     loss = bound.nelbo_step(objective.kernel, log_posterior, x.x0, x.xt, x.t, s)
@@ -57,15 +58,17 @@ def d3pm(objective, x: LossInput):
 
 
 def score_entropy(objective, x: LossInput):
-    """SEDD's: sigma' nu(x_t) times the sum over y != x_t of e^s_y - r_y s_y + r_y (log r_y - 1), for the log-scores s and
-    the true ratios r_y = q_t(y | x0) / q_t(x_t | x0). A likelihood bound of its own; nats a token."""
+    """SEDD's: sigma' nu(x_t) times the sum over y != x_t of e^s_y - r_y s_y + r_y (log r_y - 1), for the log-scores
+    s and the true ratios r_y = q_t(y | x0) / q_t(x_t | x0). A likelihood bound of its own; nats a token."""
     x, kernel = _before_the_end(x), objective.kernel
     scores = log_scores(kernel, forbid_mask(kernel, x.logits), x.xt, x.t)
     alpha = kernel.alpha(x.t)[..., None]
     clean = jnp.arange(kernel.vocab_size) == x.x0[..., None]
     row = kernel.noise(x.t)[..., None] * kernel.prior_probs(x.t) + jnp.where(clean, alpha, 0)
     true = row / bound.at_token(row, x.xt)[..., None]
-    entropy = jnp.exp(scores) - true * scores + jnp.where(true > 0, true * (jnp.log(jnp.where(true > 0, true, 1)) - 1), 0)
+    entropy = (
+        jnp.exp(scores) - true * scores + jnp.where(true > 0, true * (jnp.log(jnp.where(true > 0, true, 1)) - 1), 0)
+    )
     entropy = jnp.sum(jnp.where(jnp.arange(kernel.vocab_size) == x.xt[..., None], 0, entropy), axis=-1)
     rate = -kernel.branches.schedule.alpha_dot(x.t) / kernel.alpha(x.t) * kernel.nu(x.xt, x.t)
     return _integral(objective, x, rate * entropy)
@@ -122,12 +125,15 @@ def check(objective):
     choose("weighting", objective.gidd_weights, GIDD_WEIGHTS)
     if (name == "score_entropy") != (parameterisation == "score"):
         raise UserError(
-            f"objective {name!r} does not train parameterisation {parameterisation!r}: 'score_entropy' and 'score' go together"
+            f"objective {name!r} does not train parameterisation {parameterisation!r}: "
+            "'score_entropy' and 'score' go together"
         )
     if name == "score_entropy" and not jumps_only(kernel):
         raise UserError("objective 'score_entropy' is for kernels that only jump, such as 'absorbing' and 'uniform'")
     if name == "gidd" and (not isinstance(getattr(kernel, "branches", None), Hybrid) or parameterisation != "bayes"):
-        raise UserError("objective 'gidd' needs kernel 'hybrid' and parameterisation 'bayes', whose softmax is its x_theta")
+        raise UserError(
+            "objective 'gidd' needs kernel 'hybrid' and parameterisation 'bayes', whose softmax is its x_theta"
+        )
     for option, least in (("timesteps", 1), ("y_samples", 0), ("ce_weight", 0)):
         if getattr(objective, option) < least:
             raise UserError(f"{option} must be at least {least}, not {getattr(objective, option)}")

@@ -46,7 +46,9 @@ class Objective:
     def __post_init__(self):
         check(self)
         if not 0 < self.t_min < self.t_max <= 1:
-            raise UserError(f"times must satisfy 0 < t_min < t_max <= 1, not t_min = {self.t_min}, t_max = {self.t_max}")
+            raise UserError(
+                f"times must satisfy 0 < t_min < t_max <= 1, not t_min = {self.t_min}, t_max = {self.t_max}"
+            )
         if not self.time_power >= 1:
             raise UserError(f"time_power must be at least 1 (uniform times), not {self.time_power}")
         if not self.lambda_changed > 0:

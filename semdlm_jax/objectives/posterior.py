@@ -1,9 +1,9 @@
 """From logits to p_theta(x_0 | x_t): the parameterisations.
 
 direct: softmax(f), restricted to the clean tokens from which x_t can be reached.
-bayes: softmax(f)_k q_t(x_t | k), normalised (Eq. 20 with the forward likelihood supplied instead of learned). softmax(f)
-is then an estimate of p(x0 | the other tokens): UDLM's and GIDD's "plug-in" x_theta, and for an absorbing kernel this is
-MDLM's SUBS: zero mask probability, visible tokens carried over.
+bayes: softmax(f)_k q_t(x_t | k), normalised (Eq. 20 with the forward likelihood supplied instead of learned).
+softmax(f) is then an estimate of p(x0 | the other tokens): UDLM's and GIDD's "plug-in" x_theta, and for an absorbing
+kernel this is MDLM's SUBS: zero mask probability, visible tokens carried over.
 score: f are SEDD's log-ratios, an estimate of log q_t(y) / q_t(x_t), with that of x_t itself 0.
 
 A training loss that weighs unchanged positions by lambda_same and changed ones by lambda_changed has as its minimiser

@@ -119,8 +119,7 @@ def test_the_exact_denoiser_scores_the_entropy(name, denoiser, parameterisation)
 
 @pytest.mark.parametrize(("name", "denoiser"), [("uniform", UniformScores()), ("absorbing", MaskedScores())])
 def test_exact_scores_and_the_law_of_the_text_are_scored_alike(name, denoiser):
-    """At the same times and corruptions, every sequence: within 0.01 nats of up to 1000, for the share that `score` leaves
-    to every token, the mask included."""
+    """At the same times and corruptions, within 0.01 nats of up to 1000 a sequence, for the least share of a token."""
     kernel = TOYS[name].build()
     prior_V = prior_divergences(kernel, ENDS["t_max"])
     x0 = jnp.asarray(np.random.default_rng(1).choice(V, (4000, 2), p=P_DATA))

@@ -110,7 +110,11 @@ def test_unigram_priors_of_the_paper():
     np.testing.assert_allclose(prior.probs, expected / expected.sum(), rtol=1e-6)
     assert not prior.flat and GlobalPrior.uniform(V).flat
     np.testing.assert_allclose(GlobalPrior.unigram(COUNTS).probs, COUNTS / COUNTS.sum(), rtol=1e-6)
-    for options, says in [({"tau": 0.0}, r"\(0, 1\]"), ({"tau": 1.5}, r"\(0, 1\]"), ({"least": 101}, "lower the floor")]:
+    for options, says in [
+        ({"tau": 0.0}, r"\(0, 1\]"),
+        ({"tau": 1.5}, r"\(0, 1\]"),
+        ({"least": 101}, "lower the floor"),
+    ]:
         with pytest.raises(UserError, match=says):
             GlobalPrior.unigram(COUNTS, **options)
 

@@ -65,7 +65,8 @@ EXACT = {name: toy for name, toy in TOYS.items() if toy.exact}
 
 @pytest.mark.parametrize("toy", EXACT.values(), ids=EXACT)
 def test_jumps_are_redrawn_like_any_token(float64, toy):
-    """Where every change is a jump to one prior, noise stays as long as the token would: keep all, or redraw from q_s."""
+    """Where every change is a jump to one prior, noise stays as long as the token would: keep all, or redraw from
+    q_s."""
     kept, _, share = chances(toy)
     for (t, s), b, kappa in zip(STEPS, kept, share, strict=True):
         np.testing.assert_allclose(b, toy.alpha(t) / toy.alpha(s), atol=1e-12)
@@ -75,9 +76,7 @@ def test_jumps_are_redrawn_like_any_token(float64, toy):
 
 def test_drift_leaves_noise_where_it_is():
     """Without jumps noise is never redrawn while neighbourhoods grow slowly; with late growth the nearest lose mass."""
-    for (t, s), slow, late in zip(
-        STEPS, chances(TOYS["semantic_knn"])[0], chances(TOYS["late_knn"])[0], strict=True
-    ):
+    for (t, s), slow, late in zip(STEPS, chances(TOYS["semantic_knn"])[0], chances(TOYS["late_knn"])[0], strict=True):
         np.testing.assert_array_equal(slow, 1)
         if t > 0.9 and s > 0.7:
             assert late[[3, 6, 7, 8]].max() < 1

@@ -42,8 +42,8 @@ def test_weights_of_gidd(float64, weights):
 
 @pytest.mark.parametrize("name", ["absorbing", "uniform"])
 def test_score_entropy_is_the_likelihood_bound_of_consistent_scores(float64, name):
-    """Scores that come from a distribution x_theta of text, s_y = q_t(y | x_theta) / q_t(z | x_theta): SEDD's loss is MDLM's
-    and UDLM's integrand, and the posterior recovered from the scores is that of `bayes`."""
+    """Scores that come from a distribution x_theta of text, s_y = q_t(y | x_theta) / q_t(z | x_theta): SEDD's loss
+    is MDLM's and UDLM's integrand, and the posterior recovered from the scores is that of `bayes`."""
     toy, trained = TOYS[name], objective("score_entropy", name)
     x_theta = scipy.special.softmax(np.random.default_rng(0).standard_normal((V, V)), axis=1)
     if toy.mask_id is not None:
@@ -77,8 +77,8 @@ def test_score_entropy_is_the_likelihood_bound_of_consistent_scores(float64, nam
 
 
 def test_a_thousand_steps_of_d3pm_are_the_continuous_bound(float64):
-    """The sum of T = 1000 terms, the first of them the reconstruction, within 1 % of the integral, for random posteriors
-    that are one and the same plug-in at every time."""
+    """The sum of T = 1000 terms, the first of them the reconstruction, within 1 % of the integral, for random
+    posteriors that are one and the same plug-in at every time."""
     x_theta = jnp.asarray(scipy.special.log_softmax(np.random.default_rng(0).standard_normal((V, V)), axis=1))
     for name in ("absorbing", "uniform", "semdlm_plus"):
         toy, steps = TOYS[name], 1000

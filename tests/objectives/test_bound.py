@@ -200,8 +200,8 @@ def test_prior_divergence(float64, toy, t):
 
 
 def test_without_a_global_branch_the_prior_is_paid_for(float64):
-    """Drift to K of V tokens alone: against a flat start log V - log K nats, the mismatch that belongs in the number; less
-    against what the text of the unigram becomes; with jumps nothing."""
+    """Drift to K of V tokens alone: against a flat start log V - log K nats, the mismatch that belongs in the
+    number; less against what the text of the unigram becomes; with jumps nothing."""
     x0 = 3  # whose row is full
     drifting = TOYS["semantic_knn"].build()
     flat = dataclasses.replace(drifting, start=None)

@@ -1,6 +1,5 @@
 """Training losses: what they are minimised by, and that nothing in them breaks."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,7 +146,8 @@ def test_times_are_uniform_within_their_strata(power):
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
 def test_importance_undoes_the_density_of_times(power):
-    """The mean of f(t) over uniform times, whatever the times drawn: a midpoint rule of 4,096 strata, at random within."""
+    """The mean of f(t) over uniform times, whatever the times drawn: a midpoint rule of 4,096 strata, at random
+    within."""
     trained = objective("nelbo", time_power=power)
     t = stratified_times(jax.random.key(2), 4096, trained.t_min, trained.t_max, power)
     weight = np.asarray(trained.importance(t), np.float64)
