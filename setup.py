@@ -42,7 +42,7 @@ LOCKED = [
 setup(
     name="semdlm_jax",
     version="0.1.0",
-    description="Diffusion language models with semantic, uniform and absorbing transition kernels under one likelihood bound",
+    description="Diffusion language models: every transition kernel, loss and system under one likelihood bound",
     python_requires=">=3.11",
     packages=find_packages(include=["semdlm_jax", "semdlm_jax.*"]),
     install_requires=REQUIRES,
