@@ -77,7 +77,7 @@ def configure(entry, steps, seed):
     """The configuration file's, as this system, with the keys of the command line and of the entry."""
     flag = flags.FLAGS["config"]
     path = config_flags.get_config_filename(flag).partition(":")[0]
-    config = flag.parser.parse(f"{path}:{entry.system}")
+    config = cli.parse_config(f"{path}:{entry.system}")
     with config.unlocked():
         config.update_from_flattened_dict(config_flags.get_override_values(flag))
         for key, value in entry.changes:

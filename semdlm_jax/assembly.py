@@ -135,6 +135,11 @@ def build_stages(config, corpus: Corpus):
     main, warmup = build_objective(config, corpus), config.warmup
     if not warmup.steps:
         return Stages((main,), (0,))
+    if getattr(main, "parameterisation", AUTOREGRESSIVE) != "bayes":
+        raise UserError(
+            f"warmup.steps = {warmup.steps} trains under another kernel first, which only parameterisation 'bayes' can "
+            "go on from: set warmup.steps = 0"
+        )
     return Stages((_objective(config, corpus, warmup.kernel, warmup.objective), main), (0, warmup.steps))
 
 

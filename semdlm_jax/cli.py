@@ -91,8 +91,21 @@ def _overridden(argv):
         return {}
     if not pathlib.Path(path.partition(":")[0]).is_file():
         raise UserError(f"--config={path}: no such file: give one, e.g. configs/quickstart.py")
-    config = flags.FLAGS["config"].parser.parse(path)
+    config = parse_config(path)
     return {key: _lookup(config, key) for key in keys}
+
+
+def parse_config(path):
+    """The configuration at FILE[:SYSTEM]. UserError when the file is none, or knows no systems."""
+    file, _, system = path.partition(":")
+    try:
+        return flags.FLAGS["config"].parser.parse(path)
+    except (TypeError, AttributeError, ImportError, SyntaxError) as error:
+        if system and "get_config() takes 0 positional" in str(error):
+            raise UserError(f"--config={path}: {file} knows no systems: give it without :{system}") from None
+        raise UserError(
+            f"--config={path}: not a configuration ({error}): it needs a function get_config(system=None)"
+        ) from None
 
 
 def set_key(config, key, text):

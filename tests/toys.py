@@ -423,17 +423,20 @@ REMEMBERING = (
 )
 
 
-def _readme_kernel():
-    """Runs the README's "Your own kernel", which registers itself; returns the names it added."""
+def readme_kernel():
+    """The code of the README's "Your own kernel"."""
     text = (Path(__file__).parents[1] / "README.md").read_text()
+    return text.split("## Your own kernel")[1].split("```python")[1].split("```")[0]
+
+
+def _registered_by(code):
+    """Runs it; returns the names of the kernels that it registered."""
     before = set(KERNELS)
-    _, separator, section = text.partition("## Your own kernel")
-    if separator:
-        exec(compile(section.split("```python")[1].split("```")[0], "README.md", "exec"), {"__name__": "__main__"})
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
     return sorted(set(KERNELS) - before)
 
 
-for _name in _readme_kernel():
+for _name in _registered_by(readme_kernel()):
     TOYS[_name] = Registered(_name, named(_name), rtol=1e-9)
 
 

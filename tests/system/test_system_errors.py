@@ -36,7 +36,14 @@ TRAIN = {
     "optimizer": (["--config.optimizer.name=adam"], ["unknown optimizer 'adam'", "'adamw'"]),
     "schedule": (["--config.optimizer.schedule=cosinus"], ["unknown schedule 'cosinus'", "'cosine'"]),
     "warm-up kernel": (["--config.warmup.kernel=absorbin"], ["unknown kernel 'absorbin'", "'absorbing'"]),
-    "direct warm-up": (["--config.objective.parameterisation=direct"], ["warm-up", "'bayes'"]),
+    "direct warm-up": (
+        ["--config.objective.parameterisation=direct"],
+        ["warmup.steps = 6", "'bayes'", "set warmup.steps = 0"],
+    ),
+    "autoregressive warm-up": (
+        ["--config.objective.name=autoregressive", "--config.network.causal=true"],
+        ["warmup.steps = 6", "'bayes'", "set warmup.steps = 0"],
+    ),
     "nothing at unchanged positions": (["--config.objective.lambda_same=0"], ["lambda_same must be above 0"]),
     "nothing at changed positions": (["--config.objective.lambda_changed=0"], ["lambda_changed", "above 0"]),
     "negative rate": (["--config.optimizer.learning_rate=-1"], ["learning rate -1", "3e-4"]),

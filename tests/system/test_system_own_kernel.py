@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tiny
+import toys
 
 from semdlm_jax import assembly
 
@@ -75,6 +76,20 @@ def test_it_is_evaluated_and_sampled(workdir, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert np.isfinite(report["likelihood"]["nelbo"]) and np.isfinite(report["samples"]["basin_index"]["generated"])
     assert len((tmp_path / "text.jsonl").read_text().splitlines()) == 8
+
+
+def test_the_readmes_kernel(config_file, tmp_path, monkeypatch):
+    """Its very text, saved as the README says, by the commands it names: training, the bound, and a sample."""
+    (tmp_path / "my_kernels.py").write_text(toys.readme_kernel())
+    monkeypatch.syspath_prepend(tmp_path)
+    run = f"--workdir={tmp_path}/run"
+    options = [f"--config={config_file}", "--config.kernel.name=my_kernels:less_drift", "--config.training.steps=8"]
+    assert tiny.command("train", run, *options).status == 0
+    assert tiny.command("evaluate", run, "--samples=0", f"--output={tmp_path}/report.json").status == 0
+    likelihood = json.loads((tmp_path / "report.json").read_text())["likelihood"]
+    assert 0 < likelihood["nelbo"] < np.inf and likelihood["prior"] < 1e-3
+    result = tiny.command("generate", run, "--num_samples=1", "--steps=4")
+    assert result.status == 0 and "── 0 ──" in result.out
 
 
 def test_it_warms_up_another(config_file, own, tmp_path):

@@ -86,6 +86,21 @@ def test_an_unknown_system(config_file, tmp_path, given, words):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("base.py:mdlm", ["base.py knows no systems", "without :mdlm"]),
+        ("systems.py", ["not a configuration", "get_config(system=None)"]),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path, given, words):
+    """Or one that knows no systems. In a process of its own: ml_collections keeps what an earlier file defined."""
+    options = [f"--config={tiny.ROOT}/configs/{given}", f"--workdir={tmp_path}/run"]
+    result = tiny.python("-m", "semdlm_jax.train", *options)
+    tiny.assert_refused(tiny.Result(result.returncode, result.stdout, result.stderr), *words)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_warm_up_longer_than_the_training(tmp_path):
     """The authors' optimiser in a run far below the authors' scale."""
     small = ["data.vocab_size=64", "data.length=16", "kernel.k_max=4", "training.steps=100"]
@@ -177,8 +192,7 @@ AUTHORS = {
     },
     "udlm": BOUND | {"kernel.name": "uniform", "kernel.schedule.name": "linear", "network.time_conditioning": True},
     "unigram": BOUND | {"kernel.name": "unigram", "kernel.tau": 1.0, "network.time_conditioning": True},
-    "ar": ADAMW
-    | {"objective.name": "autoregressive", "network.causal": True, "network.time_conditioning": False},
+    "ar": ADAMW | {"objective.name": "autoregressive", "network.causal": True, "network.time_conditioning": False},
 }
 # Equal budgets and one bound for all: no system may touch these.
 SHARED = ("seed", "data", "semantics", "training", "mesh", "evaluation")
