@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def name(self):
-        return ", ".join([self.system, *(f"{key.rpartition('.')[2]} {value}" for key, value in self.changes)])
+        return ", ".join([self.system, *(f"{key} = {value}" for key, value in self.changes)])
 
     @property
     def directory(self):

@@ -55,51 +55,50 @@ class Global:
 
 
 @dataclasses.dataclass(frozen=True)
-class Semantic:
-    """Every change is a drift: sigma = n, k = 1 + (k_max - 1) n^gamma (Eq. 7)."""
+class _Drifting:
+    """Neighbourhoods that grow: k = 1 + (k_max - 1) n^gamma."""
 
     k_max: int
     gamma: float = 1.0
     schedule: Schedule = Linear()
 
     def __post_init__(self):
-        _check_growth(self.k_max, self.gamma)
+        if self.k_max < 1 or self.gamma <= 0:
+            raise UserError(
+                f"a semantic kernel needs k_max >= 1 and gamma > 0, not k_max = {self.k_max} and gamma = {self.gamma}"
+            )
+
+    def growth(self, noise):
+        return (self.k_max - 1) * power(noise, self.gamma)
+
+
+class Semantic(_Drifting):
+    """Every change is a drift: sigma = n (Eq. 7)."""
 
     def weights(self, t):
         noise = self.schedule.noise(t)
-        return Weights(self.schedule.alpha(t), jnp.zeros_like(noise), noise, _growth(self, noise))
+        return Weights(self.schedule.alpha(t), jnp.zeros_like(noise), noise, self.growth(noise))
 
 
-@dataclasses.dataclass(frozen=True)
-class SemanticThenGlobal:
-    """beta = n^2, sigma = n (1 - n), k = 1 + (k_max - 1) n^gamma (Eq. 22)."""
-
-    k_max: int
-    gamma: float = 1.0
-    schedule: Schedule = Linear()
-
-    def __post_init__(self):
-        _check_growth(self.k_max, self.gamma)
+class SemanticThenGlobal(_Drifting):
+    """beta = n^2, sigma = n (1 - n) (Eq. 22)."""
 
     def weights(self, t):
         alpha, noise = self.schedule.alpha(t), self.schedule.noise(t)
-        return Weights(alpha, noise * noise, noise * alpha, _growth(self, noise))
+        return Weights(alpha, noise * noise, noise * alpha, self.growth(noise))
 
 
 @dataclasses.dataclass(frozen=True)
-class Practical:
-    """alpha = a_min + (1 - a_min)(1 - n)^b, beta = b_max n^eta, sigma the rest, k as above (Eq. 117-118)."""
+class Practical(_Drifting):
+    """alpha = a_min + (1 - a_min)(1 - n)^b, beta = b_max n^eta, sigma the rest (Eq. 117-118)."""
 
-    k_max: int
-    gamma: float = 1.0
     alpha_min: float = 0.0
     alpha_power: float = 1.0
     beta_max: float = 1.0
     beta_power: float = 2.0
-    schedule: Schedule = Linear()
 
     def __post_init__(self):
-        _check_growth(self.k_max, self.gamma)
+        super().__post_init__()
         if not 0 <= self.alpha_min <= 1 or self.beta_max < 0 or self.alpha_power <= 0 or self.beta_power <= 0:
             raise UserError(
                 "kernel 'semdlm_plus_practical' needs 0 <= alpha_min <= 1, beta_max >= 0, alpha_power > 0 and "
@@ -124,7 +123,7 @@ class Practical:
         early = room * fall(noise, self.alpha_power) - beta
         late = (room - self.beta_max) + self.beta_max * fall(alpha, self.beta_power) - kept
         sigma = jnp.maximum(jnp.where(noise < 0.5, early, late), 0.0)
-        return Weights(self.alpha_min + kept, beta, sigma, _growth(self, noise))
+        return Weights(self.alpha_min + kept, beta, sigma, self.growth(noise))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,12 +157,3 @@ class Hybrid:
         safe = jnp.where(jumps > 0, jumps, 1)
         nothing = jnp.zeros_like(noise)
         return Weights(alpha / (1 + bump), jumps / (1 + bump), nothing, nothing, bump / safe, noise / safe)
-
-
-def _growth(branches, noise):
-    return (branches.k_max - 1) * power(noise, branches.gamma)
-
-
-def _check_growth(k_max, gamma):
-    if k_max < 1 or gamma <= 0:
-        raise UserError(f"a semantic kernel needs k_max >= 1 and gamma > 0, not k_max = {k_max} and gamma = {gamma}")

@@ -91,7 +91,15 @@ def semdlm_plus_practical(
 ):
     """SemDLM+ with the practical schedule of Eq. 117-118."""
     table = vocabulary.require("table")
-    mixture = branches.Practical(table.k_max, gamma, alpha_min, alpha_power, beta_max, beta_power, schedule)
+    mixture = branches.Practical(
+        table.k_max,
+        gamma,
+        schedule,
+        alpha_min=alpha_min,
+        alpha_power=alpha_power,
+        beta_max=beta_max,
+        beta_power=beta_power,
+    )
     return Kernel(table, _global_prior(vocabulary, prior, tau, least), mixture)
 
 
