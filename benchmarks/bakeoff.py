@@ -15,7 +15,8 @@ Columns, means over seeds:
   tilted       for losses that weigh positions: the NELBO with these weights left in the posterior
   loss         training loss of the last tenth of the steps; of one kind of loss only, it compares
   tokens/s     median over the logged stretches of training; on a busy machine it means little
-  grad. noise  trace of the covariance of a batch's gradient over the squared norm of its mean, at the end: 16 batches
+  grad. noise  trace of the covariance of a batch's gradient over the squared norm of its mean, at the end: 16 batches;
+               inf where their mean cannot be told from noise
 """
 
 import dataclasses
@@ -114,8 +115,9 @@ def gradient_noise(run):
         mean = grads if mean is None else jax.tree.map(jnp.add, mean, grads)
     of_mean = float(sum(jnp.sum(jnp.square(g / NOISE_BATCHES)) for g in jax.tree.leaves(mean)))
     spread = (squares - of_mean) * NOISE_BATCHES / (NOISE_BATCHES - 1)
-    # |mean of n|^2 exceeds that of the expectation by spread / n.
-    return spread / max(of_mean - spread / NOISE_BATCHES, 1e-12 * of_mean)
+    # |mean of n|^2 exceeds that of the expectation by spread / n; where that is all of it, only noise was seen.
+    signal = of_mean - spread / NOISE_BATCHES
+    return spread / signal if signal > 0 else math.inf
 
 
 def measure(entry, steps, seed, folder):

@@ -35,7 +35,7 @@ from semdlm_jax.kernels import KERNELS, GlobalPrior, Kernel, branches, make_kern
 
 
 def _clock(name):
-    """The noise 1 - alpha(t) of the schedules, where subtracting alpha from 1 would lose it."""
+    """The noise 1 - alpha(t) of the schedules, where subtracting alpha from 1 would lose it; see `_kept` for alpha."""
     return {
         "linear": lambda t: t,
         "loglinear": lambda t: (1 - 1e-3) * t,
@@ -45,8 +45,13 @@ def _clock(name):
     }[name]
 
 
-def _global(clock=_clock("linear")):
-    return lambda t: (1 - clock(t), clock(t), 0 * t, 0 * t)
+def _kept(name):
+    """alpha(t), where subtracting the noise from 1 would lose it."""
+    return {"geometric": lambda t: np.exp(-(1e-4 ** (1 - t)) * 20.0**t)}.get(name, lambda t: 1 - _clock(name)(t))
+
+
+def _global(name="linear"):
+    return lambda t: (_kept(name)(t), _clock(name)(t), 0 * t, 0 * t)
 
 
 def _semantic(gamma, clock=_clock("linear")):
@@ -147,7 +152,7 @@ TOYS = {
         Toy(
             "absorbing_cosine",
             named("absorbing", schedule=schedules.Cosine()),
-            _global(_clock("cosine")),
+            _global("cosine"),
             ALONE,
             AT_MASK,
             exact=True,
@@ -156,7 +161,7 @@ TOYS = {
         Toy(
             "uniform_geometric",
             named("uniform", schedule=schedules.Geometric()),
-            _global(_clock("geometric")),
+            _global("geometric"),
             ALONE,
             FLAT,
             exact=True,
