@@ -46,5 +46,5 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["semdlm_jax", "semdlm_jax.*"]),
     install_requires=REQUIRES,
-    extras_require={"locked": LOCKED, "test": ["pytest==9.2.0"], "plots": ["matplotlib>=3.10"]},
+    extras_require={"locked": LOCKED, "test": ["pytest==9.2.0", "pytest-xdist==3.8.0"], "plots": ["matplotlib>=3.10"]},
 )

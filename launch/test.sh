@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 source launch/setup.sh
 # Tests compare CPU figures; an accelerator on the machine stays untouched.
 export JAX_PLATFORMS=cpu
-python -m pytest "$@"
+# By file, so that what the tests of a file share is made once.
+python -m pytest -n 2 --dist loadfile "$@"
