@@ -45,6 +45,7 @@ setup(
     description="Diffusion language models: every transition kernel, loss and system under one likelihood bound",
     python_requires=">=3.11",
     packages=find_packages(include=["semdlm_jax", "semdlm_jax.*"]),
+    package_data={"semdlm_jax.trace": ["page.html"]},
     install_requires=REQUIRES,
     extras_require={"locked": LOCKED, "test": ["pytest==9.2.0", "pytest-xdist==3.8.0"], "plots": ["matplotlib>=3.10"]},
 )

@@ -18,6 +18,7 @@ ROOMS = {
     "semantics": {"cli", "data"},
     "runtime": set(),
     "evaluation": MATHEMATICS,
+    "trace": set(),
     "errors": set(),
     "cli": set(),
 }

@@ -1,0 +1,79 @@
+"""The web page that replays a trace: one file that needs neither network nor server."""
+
+import base64
+import importlib.resources
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.trace.events import EVENTS, curves
+
+SPACE = "▁"  # how SentencePiece spells the space before a piece
+
+
+def write_page(path, trace, events, pieces, *, title, settings, mask_id=None):
+    """Writes the page in one rename. `PATH#sample=2&step=40` opens it there.
+
+    events: codes [N, B, L] of `events`. pieces: V strings, what each token reads; a space before it is ▁ or a space.
+    settings: {name: value}, shown as a table. mask_id: drawn as a block; ids without a piece show as numbers.
+    UserError: the directory of the path is missing, the path is a directory, or it cannot be written.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a directory: give the page a file name, e.g. {path / 'trace.html'}")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no directory {path.parent}: create it or write the page elsewhere")
+    template = importlib.resources.files("semdlm_jax.trace").joinpath("page.html").read_text("utf-8")
+    data = _data(trace, np.asarray(events), pieces, mask_id)
+    data |= {"title": str(title), "settings": [[str(key), str(value)] for key, value in settings.items()]}
+    page = template.replace("__DATA__", _embed(data))
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        partial.write_text(page, "utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the page ({error.strerror}): choose another place") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _data(trace, events, pieces, mask_id):
+    """What the page draws, as JSON values. Tokens are numbered anew, so that only pieces that occur are embedded."""
+    tokens = np.concatenate([np.asarray(trace.initial)[None], trace.tokens])
+    used = np.unique(tokens)
+    local = np.searchsorted(used, tokens)
+    shown = [pieces[i].replace(SPACE, " ") if i < len(pieces) else f"<{i}>" for i in used.tolist()]
+    level = np.rint(np.clip(np.nan_to_num(trace.confidence), 0, 1) * 65535).astype("<u2")
+    return {
+        "pieces": shown,
+        "mask": used.tolist().index(mask_id) if mask_id in used else -1,
+        "times": [_numbers(trace.t), _numbers(trace.s)],
+        "strides": [np.asarray(trace.start).tolist(), np.asarray(trace.stop).tolist()],
+        "initial": local[0].tolist(),
+        # [N][B] lists of position, token, position, token, …: most tokens stay through most steps.
+        "changes": [[_changes(*pair) for pair in zip(*rows)] for rows in zip(local[:-1], local[1:])],
+        "names": list(EVENTS.items()),
+        "events": [["".join(map(str, row)) for row in step] for step in events.tolist()],  # [N][B] a digit a token
+        "confidence": base64.b64encode(level.tobytes()).decode(),  # [N, B, L] 16 bits each, little-endian
+        "curves": [_numbers(curve.T) for curve in curves(trace, events)],  # entropy, changed, confidence: each [B][N]
+    }
+
+
+def _changes(before, after):
+    at = np.flatnonzero(before != after)
+    return np.stack([at, after[at]], axis=-1).ravel().tolist()
+
+
+def _numbers(values):
+    """Nested lists of numbers, short in JSON; None for NaN."""
+    values = np.asarray(values, np.float64)
+    return np.where(np.isnan(values), None, values.round(5).astype(object)).tolist()
+
+
+def _embed(data):
+    """JSON that no HTML parser takes for markup: characters with a meaning there are escaped as JSON allows."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
