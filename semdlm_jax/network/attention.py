@@ -1,14 +1,30 @@
-"""Self-attention with rotary positions."""
+"""Self-attention with rotary positions, over a sequence or over a cache of the tokens before."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 
-def rotate(x_BxLxHxd, base=10000.0):
-    """Rotary position embedding: turns the pairs (x_i, x_{i + d/2}) at position l by l / base^(2i/d)."""
+class Cache(NamedTuple):
+    """Keys (already rotated) and values of the positions decoded so far: [..., B, L, H, d] each, compute dtype."""
+
+    keys: jax.Array
+    values: jax.Array
+
+    def write(self, new, position):
+        """The cache with `new` [..., B, 1, H, d] at a position of L, which may be traced."""
+        return jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, position, axis=-3), self, new)
+
+
+def rotate(x_BxLxHxd, base=10000.0, first=0):
+    """Rotary position embedding: turns the pairs (x_i, x_{i + d/2}) at position l by l / base^(2i/d).
+
+    first: the position of x's first token; may be traced.
+    """
     length, half = x_BxLxHxd.shape[1], x_BxLxHxd.shape[-1] // 2
-    angles_Lxh = jnp.arange(length)[:, None] * base ** (-jnp.arange(half) / half)
+    angles_Lxh = (first + jnp.arange(length))[:, None] * base ** (-jnp.arange(half) / half)
     cos = jnp.cos(angles_Lxh)[None, :, None].astype(x_BxLxHxd.dtype)
     sin = jnp.sin(angles_Lxh)[None, :, None].astype(x_BxLxHxd.dtype)
     a, b = x_BxLxHxd[..., :half], x_BxLxHxd[..., half:]
@@ -24,23 +40,34 @@ def tokenwise(layer, x):
 
 
 class SelfAttention(nn.Module):
-    """[B, L, D] -> [B, L, D]. causal: later keys are hidden. lengths_B: so are those from that position on; None:
-    none."""
+    """[B, L, D] -> ([B, L, D], None). causal: later keys are hidden. lengths_B: so are those from that position on;
+    None: none.
+
+    With a cache [B, L, H, d]: the one token [B, 1, D] at `position`, over itself and those cached before it ->
+    ([B, 1, D], Cache of its own key and value [B, 1, H, d]). Whoever holds the cache writes them: a stack of layers in
+    one place, instead of copying every layer's.
+    """
 
     heads: int
     causal: bool
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BxLxD, lengths_B):
+    def __call__(self, x_BxLxD, lengths_B, cache=None, position=None):
         batch, length, width = x_BxLxD.shape
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
         qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, kernel_init=init, name="qkv")
         # Heads lead, so that a tensor-sharded kernel keeps each head's q, k and v on one device.
         q, k, v = jnp.split(tokenwise(qkv, x_BxLxD).reshape(batch, length, self.heads, -1), 3, axis=-1)
+        first, new = 0 if cache is None else position, None
+        q, k = rotate(q, first=first), rotate(k, first=first)
+        if cache is not None:
+            new = Cache(k, v)
+            k, v = cache.write(new, position)
+            lengths_B = jnp.full(batch, position + 1, jnp.int32)
         y = jax.nn.dot_product_attention(
-            rotate(q), rotate(k), v, key_value_seq_lengths=lengths_B, is_causal=self.causal
+            q, k, v, key_value_seq_lengths=lengths_B, is_causal=self.causal and cache is None
         )
         # Zero: every layer starts as the identity, as adaLN-Zero's gates make it.
         out = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")
-        return tokenwise(out, y.reshape(batch, length, width))
+        return tokenwise(out, y.reshape(batch, length, width)), new

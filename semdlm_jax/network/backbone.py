@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.network.attention import SelfAttention, tokenwise
+from semdlm_jax.network.attention import Cache, SelfAttention, tokenwise
 
 
 def _dense(features, dtype, name, *, zero=False, bias=False):
@@ -43,7 +43,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: attention and MLP, each shifted, scaled and gated by the condition."""
+    """One layer: attention and MLP, each shifted, scaled and gated by the condition; cache as in SelfAttention."""
 
     heads: int
     expansion: int
@@ -52,17 +52,17 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BxLxD, condition_BxC, lengths_B, deterministic):
+    def __call__(self, x_BxLxD, condition_BxC, lengths_B, deterministic, cache=None, position=None):
         width = x_BxLxD.shape[-1]
         modulation = _dense(6 * width, jnp.float32, "modulation", zero=True, bias=True)(condition_BxC)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6, axis=-1)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        y = SelfAttention(self.heads, self.causal, self.dtype, name="attention")(
-            _modulate(x_BxLxD, shift_a, scale_a, self.dtype), lengths_B
+        y, new = SelfAttention(self.heads, self.causal, self.dtype, name="attention")(
+            _modulate(x_BxLxD, shift_a, scale_a, self.dtype), lengths_B, cache, position
         )
         x_BxLxD = x_BxLxD + drop(y * (gate_a + 1)[:, None].astype(y.dtype))
         y = MLP(self.expansion, self.dtype, name="mlp")(_modulate(x_BxLxD, shift_m, scale_m, self.dtype))
-        return x_BxLxD + drop(y * (gate_m + 1)[:, None].astype(y.dtype)), None
+        return x_BxLxD + drop(y * (gate_m + 1)[:, None].astype(y.dtype)), new
 
 
 class TimeEmbedding(nn.Module):
@@ -103,7 +103,7 @@ class Backbone(nn.Module):
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, 0, nn.broadcast),
             length=self.layers,
             unroll=self.unroll,
         )
@@ -118,14 +118,22 @@ class Backbone(nn.Module):
         self.output_bias = self.param("output_bias", nn.initializers.zeros, (self.vocab_size,))
 
     def features(self, tokens_BxL, t_B, lengths_B=None, deterministic=True):
+        return self._run(tokens_BxL, t_B, lengths_B, deterministic)[0]
+
+    def step(self, token_B, position, cache):
+        # One time serves the whole batch.
+        features_Bx1xD, new = self._run(token_B[:, None], jnp.zeros(1), None, True, cache, position)
+        return features_Bx1xD[:, 0], cache.write(new, position)
+
+    def _run(self, tokens_BxL, t_B, lengths_B, deterministic, cache=None, position=None):
         if not self.time_conditioning:
             t_B = jnp.zeros_like(t_B)
         condition_BxC = self.time_embedding(t_B)
         # Unit variance into the residual stream; the table itself stays small for a tied output.
         x_BxLxD = self.embed(tokens_BxL) * jnp.asarray(50.0, self.dtype)
-        x_BxLxD, _ = self.blocks(x_BxLxD, condition_BxC, lengths_B, deterministic)
+        x_BxLxD, new = self.blocks(x_BxLxD, condition_BxC, lengths_B, deterministic, cache, position)
         shift, scale = jnp.split(self.final_modulation(condition_BxC), 2, axis=-1)
-        return _modulate(x_BxLxD, shift, scale, self.dtype)
+        return _modulate(x_BxLxD, shift, scale, self.dtype), new
 
     def logits(self, features):
         table = (self.embed if self.tied_output else self.output).embedding
@@ -192,6 +200,26 @@ class Denoiser:
             method="features",
             rngs=None if dropout_key is None else {"dropout": dropout_key},
         )
+
+    def init_cache(self, batch, length):
+        """An empty Cache for `step`: zeros [layers, B, L, H, d] in the compute dtype. UserError unless causal."""
+        self._check_causal()
+        zeros = jnp.zeros((self.layers, batch, length, self.heads, self.width // self.heads), self.dtype)
+        return Cache(zeros, zeros)
+
+    def step(self, params, token_B, position, cache):
+        """(features [B, D] at t = 0 of one token at `position`, cache with that token in it): cached decoding.
+
+        Up to rounding, `features` of the whole sequence at that position, when the cache has had every token before it.
+        position: scalar below the cache's length, may be traced: past the end it would overwrite the last token.
+        UserError unless causal: else tokens before would change with every new one.
+        """
+        self._check_causal()
+        return self._module.apply({"params": params}, token_B, position, cache, method="step")
+
+    def _check_causal(self):
+        if not self.causal:
+            raise UserError("cached decoding needs network.causal = True: else every new token changes those before it")
 
     def logits(self, params, features):
         """[..., D] features to [..., V] float32 logits."""
