@@ -3,6 +3,7 @@
 import pathlib
 import re
 import sys
+import textwrap
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -22,14 +23,14 @@ def define_config_flag():
     )
 
 
-def check_output(path):
+def check_output(path, flag="output"):
     """UserError unless a file can be written at `path`: asked before long work. None is fine."""
     if path is None:
         return
     if not pathlib.Path(path).resolve().parent.is_dir():
-        raise UserError(f"--output={path}: its directory does not exist: make it first")
+        raise UserError(f"--{flag}={path}: its directory does not exist: make it first")
     if pathlib.Path(path).is_dir():
-        raise UserError(f"--output={path} is a directory: give the path of a file")
+        raise UserError(f"--{flag}={path} is a directory: give the path of a file")
 
 
 def run(main, required=()):
@@ -59,8 +60,29 @@ def run(main, required=()):
         sys.exit(2)
 
 
+def help_text(program):
+    """The program's docstring and its flags, in the order and under the headings of their definitions: a flag whose help
+    begins with `[heading]` goes under it."""
+    groups = {}
+    for flag in flags.FLAGS.get_key_flags_for_module(program):
+        # absl puts an enum's values before its help.
+        heading, text = re.fullmatch(r"(?:<.*?>: )?(?:\[(.+?)\] )?(.*)", flag.help or "", re.DOTALL).groups()
+        values = getattr(flag.parser, "enum_values", None)
+        kind = "|".join(values) if values else flag.flag_type().upper()
+        name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}={kind}"
+        default = "" if flag.boolean or flag.value in (None, "") else f" Default: {flag.value}."
+        lines = textwrap.wrap(text + default, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        groups.setdefault(heading or "", []).append("\n".join([f"  {name}", *lines]))
+    parts = [(sys.modules["__main__"].__doc__ or "").strip()]
+    parts += [f"{heading}:\n" * bool(heading) + "\n".join(entries) for heading, entries in groups.items()]
+    return "\n\n".join(parts)
+
+
 def _parse_flags(argv):
-    """absl's parser, with every bad flag told in one sentence."""
+    """absl's parser, with every bad flag told in one sentence, and its help by groups."""
+    if any(re.fullmatch("--?(help|h)", argument) for argument in argv[1:]):
+        print(help_text(argv[0]))
+        sys.exit(0)
     overridden = _overridden(argv)
     try:
         return flags.FLAGS(argv)

@@ -23,6 +23,7 @@ from semdlm_jax.generate import generate
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress
+from semdlm_jax.samplers.presets import make_settings
 
 
 def score_likelihood(trained, tokens, seed=0, posterior=None):
@@ -51,14 +52,12 @@ def score_likelihood(trained, tokens, seed=0, posterior=None):
     return result, f"packed windows of {length} tokens; {score}; EMA weights, step {trained.step}"
 
 
-def compare_samples(trained, heldout, *, num_samples, steps, strides, temperature, seed=0):
+def compare_samples(trained, heldout, settings, *, num_samples, seed=0):
     """Measures of generated sequences beside those of held-out windows: {name: {generated, heldout}}."""
     length, prepared = trained.config.data.length, trained.corpus.prepared
     windows = np.asarray(heldout[: len(heldout) // length * length], np.int32).reshape(-1, length)
     picked = np.random.default_rng(seed).permutation(len(windows))[: max(num_samples, 256)]
-    generated = generate(
-        trained, num_samples=num_samples, steps=steps, strides=strides, temperature=temperature, seed=seed
-    )
+    generated, _ = generate(trained, settings, num_samples=num_samples, seed=seed)
     samples = {"generated": generated, "heldout": windows[picked]}
     decode = prepared.tokenizer.decode
     texts = {name: [decode(row) for row in rows] for name, rows in samples.items()}
@@ -128,22 +127,16 @@ def main(options):
     counts = np.unique(tokens, return_counts=True)[1]
     frequencies = counts / counts.sum()
     num_samples = evaluation.samples if options.samples is None else options.samples
-    if isinstance(trained.objective, Autoregressive) and options.samples is None:
-        num_samples = 0  # it has no reverse process to sample from
     samples, samples_protocol = {}, ""
     if num_samples:
-        samples = compare_samples(
-            trained,
-            prepared.splits[options.split],
-            num_samples=num_samples,
+        settings = make_settings(
             steps=evaluation.sample_steps,
-            strides=evaluation.strides,
+            strides=1 if isinstance(trained.objective, Autoregressive) else evaluation.strides,
             temperature=evaluation.temperature,
         )
-        samples_protocol = (
-            f"{num_samples} samples, {evaluation.sample_steps} steps, {evaluation.strides} strides, "
-            f"temperature {evaluation.temperature:g}"
-        )
+        heldout = prepared.splits[options.split]
+        samples = compare_samples(trained, heldout, settings, num_samples=num_samples)
+        samples_protocol = f"{num_samples} samples, {settings}"
     report = {
         "workdir": str(options.workdir),
         "split": options.text or options.split,

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.kernels import LOG_ZERO, KernelBase
 from semdlm_jax.kernels.branches import Global
-from semdlm_jax.kernels.numerics import put
+from semdlm_jax.kernels.numerics import put, safe_log
 
 # The least that a clean token gets of a score, as a share: scores need not be those of any distribution of text.
 LEAST_SHARE = 1e-3
@@ -87,18 +87,54 @@ class Posterior:
                 "give 'bayes' or 'direct'"
             )
 
+    def trained_log_weights(self, kernel: KernelBase, logits, xt, t):
+        """`trained_log_probs`, not normalised."""
+        return PARAMETERISATIONS[self.parameterisation](kernel, forbid_mask(kernel, logits), xt, t)
+
     def trained_log_probs(self, kernel: KernelBase, logits, xt, t):
         """log p' [..., V] float32: what the training loss fits, its weights included. logits [..., V], xt, t [...]."""
-        logits = forbid_mask(kernel, logits)
-        return jax.nn.log_softmax(PARAMETERISATIONS[self.parameterisation](kernel, logits, xt, t), axis=-1)
+        return jax.nn.log_softmax(self.trained_log_weights(kernel, logits, xt, t), axis=-1)
 
-    def log_probs(self, kernel: KernelBase, logits, xt, t):
-        """log p_theta(x_0 = k | x_t): [..., V] float32, for bounds and samplers."""
-        trained = self.trained_log_probs(kernel, logits, xt, t)
+    def log_weights(self, kernel: KernelBase, logits, xt, t):
+        """`log_probs`, not normalised: for draws, which need no more."""
+        trained = self.trained_log_weights(kernel, logits, xt, t)
         if self.tilt == 1.0:
             return trained
         same = jnp.take_along_axis(trained, xt[..., None], axis=-1) - jnp.log(self.tilt)
-        return jax.nn.log_softmax(put(trained, xt[..., None], same), axis=-1)
+        return put(trained, xt[..., None], same)
+
+    def log_probs(self, kernel: KernelBase, logits, xt, t):
+        """log p_theta(x_0 = k | x_t): [..., V] float32, for bounds and samplers."""
+        return jax.nn.log_softmax(self.log_weights(kernel, logits, xt, t), axis=-1)
+
+    def plug_in(self, kernel: KernelBase, logits, xt, t):
+        """log p_theta(x_0 = k | the other tokens), not normalised: the posterior without what x_t says of itself,
+        UDLM's and GIDD's x_theta. [..., V] float32; LOG_ZERO where x_t cannot come from k."""
+        likelihoods = kernel.likelihoods(xt, t)
+        without = self.log_weights(kernel, logits, xt, t) - safe_log(likelihoods)
+        return jnp.where(likelihoods > 0, without, LOG_ZERO)
+
+    def log_scores(self, kernel: KernelBase, logits, xt, t, s=None):
+        """log q_s(y) / q_t(x_t) of every token y, for s <= t; s is t when None: then 0 at x_t. [..., V] float32.
+
+        For kernels that only jump. SEDD's "staggered" score: q_t = a q_s + (1 - a) nu with a = alpha_t / alpha_s is
+        solved for q_s, which is at least (1 - alpha_s) nu.
+        """
+        s = t if s is None else s
+        kept, noise = kernel.alpha(s)[..., None], kernel.noise(s)[..., None]
+        if self.parameterisation == "score":
+            scores = log_scores(kernel, logits, xt, t)
+            total = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
+            share, nu = jnp.exp(scores - total), kernel.prior_probs(t)
+            lost = 1 - kernel.alpha(t)[..., None] / kept
+            before = jnp.maximum((share - lost * nu) / (1 - lost), noise * nu)
+            return jnp.where(lost > 0, safe_log(before) + total, scores)
+        # x_t came from k with p(k | x_t): sum over k of p(k | x_t) q_s(y | k) / q_t(x_t | k).
+        likelihoods = kernel.likelihoods(xt, t)
+        without = self.log_probs(kernel, logits, xt, t) - safe_log(likelihoods)
+        without = jnp.where(likelihoods > 0, without, LOG_ZERO)
+        jumped = safe_log(noise) + safe_log(kernel.prior_probs(t)) + jax.nn.logsumexp(without, axis=-1, keepdims=True)
+        return jnp.logaddexp(safe_log(kept) + without, jumped)
 
     def cross_entropy(self, kernel: KernelBase, logits, x0, xt, t):
         """-log p'(x0 | xt), shape of x0; with `bayes` without forming p' [..., V]."""
@@ -113,3 +149,8 @@ class Posterior:
 def jumps_only(kernel):
     """Whether every change is a jump to one and the same prior: what scores and their closed forms are written for."""
     return isinstance(getattr(kernel, "branches", None), Global)
+
+
+def only_masks(kernel):
+    """Whether noise is the mask alone, so that every other token is certain."""
+    return kernel.mask_id is not None and jumps_only(kernel)

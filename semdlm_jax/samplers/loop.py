@@ -1,69 +1,192 @@
-"""The reverse process: one scan over a plan of steps, the same for every sampler.
-
-To add a sampler: a function (kernel, key, draft, xt, t, s) -> xs, elementwise in positions, and a line in SAMPLERS. The
-draft is x~_0 ~ p_theta(. | x_t).
-"""
+"""The reverse process: one scan over a plan of steps, the same for every method."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.errors import choose
-from semdlm_jax.kernels import KernelBase, reverse_step
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import KernelBase
 from semdlm_jax.objectives import Posterior
-from semdlm_jax.samplers.draws import draw
+from semdlm_jax.samplers.controls import Controls
+from semdlm_jax.samplers.draws import draw, truncate
+from semdlm_jax.samplers.methods import Ancestral, Method, Now, Proposal
 from semdlm_jax.samplers.plan import Plan
 
-
-def _ancestral(kernel, key, draft, xt, t, s):
-    """Algorithm 2 with keep-or-resample: exact for any step size when the draft is."""
-    return reverse_step(kernel, key, xt, draft, t, s)
+# Logits alive at once are kept to about so many numbers, a few positions at a time.
+CHUNK_NUMBERS = 2**26
 
 
-SAMPLERS = {"ancestral": _ancestral}
+class Network(NamedTuple):
+    """features: (tokens [B, L], t [B], lengths [B]) -> [B, L, ...]. logits: those of some positions -> [..., V]."""
+
+    features: object
+    logits: object
+
+
+class Record(NamedTuple):
+    """What `sample` says of the first rows R. initial: [R, L] int32, before the first of N evaluations, a corrector's not
+    counted. tokens: [N, R, L] int32, after each. confidence: [N, R, L], of what was drawn. frozen: [N, R, L] bool, held
+    back by the method."""
+
+    initial: jax.Array
+    tokens: jax.Array
+    confidence: jax.Array
+    frozen: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """name: of SAMPLERS. The kernel and posterior are those of the trained model."""
+    """The kernel and posterior are those of the trained model.
 
-    name: str
+    corrector_steps: after every step, so many network evaluations more, each redrawing a position with chance
+    corrector_strength from q_s(. | x~_0): leaves q_s as it is where the network is exact and one position moves at a
+    time, and repairs it where it is not.
+    """
+
+    method: Method
     kernel: KernelBase
     posterior: Posterior
+    corrector_steps: int = 0
+    corrector_strength: float = 0.1
 
     def __post_init__(self):
-        choose("sampler", self.name, SAMPLERS)
+        self.method.check(self.kernel)
+        if self.corrector_steps < 0 or not 0 <= self.corrector_strength <= 1:
+            raise UserError(
+                f"corrector_steps = {self.corrector_steps} must be 0 or more, "
+                f"corrector_strength = {self.corrector_strength} a chance in [0, 1]"
+            )
 
-    def sample(self, key, logits, given_BxL, is_given_BxL, plan: Plan, *, temperature=1.0, forbidden_V=None):
-        """Text tokens [B, L] int32. Pure: jit it; temperature, key, given tokens and the plan's values may be traced.
+    def sample(
+        self,
+        key,
+        network: Network,
+        given_BxL,
+        is_given_BxL,
+        plan: Plan,
+        controls: Controls = Controls(),
+        recorded=0,
+        initial_BxL=None,
+    ):
+        """(text tokens [B, L] int32, Record of the first `recorded` rows). Pure: jit it; all arrays may be traced.
 
-        logits: function (tokens [B, L], t [B], lengths [B]) -> [B, L, V], the network. given_BxL, is_given_BxL: tokens
-        that are never changed, and where they stand. forbidden_V: bool, ids that never appear in text. temperature:
-        divides the network's logits, not the likelihood of x_t that `bayes` multiplies in: what the network believes of
-        language is sharpened, what is known of the noise is not. 0 takes the most likely clean token.
+        given_BxL, is_given_BxL: tokens that are never changed, and where they stand. initial_BxL: noisy tokens at the
+        plan's first time; the prior's when None.
         """
-        prior_key, scan_key = jax.random.split(key)
-        batch, length = given_BxL.shape
-        prior_BxL = self.kernel.sample_prior(prior_key, given_BxL.shape)
-        position = jnp.arange(length)
-        step_sampler = SAMPLERS[self.name]
-        greedy = jnp.asarray(temperature) == 0
+        if not self.method.clean_drafts and (controls.top_k is not None or controls.top_p is not None):
+            raise UserError("top_k and top_p truncate p(x0 | x_t), which the sedd samplers do not draw from")
+        prior_key, scan_key, correct_key = jax.random.split(key, 3)
+        if initial_BxL is None:
+            initial_BxL = self.kernel.sample_prior(prior_key, given_BxL.shape)
+        x_BxL = jnp.where(is_given_BxL, given_BxL, initial_BxL)
+        position = jnp.arange(given_BxL.shape[1])
 
-        def step(xt_BxL, now):
-            key, t, s, start, stop = now
-            draft_key, step_key = jax.random.split(key)
-            t_B = jnp.full((batch,), t)
-            logits_BxLxV = logits(xt_BxL, t_B, jnp.full((batch,), stop)) / jnp.where(greedy, 1.0, temperature)
-            log_posterior = self.posterior.log_probs(self.kernel, logits_BxLxV, xt_BxL, t_B[:, None])
-            draft_BxL = draw(draft_key, log_posterior, greedy=greedy, forbidden=forbidden_V)
-            # A stride's last step leaves the draft as it is; its s = 0 would be below every rate's range.
-            xs_BxL = step_sampler(self.kernel, step_key, draft_BxL, xt_BxL, t, jnp.where(s > 0, s, t / 2))
-            xs_BxL = jnp.where(s > 0, xs_BxL, draft_BxL)
+        def step(carry, now):
+            xt_BxL, state = carry
+            key, t, s, remask, start, stop = now
+            draw_key, step_key, corrector_key = jax.random.split(key, 3)
             active = (position >= start) & (position < stop) & ~is_given_BxL
-            return jnp.where(active, xs_BxL, xt_BxL), None
+            proposal = self._propose(draw_key, network, xt_BxL, t, s, stop, controls, self.method)
+            # A stride's last step leaves the draft as it is; its s = 0 would be below every rate's range.
+            earlier = jnp.where(s > 0, s, t / 2)
+            taken = self.method.step(self.kernel, step_key, xt_BxL, proposal, Now(t, earlier, remask, active), state)
+            xs_BxL = jnp.where(active, jnp.where(s > 0, taken.tokens, proposal.draft), xt_BxL)
+            moves = active & (s > 0)
+            xs_BxL = self._redraw(corrector_key, network, xs_BxL, earlier, stop, controls, moves)
+            frozen = taken.frozen & moves
+            return (xs_BxL, taken.state), (xs_BxL[:recorded], proposal.confidence[:recorded], frozen[:recorded])
 
         keys = jax.random.split(scan_key, plan.t.shape[0])
-        x_BxL = jnp.where(is_given_BxL, given_BxL, prior_BxL)
-        text_BxL, _ = jax.lax.scan(step, x_BxL, (keys, *(jnp.asarray(x) for x in plan)))
-        return text_BxL
+        first = (x_BxL, self.method.init(x_BxL))
+        (text_BxL, _), record = jax.lax.scan(step, first, (keys, *(jnp.asarray(x) for x in plan)))
+        if getattr(self.method, "corrections", 0):
+            text_BxL, more = self._correct(correct_key, network, text_BxL, ~is_given_BxL, controls, recorded)
+            record = jax.tree.map(lambda *parts: jnp.concatenate(parts), record, more)
+        return text_BxL, Record(x_BxL[:recorded], *record)
+
+    def _redraw(self, key, network, xs_BxL, s, stop, controls, active):
+        """The corrector: `corrector_steps` redraws at time s."""
+
+        def once(xs_BxL, key):
+            draw_key, coin_key, noise_key = jax.random.split(key, 3)
+            proposal = self._propose(draw_key, network, xs_BxL, s, s, stop, controls, Ancestral())
+            redraws = jax.random.uniform(coin_key, xs_BxL.shape) < self.corrector_strength
+            fresh = self.kernel.corrupt(noise_key, proposal.draft, jnp.broadcast_to(s, xs_BxL.shape))
+            return jnp.where(redraws & active, fresh, xs_BxL), None
+
+        if not self.corrector_steps:
+            return xs_BxL
+        return jax.lax.scan(once, xs_BxL, jax.random.split(key, self.corrector_steps))[0]
+
+    def _correct(self, key, network, text_BxL, active, controls, recorded):
+        """GIDD's corrections of finished text."""
+        method, t = self.method, jnp.float32(self.method.correct_time)
+        sharper = dataclasses.replace(controls, temperature=jnp.float32(method.correct_temperature))
+
+        def once(carry, key):
+            text_BxL, *progress = carry
+            proposal = self._propose(key, network, text_BxL, t, t, text_BxL.shape[1], sharper, _PlugIn())
+            corrected, progress = method.correct(text_BxL, proposal, active, progress)
+            now = corrected[:recorded], proposal.confidence[:recorded]
+            return (corrected, *progress), (*now, jnp.zeros(now[0].shape, bool))
+
+        none = jnp.full(text_BxL.shape[:1], -1.0)
+        first = (text_BxL, none, jnp.zeros(none.shape, jnp.int32))
+        (text_BxL, *_), record = jax.lax.scan(once, first, jax.random.split(key, method.corrections))
+        return text_BxL, record
+
+    def _propose(self, key, network, xt_BxL, t, s, stop, controls, method):
+        """One network evaluation and a draw at every position; logits of some positions at a time."""
+        batch, length = xt_BxL.shape
+        features = network.features(xt_BxL, jnp.full((batch,), t), jnp.full((batch,), stop))
+        penalty = controls.penalty
+        visible = jnp.broadcast_to(jnp.arange(length) < stop, xt_BxL.shape)
+        carry = None if penalty is None else penalty.begin(xt_BxL, visible)
+
+        def positions(carry, now):
+            features, xt, start = now
+            logits = network.logits(features)
+            if penalty is not None:
+                carry, logits = penalty.apply(carry, logits, xt, start)
+            times = jnp.full(xt.shape, t), jnp.full(xt.shape, s)
+            logits = controls.sharpen(logits)
+            if not method.clean_drafts:
+                # Only noise brings forbidden ids, and the last step takes them away.
+                logits = controls.forbid(logits)
+            weights = method.log_weights(self.kernel, self.posterior, logits, xt, *times)
+            if method.clean_drafts:
+                weights = controls.forbid(weights)
+            else:
+                weights = jnp.where(s == 0, controls.forbid(weights), weights)
+            kept = truncate(weights, controls.top_k, controls.top_p)
+            drafts, total = draw(jax.random.fold_in(key, start), kept, greedy=controls.greedy(s))
+            if kept is not weights:
+                total = jax.nn.logsumexp(weights, axis=-1)
+            picked = jnp.take_along_axis(weights, jnp.stack([drafts, xt], axis=-1), axis=-1)
+            return carry, Proposal(drafts, *jnp.moveaxis(jnp.exp(picked - total[..., None]), -1, 0))
+
+        return _by_positions(positions, carry, (features, xt_BxL), self.kernel.vocab_size)
+
+
+class _PlugIn(Ancestral):
+    """Draws from p(x0 | the other tokens)."""
+
+    def log_weights(self, kernel, posterior, logits, xt, t, s):
+        return posterior.plug_in(kernel, logits, xt, t)
+
+
+def _by_positions(function, carry, arrays, vocab_size):
+    """function(carry, (*arrays [B, C, ...], first position)) -> (carry, pytree of [B, C, ...]), over all positions."""
+    batch, length = arrays[-1].shape
+    most = max(CHUNK_NUMBERS // (batch * vocab_size), 1)
+    chunk = max(size for size in range(1, min(most, length) + 1) if length % size == 0)
+    if chunk == length:
+        return function(carry, (*arrays, 0))[1]
+
+    def split(x):
+        return jnp.moveaxis(x.reshape(batch, length // chunk, chunk, *x.shape[2:]), 1, 0)
+
+    _, out = jax.lax.scan(function, carry, (*(split(x) for x in arrays), jnp.arange(0, length, chunk)))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(batch, length, *x.shape[3:]), out)

@@ -1,31 +1,82 @@
 """When and where a sampler acts: the time grid of every network evaluation, split over strides."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from semdlm_jax.errors import UserError
+from semdlm_jax.errors import UserError, choose
 
 
 class Plan(NamedTuple):
     """One entry for each of the N network evaluations, host arrays [N].
 
-    t, s: from time t to time s < t; s = 0 marks a stride's last step, which writes text. start, stop: the positions of
-    the stride being generated; those before start are finished, those from stop on are hidden from the network.
+    t, s: from time t to time s < t; s = 0 marks a stride's last step, which writes text. remask: the chance that ReMDM
+    masks a token anew where its method says no more of it. start, stop: the positions of the stride being generated;
+    those before start are finished, those from stop on are hidden from the network.
     """
 
     t: np.ndarray
     s: np.ndarray
+    remask: np.ndarray
     start: np.ndarray
     stop: np.ndarray
 
 
-def make_plan(steps, strides, length, t_min):
+def time_of(kernel, alpha):
+    """The times at which the kernel keeps a token with chance alpha, host arrays of one shape; 1 where it never keeps
+    so little. Bisection, on the log-odds: alpha and 1 - alpha both keep their digits."""
+    alpha = np.asarray(alpha, np.float64)
+    with np.errstate(divide="ignore"):
+        wanted = np.log(alpha) - np.log1p(-alpha)
+    low, high = np.zeros_like(alpha), np.ones_like(alpha)
+    for _ in range(50):
+        middle = (low + high) / 2
+        found = log_snr(kernel, middle)
+        low, high = np.where(found >= wanted, middle, low), np.where(found >= wanted, high, middle)
+    return low
+
+
+def log_snr(kernel, t):
+    """log(alpha / (1 - alpha)) at host times t."""
+    t = np.asarray(t, np.float32)
+    with np.errstate(divide="ignore"):
+        return np.log(np.asarray(kernel.alpha(t), np.float64)) - np.log(np.asarray(kernel.noise(t), np.float64))
+
+
+def _uniform(kernel, u, t_min):
+    return 1 + (t_min - 1) * u
+
+
+def _cosine(kernel, u, t_min):
+    """Short steps where nearly all is noise, as MD4 takes them."""
+    return np.maximum(np.cos(math.pi / 2 * u), t_min)
+
+
+def _log_snr(kernel, u, t_min):
+    """Even in log(alpha / (1 - alpha)), as far from 1/2 at the noisy end as at the clean one; from t = 1."""
+    clean = log_snr(kernel, t_min)
+    noisy = max(-clean, log_snr(kernel, 1.0))
+    odds = noisy + (clean - noisy) * u
+    return np.where(u > 0, np.clip(time_of(kernel, 1 / (1 + np.exp(-odds))), t_min, 1), 1.0)
+
+
+GRIDS = {"uniform": _uniform, "cosine": _cosine, "log_snr": _log_snr}
+
+
+def steps_between(times):
+    """(t, s, remask) of a stride that stops at every time of `times` [N] and then writes text."""
+    return times, np.append(times[1:], 0.0), np.zeros_like(times)
+
+
+def make_plan(kernel, steps, strides, length, t_min, *, grid="uniform", between=steps_between):
     """`steps` evaluations in all, shared between `strides` equal parts of the sequence, left to right.
 
-    Each stride runs down an even grid from t = 1 to t_min; its last step goes from t_min to text. UserError when the
-    steps are fewer than the strides, or the strides do not divide the length.
+    Each stride runs down the grid (of GRIDS) from t = 1 to t_min; its last step goes from t_min to text. between: the
+    method's own reading of such a grid. UserError when the steps are fewer than the strides, or the strides do not
+    divide the length.
     """
+    point = choose("grid", grid, GRIDS)
     if strides < 1 or length % strides:
         raise UserError(f"--strides={strides} must divide the sequence length {length} into equal parts")
     if steps < strides:
@@ -33,9 +84,8 @@ def make_plan(steps, strides, length, t_min):
     parts = []
     for index in range(strides):
         count = steps * (index + 1) // strides - steps * index // strides
-        t = np.linspace(1.0, t_min, count)
-        s = np.append(t[1:], 0.0)
+        times = point(kernel, np.arange(count) / max(count - 1, 1), t_min)
         start, stop = index * length // strides, (index + 1) * length // strides
-        parts.append((t, s, np.full(count, start), np.full(count, stop)))
-    t, s, start, stop = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Plan(t.astype(np.float32), s.astype(np.float32), start.astype(np.int32), stop.astype(np.int32))
+        parts.append((*between(times), np.full(count, start), np.full(count, stop)))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Plan(*(x.astype(np.float32) for x in columns[:3]), *(x.astype(np.int32) for x in columns[3:]))

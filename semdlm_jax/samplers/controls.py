@@ -1,0 +1,84 @@
+"""What a user may put on the draws of any sampler."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.samplers.draws import draw, truncate
+from semdlm_jax.samplers.penalty import Penalty
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Controls:
+    """Values may be traced: one compilation serves all; what is None is not compiled at all.
+
+    temperature: divides the network's logits, not the likelihood of x_t that `bayes` multiplies in: what the network
+    believes of language is sharpened, what is known of the noise is not. 0 takes the most likely clean token.
+    greedy_end: so does every stride's last step. top_k, top_p: `draws.truncate`, of the posterior that is drawn from.
+    forbidden_V: [V] bool, ids that text never holds. penalty: on the network's logits.
+    """
+
+    temperature: jax.Array | float = 1.0
+    greedy_end: jax.Array | bool = False
+    top_k: jax.Array | int | None = None
+    top_p: jax.Array | float | None = None
+    forbidden_V: jax.Array | None = None
+    penalty: Penalty | None = None
+
+    def greedy(self, s):
+        """Whether a step to time s takes the likeliest token."""
+        return (jnp.asarray(self.temperature) == 0) | (self.greedy_end & (s == 0))
+
+    def sharpen(self, logits):
+        return logits / jnp.where(jnp.asarray(self.temperature) == 0, 1.0, self.temperature)
+
+    def forbid(self, log_weights):
+        """-inf at the forbidden ids."""
+        return log_weights if self.forbidden_V is None else jnp.where(self.forbidden_V, -jnp.inf, log_weights)
+
+    def choose(self, key, logits_BxV, text_BxL, position):
+        """Tokens [B] int32 after the first `position` of a text, as these controls say: the chain rule's draw."""
+        if self.penalty is not None:
+            logits_BxV = self.penalty.after(logits_BxV, text_BxL, position)
+        weights = truncate(self.forbid(self.sharpen(logits_BxV)), self.top_k, self.top_p)
+        return draw(key, weights, greedy=self.greedy(1.0))[0]
+
+
+def make_controls(
+    table,
+    *,
+    temperature=1.0,
+    greedy_end=False,
+    top_k=0,
+    top_p=1.0,
+    lambda_freq=0.0,
+    lambda_sem=0.0,
+    window=0,
+    forbidden_V=None,
+):
+    """Controls from plain numbers; table: the neighbours. Off: top_k = 0, top_p = 1, both lambdas 0; window = 0 is the
+    whole sequence. UserError for values out of range."""
+    if not temperature >= 0:
+        raise UserError(f"temperature {temperature} is negative: give 0 (most likely token) or more")
+    if top_k < 0:
+        raise UserError(f"top_k {top_k} is negative: give a number of tokens, or 0 for all")
+    if not 0 < top_p <= 1:
+        raise UserError(f"top_p {top_p} lies outside (0, 1]: give a share of the probability, or 1 for all of it")
+    if not (lambda_freq >= 0 and lambda_sem >= 0):
+        raise UserError(f"lambda_freq {lambda_freq} and lambda_sem {lambda_sem} must be 0 (off) or more")
+    if window < 0:
+        raise UserError(f"window {window} is negative: give a number of positions, or 0 for the whole sequence")
+    penalty = None
+    if lambda_freq or lambda_sem:
+        penalty = Penalty(table, jnp.float32(lambda_freq), jnp.float32(lambda_sem), window or None)
+    return Controls(
+        temperature=jnp.float32(temperature),
+        greedy_end=jnp.asarray(greedy_end),
+        top_k=jnp.int32(top_k) if top_k else None,
+        top_p=jnp.float32(top_p) if top_p < 1 else None,
+        forbidden_V=forbidden_V,
+        penalty=penalty,
+    )

@@ -1,0 +1,126 @@
+"""How one step of the reverse process is taken, for kernels of any kind; `remdm`, `sedd` and `gidd` have the others.
+
+To add one: a frozen dataclass with a `step`, and a line in `samplers.METHODS`. Its fields are its options.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import KernelBase, return_rates, reverse_step
+from semdlm_jax.samplers import plan as plans
+
+
+class Now(NamedTuple):
+    """A step from time t to time s < t. t, s, remask: scalars, of the plan. active: [B, L] bool, where it may act."""
+
+    t: jax.Array
+    s: jax.Array
+    remask: jax.Array
+    active: jax.Array
+
+
+class Proposal(NamedTuple):
+    """What the network says at time t. draft: [B, L] int32, x~_0 ~ p_theta(. | x_t) (of `sedd`: x_s). confidence: [B, L],
+    the probability of the draft before truncation. current: [B, L], that of x_t itself, p_theta(x_t^i | x_t)."""
+
+    draft: jax.Array
+    confidence: jax.Array
+    current: jax.Array
+
+
+class Step(NamedTuple):
+    """tokens: [B, L] int32 at time s. frozen: [B, L] bool, held back whatever was drawn. state: the method's own."""
+
+    tokens: jax.Array
+    frozen: jax.Array
+    state: object = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A step of the reverse process. clean_drafts: whether what is drawn is text."""
+
+    clean_drafts = True
+
+    def check(self, kernel: KernelBase):
+        """UserError when the method makes no sense with this kernel."""
+
+    def between(self, kernel: KernelBase):
+        """times -> (t, s, remask) of a stride: what `make_plan` asks."""
+        return plans.steps_between
+
+    def init(self, xt):
+        """The state before the first step."""
+        return None
+
+    def log_weights(self, kernel, posterior, logits, xt, now_t, now_s):
+        """Unnormalised log-weights [..., V] of what is drawn; logits [..., V], xt [...], times that broadcast."""
+        return posterior.log_weights(kernel, logits, xt, now_t)
+
+    def step(self, kernel: KernelBase, key, xt, proposal: Proposal, now: Now, state) -> Step:
+        """Acts everywhere; what is not active is put back afterwards."""
+        raise NotImplementedError
+
+
+def step_to(tokens, state=None):
+    return Step(tokens, jnp.zeros(tokens.shape, bool), state)
+
+
+def in_share(name, value):
+    """UserError unless value lies in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise UserError(f"{name} = {value} lies outside [0, 1]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ancestral(Method):
+    """Algorithm 2 with the process of `kernels.reverse`: exact for any step size when the draft is."""
+
+    def step(self, kernel, key, xt, proposal, now, state):
+        return step_to(reverse_step(kernel, key, xt, proposal.draft, now.t, now.s))
+
+
+@dataclasses.dataclass(frozen=True)
+class TauLeaping(Method):
+    """Campbell et al. (2022): in (s, t] a token turns out to have arrived with chance 1 - exp(-h (t - s)), h its rate at
+    t given the draft, and goes back to where it came from at t: to the draft, or to noise."""
+
+    def step(self, kernel, key, xt, proposal, now, state):
+        arrive_key, return_key, redraw_key = jax.random.split(key, 3)
+        draft = proposal.draft
+        chance = -jnp.expm1(-kernel.fresh_rate(xt, draft, now.t) * (now.t - now.s))
+        arrived = jax.random.uniform(arrive_key, xt.shape, chance.dtype) < chance
+        returned, _ = return_rates(kernel, now.t)
+        back = jax.random.uniform(return_key, xt.shape, returned.dtype) < returned[draft]
+        return step_to(jnp.where(arrived, jnp.where(back, draft, kernel.redraw(redraw_key, draft, now.t)), xt))
+
+
+@dataclasses.dataclass(frozen=True)
+class Blockwise(Method):
+    """The paper's predictor (E.1): the draft, corrupted to time s, replaces a token with the chance of Eq. 121,
+
+        (p_t - p_s) / p_t (1 - p_theta(x_t^i | x_t))^rho,     p_t = 1 - alpha_t,
+
+    and tokens of a confidence p_theta(x_t^i | x_t) above `freeze` stay; at 1 none is held. Not exact for any step size.
+    """
+
+    rho: float = 1.0
+    freeze: float = 1.0
+
+    def __post_init__(self):
+        in_share("freeze", self.freeze)
+        if not self.rho >= 0:
+            raise UserError(f"rho = {self.rho} is negative: give 0 (whatever the confidence) or more")
+
+    def step(self, kernel, key, xt, proposal, now, state):
+        coin_key, noise_key = jax.random.split(key)
+        noise_t, noise_s = kernel.noise(now.t), kernel.noise(now.s)
+        chance = (noise_t - noise_s) / noise_t * (1 - proposal.current) ** self.rho
+        frozen = proposal.current > self.freeze
+        replaced = (jax.random.uniform(coin_key, xt.shape, chance.dtype) < chance) & ~frozen
+        projected = kernel.corrupt(noise_key, proposal.draft, jnp.broadcast_to(now.s, xt.shape))
+        return Step(jnp.where(replaced, projected, xt), frozen)

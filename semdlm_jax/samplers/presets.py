@@ -1,0 +1,82 @@
+"""Everything that says how text is sampled, and what the authors of each system use."""
+
+import dataclasses
+
+from semdlm_jax.errors import UserError, choose, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """sampler: a name of METHODS. options: its own. steps: network evaluations for the whole sequence, shared between
+    `strides` equal parts. grid: of GRIDS. t_min: where the last step starts; None is the training's. greedy_end: the last
+    step takes the likeliest token. The others: `Sampler` and `make_controls`."""
+
+    sampler: str = "ancestral"
+    options: dict = dataclasses.field(default_factory=dict)
+    steps: int = 128
+    strides: int = 1
+    grid: str = "uniform"
+    t_min: float | None = None
+    greedy_end: bool = False
+    corrector_steps: int = 0
+    corrector_strength: float = 0.1
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    lambda_freq: float = 0.0
+    lambda_sem: float = 0.0
+    window: int = 0
+
+    def __str__(self):
+        """Only what differs from the defaults, after the sampler and its steps."""
+        shown = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("sampler", "options", "steps", "strides", "temperature")
+            and getattr(self, field.name) != field.default
+        }
+        extras = "".join(f", {name} {value}" for name, value in {**self.options, **shown}.items())
+        return f"{self.sampler}, {self.steps} steps, {self.strides} strides, temperature {self.temperature:g}{extras}"
+
+
+# kuleshov-group/remdm: nucleus 0.9; eta of the scripts for 1,024 tokens. Its times run to 1e-5.
+def _remdm(variant, **options):
+    return {"sampler": f"remdm_{variant}", "options": options, "top_p": 0.9, "t_min": 1e-5}
+
+
+PRESETS = {
+    # The paper: E.1's predictor, two strides (section 5.1). It gives no rho, threshold or lambda.
+    "semdlm_plus": {"sampler": "blockwise", "strides": 2},
+    # kuleshov-group/mdlm: 128 even steps to 1e-5, the likeliest token at the end.
+    "mdlm": {"sampler": "ancestral", "t_min": 1e-5, "greedy_end": True},
+    "remdm_cap": _remdm("cap", eta=0.008),
+    "remdm_rescale": _remdm("rescale", eta=0.015),
+    "remdm_conf": _remdm("conf"),
+    "remdm_loop": _remdm("loop", eta=0.02, t_on=0.55, t_off=0.05, alpha_on=0.9),
+    # louaaron/Score-Entropy-Discrete-Diffusion: Euler, 128 even steps to 1e-5; its conditional script is analytic.
+    "sedd": {"sampler": "sedd_euler", "t_min": 1e-5},
+    "sedd_analytic": {"sampler": "sedd_analytic", "t_min": 1e-5},
+    # dvruette/gidd: even steps to 1e-4, then self-correction at temperature 0.1 and time 0.01, patience 32.
+    "gidd": {"sampler": "gidd_correct", "t_min": 1e-4, "options": {"correct_temperature": 0.1, "correct_time": 0.01}},
+    # kuleshov-group/discrete-diffusion-guidance: as MDLM's.
+    "udlm": {"sampler": "ancestral", "t_min": 1e-5, "greedy_end": True},
+    # google-research d3pm: its thousand steps, the likeliest token at the end.
+    "d3pm": {"sampler": "ancestral", "steps": 1000, "greedy_end": True},
+}
+
+
+def make_settings(preset=None, **changes):
+    """The defaults, changed by the preset and then by `changes`, of which None says nothing; `options` are merged.
+    UserError for an unknown preset or setting."""
+    settings = dict(choose("preset", preset, PRESETS)) if preset else {}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    known = [field.name for field in dataclasses.fields(Settings)]
+    for name in changes:
+        if name not in known:
+            raise UserError(f"unknown sampling setting {name!r}: {nearest(name, known)}")
+    own = (
+        settings.get("options", {})
+        if changes.get("sampler", settings.get("sampler")) == settings.get("sampler")
+        else {}
+    )
+    return Settings(**{**settings, **changes, "options": {**own, **changes.get("options", {})}})

@@ -1,0 +1,71 @@
+"""SEDD's predictors (Lou et al., 2024), which draw x_s from scores at every token y.
+
+For a kernel that only jumps to one prior nu, with a = alpha_t / alpha_s and sigma = -log alpha:
+
+    euler      P(y) = (t - s) sigma'(t) nu(x_t) q_t(y) / q_t(x_t)  for y other than x_t, which has the rest
+    analytic   P(y) ~ q_s(y) / q_t(x_t) (a 1[y = x_t] + (1 - a) nu(x_t))
+
+Any posterior has scores; with that of a score model they are the network's own. The last step is analytic, from t_min
+to text.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels.numerics import derivative, put, safe_log
+from semdlm_jax.objectives.posterior import jumps_only
+from semdlm_jax.samplers.methods import Method, step_to
+
+
+# At alpha = 0 a score says nothing of the text: Euler's first step reads it a little before.
+LATEST = 1 - 2.0**-20
+
+
+def _analytic(kernel, posterior, logits, xt, t, s):
+    scores = posterior.log_scores(kernel, logits, xt, t, s)
+    lost = (kernel.alpha(s) - kernel.alpha(t)) / kernel.alpha(s)
+    arrived = lost * kernel.nu(xt, t)
+    same = jnp.take_along_axis(scores, xt[..., None], axis=-1) + safe_log(1 - lost + arrived)[..., None]
+    return put(scores + safe_log(arrived)[..., None], xt[..., None], same)
+
+
+def _euler(kernel, posterior, logits, xt, t, s):
+    t = jnp.minimum(t, LATEST)
+    scores = posterior.log_scores(kernel, logits, xt, t)
+    alpha, alpha_dot = derivative(kernel.alpha, t)
+    rate = -alpha_dot / alpha * kernel.nu(xt, t) * (t - s)
+    # The score of x_t itself is 1.
+    leaves = rate * (jnp.exp(jax.nn.logsumexp(scores, axis=-1)) - 1)
+    return put(scores + safe_log(rate)[..., None], xt[..., None], safe_log(1 - leaves)[..., None])
+
+
+@dataclasses.dataclass(frozen=True)
+class Analytic(Method):
+    """Exact for a known score: in law what `ancestral` does."""
+
+    clean_drafts = False
+
+    def check(self, kernel):
+        if not jumps_only(kernel):
+            raise UserError(
+                "the sedd samplers need a kernel that only jumps, to one prior: 'absorbing', 'uniform' or 'unigram'"
+            )
+
+    def log_weights(self, kernel, posterior, logits, xt, t, s):
+        return _analytic(kernel, posterior, logits, xt, t, s)
+
+    def step(self, kernel, key, xt, proposal, now, state):
+        return step_to(proposal.draft)
+
+
+@dataclasses.dataclass(frozen=True)
+class Euler(Analytic):
+    """One step of Euler's method on the reverse rates."""
+
+    def log_weights(self, kernel, posterior, logits, xt, t, s):
+        last = (s == 0)[..., None]
+        ways = _analytic, _euler
+        return jnp.where(last, *(way(kernel, posterior, logits, xt, t, s) for way in ways))

@@ -1,0 +1,136 @@
+"""Sampling through the command line: what is given, presets, the autoregressive reference, the page, refusals."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tiny
+
+from semdlm_jax.data.prepare import open_prepared
+
+COUNTS = ["--num_samples=2", "--steps=4", "--seed=1"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(config_file):
+    return open_prepared(config_file.parent / "data").tokenizer
+
+
+@pytest.fixture(scope="module")
+def words(config_file):
+    return (config_file.parent / "text.txt").read_text().split()[:4]
+
+
+def train(config_file, system, workdir):
+    result = tiny.command("train", f"--config={config_file}:{system}", f"--workdir={workdir}", "--config.warmup.steps=0")
+    assert result.status == 0, result.err
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def masked_run(config_file, tmp_path_factory):
+    return train(config_file, "mdlm", tmp_path_factory.mktemp("runs") / "mdlm")
+
+
+@pytest.fixture(scope="module")
+def chain_run(config_file, tmp_path_factory):
+    return train(config_file, "ar", tmp_path_factory.mktemp("runs") / "ar")
+
+
+def write(workdir, tmp_path, *options):
+    """The rows of the file."""
+    output = tmp_path / "samples.jsonl"
+    result = tiny.command("generate", f"--workdir={workdir}", f"--output={output}", *COUNTS, *options)
+    assert result.status == 0, result.err
+    return [json.loads(line) for line in output.read_text().splitlines()]
+
+
+def test_prompts_of_a_file_and_a_suffix(whole_run, tokenizer, words, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text(f"{words[0]}\n\n{words[1]} {words[2]}\n")
+    rows = write(whole_run, tmp_path, f"--prompts={file}", f"--suffix={words[3]}")
+    assert [row["index"] for row in rows] == [0, 1, 2, 3]
+    end = tokenizer.encode(words[3]).tolist()
+    for row, prompt in zip(rows, 2 * [words[0]] + 2 * [f"{words[1]} {words[2]}"], strict=True):
+        start = tokenizer.encode(prompt).tolist()
+        assert row["tokens"][: len(start)] == start and row["tokens"][-len(end) :] == end
+        assert row["prompt"] == f"{prompt} … {words[3]}"
+    assert rows[0]["tokens"] != rows[1]["tokens"]
+
+
+def test_blanks_are_filled_and_nothing_else_is_changed(whole_run, tokenizer, words, tmp_path):
+    rows = write(whole_run, tmp_path, f"--infill={words[0]} [___] {words[1]}")
+    first, second = tokenizer.encode(words[0]).tolist(), tokenizer.encode(words[1]).tolist()
+    for row in rows:
+        tokens = row["tokens"]
+        after = len(first) + 3
+        assert tokens[: len(first)] == first and tokens[after : after + len(second)] == second
+        assert not np.isin(tokens, tokenizer.special_ids).any()
+
+
+@pytest.mark.parametrize("preset", ["mdlm", "remdm_cap", "remdm_conf", "remdm_loop", "sedd", "sedd_analytic"])
+def test_presets_for_masks(masked_run, tokenizer, preset, tmp_path):
+    rows = write(masked_run, tmp_path, f"--preset={preset}")
+    assert not np.isin([row["tokens"] for row in rows], tokenizer.special_ids).any()
+
+
+@pytest.mark.parametrize("options", [["--preset=semdlm_plus"], ["--preset=gidd", "--corrections=3"]])
+def test_presets_for_noise_that_is_text(whole_run, tokenizer, options, tmp_path):
+    rows = write(whole_run, tmp_path, *options, "--corrector_steps=1", "--lambda_sem=0.5", "--window=5", "--top_k=9")
+    assert not np.isin([row["tokens"] for row in rows], tokenizer.special_ids).any()
+
+
+def test_the_autoregressive_reference_is_sampled(chain_run, tokenizer, words, tmp_path):
+    options = [f"--prompt={words[0]}", "--top_p=0.9", "--lambda_freq=0.5"]
+    rows = write(chain_run, tmp_path, *options)
+    start = tokenizer.encode(words[0]).tolist()
+    assert all(row["tokens"][: len(start)] == start for row in rows) and rows[0]["tokens"] != rows[1]["tokens"]
+    assert not np.isin([row["tokens"] for row in rows], tokenizer.special_ids).any()
+    greedy = write(chain_run, tmp_path, *options, "--temperature=0")
+    assert greedy[0]["tokens"] == greedy[1]["tokens"]
+
+
+def test_the_page_ends_where_the_samples_do(whole_run, tokenizer, tmp_path):
+    page = tmp_path / "trace.html"
+    rows = write(whole_run, tmp_path, f"--trace={page}", "--trace_samples=1", "--strides=2")
+    data = json.loads(re.search(r"<script[^>]*json[^>]*>(.*?)</script>", page.read_text(), re.DOTALL)[1])
+    shown = list(data["initial"][0])
+    for change in data["changes"]:
+        for place, token in zip(change[0][::2], change[0][1::2], strict=True):
+            shown[place] = token
+    pieces = [tokenizer.pieces[token].replace("▁", " ") for token in rows[0]["tokens"]]
+    assert len(data["changes"]) == 4 and [data["pieces"][token] for token in shown] == pieces
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "says"),
+    [
+        ("whole_run", ["--infill=nothing to fill"], ["no blank", "[___]"]),
+        ("whole_run", ["--suffix=end", "--strides=2"], ["hide a suffix", "--strides=1"]),
+        ("whole_run", ["--sampler=remdm_cap"], ["remdm", "absorbing"]),
+        ("whole_run", ["--sampler=sedd_euler"], ["sedd", "only jumps"]),
+        ("whole_run", ["--sampler=blockwise", "--eta=0.1"], ["does not know 'eta'", "rho"]),
+        ("whole_run", ["--top_p=0"], ["top_p 0.0", "(0, 1]"]),
+        ("whole_run", ["--window=-1", "--lambda_sem=1"], ["window -1", "negative"]),
+        ("whole_run", ["--prompt=a", "--infill=b [_]"], ["exclude one another"]),
+        ("whole_run", ["--prompts=nowhere.txt"], ["--prompts=nowhere.txt", "cannot be read"]),
+        ("whole_run", ["--trace=nowhere/page.html"], ["--trace=nowhere/page.html", "directory"]),
+        ("masked_run", ["--sampler=gidd_correct"], ["gidd_correct", "certain"]),
+        ("masked_run", ["--sampler=sedd_euler", "--top_k=3"], ["top_k", "sedd"]),
+        ("chain_run", ["--sampler=blockwise"], ["left to right", "sampler"]),
+        ("chain_run", ["--infill=a [_] b"], ["only what stands before"]),
+        ("chain_run", ["--trace=page.html"], ["no reverse process", "--trace"]),
+    ],
+)
+def test_what_makes_no_sense_is_refused(request, run, options, says):
+    workdir = request.getfixturevalue(run)
+    tiny.assert_refused(tiny.command("generate", f"--workdir={workdir}", *COUNTS, *options), *says)
+
+
+def test_help_groups_the_flags():
+    result = tiny.command("generate", "--help")
+    assert result.status == 0
+    groups = re.findall(r"^(\w[^\n]*):\n  --", result.out, re.MULTILINE)
+    assert groups[:4] == ["run", "what is given", "sampler", "draws"] and "remdm_loop" in groups
+    assert "--sampler=ancestral|tau_leaping" in result.out and "Default: 128." in result.out
