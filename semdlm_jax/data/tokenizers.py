@@ -1,143 +1,84 @@
-"""Text to ids and back: one normalisation for training, prompts and scoring, and a SentencePiece vocabulary."""
+"""Text to ids and back: what every tokenizer offers, and how a configuration names one."""
 
-import dataclasses
-import hashlib
-import io
-import json
 import pathlib
-import re
-import unicodedata
+from typing import Protocol
 
 import numpy as np
-import sentencepiece
 
-from semdlm_jax.errors import UserError
-
-SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
-MAX_TRAINING_CHARACTERS = 20_000_000  # larger corpora are thinned evenly: the vocabulary settles long before
-
-_ASCII = {
-    **dict.fromkeys(map(ord, "‘’‚‛′"), "'"),
-    **dict.fromkeys(map(ord, "“”„‟″«»"), '"'),
-    **dict.fromkeys(map(ord, "‐‑‒–−"), "-"),
-    **dict.fromkeys(map(ord, "—―"), "--"),
-    **dict.fromkeys(map(ord, "\u00ad\u200b\ufeff")),  # soft hyphen, zero-width space, byte order mark: dropped
-    ord("⁄"): "/",  # what NFKC makes of ½
-    ord("▁"): "_",  # SentencePiece's own mark for a space
-    **dict.fromkeys((*range(9), *range(14, 28), *range(127, 133), *range(134, 160)), " "),  # control characters
-}
-_BREAKS = "\n\v\f\r\x85\u2028\u2029"
+from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
+from semdlm_jax.data.wordpiece import WordPieceTokenizer, bert_base_uncased
+from semdlm_jax.errors import UserError, choose
 
 
-def normalise(text, lowercase):
-    """NFKC, ASCII quotes and dashes, single spaces, every run of line or paragraph breaks one newline. Idempotent."""
-    text = unicodedata.normalize("NFKC", text.translate(_ASCII)).translate(_ASCII)  # NFKC takes some quotes apart
-    if lowercase:
-        text = unicodedata.normalize("NFKC", text.lower())
-    text = re.sub(rf"[^\S{_BREAKS}]+", " ", text)
-    return re.sub(rf" ?[{_BREAKS}]\s*", "\n", text).strip()
+class Tokenizer(Protocol):
+    """A vocabulary of V pieces; the same text has the same ids in training, in a prompt and in scoring.
 
-
-@dataclasses.dataclass(frozen=True)
-class SentencePieceTokenizer:
-    """A unigram SentencePiece vocabulary over normalised text; '\\n' is a piece of its own.
-
-    Paragraphs are encoded one by one, so a word has the same pieces after a line break as after a space.
-    model: the serialised SentencePiece model. lowercase: whether text is lowercased first.
+    pieces: V strings, as the vocabulary marks them. texts: V strings, what each reads, without the marks '▁' and '##';
+    '' for specials. starts_word: [V] bool, begins a word; False for continuations, specials and a mark alone.
+    special_ids: ids that no text contains (but unk_id): padding, unknown, begin, end, mask, and unused ones.
+    newline_id: the piece of a line break, None where line breaks are not kept. fingerprint: sha256 hex of pieces and
+    normalisation. FILE: its file's name in a prepared directory.
     """
 
-    model: bytes = dataclasses.field(repr=False)
+    pieces: tuple[str, ...]
+    texts: tuple[str, ...]
+    starts_word: np.ndarray
+    special_ids: tuple[int, ...]
+    pad_id: int
+    unk_id: int
+    bos_id: int
+    eos_id: int
+    mask_id: int
+    newline_id: int | None
+    vocab_size: int
     lowercase: bool
+    fingerprint: str
+    FILE: str
 
-    pad_id = 0
-    unk_id = 1
-    bos_id = 2
-    eos_id = 3
-    mask_id = 4
-    special_ids = (0, 1, 2, 3, 4)
+    def encode(self, text: str) -> np.ndarray:
+        """Ids [N] int32 of a text, normalised first; no specials but unk_id."""
 
-    def __post_init__(self):
-        processor = sentencepiece.SentencePieceProcessor(model_proto=self.model)
-        pieces = tuple(processor.id_to_piece(i) for i in range(processor.vocab_size()))
-        if pieces[: len(SPECIAL_PIECES)] != SPECIAL_PIECES or "\n" not in pieces:
-            raise UserError(f"not a vocabulary of this package: its pieces must begin with {' '.join(SPECIAL_PIECES)}")
-        identity = json.dumps([pieces, self.lowercase]).encode()
-        for name, value in (
-            ("_processor", processor),
-            ("pieces", pieces),
-            ("newline_id", pieces.index("\n")),
-            ("fingerprint", hashlib.sha256(identity).hexdigest()),
-        ):
-            object.__setattr__(self, name, value)
+    def encode_batch(self, texts) -> list[np.ndarray]:
+        """`encode` of each text."""
 
-    @classmethod
-    def train(cls, texts, vocab_size, lowercase):
-        """Learns a vocabulary from an iterable of texts; deterministic. vocab_size counts the special pieces.
-
-        Characters that together make up less than 1 in 10,000 of the text are left out: they become <unk>.
-        UserError: no text, or a vocab_size too small for the characters or too large for the text.
-        """
-        texts = list(texts)
-        stride = -(-sum(map(len, texts)) // MAX_TRAINING_CHARACTERS)
-        paragraphs = [line for text in texts for line in normalise(text, lowercase).split("\n") if line]
-        if not paragraphs:
-            raise UserError("no text to learn a vocabulary from: the training documents are empty")
-        model = io.BytesIO()
-        try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(paragraphs[:: max(stride, 1)]),
-                model_writer=model,
-                vocab_size=vocab_size,
-                model_type="unigram",
-                normalization_rule_name="identity",
-                character_coverage=0.9999,
-                pad_id=cls.pad_id,
-                unk_id=cls.unk_id,
-                bos_id=cls.bos_id,
-                eos_id=cls.eos_id,
-                control_symbols=["<mask>"],  # control: text spelling "<mask>" is never encoded as the special
-                user_defined_symbols=["\n"],
-                max_sentence_length=1_000_000,
-                num_threads=1,  # the sums of EM depend on how threads divide them
-                minloglevel=2,
-            )
-        except (RuntimeError, OSError) as error:
-            reason = " ".join(str(error).split()).rpartition("] ")[2]
-            raise UserError(f"vocab_size = {vocab_size} does not suit this text: {reason}") from None
-        return cls(model.getvalue(), bool(lowercase))
+    def decode(self, ids) -> str:
+        """The text of ids [N], specials dropped."""
 
     def save(self, path):
-        """Writes PATH and, beside it, the lowercase setting as PATH with the suffix .json."""
-        path = pathlib.Path(path)
-        path.write_bytes(self.model)
-        path.with_suffix(".json").write_text(json.dumps({"lowercase": self.lowercase, "fingerprint": self.fingerprint}))
+        """Writes the vocabulary to PATH and its settings beside it."""
 
-    @classmethod
-    def load(cls, path):
-        """Reads what `save` wrote. UserError: a file is missing or damaged."""
-        path = pathlib.Path(path)
-        try:
-            tokenizer = cls(path.read_bytes(), json.loads(path.with_suffix(".json").read_text())["lowercase"])
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise UserError(f"{path}: cannot read the tokenizer ({error}): prepare the data again") from None
-        return tokenizer
 
-    @property
-    def vocab_size(self):
-        return len(self.pieces)
+def _sentencepiece(path, lowercase):
+    return SentencePieceTokenizer.from_file(path, lowercase) if path else None
 
-    def encode(self, text):
-        """Ids [N] int32 of the text, normalised first; no specials but <unk> for unknown characters."""
-        lines = normalise(text, self.lowercase).split("\n")
-        ids = []
-        for line_ids in self._processor.encode(lines):
-            ids += line_ids
-            ids.append(self.newline_id)
-        return np.array(ids[:-1], np.int32)
 
-    def decode(self, ids):
-        """The text of ids [N], specials dropped: inverts `encode` on normalised text without unknown characters."""
-        ids = np.asarray(ids, np.int64).ravel()
-        ids = ids[~np.isin(ids, self.special_ids)]
-        lines = np.split(ids, np.flatnonzero(ids == self.newline_id))
-        return "\n".join(self._processor.decode([i for i in line.tolist() if i != self.newline_id]) for line in lines)
+def _wordpiece(path, lowercase):
+    if not path:
+        raise UserError("tokenizer 'wordpiece' needs its vocabulary: give wordpiece:PATH of a vocab.txt")
+    return WordPieceTokenizer.from_file(path, lowercase)
+
+
+def _bert(path, lowercase):
+    if path:
+        raise UserError(f"tokenizer 'bert-base-uncased' takes no path: give wordpiece:{path}")
+    if not lowercase:
+        raise UserError("tokenizer 'bert-base-uncased' lowercases its text: set data.lowercase = True")
+    return bert_base_uncased()
+
+
+# name -> function(path or '', lowercase) -> Tokenizer, or None where it is to be learnt
+TOKENIZERS = {"sentencepiece": _sentencepiece, "wordpiece": _wordpiece, "bert-base-uncased": _bert}
+
+
+def given_tokenizer(spec, lowercase):
+    """The tokenizer that a `data.tokenizer` names: 'sentencepiece:PATH', 'wordpiece:PATH' or 'bert-base-uncased'; None
+    for 'sentencepiece', which is learnt from the training text. UserError: unknown name, no or a bad vocabulary."""
+    name, _, path = spec.partition(":")
+    return choose("tokenizer", name, TOKENIZERS)(path, lowercase)
+
+
+def load_tokenizer(directory):
+    """The tokenizer in a prepared directory. UserError: none, or damaged."""
+    directory = pathlib.Path(directory)
+    kind = WordPieceTokenizer if (directory / WordPieceTokenizer.FILE).exists() else SentencePieceTokenizer
+    return kind.load(directory / kind.FILE)

@@ -96,15 +96,6 @@ def test_bad_corpora_are_told_in_a_sentence(tmp_path, spec, contents, message):
         corpora.load_corpus(spec.format(tmp_path))
 
 
-def test_read_text(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes("\ufeffnaïve\r\n".encode())
-    assert corpora.read_text(path) == "naïve\r\n"
-    for bad in (tmp_path, tmp_path / "missing.txt"):
-        with pytest.raises(UserError, match="cannot be read"):
-            corpora.read_text(bad)
-
-
 def test_digest_sees_a_document_moving_between_splits():
     corpus = corpora.Corpus(("a", "b"), ("c",), ("d",), "text:x", "")
     assert corpus.digest != corpora.Corpus(("a",), ("b", "c"), ("d",), "text:x", "").digest

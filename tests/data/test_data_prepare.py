@@ -10,7 +10,8 @@ import pytest
 from semdlm_jax.data import packing
 from semdlm_jax.data import prepare as preparing
 from semdlm_jax.data.corpora import Corpus, load_corpus
-from semdlm_jax.data.tokenizers import SentencePieceTokenizer, normalise
+from semdlm_jax.data.normalisation import normalise
+from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
 from semdlm_jax.errors import UserError
 
 

