@@ -16,10 +16,16 @@ def get_config():
 
     config.semantics = semantics = ConfigDict()
     semantics.neighbours = 32  # stored a token; a kernel may use fewer
-    semantics.dimensions = 128
-    semantics.window = 4
+    semantics.embeddings = "ppmi"  # ppmi (from the corpus itself), package:NAME, hf:NAME or checkpoint:DIR
+    semantics.dimensions = 128  # of PPMI vectors
+    semantics.window = 4  # of PPMI, in tokens
+    semantics.centre = True  # remove the mean of all vectors
+    semantics.remove_components = -1  # top principal components removed; -1: what suits the source, 0 for ppmi, else 3
+    semantics.hubness = "cap"  # cap (max_in_degree), csls or none
     semantics.max_in_degree = 128
     semantics.min_count = 5
+    semantics.characters = "auto"  # of tokens with neighbours: ascii, any, or auto (ascii for WordPiece vocabularies)
+    semantics.separate_continuations = False  # pieces that go on with a word are no neighbours of those that begin one
 
     config.kernel = kernel = ConfigDict()
     kernel.name = "semdlm_plus"  # a name of kernels.KERNELS; it reads those of the options below that it knows

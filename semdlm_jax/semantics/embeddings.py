@@ -42,11 +42,21 @@ def ppmi(counts, smoothing):
     return scipy.sparse.csr_matrix((values[positive], (counts.row[positive], counts.col[positive])), counts.shape)
 
 
-def ppmi_svd(tokens, vocab_size, window=4, smoothing=0.75, dimensions=128, excluded_ids=(), boundary_ids=()):
-    """Vectors [V, dimensions] float32 of every token: U √S of the truncated SVD of the PPMI matrix, centred.
+def ppmi_svd(
+    tokens,
+    vocab_size,
+    window=4,
+    smoothing=0.75,
+    dimensions=128,
+    excluded_ids=(),
+    boundary_ids=(),
+    centre=True,
+    remove_components=0,
+):
+    """Vectors [V, dimensions] float32 of every token: U √S of the truncated SVD of the PPMI matrix.
 
-    tokens, excluded_ids, boundary_ids: as for `count_pairs`. Tokens without any positive association, the excluded
-    among them, keep the zero vector; the mean removed is that of the others. Deterministic.
+    tokens, excluded_ids, boundary_ids: as for `count_pairs`. centre, remove_components: as for `remove_common`, of the
+    tokens with any positive association; the others, the excluded among them, keep the zero vector. Deterministic.
     UserError: more dimensions than the matrix has, or no pair at all.
     """
     if not 0 < dimensions < vocab_size:
@@ -60,6 +70,26 @@ def ppmi_svd(tokens, vocab_size, window=4, smoothing=0.75, dimensions=128, exclu
     left = left * np.where(left[largest, np.arange(dimensions)] < 0, -1.0, 1.0)  # a singular vector's sign is free
     vectors = (left * np.sqrt(np.maximum(strengths, 0)))[:, ::-1]
     known = np.diff(associations.indptr) > 0
-    vectors[known] -= vectors[known].mean(0)
-    vectors[~known] = 0
-    return np.ascontiguousarray(vectors, np.float32)
+    return remove_common(vectors, known, centre, remove_components)
+
+
+def remove_common(vectors, known, centre, components):
+    """Vectors [V, D] float32 less what most of them share: the mean, then the top principal components ("all but the
+    top"), which tell frequency rather than meaning.
+
+    vectors: [V, D]. known: [V] bool, the tokens whose mean and components are meant; the others become zero.
+    centre: whether the mean goes. components: how many directions of largest variance about the mean, or of largest
+    second moment where the mean stays. UserError: as many components as dimensions, which leaves nothing.
+    """
+    dimensions = vectors.shape[1]
+    if components >= dimensions:
+        raise UserError(f"semantics.remove_components = {components} leaves none of {dimensions} dimensions: give less")
+    kept = np.array(vectors, np.float64)
+    if centre:
+        kept[known] -= kept[known].mean(0)
+    if components:
+        _, directions = np.linalg.eigh(kept[known].T @ kept[known])  # by rising eigenvalue
+        top = directions[:, dimensions - components :]
+        kept -= (kept @ top) @ top.T
+    kept[~known] = 0
+    return np.ascontiguousarray(kept, np.float32)

@@ -1,4 +1,4 @@
-"""Exact cosine nearest neighbours in blocks on the device, and a cap on how many lists one token may enter."""
+"""Exact cosine nearest neighbours in blocks on the device, and what keeps a few tokens from entering every list."""
 
 import functools
 
@@ -6,37 +6,64 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semdlm_jax.errors import UserError
+from semdlm_jax.errors import UserError, choose
+from semdlm_jax.semantics.settings import HUBNESS
 
 SURPLUS = 4  # with a cap, a row chooses among its SURPLUS * k nearest
+DENSITY = 10  # tokens whose mean cosine tells how dense a region is
 
 
-def nearest_neighbours(embeddings, k, candidates, max_in_degree=None, block=1024):
+def nearest_neighbours(embeddings, k, candidates, max_in_degree=None, block=1024, hubness="cap", groups=None):
     """The k nearest candidates of every candidate by cosine, itself excluded.
 
     embeddings: [V, D] float. candidates: [V] bool; other tokens have empty rows and enter none, nor does a token
     whose vector is zero (it has no direction). block: rows compared at once; memory is O(V * block).
-    max_in_degree: at most so many rows hold the same token, by the greedy rule of `cap_in_degree` applied to the
-    4k nearest; rows can then end shorter than k.
+    groups: [V], where given only tokens of equal value are neighbours. hubness: a name of settings.HUBNESS.
+      cap   at most max_in_degree rows hold the same token, by the greedy rule of `cap_in_degree` applied to the 4k
+            nearest; rows can then end shorter than k. None: no bound.
+      csls  nearest by 2 cos(i, j) - r(i) - r(j), r the mean cosine of a token to its DENSITY nearest (Conneau et al.
+            2018). Neighbours come in this order; their similarities are cosines all the same.
+      none  nearest by cosine.
     Returns (ids [V, k] int32, nearest first, -1 where missing; similarities [V, k] float32, 0 where missing).
-    Equal similarities are ordered by id. UserError: k or max_in_degree below 1.
+    Equal similarities are ordered by id. UserError: k or max_in_degree below 1, an unknown hubness control.
     """
     if k < 1 or (max_in_degree is not None and max_in_degree < 1):
         raise UserError(f"neighbours = {k}, max_in_degree = {max_in_degree}: both must be at least 1")
-    candidates = np.asarray(candidates, bool)
-    vocab_size = len(embeddings)
+    choose("hubness control", hubness, HUBNESS)
+    capped = hubness == "cap" and max_in_degree is not None
     unit = directions(embeddings)
-    candidates = candidates & unit.any(1)
-    width = min(k if max_in_degree is None else SURPLUS * k, vocab_size)
-    block = min(block, vocab_size)
-    padded = -(-vocab_size // block) * block
-    unit, eligible = (jnp.asarray(np.pad(x, ((0, padded - vocab_size), (0, 0)))) for x in (unit, candidates[:, None]))
-    rows = [_nearest_of_block(unit, eligible[:, 0], start, width, block) for start in range(0, padded, block)]
-    ids, similarities = (np.concatenate([np.asarray(row[i]) for row in rows])[:vocab_size] for i in (0, 1))
-    ids = np.where(np.isfinite(similarities) & candidates[:, None], ids, -1)
-    if max_in_degree is not None:
+    candidates = np.asarray(candidates, bool) & unit.any(1)
+    groups = np.zeros(len(unit), int) if groups is None else np.asarray(groups)
+    width = min(SURPLUS * k if capped else k, len(unit))
+    ids, similarities = np.full((len(unit), width), -1, np.int32), np.zeros((len(unit), width), np.float32)
+    for group in np.unique(groups[candidates]):
+        members = np.flatnonzero(candidates & (groups == group))
+        nearest, cosines = _nearest_of_group(unit[members], width, min(block, len(unit)), hubness == "csls")
+        # Members rise, so that among equals the lower place is the lower id.
+        ids[members, : nearest.shape[1]] = np.where(nearest >= 0, members[nearest], -1)
+        similarities[members, : nearest.shape[1]] = cosines
+    if capped:
         ids = cap_in_degree(ids, similarities, k, max_in_degree)
     return _left_justified(ids, similarities, k)
+
+
+def _nearest_of_group(unit, width, block, csls):
+    """(places [N, W] int32, -1 where missing; cosines [N, W] float32) of N vectors [N, D] among themselves, W <= N."""
+    count = len(unit)
+    padded = -(-count // block) * block
+    there = jnp.arange(padded) < count
+    unit = jnp.asarray(np.pad(unit, ((0, padded - count), (0, 0))))
+
+    def nearest(width, density):
+        rows = [_nearest_of_block(unit, there, density, start, width, block) for start in range(0, padded, block)]
+        return (np.concatenate([np.asarray(row[i]) for row in rows])[:count] for i in (0, 1))
+
+    density = jnp.zeros(padded)
+    if csls:
+        places, cosines = nearest(min(DENSITY, count), density)
+        mean = cosines.sum(1) / np.maximum((places >= 0).sum(1), 1)
+        density = jnp.asarray(np.pad(mean, (0, padded - count)))
+    return nearest(min(width, count), density)
 
 
 def directions(embeddings):
@@ -47,14 +74,16 @@ def directions(embeddings):
 
 
 @functools.partial(jax.jit, static_argnames=("width", "block"))
-def _nearest_of_block(unit, eligible, start, width, block):
-    """(ids, similarities) [block, width] of rows start .. start+block-1; -inf where no candidate is left."""
+def _nearest_of_block(unit, eligible, density, start, width, block):
+    """(ids, cosines) [block, width] of rows start .. start+block-1; -1 and 0 where no candidate is left."""
     queries = jax.lax.dynamic_slice_in_dim(unit, start, block)
     # HIGHEST: accelerators would round the products to bfloat16 and reorder near neighbours.
-    similarities = jnp.matmul(queries, unit.T, precision=jax.lax.Precision.HIGHEST)
+    cosines = jnp.matmul(queries, unit.T, precision=jax.lax.Precision.HIGHEST)
     itself = jnp.arange(unit.shape[0]) == (start + jnp.arange(block))[:, None]
-    values, ids = jax.lax.top_k(jnp.where(eligible & ~itself, similarities, -jnp.inf), width)
-    return ids, values
+    # A row's own density moves all its candidates alike.
+    values, ids = jax.lax.top_k(jnp.where(eligible & ~itself, cosines - density / 2, -jnp.inf), width)
+    found = jnp.isfinite(values)
+    return jnp.where(found, ids, -1), jnp.where(found, jnp.take_along_axis(cosines, ids, 1), 0)
 
 
 def cap_in_degree(ids, similarities, k, max_in_degree):

@@ -22,9 +22,12 @@ class Table(NamedTuple):
     embeddings: np.ndarray
 
 
-def save_table(path, table, fingerprint, meta):
-    """Writes the table to an .npz in one rename. fingerprint: the tokenizer's. meta: dict of JSON values, how it was
-    built."""
+def save_table(path, table, fingerprint, meta, pieces=()):
+    """Writes the table to an .npz in one rename.
+
+    table: Table. fingerprint: the tokenizer's. meta: dict of JSON values, how it was built. pieces: V strings as the
+    vocabulary spells them, so that the file can be read without it; not needed to train.
+    """
     path = pathlib.Path(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
@@ -36,6 +39,7 @@ def save_table(path, table, fingerprint, meta):
                 embeddings=np.asarray(table.embeddings, np.float32),
                 fingerprint=np.array(fingerprint),
                 meta=np.array(json.dumps(meta)),
+                pieces=np.array(json.dumps(list(pieces))),
             )
         os.replace(partial, path)
     finally:
@@ -64,3 +68,13 @@ def read_table(path):
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable neighbour table ({error}): rebuild with {COMMAND}") from None
     return found
+
+
+def read_pieces(path):
+    """The V pieces that `save_table` was given. UserError: the file holds none, or cannot be read."""
+    read_table(path)  # tells what is missing or damaged
+    with np.load(path, allow_pickle=False) as file:
+        pieces = json.loads(str(file["pieces"])) if "pieces" in file else []
+    if not pieces:
+        raise UserError(f"{path}: written without the pieces of its vocabulary: rebuild with {COMMAND}")
+    return pieces

@@ -1,22 +1,17 @@
+import dataclasses
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from semdlm_jax.data.corpora import Corpus, load_corpus
-from semdlm_jax.data.prepare import prepare
+from configs import base
+from semdlm_jax.errors import UserError
 from semdlm_jax.semantics import build as building
+from semdlm_jax.semantics.settings import Settings, from_config
 from semdlm_jax.semantics.table import load_table
 
 SETTINGS = {"neighbours": 8, "dimensions": 32, "window": 4, "max_in_degree": 16, "min_count": 10}
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    sotu = load_corpus("sotu")
-    corpus = Corpus(sotu.train[:30], sotu.valid[:1], sotu.test[:1], "sotu", "some speeches")
-    return prepare(corpus, tmp_path_factory.mktemp("data") / "v700", 700, True)
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +70,50 @@ def test_what_a_jump_may_produce(prepared):
 
 
 class Spelled:
-    """A vocabulary of these pieces alone."""
+    """A vocabulary of these pieces alone; the first is special."""
 
-    pieces = ("▁<s>", "▁word", "ing", "▁42", "▁--", "▁", ",", "a", "▁a", "\n", "▁“no")
     special_ids = (0,)
-    vocab_size = len(pieces)
+
+    def __init__(self, pieces, mark="▁"):
+        self.pieces, self.vocab_size = pieces, len(pieces)
+        self.texts = tuple(piece.removeprefix("##").replace("▁", "") for piece in pieces)
+        self.starts_word = np.array([piece.startswith("▁") if mark == "▁" else piece[:2] != "##" for piece in pieces])
+
+
+SENTENCEPIECE = Spelled(("▁<s>", "▁word", "ing", "▁42", "▁--", "▁", ",", "a", "▁a", "\n", "▁“no", "▁né", "▁o'"))
+BERT = Spelled(
+    ("[PAD]", "[unused7]", "king", "##ing", "##7", "42", ",", "##-", "né", "##é", "王", "unused", "[", "é1"), "##"
+)
+
+
+def spelled(tokenizer, found):
+    return [piece for piece, one in zip(tokenizer.pieces, found, strict=True) if one]
 
 
 def test_specials_goings_on_and_punctuation_start_no_word():
     """Spelled out: a special that looks like a word, too, and a number or a word behind its quotation mark."""
-    starts = building.word_starts(Spelled)
-    found = [piece for piece, start in zip(Spelled.pieces, starts, strict=True) if start]
-    assert found == ["▁word", "▁42", "▁a", "▁“no"]
+    assert spelled(SENTENCEPIECE, building.word_starts(SENTENCEPIECE)) == ["▁word", "▁42", "▁a", "▁“no", "▁né", "▁o'"]
+    assert spelled(BERT, building.word_starts(BERT)) == ["king", "42", "né", "王", "unused", "é1"]
+
+
+def test_the_rule_for_candidates_spelled_out():
+    words = ["▁word", "ing", "▁42", "a", "▁a"]
+    others = ["▁“no", "▁né", "▁o'"]
+    for characters, expected in (("ascii", words), ("any", words + others), ("auto", words + others)):
+        found = building.candidate_tokens(SENTENCEPIECE, None, 5, characters)
+        assert spelled(SENTENCEPIECE, found) == expected, characters
+    words = ["king", "##ing", "##7", "42", "unused"]
+    for characters in ("ascii", "auto"):
+        assert spelled(BERT, building.candidate_tokens(BERT, None, 5, characters)) == words
+    every = ["king", "##ing", "##7", "42", "né", "##é", "王", "unused", "é1"]
+    assert spelled(BERT, building.candidate_tokens(BERT, None, 5, "any")) == every
+
+
+def test_rare_tokens_are_no_candidates_and_without_a_corpus_none_is_rare():
+    counts = np.where(np.arange(14) % 2, 4, 5)
+    assert spelled(BERT, building.candidate_tokens(BERT, counts, 5, "ascii")) == ["king", "##7"]
+    assert len(spelled(BERT, building.candidate_tokens(BERT, counts, 4, "ascii"))) == 5
+    assert len(spelled(BERT, building.candidate_tokens(BERT, None, 10**9, "ascii"))) == 5
 
 
 def test_neighbours_make_sense(prepared, table):
@@ -117,7 +144,9 @@ def test_other_settings_or_an_unreadable_file_rebuild(prepared, table):
 
 
 def test_the_command_line(prepared, table, tmp_path):
-    config = {"data": {"directory": str(prepared.directory)}, "semantics": SETTINGS}
+    """In a process of its own, as launch/quickstart.sh calls it."""
+    settings = dataclasses.asdict(Settings(**SETTINGS))
+    config = {"data": {"directory": str(prepared.directory)}, "semantics": settings}
     (tmp_path / "config.py").write_text(
         f"import ml_collections\ndef get_config():\n  return ml_collections.ConfigDict({config})\n"
     )
@@ -127,3 +156,31 @@ def test_the_command_line(prepared, table, tmp_path):
     assert "700 rows" in run.stdout and "->" in run.stdout and "in-degree" in run.stdout
     run = subprocess.run([*command, f"--config.data.directory={tmp_path}/none"], capture_output=True, text=True)
     assert run.returncode == 2 and run.stderr.startswith("error: ") and "semdlm_jax.data.prepare" in run.stderr
+
+
+def test_counts_of_another_corpus_rebuild(prepared, table):
+    """A vocabulary may be shared by corpora, BERT's is: their tables are not."""
+    other = dataclasses.replace(prepared, unigram=prepared.unigram[::-1].copy())
+    assert not np.array_equal(building.build(other, **SETTINGS).ids, table.ids)
+    np.testing.assert_array_equal(building.build(prepared, **SETTINGS).ids, table.ids)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"neighbours": 0}, "semantics.neighbours = 0"),
+        ({"max_in_degree": 0}, "semantics.max_in_degree = 0"),
+        ({"hubness": "cups"}, "unknown hubness control 'cups': did you mean 'cap'"),
+        ({"characters": "asci"}, "did you mean 'ascii'"),
+        ({"remove_components": -2}, "or -1 for what suits"),
+        ({"min_count": 10**9}, "lower semantics.min_count"),
+        ({"remove_components": 32}, "leaves none of 32 dimensions"),
+    ],
+)
+def test_impossible_settings_are_told(prepared, changes, words):
+    with pytest.raises(UserError, match=words):
+        building.build(prepared, **SETTINGS | changes)
+
+
+def test_the_configuration_begins_at_the_defaults_here():
+    assert from_config(base.get_config().semantics) == Settings()

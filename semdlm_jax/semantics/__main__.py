@@ -1,0 +1,115 @@
+"""Neighbour tables: built, and looked into.
+
+python -m semdlm_jax.semantics build --config=configs/quickstart.py [flags]
+    The table of a prepared corpus, written beside it; flags and --config.semantics.… keys say how.
+
+python -m semdlm_jax.semantics inspect TABLE.npz [words] [--shown=N] [--hubs=N]
+    Neighbours of the words with their cosines, in-degrees, empty rows and hubs. '##ing' is the piece that goes on with
+    a word, in either kind of vocabulary; words that begin with -- follow a lone --.
+"""
+
+import dataclasses
+import sys
+
+from absl import flags
+
+from semdlm_jax import cli
+from semdlm_jax.data.prepare import open_prepared
+from semdlm_jax.errors import UserError, choose
+from semdlm_jax.semantics import inspection
+from semdlm_jax.semantics.build import TABLE, build_table
+from semdlm_jax.semantics.settings import CHARACTERS, HUBNESS, from_config
+from semdlm_jax.semantics.table import read_pieces, read_table
+
+COMMANDS = {"build": "a table", "inspect": "one"}
+# Flags that change a key of the configuration's semantics section where they are given.
+KEYS = (
+    "embeddings",
+    "centre",
+    "remove_components",
+    "hubness",
+    "max_in_degree",
+    "min_count",
+    "characters",
+    "separate_continuations",
+)
+
+
+def define_build_flags():
+    """Defines the flags of `build` and returns the holder of --config."""
+    config = cli.define_config_flag()
+    flags.DEFINE_string("output", None, "where the table goes; training reads it beside the corpus. Default: there")
+    flags.DEFINE_integer("k", None, "[as in config.semantics] neighbours stored a token, semantics.neighbours")
+    flags.DEFINE_string("embeddings", None, "[as in config.semantics] ppmi, the corpus itself")
+    flags.DEFINE_bool("centre", None, "[as in config.semantics] remove the mean of all vectors")
+    flags.DEFINE_integer("remove_components", None, "[as in config.semantics] top principal components to remove")
+    flags.DEFINE_enum("hubness", None, list(HUBNESS), "[as in config.semantics] what keeps hubs from every list")
+    flags.DEFINE_integer("max_in_degree", None, "[as in config.semantics] lists that may hold one token, for cap")
+    flags.DEFINE_integer("min_count", None, "[as in config.semantics] occurrences below which a token has no row")
+    flags.DEFINE_enum("characters", None, list(CHARACTERS), "[as in config.semantics] of tokens with neighbours")
+    flags.DEFINE_bool(
+        "separate_continuations", None, "[as in config.semantics] keep pieces that go on with a word among themselves"
+    )
+    return config
+
+
+def build(config, output=None, **changes):
+    """Builds from config.data.directory with config.semantics, and prints what came of it.
+
+    output: path of the table; None for beside the corpus. changes: {field of Settings: value}, None where not given.
+    """
+    settings = from_config(config.semantics)
+    settings = dataclasses.replace(settings, **{key: value for key, value in changes.items() if value is not None})
+    cli.check_output(output)
+    prepared = open_prepared(config.data.directory)
+    path = output or prepared.directory / TABLE
+    table = build_table(prepared.tokenizer, settings, path, prepared, lambda line: print(line, flush=True))
+    print(inspection.describe(prepared.tokenizer.pieces, table.ids, prepared.unigram))
+    print(f"written to {path}")
+
+
+def inspect(words, shown, hubs):
+    """Prints what the table at words[0] holds of the other words. UserError: no table named, or a word unknown."""
+    if not words:
+        raise UserError("inspect needs a table: give the path of an .npz file, then words")
+    if shown < 1 or hubs < 0:
+        raise UserError(f"--shown={shown} and --hubs={hubs}: give 1 or more, and 0 or more")
+    path, *words = words
+    table, fingerprint, meta = read_table(path)
+    pieces = read_pieces(path)
+    print(f"{path}: vocabulary {fingerprint[:12]}, {table.ids.shape[1]} neighbours at most, {meta['embeddings']}")
+    print(inspection.inspect(table, pieces, words, shown, hubs))
+
+
+def main(command, words):
+    """Runs the command once its flags are parsed."""
+    given = flags.FLAGS
+    if command is None:
+        raise UserError("give a command first: build or inspect; --help tells more")
+    choose("command", command, COMMANDS)
+    if command == "inspect":
+        inspect(words, given.shown, given.hubs)
+    else:
+        build(given.config, given.output, neighbours=given.k, **{key: given[key].value for key in KEYS})
+
+
+def split_arguments(argv):
+    """(command or None, words, argv of flags alone). Words are what `inspect` takes besides flags."""
+    program, *rest = argv
+    command = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    if command != "inspect":
+        return command, [], [program, *rest]
+    end = rest.index("--") if "--" in rest else len(rest)
+    before, after = rest[:end], rest[end + 1 :]
+    words = [argument for argument in before if not argument.startswith("--")]
+    return command, [*words, *after], [program, *(argument for argument in before if argument.startswith("--"))]
+
+
+if __name__ == "__main__":
+    COMMAND, WORDS, sys.argv[:] = split_arguments(sys.argv)
+    if COMMAND == "inspect":
+        flags.DEFINE_integer("shown", 10, "neighbours of each word")
+        flags.DEFINE_integer("hubs", 10, "tokens of largest in-degree")
+    elif COMMAND == "build" or "--help" in sys.argv:
+        define_build_flags()
+    cli.run(lambda: main(COMMAND, WORDS))

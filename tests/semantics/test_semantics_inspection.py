@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.semantics import inspection
+from semdlm_jax.semantics.table import Table
+
+BERT = ("[PAD]", "king", "queen", "##king", "##ing", "paris", "ing")
+SENTENCEPIECE = ("<s>", "▁king", "▁queen", "king", "ing", "▁paris", "▁ing", "\n")
+IDS = np.array([[-1, -1], [2, 5], [1, -1], [-1, -1], [2, -1], [2, 1], [2, 4]])
+SIMILARITIES = np.where(IDS >= 0, [[0.9, 0.5]], 0)
+TABLE = Table(IDS, SIMILARITIES, np.ones((7, 3)))
+
+
+@pytest.mark.parametrize(
+    "pieces, word, piece",
+    [
+        (BERT, "king", "king"),
+        (BERT, "King", "king"),
+        (BERT, "##king", "##king"),
+        (BERT, "ing", "ing"),
+        (BERT, "[PAD]", "[PAD]"),
+        (SENTENCEPIECE, "king", "▁king"),
+        (SENTENCEPIECE, "KING", "▁king"),
+        (SENTENCEPIECE, "▁king", "▁king"),
+        (SENTENCEPIECE, "##king", "king"),
+        (SENTENCEPIECE, "##ing", "ing"),
+        (SENTENCEPIECE, "<s>", "<s>"),
+    ],
+)
+def test_a_word_as_a_reader_writes_it(pieces, word, piece):
+    assert pieces[inspection.find_piece(word, pieces)] == piece
+
+
+def test_no_such_word():
+    with pytest.raises(UserError, match="'kings' is no piece of this vocabulary: near are 'king'"):
+        inspection.find_piece("kings", SENTENCEPIECE)
+    with pytest.raises(UserError, match="give one piece"):
+        inspection.find_piece("constitution", BERT)
+
+
+def test_a_summary_by_hand():
+    """In-degrees: queen 4, king 2, paris and ##ing 1; ing 0; rows without neighbours do not count."""
+    np.testing.assert_array_equal(inspection.in_degrees(IDS), [0, 2, 4, 0, 1, 1, 0])
+    line = inspection.summary(IDS)
+    assert line == (
+        "7 rows, 2 empty, 1.6 neighbours in the others; in-degree median 1, 90 % 3, 99 % 4, largest 4, in no list 1"
+    )
+    assert "7 rows, 7 empty, 0.0 neighbours" in inspection.summary(np.full((7, 2), -1))
+
+
+def test_a_report_by_hand():
+    lines = inspection.inspect(TABLE, BERT, ["king", "[PAD]"], shown=2, hubs=3).splitlines()
+    assert lines[0] == "            king (king, in 2 lists) -> queen 0.90, paris 0.50"
+    assert lines[1].startswith("           [PAD] ([PAD], in 0 lists) -> no neighbours")
+    assert lines[2] == inspection.summary(IDS) and lines[3] == "strongest hubs: queen 4, king 2, ##ing 1"
+
+
+def test_content_words_are_described():
+    pieces = ("<s>", "▁government", "▁nation", "▁to", "government", "▁people", "▁union")
+    lines = inspection.describe(pieces, IDS, np.array([9, 2, 8, 9, 9, 1, 1]), words=2).splitlines()[1:]
+    assert [line.split() for line in lines] == [
+        ["nation", "->", "government"],
+        ["government", "->", "nation", "people"],
+    ]

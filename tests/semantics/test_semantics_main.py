@@ -1,0 +1,92 @@
+"""`python -m semdlm_jax.semantics build` and `inspect`."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from semdlm_jax.semantics import table
+from semdlm_jax.semantics.settings import Settings
+from semdlm_jax.semantics.table import read_table
+
+SETTINGS = {"neighbours": 8, "dimensions": 32, "window": 4, "max_in_degree": 16, "min_count": 10}
+
+
+@pytest.fixture
+def config(prepared, tmp_path):
+    settings = dataclasses.asdict(Settings(**SETTINGS))
+    values = {"data": {"directory": str(prepared.directory)}, "semantics": settings}
+    path = tmp_path / "config.py"
+    path.write_text(f"import ml_collections\ndef get_config():\n  return ml_collections.ConfigDict({values})\n")
+    return f"--config={path}"
+
+
+def test_both_commands_build_the_same(command, config, prepared, tmp_path):
+    first = command("semantics.build", config)
+    assert first.status == 0, first.err
+    second = command("semantics.__main__", "build", config, f"--output={tmp_path}/table.npz")
+    assert second.status == 0 and second.out.endswith(f"written to {tmp_path}/table.npz\n"), second.err
+    beside, elsewhere = read_table(prepared.directory / "neighbours.npz"), read_table(tmp_path / "table.npz")
+    assert beside[1:] == elsewhere[1:]
+    for one, other in zip(beside[0], elsewhere[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert first.out.splitlines()[-13:-1] == second.out.splitlines()[-13:-1]
+
+
+def test_flags_change_the_settings(command, config, tmp_path):
+    path = tmp_path / "table.npz"
+    options = ["--k=5", "--nocentre", "--remove_components=2", "--hubness=none", "--separate_continuations"]
+    run = command("semantics.__main__", "build", config, f"--output={path}", *options)
+    assert run.status == 0, run.err
+    found, _, meta = read_table(path)
+    assert found.ids.shape == (700, 5) and meta.items() >= SETTINGS.items() - {("neighbours", 8)}
+    changed = {"neighbours": 5, "centre": False, "remove_components": 2, "hubness": "none"}
+    assert meta.items() >= (changed | {"separate_continuations": True}).items()
+
+
+def test_what_is_built_can_be_looked_into(command, config, tmp_path):
+    path = tmp_path / "table.npz"
+    assert command("semantics.__main__", "build", config, f"--output={path}").status == 0
+    run = command("semantics.__main__", "inspect", path, "Government", "--shown=3", "--hubs=2", "##ing", "--", "<mask>")
+    lines = run.out.splitlines()
+    assert run.status == 0 and lines[0].startswith(f"{path}: vocabulary ") and lines[0].endswith("most, ppmi"), run.err
+    assert "Government (government, in " in lines[1] and lines[1].count(",") == 3
+    assert "##ing (ing, in " in lines[2] and "<mask>" in lines[3] and "no neighbours" in lines[3]
+    assert lines[4].startswith("700 rows, ") and lines[5].startswith("strongest hubs: ") and lines[5].count(",") == 1
+    command("semantics.__main__", "inspect", path, "governmint").refused("governmint", "near are 'government'")
+
+
+def test_inspecting_an_old_table(command, tmp_path):
+    path = tmp_path / "old.npz"
+    table.save_table(path, table.Table([[1], [0]], [[1], [1]], [[1], [1]]), "a", {"embeddings": "ppmi"})
+    command("semantics.__main__", "inspect", path).refused("without the pieces", "rebuild")
+    command("semantics.__main__", "inspect", tmp_path / "none.npz").refused("no neighbour table there")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], ["build or inspect"]),
+        (["biuld"], ["unknown command 'biuld'", "'build'"]),
+        (["inspect"], ["needs a table"]),
+        (["inspect", "t.npz", "--shown=0"], ["--shown=0"]),
+        (["inspect", "t.npz", "--show=3"], ["unknown flag --show", "'shown'"]),
+        (["build"], ["--config is missing"]),
+        (["build", "CONFIG", "king"], ["unexpected argument 'king'"]),
+        (["build", "CONFIG", "--hubness=cups"], ["cups", "cap"]),
+        (["build", "CONFIG", "--k=0"], ["semantics.neighbours = 0"]),
+        (["build", "CONFIG", "--output=/nowhere/at/all.npz"], ["--output=/nowhere/at/all.npz"]),
+        (["build", "CONFIG", "--config.data.directory=/nowhere"], ["/nowhere", "semdlm_jax.data.prepare"]),
+    ],
+)
+def test_bad_command_lines_are_told(command, config, arguments, words):
+    given = [config if argument == "CONFIG" else argument for argument in arguments]
+    command("semantics.__main__", *given).refused(*words)
+
+
+def test_help_names_every_flag(command):
+    run = command("semantics.__main__", "--help")
+    assert run.status == 0 and "inspect TABLE.npz" in run.out
+    for flag in ("--config", "--output", "--embeddings", "--k", "--[no]centre", "--hubness=cap|csls|none"):
+        assert flag in run.out, flag
+    assert "--shown" in command("semantics.__main__", "inspect", "--help").out
