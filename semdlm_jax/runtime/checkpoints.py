@@ -93,6 +93,32 @@ class Checkpointer:
         reported, renamed to '<step>.corrupt', and the one before it (the next best) is tried. UserError when none is
         intact, when `step` is not there, or when an intact one does not fit `abstract_state`.
         """
+        candidate = self._intact(step)
+        return None if candidate is None else (self._read(candidate, abstract_state, data_iterator), candidate)
+
+    def read_array(self, path, step="latest"):
+        """The one array of the state at `path` ('ema_params/embed/embedding'), on the host, without reading the rest.
+
+        The checkpoint is found as by `restore`, and so are the errors; None where nothing was ever saved. UserError
+        when the state holds no such array.
+        """
+        candidate = self._intact(step)
+        if candidate is None:
+            return None
+        folder = self._directory / str(candidate) / "state"
+        known = _shapes(ocp.PyTreeCheckpointHandler().metadata(folder).tree)
+        if path not in known:
+            raise UserError(f"checkpoint {folder.parent} holds no {path}: it is of another kind of model")
+        tree = ocp.RestoreArgs(restore_type=np.ndarray)
+        for name in reversed(path.split("/")):
+            tree = {name: tree}
+        wanted = ocp.args.PyTreeRestore(item=jax.tree.map(lambda _: 0, tree), restore_args=tree, partial_restore=True)
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            (array,) = jax.tree.leaves(checkpointer.restore(folder, args=wanted))
+        return array
+
+    def _intact(self, step):
+        """The step of the first undamaged candidate, None where nothing was ever saved. UserError as in `restore`."""
         if not self._directory.is_dir():
             return None
         self.wait()
@@ -102,7 +128,7 @@ class Checkpointer:
                 self._set_aside(candidate, problem)
                 self._manager.reload()
             else:
-                return self._read(candidate, abstract_state, data_iterator), candidate
+                return candidate
         if candidates or list(self._directory.glob("*.corrupt*")):
             raise UserError(f"no intact checkpoint is left in {self._directory}: delete it to start anew")
         return None

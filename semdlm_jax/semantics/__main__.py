@@ -3,6 +3,9 @@
 python -m semdlm_jax.semantics build --config=configs/quickstart.py [flags]
     The table of a prepared corpus, written beside it; flags and --config.semantics.… keys say how.
 
+python -m semdlm_jax.semantics build --tokenizer=bert-base-uncased --embeddings=package:NAME --output=table.npz [flags]
+    The table of a vocabulary alone: no token is too rare, and embeddings come from elsewhere.
+
 python -m semdlm_jax.semantics inspect TABLE.npz [words] [--shown=N] [--hubs=N]
     Neighbours of the words with their cosines, in-degrees, empty rows and hubs. '##ing' is the piece that goes on with
     a word, in either kind of vocabulary; words that begin with -- follow a lone --.
@@ -15,10 +18,11 @@ from absl import flags
 
 from semdlm_jax import cli
 from semdlm_jax.data.prepare import open_prepared
+from semdlm_jax.data.tokenizers import given_tokenizer
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.semantics import inspection
 from semdlm_jax.semantics.build import TABLE, build_table
-from semdlm_jax.semantics.settings import CHARACTERS, HUBNESS, from_config
+from semdlm_jax.semantics.settings import CHARACTERS, HUBNESS, Settings, from_config
 from semdlm_jax.semantics.table import read_pieces, read_table
 
 COMMANDS = {"build": "a table", "inspect": "one"}
@@ -35,12 +39,18 @@ KEYS = (
 )
 
 
-def define_build_flags():
-    """Defines the flags of `build` and returns the holder of --config."""
-    config = cli.define_config_flag()
-    flags.DEFINE_string("output", None, "where the table goes; training reads it beside the corpus. Default: there")
+def define_build_flags(with_config=True):
+    """Defines the flags of `build`."""
+    if with_config:
+        cli.define_config_flag()
+    flags.DEFINE_string(
+        "tokenizer", None, "instead of --config: bert-base-uncased, wordpiece:PATH/vocab.txt or sentencepiece:PATH"
+    )
+    flags.DEFINE_string("output", None, "where the table goes; default: beside the corpus, where training reads it")
     flags.DEFINE_integer("k", None, "[as in config.semantics] neighbours stored a token, semantics.neighbours")
-    flags.DEFINE_string("embeddings", None, "[as in config.semantics] ppmi, the corpus itself")
+    flags.DEFINE_string(
+        "embeddings", None, "[as in config.semantics] ppmi (the corpus itself), package:NAME, hf:NAME or checkpoint:DIR"
+    )
     flags.DEFINE_bool("centre", None, "[as in config.semantics] remove the mean of all vectors")
     flags.DEFINE_integer("remove_components", None, "[as in config.semantics] top principal components to remove")
     flags.DEFINE_enum("hubness", None, list(HUBNESS), "[as in config.semantics] what keeps hubs from every list")
@@ -50,22 +60,32 @@ def define_build_flags():
     flags.DEFINE_bool(
         "separate_continuations", None, "[as in config.semantics] keep pieces that go on with a word among themselves"
     )
-    return config
 
 
-def build(config, output=None, **changes):
-    """Builds from config.data.directory with config.semantics, and prints what came of it.
+def build(config=None, tokenizer=None, output=None, **changes):
+    """Builds from config.data.directory with config.semantics, or for a tokenizer alone, and prints what came of it.
 
-    output: path of the table; None for beside the corpus. changes: {field of Settings: value}, None where not given.
+    config: ConfigDict. tokenizer: as data.tokenizer names one. output: path of the table; None for beside the corpus.
+    changes: {field of Settings: value}, None where not given. UserError: both or neither of the first two, or a
+    tokenizer without output.
     """
-    settings = from_config(config.semantics)
-    settings = dataclasses.replace(settings, **{key: value for key, value in changes.items() if value is not None})
+    if (config is None) == (tokenizer is None):
+        raise UserError("give either --config, of a prepared corpus, or --tokenizer, for a vocabulary alone")
     cli.check_output(output)
-    prepared = open_prepared(config.data.directory)
-    path = output or prepared.directory / TABLE
-    table = build_table(prepared.tokenizer, settings, path, prepared, lambda line: print(line, flush=True))
-    print(inspection.describe(prepared.tokenizer.pieces, table.ids, prepared.unigram))
-    print(f"written to {path}")
+    changes = {key: value for key, value in changes.items() if value is not None}
+    settings = dataclasses.replace(Settings() if config is None else from_config(config.semantics), **changes)
+    if config is None:
+        if output is None:
+            raise UserError("--tokenizer has no corpus to write the table beside: give --output=table.npz")
+        prepared, vocabulary = None, given_tokenizer(tokenizer, lowercase=True)
+        if vocabulary is None:
+            raise UserError(f"--tokenizer={tokenizer} is learnt from a corpus: give --config, or {tokenizer}:PATH")
+    else:
+        prepared = open_prepared(config.data.directory)
+        vocabulary, output = prepared.tokenizer, output or prepared.directory / TABLE
+    table = build_table(vocabulary, settings, output, prepared, lambda line: print(line, flush=True))
+    print(inspection.describe(vocabulary.pieces, table.ids, None if prepared is None else prepared.unigram))
+    print(f"written to {output}")
 
 
 def inspect(words, shown, hubs):
@@ -90,7 +110,8 @@ def main(command, words):
     if command == "inspect":
         inspect(words, given.shown, given.hubs)
     else:
-        build(given.config, given.output, neighbours=given.k, **{key: given[key].value for key in KEYS})
+        config = given.config if "config" in given else None
+        build(config, given.tokenizer, given.output, neighbours=given.k, **{key: given[key].value for key in KEYS})
 
 
 def split_arguments(argv):
@@ -111,5 +132,6 @@ if __name__ == "__main__":
         flags.DEFINE_integer("shown", 10, "neighbours of each word")
         flags.DEFINE_integer("hubs", 10, "tokens of largest in-degree")
     elif COMMAND == "build" or "--help" in sys.argv:
-        define_build_flags()
+        # Where --config is defined it must be given.
+        define_build_flags("--config" in str(sys.argv) or "--tokenizer" not in str(sys.argv))
     cli.run(lambda: main(COMMAND, WORDS))

@@ -3,6 +3,7 @@
 The same as `python -m semdlm_jax.semantics build --config=…`, which knows more flags.
 """
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -11,10 +12,11 @@ from semdlm_jax import cli
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.errors import UserError
 from semdlm_jax.semantics.candidates import candidate_tokens, word_starts
-from semdlm_jax.semantics.embeddings import ppmi_svd
+from semdlm_jax.semantics.embeddings import ppmi_svd, remove_common
 from semdlm_jax.semantics.inspection import describe
 from semdlm_jax.semantics.knn import directions, nearest_neighbours
 from semdlm_jax.semantics.settings import Settings, from_config
+from semdlm_jax.semantics.sources import load_vectors
 from semdlm_jax.semantics.table import Table, read_table, save_table
 
 __all__ = ["TABLE", "build", "build_table", "candidate_tokens", "main", "word_starts"]
@@ -32,7 +34,9 @@ def build_table(tokenizer, settings, path, prepared=None, progress=lambda line: 
 
     settings: Settings. prepared: data.prepare.Prepared, whose train split PPMI vectors and counts come from.
     A table there of the same vocabulary, settings and sources is read back instead; another is replaced.
-    UserError: PPMI without a corpus, or no token that could have neighbours.
+    The mean and the components removed from given embeddings are those of the tokens that have neighbours.
+    UserError: PPMI without a corpus, embeddings that are not there or of another vocabulary, or no token that could
+    have neighbours.
     """
     if prepared is None and settings.embeddings == "ppmi":
         raise UserError("--embeddings=ppmi counts a corpus: give the --config of a prepared one, or other embeddings")
@@ -40,10 +44,21 @@ def build_table(tokenizer, settings, path, prepared=None, progress=lambda line: 
     candidates = candidate_tokens(tokenizer, unigram, settings.min_count, settings.characters)
     if not candidates.any():
         raise UserError(f"no token occurs {settings.min_count} times or more: lower semantics.min_count")
-    meta = {**vars(settings), "remove_components": settings.components, "counts": _digest(unigram)}
+    given = None if settings.embeddings == "ppmi" else load_vectors(settings.embeddings, tokenizer)
+    # Counts tell corpora apart that share a vocabulary, as the vectors do a run's checkpoints.
+    meta = {
+        **dataclasses.asdict(settings),
+        "remove_components": settings.components,
+        "counts": _digest(unigram),
+        "vectors": _digest(given),
+    }
     if (found := _existing(path, tokenizer.fingerprint, meta)) is not None:
         return found
-    vectors = _ppmi(prepared, settings, progress)
+    if given is None:
+        vectors = _ppmi(prepared, settings, progress)
+    else:
+        progress(f"{tokenizer.vocab_size} tokens in {given.shape[1]} dimensions from {settings.embeddings}")
+        vectors = remove_common(given, candidates, settings.centre, settings.components)
     progress(f"finding {settings.neighbours} neighbours of each of {candidates.sum()} tokens")
     ids, similarities = nearest_neighbours(
         vectors,

@@ -3,6 +3,7 @@
 import dataclasses
 
 from semdlm_jax.errors import UserError, choose
+from semdlm_jax.semantics.sources import check_source
 
 HUBNESS = {
     "cap": "at most max_in_degree lists hold the same token",
@@ -43,6 +44,7 @@ class Settings:
     separate_continuations: bool = False
 
     def __post_init__(self):
+        check_source(self.embeddings)
         choose("hubness control", self.hubness, HUBNESS)
         choose("rule for characters", self.characters, CHARACTERS)
         for name, least in (("neighbours", 1), ("window", 1), ("dimensions", 1), ("min_count", 0)):

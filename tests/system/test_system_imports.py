@@ -15,7 +15,7 @@ ROOMS = {
     "samplers": {"kernels", "objectives"},
     "network": set(),
     "data": {"cli"},
-    "semantics": {"cli", "data"},
+    "semantics": {"cli", "data", "runtime"},
     "runtime": set(),
     "evaluation": MATHEMATICS,
     "trace": set(),
