@@ -13,6 +13,7 @@ def get_config():
     data.vocab_size = 1024
     data.lowercase = True
     data.length = 128  # L: tokens a sequence
+    data.protocol = "packed"  # how documents become rows: packed, wrapped or padded (semdlm_jax/data/protocols.py)
 
     config.semantics = semantics = ConfigDict()
     semantics.neighbours = 32  # stored a token; a kernel may use fewer

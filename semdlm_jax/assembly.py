@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from semdlm_jax.data import pipeline
 from semdlm_jax.data.prepare import Prepared, open_prepared
-from semdlm_jax.errors import UserError
+from semdlm_jax.data.protocols import PROTOCOLS, make_rows
+from semdlm_jax.errors import UserError, choose
 from semdlm_jax.evaluation.likelihood import compile_terms
 from semdlm_jax.kernels import NeighbourTable, Vocabulary, kernel_options, make_kernel, make_noise_schedule
 from semdlm_jax.network import RULES, Denoiser
@@ -43,6 +44,7 @@ BEST_METRIC = "valid/nelbo"
 AUTOREGRESSIVE = "autoregressive"
 # Of runs recorded before these keys existed.
 BOUND_ENDS = {"t_min": 1e-3, "t_max": 1.0 - 1e-5}
+PROTOCOL = "packed"
 SYNTHETIC_SPECIALS = (0, 1, 2, 3, 4)
 SYNTHETIC_MASK = 4
 
@@ -72,6 +74,7 @@ def check_config(config):
             section, name = key.split(".")
             if config[section][name] < least:
                 raise UserError(f"{key} = {config[section][name]} is not possible: give {least} or more")
+    choose("protocol", config.data.protocol, PROTOCOLS)
     if not 0 <= config.network.dropout < 1:
         raise UserError(f"network.dropout = {config.network.dropout} lies outside [0, 1): give 0 for none")
     evaluation, length = config.evaluation, config.data.length
@@ -169,7 +172,20 @@ def build_score(config, denoiser, objective, mesh, posterior=None):
     """`compile_terms` with what the configuration says of the bound: the same for every system."""
     ends = {name: config.evaluation.get(name, default) for name, default in BOUND_ENDS.items()}
     chunk = config.evaluation.chunk
-    return compile_terms(denoiser, objective, mesh, **ends, chunk=chunk, posterior=posterior)
+    padded = pads(config)
+    return compile_terms(denoiser, objective, mesh, **ends, chunk=chunk, posterior=posterior, padded=padded)
+
+
+def pads(config):
+    """Whether rows of the configuration's protocol hold padding, which attention must not see."""
+    synthetic = config.data.corpus == "synthetic"
+    return not synthetic and PROTOCOLS[config.data.get("protocol", PROTOCOL)].padded
+
+
+def build_rows(config, prepared: Prepared, split):
+    """A split's rows of L tokens, under the configuration's protocol."""
+    name, tokens = config.data.get("protocol", PROTOCOL), prepared.splits[split]
+    return make_rows(name, tokens, config.data.length, prepared.tokenizer, prepared.starts(split))
 
 
 def build_denoiser(config, corpus: Corpus):
@@ -216,7 +232,8 @@ def train_iterator(config, corpus: Corpus):
         return pipeline.synthetic_iterator(
             corpus.vocab_size, length, batch_size, config.seed, corpus.special_ids, **shard
         )
-    return pipeline.train_iterator(corpus.prepared.splits["train"], length, batch_size, config.seed, **shard)
+    rows = build_rows(config, corpus.prepared, "train")
+    return pipeline.train_iterator(rows, batch_size, config.seed, **shard)
 
 
 def check_workdir(workdir):

@@ -13,9 +13,11 @@ import numpy as np
 from absl import flags
 
 from semdlm_jax import assembly, cli
+from semdlm_jax.assembly import PROTOCOL
 from semdlm_jax.data.files import read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches
+from semdlm_jax.data.protocols import PROTOCOLS, make_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood
@@ -28,16 +30,17 @@ from semdlm_jax.samplers.presets import make_settings
 
 def score_likelihood(trained, tokens, seed=0, posterior=None):
     """(Likelihood, protocol) of a token stream under the EMA weights. posterior: instead of the run's own."""
-    evaluation, length = trained.config.evaluation, trained.config.data.length
-    rows = assembly.whole_rows(evaluation.batch_size, trained.mesh)
+    evaluation, data = trained.config.evaluation, trained.config.data
+    rows = make_rows(data.get("protocol", PROTOCOL), tokens, data.length, trained.corpus.prepared.tokenizer)
+    batch_size = assembly.whole_rows(evaluation.batch_size, trained.mesh)
     exact = isinstance(trained.objective, Autoregressive)
-    batches, draws = -(-len(tokens) // (rows * length)), 1 if exact else evaluation.draws
+    batches, draws = -(-rows.ordered_count // batch_size), 1 if exact else evaluation.draws
     compiled = assembly.build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
-    with Progress(batches * draws, units_per_step=rows * length, label="NELBO") as progress:
+    with Progress(batches * draws, units_per_step=batch_size * data.length, label="NELBO") as progress:
         result = evaluate_likelihood(
             compiled,
             trained.params,
-            eval_batches(tokens, length, rows),
+            eval_batches(rows, batch_size),
             jax.random.key(seed),
             draws=draws,
             place=lambda batch: place_batch(batch, trained.mesh),
@@ -45,11 +48,11 @@ def score_likelihood(trained, tokens, seed=0, posterior=None):
         )
     t_min, t_max = (evaluation.get(name, default) for name, default in assembly.BOUND_ENDS.items())
     bound = (
-        f"continuous-time bound, {draws} stratified t in [{t_min:g}, {t_max:g}] a window with a corruption each, "
+        f"continuous-time bound, {draws} stratified t in [{t_min:g}, {t_max:g}] a row with a corruption each, "
         "prior and reconstruction included"
     )
-    score = "exact likelihood by the chain rule, nothing before a window's first token" if exact else bound
-    return result, f"packed windows of {length} tokens; {score}; EMA weights, step {trained.step}"
+    score = "exact likelihood by the chain rule, nothing before a row's first token" if exact else bound
+    return result, f"{rows.describe()}; {score}; EMA weights, step {trained.step}"
 
 
 def compare_samples(trained, heldout, settings, *, num_samples, seed=0):
@@ -82,7 +85,7 @@ def _table(report):
     """The report for a terminal."""
     nelbo = report["likelihood"]
     lines = [
-        f"{'split':<28}{report['split']}: {nelbo['tokens']:,} tokens in {nelbo['sequences']:,} windows",
+        f"{'split':<28}{report['split']}: {nelbo['tokens']:,} tokens in {nelbo['sequences']:,} rows",
         f"{'protocol':<28}{report['protocol']}",
         f"{'NELBO':<28}{nelbo['nelbo']:.4f} ± {nelbo['standard_error']:.4f} nats/token "
         f"(integral {nelbo['integral']:.4f}, prior {nelbo['prior']:.4f}, reconstruction {nelbo['reconstruction']:.4f})",
@@ -122,8 +125,15 @@ def main(options):
     prepared, evaluation = trained.corpus.prepared, trained.config.evaluation
     if prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to score")
-    tokens = prepared.splits[options.split] if text is None else pack([text], prepared.tokenizer)
+    data = trained.config.data
+    own = data.get("protocol", PROTOCOL)
+    data.protocol = options.protocol or own
+    # A file is one document, but a row each of its lines where rows are documents.
+    documents = [text] if text is None or data.protocol != "padded" else [line for line in text.splitlines() if line]
+    tokens = prepared.splits[options.split] if text is None else pack(documents, prepared.tokenizer)
     likelihood, protocol = score_likelihood(trained, tokens)
+    if data.protocol != own:
+        protocol += f", trained on {own} rows"
     counts = np.unique(tokens, return_counts=True)[1]
     frequencies = counts / counts.sum()
     num_samples = evaluation.samples if options.samples is None else options.samples
@@ -159,6 +169,7 @@ if __name__ == "__main__":
     flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], "Which of its checkpoints; its EMA weights are used.")
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored and compared with.")
     flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split.")
+    flags.DEFINE_enum("protocol", None, sorted(PROTOCOLS), "How text becomes rows; by default as the run was trained.")
     flags.DEFINE_integer("samples", None, "Samples to generate; the configuration's number by default, 0 for none.")
     flags.DEFINE_integer(
         "draws", None, "Times a window is corrupted and scored; the configuration's number by default."

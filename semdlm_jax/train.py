@@ -28,8 +28,10 @@ from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
 
 
-def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings):
+def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings, padded=False):
     """A jitted (state, tokens [B, L], mask [B, L]) -> (state, {loss, grad_norm}); the state is donated.
+
+    padded: rows may end in padding, where the mask is False: attention does not see it.
 
     The randomness of a step is that of (seed, step), so a resumed run draws what an uninterrupted one would have, and
     it does not depend on the mesh.
@@ -39,7 +41,9 @@ def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, see
 
     def loss_sums(params, step, x0, xt, t, mask, key):
         dropout_key, loss_key = jax.random.split(key)
-        features = denoiser.features(params, xt, t, dropout_key=dropout_key if denoiser.dropout else None)
+        lengths = jnp.sum(mask, axis=1) if padded else None
+        dropout_key = dropout_key if denoiser.dropout else None
+        features = denoiser.features(params, xt, t, lengths_B=lengths, dropout_key=dropout_key)
         return stages.sums(lambda f: denoiser.logits(params, f), features, x0, xt, t, mask, step, loss_key)
 
     value_and_grad = jax.value_and_grad(loss_sums, has_aux=True)
@@ -96,6 +100,8 @@ class Run:
         self.denoiser = assembly.build_denoiser(config, self.corpus)
         self.optimizer, self.learning_rate = assembly.build_optimizer(config)
         self.iterator = assembly.train_iterator(config, self.corpus)
+        prepared = self.corpus.prepared
+        self.valid_rows = None if prepared is None else assembly.build_rows(config, prepared, "valid")
         write_config(self.workdir, config.to_dict(), free=assembly.FREE_KEYS)
         self.checkpointer = assembly.make_checkpointer(config, self.workdir)
         self.saved_step = None
@@ -110,6 +116,7 @@ class Run:
             seed=config.seed,
             mesh=self.mesh,
             state_shardings=shardings,
+            padded=assembly.pads(config),
         )
         self.score = assembly.build_score(config, self.denoiser, self.objective, self.mesh)
 
@@ -126,11 +133,11 @@ class Run:
 
     def validate(self):
         """The NELBO of the first batches of the valid split under the EMA parameters: metrics by name."""
-        evaluation, prepared = self.config.evaluation, self.corpus.prepared
-        if prepared is None:
+        evaluation = self.config.evaluation
+        if self.valid_rows is None:
             return {}
         rows = assembly.whole_rows(evaluation.batch_size, self.mesh)
-        batches = eval_batches(prepared.splits["valid"], self.config.data.length, rows, evaluation.valid_batches)
+        batches = eval_batches(self.valid_rows, rows, evaluation.valid_batches)
         result = evaluate_likelihood(
             self.score, self.state.ema_params, batches, jax.random.key(0), place=lambda x: place_batch(x, self.mesh)
         )

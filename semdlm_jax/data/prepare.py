@@ -11,6 +11,7 @@ import numpy as np
 
 from semdlm_jax import cli
 from semdlm_jax.data import corpora, packing
+from semdlm_jax.data.protocols import document_starts
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
 from semdlm_jax.errors import UserError
 
@@ -32,6 +33,10 @@ class Prepared:
     splits: dict
     unigram: np.ndarray
     meta: dict
+
+    def starts(self, split):
+        """[D + 1] int64: where each document of the split's stream starts, and its end."""
+        return document_starts(self.splits[split], self.tokenizer.bos_id)
 
     def unigram_entropy(self, split):
         """Entropy of the split's own token frequencies, specials as they occur, in nats per token."""

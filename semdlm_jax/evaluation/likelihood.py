@@ -54,18 +54,31 @@ class Likelihood:
 
 
 def bound_terms(
-    denoiser, kernel: KernelBase, posterior: Posterior, prior_V, params, key, x0_BxL, mask_BxL, *, t_min, t_max, chunk=0
+    denoiser,
+    kernel: KernelBase,
+    posterior: Posterior,
+    prior_V,
+    params,
+    key,
+    x0_BxL,
+    mask_BxL,
+    *,
+    t_min,
+    t_max,
+    chunk=0,
+    padded=False,
 ):
     """The NELBO's terms of each sequence, from one time and one corruption a sequence. Pure: jit it.
 
-    prior_V: `prior_divergences` at t_max.
+    prior_V: `prior_divergences` at t_max. padded: attention does not see positions where the mask is False.
     """
+    hidden = _lengths(mask_BxL) if padded else {}
     time_key, noise_key, last_key = jax.random.split(key, 3)
     t_B = stratified_times(time_key, x0_BxL.shape[0], t_min, t_max)
 
     def score(function, key, t_B):
         xt_BxL = kernel.corrupt(key, x0_BxL, t_B[:, None])
-        features = denoiser.features(params, xt_BxL, t_B)
+        features = denoiser.features(params, xt_BxL, t_B, **hidden)
 
         def positions(features, x0, xt, mask):
             logits = denoiser.logits(params, features)
@@ -89,6 +102,11 @@ def bound_terms(
     )
 
 
+def _lengths(mask_BxL):
+    """Where padding begins: at least 1, so that a row of nothing else still has something to attend to."""
+    return {"lengths_B": jnp.maximum(jnp.sum(mask_BxL, axis=1), 1)}
+
+
 def exact_terms(denoiser, objective: Autoregressive, params, x0_BxL, mask_BxL, *, chunk=0):
     """The negative log-likelihood of each sequence by the chain rule, as a `SequenceTerms` without noise. Pure: jit
     it."""
@@ -104,10 +122,11 @@ def exact_terms(denoiser, objective: Autoregressive, params, x0_BxL, mask_BxL, *
     return SequenceTerms(total, nothing, nothing, jnp.sum(mask_BxL, axis=1))
 
 
-def compile_terms(denoiser, objective, mesh, *, t_min, t_max, chunk, posterior=None):
+def compile_terms(denoiser, objective, mesh, *, t_min, t_max, chunk, posterior=None, padded=False):
     """A jitted (params, key, tokens [B, L], mask [B, L]) -> SequenceTerms, the result whole on every process.
 
-    posterior: instead of the objective's own.
+    posterior: instead of the objective's own. padded: rows may end in padding, where the mask is False: attention does
+    not see it (that of an autoregressive model sees nothing behind a token anyway).
     """
     whole = NamedSharding(mesh, PartitionSpec())
     if isinstance(objective, Autoregressive):
@@ -122,8 +141,8 @@ def compile_terms(denoiser, objective, mesh, *, t_min, t_max, chunk, posterior=N
     prior_V = jax.jit(lambda: prior_divergences(kernel, t_max), out_shardings=whole)()
 
     def terms(params, key, tokens, mask):
-        ends = {"t_min": t_min, "t_max": t_max}
-        return bound_terms(denoiser, kernel, posterior, prior_V, params, key, tokens, mask, **ends, chunk=chunk)
+        options = {"t_min": t_min, "t_max": t_max, "chunk": chunk, "padded": padded}
+        return bound_terms(denoiser, kernel, posterior, prior_V, params, key, tokens, mask, **options)
 
     return jax.jit(terms, out_shardings=whole)
 

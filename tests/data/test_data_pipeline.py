@@ -1,11 +1,12 @@
 import itertools
+from types import SimpleNamespace
 
 import grain
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from semdlm_jax.data import pipeline
+from semdlm_jax.data import pipeline, protocols
 from semdlm_jax.errors import UserError
 
 TOKENS = np.arange(5, 5 + 1003, dtype=np.uint16)  # every token tells its own place
@@ -13,8 +14,12 @@ LENGTH, BATCH = 8, 4
 EPOCH = len(TOKENS) // LENGTH
 
 
-def train(**changes):
-    return pipeline.train_iterator(**{"tokens": TOKENS, "length": LENGTH, "batch_size": BATCH, "seed": 1, **changes})
+def cut(tokens, length=LENGTH, name="packed"):
+    return protocols.make_rows(name, tokens, length, SimpleNamespace(bos_id=2, eos_id=3, pad_id=0))
+
+
+def train(tokens=TOKENS, length=LENGTH, name="packed", **changes):
+    return pipeline.train_iterator(**{"rows": cut(tokens, length, name), "batch_size": BATCH, "seed": 1, **changes})
 
 
 def synthetic(**changes):
@@ -54,7 +59,19 @@ def test_the_seed_decides(make):
     assert (rows(make(), 5) != rows(make(seed=2), 5)).any()
 
 
-@pytest.mark.parametrize("make", [train, synthetic])
+def padded(**changes):
+    """Documents of 2 to 13 tokens, each of which tells its own place."""
+    documents = [[2, *range(100 * i, 100 * i + i % 12), 3] for i in range(1, 63)]
+    return train(np.concatenate(documents), name="padded", **changes)
+
+
+def wrapped(**changes):
+    return train(
+        np.concatenate([[2, *range(100 * i, 100 * i + i % 12), 3] for i in range(1, 63)]), name="wrapped", **changes
+    )
+
+
+@pytest.mark.parametrize("make", [train, padded, wrapped, synthetic])
 def test_resuming_equals_going_on(make, tmp_path):
     iterator = make()
     rows(iterator, EPOCH // BATCH - 2)  # so that the resumed part crosses an epoch
@@ -66,13 +83,36 @@ def test_resuming_equals_going_on(make, tmp_path):
     np.testing.assert_array_equal(rows(resumed, 10), rows(iterator, 10))
 
 
-@pytest.mark.parametrize("make", [train, synthetic])
+@pytest.mark.parametrize("make", [train, padded, wrapped, synthetic])
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_together_draw_the_order_of_one(make, count):
     whole = rows(make(), 40)
     shards = [rows(make(process_index=index, process_count=count), 40) for index in range(count)]
     for index, shard in enumerate(shards):
         np.testing.assert_array_equal(shard, whole[index::count])
+
+
+@pytest.mark.parametrize("make", [train, padded, synthetic])
+def test_resuming_on_another_number_of_processes_keeps_the_order(make):
+    whole = rows(make(), 60)
+    one = make()
+    rows(one, 11)
+    state = one.get_state()
+    for count in (2, 4):
+        shards = [make(process_index=index, process_count=count) for index in range(count)]
+        for shard in shards:
+            shard.set_state(state)
+        drawn = np.stack([rows(shard, 20) for shard in shards], axis=1).reshape(-1, LENGTH)
+        np.testing.assert_array_equal(drawn, whole[11 * BATCH : 31 * BATCH])
+        assert shards[0].get_state() == shards[-1].get_state()  # and back to any number again
+
+
+def test_every_document_is_a_row_once_an_epoch():
+    drawn = rows(padded(batch_size=2), 62)
+    firsts = np.where(drawn[:, 1] == 3, -1, drawn[:, 1]).reshape(2, 62)
+    for epoch in firsts:
+        assert sorted(epoch[epoch >= 0]) == [100 * i for i in range(1, 63) if i % 12]
+    assert (firsts[0] != firsts[1]).any()
 
 
 def test_changing_the_batch_size_keeps_the_order():
@@ -95,7 +135,7 @@ def test_synthetic_tokens_are_uniform_over_the_allowed():
 @pytest.mark.parametrize("total, limit", [(1, None), (32, None), (33, None), (100, 2), (0, None)])
 def test_eval_batches_are_one_ordered_pass(total, limit):
     tokens = TOKENS[:total]
-    batches = list(pipeline.eval_batches(tokens, LENGTH, BATCH, limit))
+    batches = list(pipeline.eval_batches(cut(tokens), BATCH, limit))
     assert all(batch["tokens"].shape == batch["mask"].shape == (BATCH, LENGTH) for batch in batches)
     seen = np.concatenate([batch["tokens"][batch["mask"]] for batch in batches]) if batches else []
     np.testing.assert_array_equal(seen, tokens if limit is None else tokens[: limit * BATCH * LENGTH])

@@ -1,0 +1,197 @@
+"""Protocols: how a stream `[begin] doc [end] [begin] doc [end] …` becomes rows of L tokens. Scores under different
+protocols do not compare.
+
+A row is (tokens [L] int32, mask [L] bool); the mask is False on padding, which only ever ends a row. Rows of training
+are drawn by place, with a shift that is new in every epoch; rows of scoring are one ordered pass.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from semdlm_jax.errors import UserError, choose
+
+
+def document_starts(tokens, bos_id):
+    """[D + 1] int64: where each document of a stream starts, and the stream's end."""
+    return np.append(np.flatnonzero(np.asarray(tokens) == bos_id), len(tokens))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What the protocols share. tokens: [N] int, the stream, [begin] and [end] around every document. starts: [D + 1],
+    where documents start and the stream ends. length: L. bos_id, eos_id, pad_id: of the vocabulary."""
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    length: int
+    bos_id: int
+    eos_id: int
+    pad_id: int
+
+    padded = False  # whether rows of training hold padding, so that attention needs their lengths
+    lost = 0  # tokens of the stream that are in no row of an ordered pass
+
+    def _row(self, tokens):
+        row = np.full(self.length, self.pad_id, np.int32)
+        row[: len(tokens)] = tokens
+        return row, np.arange(self.length) < len(tokens)
+
+
+class Packed(Rows):
+    """The stream cut every L tokens, wherever documents end.
+
+    In training it is a ring cut from a place that is new in each epoch, so that no stretch of it lies at an edge.
+    """
+
+    name = "packed"
+
+    @property
+    def count(self):
+        """Rows of an epoch of training."""
+        return len(self.tokens) // self.length
+
+    @property
+    def ordered_count(self):
+        """Rows of one ordered pass."""
+        return -(-len(self.tokens) // self.length)
+
+    def training_row(self, place, shift):
+        """Row `place` of an epoch, 0 <= place < count; shift: any integer >= 0, the epoch's."""
+        start = (shift + place * self.length) % len(self.tokens)
+        return self._row(_ring(self.tokens, start, self.length))
+
+    def ordered_row(self, index):
+        """Row `index` of the ordered pass, 0 <= index < ordered_count."""
+        return self._row(self.tokens[index * self.length : (index + 1) * self.length])
+
+    def describe(self):
+        """For a report."""
+        return f"packed: windows of {self.length} tokens of documents end to end, begin and end tokens scored"
+
+
+class Wrapped(Rows):
+    """MDLM's `wrap`: documents, each with its end token, joined and cut every L - 2 tokens; every row begins with the
+    begin token and ends with the end token. Unlike MDLM's, the last row is kept, shorter, and the cuts of training
+    move from epoch to epoch."""
+
+    name = "wrapped"
+
+    @functools.cached_property
+    def _content(self):
+        """[D + 1]: where documents start once begin tokens are left out, and the end."""
+        return self.starts - np.arange(len(self.starts))
+
+    @property
+    def count(self):
+        """Rows of an epoch of training."""
+        return int(self._content[-1]) // (self.length - 2)
+
+    @property
+    def ordered_count(self):
+        """Rows of one ordered pass."""
+        return -(-int(self._content[-1]) // (self.length - 2))
+
+    def training_row(self, place, shift):
+        """Row `place` of an epoch, 0 <= place < count; shift: any integer >= 0, the epoch's."""
+        inside, total = self.length - 2, int(self._content[-1])
+        start = (shift + place * inside) % total
+        return self._framed(np.concatenate([self._cut(start, inside), self._cut(0, start + inside - total)]))
+
+    def ordered_row(self, index):
+        """Row `index` of the ordered pass, 0 <= index < ordered_count."""
+        return self._framed(self._cut(index * (self.length - 2), self.length - 2))
+
+    def describe(self):
+        """For a report."""
+        return (
+            f"wrapped: documents end to end in rows of {self.length} tokens, each between a begin and an end token, "
+            "which are scored"
+        )
+
+    def _cut(self, start, count):
+        """At most `count` tokens from content place `start` on."""
+        if count <= 0:
+            return self.tokens[:0]
+        document = np.searchsorted(self._content, start, side="right") - 1
+        first = start + int(document) + 1
+        # Every document has an end token for its begin token, so half of any stretch is content.
+        stretch = np.asarray(self.tokens[first : first + 2 * count])
+        return stretch[stretch != self.bos_id][:count]
+
+    def _framed(self, content):
+        return self._row(np.concatenate([[self.bos_id], content, [self.eos_id]]))
+
+
+class Padded(Rows):
+    """A document a row, `[begin] doc [end]` and padding. Of a document longer than L - 2 tokens, the first L - 2 stay;
+    `lost` counts the others."""
+
+    name = "padded"
+    padded = True
+
+    @property
+    def count(self):
+        """Rows of an epoch of training."""
+        return len(self.starts) - 1
+
+    @property
+    def ordered_count(self):
+        """Rows of one ordered pass."""
+        return len(self.starts) - 1
+
+    @functools.cached_property
+    def lost(self):
+        """Tokens of the stream that are in no row."""
+        return lost_to_padding(self.starts, self.length)
+
+    def training_row(self, place, shift):
+        """Row `place` of an epoch, 0 <= place < count; shift says nothing here."""
+        del shift
+        return self.ordered_row(place)
+
+    def ordered_row(self, index):
+        """Row `index` of the ordered pass, 0 <= index < ordered_count."""
+        document = self.tokens[self.starts[index] : self.starts[index + 1]]
+        if len(document) <= self.length:
+            return self._row(document)
+        return self._row(np.append(document[: self.length - 1], self.eos_id))
+
+    def describe(self):
+        """For a report."""
+        share = 100 * self.lost / max(len(self.tokens), 1)
+        return (
+            f"padded: a document a row of {self.length} tokens, begin and end tokens scored, padding not; "
+            f"{self.lost:,} tokens ({share:.2f} %) beyond that length left out"
+        )
+
+
+PROTOCOLS = {protocol.name: protocol for protocol in (Packed, Wrapped, Padded)}
+
+
+def lost_to_padding(starts, length):
+    """Tokens that rows of L = length cannot hold of documents that start at `starts` [D + 1]."""
+    lengths = np.diff(starts)
+    return int((lengths[lengths > length] - length).sum())
+
+
+def make_rows(name, tokens, length, tokenizer, starts=None):
+    """The rows of a stream [N] under a protocol of PROTOCOLS. starts: [D + 1] of its documents; found when None.
+
+    UserError: unknown protocol, or rows too short for a begin and an end token.
+    """
+    protocol = choose("protocol", name, PROTOCOLS)
+    if length < 3:
+        raise UserError(f"data.length = {length} leaves no room between a begin and an end token: give 3 or more")
+    tokens = np.asarray(tokens)  # a plain view: slicing a memmap object is several times slower
+    starts = document_starts(tokens, tokenizer.bos_id) if starts is None else np.asarray(starts)
+    return protocol(tokens, starts, length, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id)
+
+
+def _ring(tokens, start, length):
+    """[length]: the stream from `start`, taken as a ring."""
+    window = tokens[start : start + length]
+    if len(window) < length:
+        window = np.concatenate([window, tokens[: length - len(window)]])
+    return window

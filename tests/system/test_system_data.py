@@ -1,0 +1,70 @@
+"""Protocols through the entry points: padding reaches nothing, and reports name what they used."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from semdlm_jax import assembly
+from semdlm_jax.data.packing import pack
+from semdlm_jax.data.protocols import make_rows
+from semdlm_jax.runtime.mesh import place_batch
+
+
+@pytest.fixture(scope="module", params=["padded", "wrapped"])
+def run(request, config_file, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp(request.param) / "run"
+    options = ["network.dropout=0.0", "warmup.steps=0", "training.steps=3", f"data.protocol={request.param}"]
+    options = [f"--config.{option}" for option in options]
+    result = tiny.command("train", f"--config={config_file}", f"--workdir={workdir}", *options)
+    assert result.status == 0, result.err
+    return workdir
+
+
+def test_scores_name_their_protocol(run, tmp_path):
+    name = json.loads((run / "config.json").read_text())["data"]["protocol"]
+    for options, words in (
+        ([], [f"{name}: "]),
+        (["--protocol=packed"], ["packed: windows of 16 tokens", f"trained on {name} rows"]),
+    ):
+        output = tmp_path / "report.json"
+        result = tiny.command("evaluate", f"--workdir={run}", "--samples=0", f"--output={output}", *options)
+        assert result.status == 0, result.err
+        report = json.loads(output.read_text())
+        for word in words:
+            assert word in report["protocol"] and word in result.out
+        assert np.isfinite(report["likelihood"]["nelbo"])
+
+
+def test_a_text_file_is_scored_by_its_lines_where_rows_are_documents(run, tmp_path):
+    (tmp_path / "text.txt").write_text("ba be\n\nbi bo bu\n")
+    output = tmp_path / "report.json"
+    options = [f"--text={tmp_path}/text.txt", "--samples=0", "--protocol=padded"]
+    result = tiny.command("evaluate", f"--workdir={run}", f"--output={output}", *options)
+    assert result.status == 0 and json.loads(output.read_text())["likelihood"]["sequences"] == 2
+
+
+def test_padding_reaches_no_score(run):
+    trained = assembly.load_trained(run)
+    if not assembly.pads(trained.config):
+        return
+    tokenizer = trained.corpus.prepared.tokenizer
+    stream = pack([" ".join(["ba", "be", "bi"] * i) for i in range(8)], tokenizer)
+    rows = make_rows("padded", stream, 16, tokenizer)
+    tokens, mask = (np.stack(part) for part in zip(*[rows.ordered_row(i) for i in range(8)]))
+    assert not mask.all()
+    score = assembly.build_score(trained.config, trained.denoiser, trained.objective, trained.mesh)
+    found = []
+    for filler in (rows.pad_id, 7):
+        batch = place_batch({"tokens": np.where(mask, tokens, filler), "mask": mask}, trained.mesh)
+        found.append(score(trained.params, jax.random.key(0), batch["tokens"], batch["mask"]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert found[0].tokens.tolist() == mask.sum(1).tolist()
+
+
+def test_an_unknown_protocol_is_told(config_file, tmp_path):
+    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}", "--config.data.protocol=padd")
+    tiny.assert_refused(result, "unknown protocol 'padd'", "did you mean 'padded'")
