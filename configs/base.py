@@ -27,6 +27,7 @@ def get_config():
     semantics.min_count = 5
     semantics.characters = "auto"  # of tokens with neighbours: ascii, any, or auto (ascii for WordPiece vocabularies)
     semantics.separate_continuations = False  # pieces that go on with a word are no neighbours of those that begin one
+    semantics.prior_tokens = "words"  # what the unigram prior may produce: words (Eq. 119), pieces or any
 
     config.kernel = kernel = ConfigDict()
     kernel.name = "semdlm_plus"  # a name of kernels.KERNELS; it reads those of the options below that it knows

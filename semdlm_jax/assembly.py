@@ -20,7 +20,7 @@ from semdlm_jax.runtime import mesh as meshes
 from semdlm_jax.runtime.checkpoints import Checkpointer, read_config
 from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
 from semdlm_jax.runtime.state import abstract_state
-from semdlm_jax.semantics.build import word_starts
+from semdlm_jax.semantics.candidates import prior_tokens
 from semdlm_jax.semantics.table import load_table
 
 # What may change between two starts of one run: where it runs and how often it reports, never what it computes.
@@ -122,7 +122,8 @@ def build_corpus(config):
         tokenizer.mask_id,
         table=NeighbourTable.from_lists(table.ids, table.similarities, k_max),
         unigram=prepared.unigram,
-        valid=word_starts(tokenizer),
+        # Runs recorded before the key existed jump to words.
+        valid=prior_tokens(tokenizer, config.semantics.get("prior_tokens", "words")),
         embeddings=table.embeddings,
     )
     return Corpus(vocabulary, tokenizer.special_ids, prepared)

@@ -22,8 +22,8 @@ from semdlm_jax.data.tokenizers import given_tokenizer
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.semantics import inspection
 from semdlm_jax.semantics.build import TABLE, build_table
-from semdlm_jax.semantics.settings import CHARACTERS, HUBNESS, Settings, from_config
-from semdlm_jax.semantics.table import read_pieces, read_table
+from semdlm_jax.semantics.settings import CHARACTERS, HUBNESS, PRIOR_TOKENS, Settings, from_config
+from semdlm_jax.semantics.table import read_notes, read_table
 
 COMMANDS = {"build": "a table", "inspect": "one"}
 # Flags that change a key of the configuration's semantics section where they are given.
@@ -36,6 +36,7 @@ KEYS = (
     "min_count",
     "characters",
     "separate_continuations",
+    "prior_tokens",
 )
 
 
@@ -59,6 +60,9 @@ def define_build_flags(with_config=True):
     flags.DEFINE_enum("characters", None, list(CHARACTERS), "[as in config.semantics] of tokens with neighbours")
     flags.DEFINE_bool(
         "separate_continuations", None, "[as in config.semantics] keep pieces that go on with a word among themselves"
+    )
+    flags.DEFINE_enum(
+        "prior_tokens", None, list(PRIOR_TOKENS), "[as in config.semantics] what the unigram prior may produce"
     )
 
 
@@ -96,9 +100,9 @@ def inspect(words, shown, hubs):
         raise UserError(f"--shown={shown} and --hubs={hubs}: give 1 or more, and 0 or more")
     path, *words = words
     table, fingerprint, meta = read_table(path)
-    pieces = read_pieces(path)
+    notes = read_notes(path)
     print(f"{path}: vocabulary {fingerprint[:12]}, {table.ids.shape[1]} neighbours at most, {meta['embeddings']}")
-    print(inspection.inspect(table, pieces, words, shown, hubs))
+    print(inspection.inspect(table, notes, words, shown, hubs))
 
 
 def main(command, words):

@@ -11,15 +11,13 @@ import numpy as np
 from semdlm_jax import cli
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.errors import UserError
-from semdlm_jax.semantics.candidates import candidate_tokens, word_starts
+from semdlm_jax.semantics.candidates import candidate_tokens, prior_tokens
 from semdlm_jax.semantics.embeddings import ppmi_svd, remove_common
 from semdlm_jax.semantics.inspection import describe
 from semdlm_jax.semantics.knn import directions, nearest_neighbours
 from semdlm_jax.semantics.settings import Settings, from_config
 from semdlm_jax.semantics.sources import load_vectors
-from semdlm_jax.semantics.table import Table, read_table, save_table
-
-__all__ = ["TABLE", "build", "build_table", "candidate_tokens", "main", "word_starts"]
+from semdlm_jax.semantics.table import Notes, Table, read_table, save_table
 
 TABLE = "neighbours.npz"
 
@@ -69,7 +67,9 @@ def build_table(tokenizer, settings, path, prepared=None, progress=lambda line: 
         groups=tokenizer.starts_word if settings.separate_continuations else None,
     )
     table = Table(ids, similarities, directions(vectors) * candidates[:, None])
-    save_table(path, table, tokenizer.fingerprint, meta, tokenizer.pieces)
+    counts = np.zeros(tokenizer.vocab_size, np.int64) if unigram is None else unigram
+    notes = Notes(tokenizer.pieces, counts, prior_tokens(tokenizer, settings.prior_tokens))
+    save_table(path, table, tokenizer.fingerprint, meta, notes)
     return table
 
 

@@ -4,6 +4,9 @@ import re
 
 import numpy as np
 
+from semdlm_jax.errors import choose
+from semdlm_jax.semantics.settings import PRIOR_TOKENS
+
 UNUSED = re.compile(r"\[unused\d+\]")  # of BERT: places kept free in the vocabulary
 CONTINUATION = "##"  # of WordPiece: a piece that goes on with a word
 
@@ -22,11 +25,19 @@ def candidate_tokens(tokenizer, unigram, min_count, characters="any"):
     return wordlike if unigram is None else wordlike & (np.asarray(unigram) >= min_count)
 
 
-def word_starts(tokenizer):
-    """[V] bool: what a global jump may produce (Eq. 119): no specials, no pieces that go on with a word, no punctuation
-    alone."""
-    wordlike = np.array([_has_alphanumeric(text) for text in tokenizer.texts])
-    return wordlike & np.asarray(tokenizer.starts_word) & _ordinary(tokenizer)
+def prior_tokens(tokenizer, rule="words"):
+    """[V] bool: what a global jump may produce, never specials or [unused]. rule: a name of settings.PRIOR_TOKENS.
+
+    words    no pieces that go on with a word, no punctuation alone: Eq. 119
+    pieces   no punctuation alone
+    any      every token of text
+    UserError: an unknown rule.
+    """
+    choose("rule for the prior", rule, PRIOR_TOKENS)
+    valid = _ordinary(tokenizer)
+    if rule != "any":
+        valid &= np.array([_has_alphanumeric(text) for text in tokenizer.texts])
+    return valid & np.asarray(tokenizer.starts_word) if rule == "words" else valid
 
 
 def is_wordpiece(tokenizer):

@@ -42,12 +42,13 @@ def describe(pieces, ids, unigram=None, words=12, shown=6):
     return "\n".join([summary(ids), *lines])
 
 
-def inspect(table, pieces, words=(), shown=10, hubs=10):
+def inspect(table, notes, words=(), shown=10, hubs=10):
     """The report of `python -m semdlm_jax.semantics inspect`.
 
-    table: Table. pieces: V strings. words: as `find_piece` takes them. shown: neighbours of each. hubs: tokens of
+    table: Table. notes: Notes. words: as `find_piece` takes them. shown: neighbours of each. hubs: tokens of
     largest in-degree. UserError: a word that is no piece.
     """
+    pieces = notes.pieces
     found = [(word, find_piece(word, pieces)) for word in words]
     in_degree = in_degrees(table.ids)
     lines = []
@@ -61,7 +62,21 @@ def inspect(table, pieces, words=(), shown=10, hubs=10):
         lines.append(f"  {word:>14} ({plain(pieces[i])}, in {in_degree[i]} lists) -> {told}")
     strongest = np.argsort(-in_degree, kind="stable")[:hubs]
     told = ", ".join(f"{plain(pieces[i])} {in_degree[i]}" for i in strongest if in_degree[i])
-    return "\n".join([*lines, summary(table.ids), f"strongest hubs: {told or 'none'}"])
+    return "\n".join([*lines, summary(table.ids), f"strongest hubs: {told or 'none'}", prior(notes)])
+
+
+def prior(notes, shown=6):
+    """One line on the unigram prior of Eq. 119. notes: Notes."""
+    counts = np.where(notes.valid, notes.counts, 0)
+    if not counts.any():
+        return f"unigram prior: {notes.valid.sum()} tokens may be jumped to; built without a corpus to count them in"
+    frequencies = counts[counts > 0] / counts.sum()
+    entropy = -(frequencies * np.log(frequencies)).sum()
+    often = ", ".join(plain(notes.pieces[i]) for i in np.argsort(-counts, kind="stable")[:shown] if counts[i])
+    return (
+        f"unigram prior: {len(frequencies)} tokens of {notes.valid.sum()} that may be jumped to occur, "
+        f"{counts.sum() / notes.counts.sum():.1%} of the text; entropy {entropy:.3f} nats; most often {often}"
+    )
 
 
 def plain(piece):

@@ -15,6 +15,11 @@ CHARACTERS = {
     "ascii": "ASCII letters and digits alone",
     "any": "at least one letter or digit of any script",
 }
+PRIOR_TOKENS = {
+    "words": "tokens that begin a word and hold a letter or digit",
+    "pieces": "tokens that hold a letter or digit",
+    "any": "every token of text",
+}
 BY_SOURCE = -1  # of remove_components
 PRETRAINED_COMPONENTS = 3
 
@@ -28,6 +33,8 @@ class Settings:
     token, for `cap`; None for no bound. min_count: training occurrences below which a token has no neighbours; without
     a corpus nothing is known to be rare. characters: a name of CHARACTERS, what tokens with neighbours consist of.
     separate_continuations: tokens that begin a word and tokens that go on with one are no neighbours of each other.
+    prior_tokens: a name of PRIOR_TOKENS, what a unigram prior may produce; how rare they may be, and the power of their
+    counts, are kernel.least and kernel.tau.
     UserError: a value that no table can be built with.
     """
 
@@ -42,11 +49,13 @@ class Settings:
     min_count: int = 5
     characters: str = "auto"
     separate_continuations: bool = False
+    prior_tokens: str = "words"
 
     def __post_init__(self):
         check_source(self.embeddings)
         choose("hubness control", self.hubness, HUBNESS)
         choose("rule for characters", self.characters, CHARACTERS)
+        choose("rule for the prior", self.prior_tokens, PRIOR_TOKENS)
         for name, least in (("neighbours", 1), ("window", 1), ("dimensions", 1), ("min_count", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"semantics.{name} = {getattr(self, name)} is not possible: give {least} or more")
@@ -85,4 +94,5 @@ def from_config(semantics):
         min_count=semantics.min_count,
         characters=semantics.characters,
         separate_continuations=semantics.separate_continuations,
+        prior_tokens=semantics.prior_tokens,
     )

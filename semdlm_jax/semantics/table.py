@@ -22,11 +22,22 @@ class Table(NamedTuple):
     embeddings: np.ndarray
 
 
-def save_table(path, table, fingerprint, meta, pieces=()):
+class Notes(NamedTuple):
+    """What lets a table's file be read alone; training takes it from where it comes from.
+
+    pieces: V strings as the vocabulary spells them. counts: [V] int64 occurrences in the training split, zeros where
+    there is none; valid: [V] bool, what the unigram prior of Eq. 119 may produce.
+    """
+
+    pieces: tuple[str, ...]
+    counts: np.ndarray
+    valid: np.ndarray
+
+
+def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
     """Writes the table to an .npz in one rename.
 
-    table: Table. fingerprint: the tokenizer's. meta: dict of JSON values, how it was built. pieces: V strings as the
-    vocabulary spells them, so that the file can be read without it; not needed to train.
+    table: Table. fingerprint: the tokenizer's. meta: dict of JSON values, how it was built. notes: Notes.
     """
     path = pathlib.Path(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -39,7 +50,9 @@ def save_table(path, table, fingerprint, meta, pieces=()):
                 embeddings=np.asarray(table.embeddings, np.float32),
                 fingerprint=np.array(fingerprint),
                 meta=np.array(json.dumps(meta)),
-                pieces=np.array(json.dumps(list(pieces))),
+                pieces=np.array(json.dumps(list(notes.pieces))),
+                counts=np.asarray(notes.counts, np.int64),
+                valid=np.asarray(notes.valid, bool),
             )
         os.replace(partial, path)
     finally:
@@ -70,11 +83,10 @@ def read_table(path):
     return found
 
 
-def read_pieces(path):
-    """The V pieces that `save_table` was given. UserError: the file holds none, or cannot be read."""
+def read_notes(path):
+    """The Notes that `save_table` was given. UserError: the file holds none, or cannot be read."""
     read_table(path)  # tells what is missing or damaged
     with np.load(path, allow_pickle=False) as file:
-        pieces = json.loads(str(file["pieces"])) if "pieces" in file else []
-    if not pieces:
-        raise UserError(f"{path}: written without the pieces of its vocabulary: rebuild with {COMMAND}")
-    return pieces
+        if "valid" in file and len(pieces := json.loads(str(file["pieces"]))):
+            return Notes(tuple(pieces), file["counts"], file["valid"])
+    raise UserError(f"{path}: written without the pieces of its vocabulary: rebuild with {COMMAND}")

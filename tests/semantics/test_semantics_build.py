@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import subprocess
 import sys
@@ -7,9 +8,10 @@ import pytest
 
 from configs import base
 from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import GlobalPrior
 from semdlm_jax.semantics import build as building
 from semdlm_jax.semantics.settings import Settings, from_config
-from semdlm_jax.semantics.table import load_table
+from semdlm_jax.semantics.table import load_table, read_notes
 
 SETTINGS = {"neighbours": 8, "dimensions": 32, "window": 4, "max_in_degree": 16, "min_count": 10}
 
@@ -59,7 +61,7 @@ def test_embeddings_are_what_the_similarities_are_cosines_of(prepared, table):
 
 def test_what_a_jump_may_produce(prepared):
     tokenizer = prepared.tokenizer
-    starts = building.word_starts(tokenizer)
+    starts = building.prior_tokens(tokenizer)
     assert starts.shape == (700,) and starts.dtype == bool and 100 < starts.sum() < 700
     place = {piece: i for i, piece in enumerate(tokenizer.pieces)}
     assert starts[[place["▁government"], place["▁the"]]].all()
@@ -92,8 +94,47 @@ def spelled(tokenizer, found):
 
 def test_specials_goings_on_and_punctuation_start_no_word():
     """Spelled out: a special that looks like a word, too, and a number or a word behind its quotation mark."""
-    assert spelled(SENTENCEPIECE, building.word_starts(SENTENCEPIECE)) == ["▁word", "▁42", "▁a", "▁“no", "▁né", "▁o'"]
-    assert spelled(BERT, building.word_starts(BERT)) == ["king", "42", "né", "王", "unused", "é1"]
+    assert spelled(SENTENCEPIECE, building.prior_tokens(SENTENCEPIECE)) == ["▁word", "▁42", "▁a", "▁“no", "▁né", "▁o'"]
+    assert spelled(BERT, building.prior_tokens(BERT)) == ["king", "42", "né", "王", "unused", "é1"]
+
+
+def test_other_rules_for_the_prior():
+    every = ["king", "##ing", "##7", "42", "né", "##é", "王", "unused", "é1"]
+    assert spelled(BERT, building.prior_tokens(BERT, "pieces")) == every
+    found = spelled(BERT, building.prior_tokens(BERT, "any"))
+    assert found == [piece for piece in BERT.pieces if piece not in ("[PAD]", "[unused7]")]
+    with pytest.raises(UserError, match="did you mean 'words'"):
+        building.prior_tokens(BERT, "word")
+
+
+@pytest.mark.parametrize(
+    "rule, tau, least", [("words", 1.0, 1), ("words", 0.5, 20), ("pieces", 0.75, 3), ("any", 1, 1)]
+)
+def test_the_prior_against_a_plain_count(prepared, rule, tau, least):
+    """Eq. 119 from the training stream, a token at a time."""
+    tokenizer, counts = prepared.tokenizer, collections.Counter(prepared.splits["train"].tolist())
+    weights = {}
+    for i, piece in enumerate(tokenizer.pieces):
+        text = piece.replace("▁", "")
+        plain = any(character.isalnum() for character in text) or rule == "any"
+        if i >= 5 and plain and (piece.startswith("▁") or rule != "words") and counts[i] >= least:
+            weights[i] = counts[i] ** tau
+    expected = np.zeros(700)
+    for i, weight in weights.items():
+        expected[i] = weight / sum(weights.values())
+    valid = building.prior_tokens(tokenizer, rule)
+    found = GlobalPrior.unigram(prepared.unigram, valid, tau=tau, least=least).probs
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)  # float32
+
+
+def test_the_prior_is_noted_beside_the_table(prepared, table):
+    """What is counted and what may be jumped to, so that the file tells what the prior was."""
+    for rule in ("pieces", "words"):
+        building.build(prepared, **SETTINGS, prior_tokens=rule)
+        notes = read_notes(prepared.directory / building.TABLE)
+        np.testing.assert_array_equal(notes.counts, np.bincount(prepared.splits["train"], minlength=700))
+        np.testing.assert_array_equal(notes.valid, building.prior_tokens(prepared.tokenizer, rule))
+        assert notes.pieces == prepared.tokenizer.pieces
 
 
 def test_the_rule_for_candidates_spelled_out():

@@ -3,7 +3,7 @@ import pytest
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.semantics import inspection
-from semdlm_jax.semantics.table import Table
+from semdlm_jax.semantics.table import Notes, Table
 
 BERT = ("[PAD]", "king", "queen", "##king", "##ing", "paris", "ing")
 SENTENCEPIECE = ("<s>", "▁king", "▁queen", "king", "ing", "▁paris", "▁ing", "\n")
@@ -50,10 +50,18 @@ def test_a_summary_by_hand():
 
 
 def test_a_report_by_hand():
-    lines = inspection.inspect(TABLE, BERT, ["king", "[PAD]"], shown=2, hubs=3).splitlines()
+    notes = Notes(BERT, np.array([9, 3, 1, 5, 2, 0, 0]), np.array([0, 1, 1, 0, 0, 1, 0], bool))
+    lines = inspection.inspect(TABLE, notes, ["king", "[PAD]"], shown=2, hubs=3).splitlines()
     assert lines[0] == "            king (king, in 2 lists) -> queen 0.90, paris 0.50"
     assert lines[1].startswith("           [PAD] ([PAD], in 0 lists) -> no neighbours")
     assert lines[2] == inspection.summary(IDS) and lines[3] == "strongest hubs: queen 4, king 2, ##ing 1"
+    # Three quarters and one quarter: 0.562 nats; 4 of 20 tokens of text.
+    assert lines[4] == (
+        "unigram prior: 2 tokens of 3 that may be jumped to occur, 20.0% of the text; entropy 0.562 nats; "
+        "most often king, queen"
+    )
+    alone = inspection.prior(notes._replace(counts=np.zeros(7, int)))
+    assert alone == "unigram prior: 3 tokens may be jumped to; built without a corpus to count them in"
 
 
 def test_content_words_are_described():

@@ -53,6 +53,7 @@ def test_what_is_built_can_be_looked_into(command, config, tmp_path):
     assert "Government (government, in " in lines[1] and lines[1].count(",") == 3
     assert "##ing (ing, in " in lines[2] and "<mask>" in lines[3] and "no neighbours" in lines[3]
     assert lines[4].startswith("700 rows, ") and lines[5].startswith("strongest hubs: ") and lines[5].count(",") == 1
+    assert lines[6].startswith("unigram prior: ") and len(lines) == 7
     command("semantics.__main__", "inspect", path, "governmint").refused("governmint", "near are 'government'")
 
 
