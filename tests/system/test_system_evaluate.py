@@ -78,7 +78,7 @@ def test_training_lowers_the_bound(config_file, tmp_path):
 # Keys that came later, by their sections.
 LATER = {
     "evaluation": "draws t_min t_max",
-    "data": "protocol",
+    "data": "protocol tokenizer",
     "network": "causal",
     "objective": "timesteps ce_weight gidd_weights y_samples",
     "kernel": "schedule prior tau least uniform_share hybrid_gamma tau_min tau_scale",

@@ -1,0 +1,99 @@
+"""Writing large arrays bit by bit, and directories that appear whole or not at all."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import shutil
+
+import numpy as np
+
+from semdlm_jax.errors import UserError
+
+_HEADER = 128  # bytes: what numpy writes for one axis, however long
+
+
+class ArrayWriter:
+    """An .npy file of one axis that grows: the bytes of `np.save`, without its array in memory."""
+
+    def __init__(self, path, dtype):
+        self.count, self._dtype = 0, np.dtype(dtype)
+        self._file = open(path, "wb")
+        self._file.write(bytes(_HEADER))
+
+    def append(self, values):
+        """values: [N] of the file's dtype."""
+        self._file.write(np.ascontiguousarray(values, self._dtype).data)
+        self.count += len(values)
+
+    def close(self):
+        """Completes the file: before, it is none."""
+        description = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.count,)}
+        self._file.seek(0)
+        np.lib.format.write_array_header_1_0(self._file, description)
+        assert self._file.tell() == _HEADER
+        self.abandon()
+
+    def abandon(self):
+        """Closes the file as it is."""
+        if not self._file.closed:
+            with self._file:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+
+
+@contextlib.contextmanager
+def storage_errors(directory):
+    """Tells of a full disk or a place that cannot be written, in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"{directory}: the disk is full: free space there, or choose another place; nothing was left behind"
+            ) from None
+        raise UserError(f"{directory}: cannot be written ({error.strerror or error}): choose another place") from None
+
+
+@contextlib.contextmanager
+def locked(directory, progress=lambda line: None):
+    """Holds the right to make a directory, over all processes of this machine; waits for it, and says so."""
+    directory = pathlib.Path(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    path = directory.with_name(f".{directory.name}.lock")
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"another process is preparing {directory}: waiting for it to finish")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        # Whoever held it has removed the file: a lock on what has no name keeps nobody out.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), os.stat(path)):
+                break
+        os.close(lock)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def appearing(directory):
+    """A directory to fill, given its name when all is done; removed when something fails. Under `locked`.
+
+    What a killed process left of an earlier attempt is removed first.
+    """
+    directory = pathlib.Path(directory)
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        os.rename(partial, directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
