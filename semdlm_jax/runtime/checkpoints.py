@@ -89,9 +89,10 @@ class Checkpointer:
         """(state, step) of the checkpoint `step` ('latest', 'best' or a number), or None where nothing was ever saved.
 
         `abstract_state` is a tree of ShapeDtypeStructs whose shardings say where the arrays go: the mesh may differ
-        from the one that saved. `data_iterator`, when given, is moved to the saved position. A damaged checkpoint is
-        reported, renamed to '<step>.corrupt', and the one before it (the next best) is tried. UserError when none is
-        intact, when `step` is not there, or when an intact one does not fit `abstract_state`.
+        from the one that saved, and so may the number of processes. `data_iterator`, when given, is moved to the saved
+        position. A damaged checkpoint is reported, renamed to '<step>.corrupt', and the one before it (the next best)
+        is tried. UserError when none is intact, when `step` is not there, or when an intact one does not fit
+        `abstract_state`.
         """
         candidate = self._intact(step)
         return None if candidate is None else (self._read(candidate, abstract_state, data_iterator), candidate)
@@ -157,11 +158,11 @@ class Checkpointer:
         there, here = _shapes(ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree), _shapes(abstract_state)
         if differing := _differences(here, there):
             raise UserError(f"checkpoint {folder} is of another model or optimizer ({differing}): use its config")
-        items = {"state": ocp.args.StandardRestore(abstract_state)}
-        if data_iterator is not None:
-            items["data"] = grain.checkpoint.CheckpointRestore(data_iterator)
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**items)).state
+            if data_iterator is not None:
+                _move(data_iterator, folder / "data")
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+            return self._manager.restore(step, args=items).state
         except (ValueError, KeyError, FileNotFoundError) as error:  # the files are intact, so the request is at fault
             cause = " ".join(str(error).split())[:200]
             raise UserError(
@@ -193,6 +194,17 @@ class Checkpointer:
         """Waits, then releases orbax's threads."""
         if "_manager" in self.__dict__:
             self._manager.close()
+
+
+def _move(iterator, folder):
+    """Moves a Grain iterator to the position saved in `folder`. It is the same on all processes, so where another
+    number of them saved it, process 0's serves. ValueError: none there, or of another pipeline."""
+    own = folder / f"process_{jax.process_index()}-of-{jax.process_count()}.json"
+    path = own if own.exists() else next(iter(sorted(folder.glob("process_0-of-*.json"))), None)
+    if path is None:
+        raise ValueError(f"no position in the data was saved in {folder}")
+    iterator.set_state(json.loads(path.read_text()))
+    iterator.start_prefetch()
 
 
 def _on_process_0(compute):

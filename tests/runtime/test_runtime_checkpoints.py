@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.runtime import checkpoints
 from semdlm_jax.runtime.checkpoints import Checkpointer, read_config, write_config
 from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
 
@@ -194,6 +195,23 @@ def test_misfit_is_not_taken_for_damage(saved, tmp_path):
         checkpointer.restore(ABSTRACT, batches())
     checkpointer.close()
     assert on_disk(folder) == ["2", "3"]
+
+
+@pytest.mark.parametrize("count", [2, 16])
+def test_the_place_in_the_data_serves_another_number_of_processes(tmp_path, count):
+    """As `count` processes would have saved it, read by the one here."""
+    saver = batches()
+    for _ in range(7):
+        next(saver)
+    for index in range(count):
+        (tmp_path / f"process_{index}-of-{count}.json").write_text(json.dumps(saver.get_state()))
+    reader = batches()
+    checkpoints._move(reader, tmp_path)
+    np.testing.assert_array_equal(next(reader), next(saver))
+    (tmp_path / "process_0-of-1.json").write_text(json.dumps(batches().get_state()))  # its own comes first
+    reader = batches()
+    checkpoints._move(reader, tmp_path)
+    np.testing.assert_array_equal(next(reader), next(batches()))
 
 
 def test_a_missing_directory_stays_missing(tmp_path):
