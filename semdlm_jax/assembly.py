@@ -104,7 +104,8 @@ def build_corpus(config):
             vocab_size,
             SYNTHETIC_MASK,
             table=NeighbourTable.from_lists(ring, np.ones(ring.shape)),
-            unigram=~np.isin(np.arange(vocab_size), SYNTHETIC_SPECIALS),
+            # Often enough that no token is rare.
+            unigram=1000 * ~np.isin(np.arange(vocab_size), SYNTHETIC_SPECIALS),
             embeddings=np.stack([np.cos(angles), np.sin(angles)], axis=1),
         )
         return Corpus(vocabulary, SYNTHETIC_SPECIALS, None)

@@ -10,7 +10,7 @@ from configs import base, lm1b, quickstart
 from configs.systems import SYSTEMS
 
 STEPS = 3
-TIMES = "continuous-time bound, 1 stratified t in [0.001, 0.99999] a window"
+TIMES = "continuous-time bound, 1 stratified t in [0.001, 0.99999] a row"
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_configuration(tmp_path, given, words):
 
 def test_a_warm_up_longer_than_the_training(tmp_path):
     """The authors' optimiser in a run far below the authors' scale."""
-    small = ["data.vocab_size=64", "data.length=16", "kernel.k_max=4", "training.steps=100"]
+    small = ["data.corpus=synthetic", "data.vocab_size=64", "data.length=16", "kernel.k_max=4", "training.steps=100"]
     options = [f"--config.{option}" for option in (*small, "training.batch_size=8", "objective.chunk=0")]
     for system, warmup_steps in (("mdlm", 2500), ("gidd", 10_000)):
         config = f"--config={tiny.ROOT}/configs/lm1b.py:{system}"
