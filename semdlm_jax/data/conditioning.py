@@ -34,8 +34,8 @@ def continue_from(tokenizer, prompt, length, suffix=""):
 
 
 def fill_in(tokenizer, template, length):
-    """The template starts the sample; `[___]` in it is a blank of as many tokens as it has underscores. What comes after
-    the template is free. UserError: no blank, or a template longer than the sample."""
+    """The template starts the sample; `[___]` in it is a blank of as many tokens as it has underscores. What comes
+    after the template is free. UserError: no blank, or a template longer than the sample."""
     parts = re.split(r"\[(_+)\]", template)
     if len(parts) == 1:
         raise UserError("the infilling text has no blank: write one as [___], an underscore for each token to fill in")
@@ -54,7 +54,7 @@ def fill_in(tokenizer, template, length):
 def read_prompts(path):
     """The lines of a UTF-8 file that hold text. UserError: no such file, or nothing in it."""
     try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+        lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"--prompts={path}: cannot be read ({error}): give a UTF-8 text file, a prompt a line"

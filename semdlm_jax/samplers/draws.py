@@ -11,7 +11,7 @@ def draw(key, log_weights, *, greedy=False):
 
     greedy: the most likely token instead of a draw; may be traced.
 
-    A block of about sqrt(V) tokens is drawn first, then a token of it, each by the largest of log-weight + Gumbel noise:
+    A block of about sqrt(V) tokens is drawn first, then a token of it, each by the largest log-weight + Gumbel noise:
     exact, with 2 sqrt(V) random numbers in place of V, which on a CPU would take longer than the network. The noise has
     its tail resolved to about 1e-14: from one 23-bit uniform it never exceeds 16, so that rare tokens would never be
     drawn, which acts like a lower temperature.

@@ -18,8 +18,8 @@ from semdlm_jax.samplers.methods import Ancestral, in_share
 
 @dataclasses.dataclass(frozen=True)
 class SelfCorrecting(Ancestral):
-    """Ancestral steps, then `corrections` network evaluations more. correct_temperature, correct_time: of the proposals.
-    at_once: positions changed by one correction."""
+    """Ancestral steps, then `corrections` network evaluations more. correct_temperature, correct_time: of the
+    proposals. at_once: positions changed by one correction."""
 
     corrections: int = 64
     correct_temperature: float = 0.1

@@ -15,7 +15,7 @@ from semdlm_jax.samplers.methods import Ancestral, Method, Now, Proposal
 from semdlm_jax.samplers.plan import Plan
 
 # Logits alive at once are kept to about so many numbers, a few positions at a time.
-CHUNK_NUMBERS = 2**26
+CHUNK_NUMBERS = 2**23
 
 
 class Network(NamedTuple):
@@ -26,9 +26,9 @@ class Network(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What `sample` says of the first rows R. initial: [R, L] int32, before the first of N evaluations, a corrector's not
-    counted. tokens: [N, R, L] int32, after each. confidence: [N, R, L], of what was drawn. frozen: [N, R, L] bool, held
-    back by the method."""
+    """What `sample` says of the first rows R. initial: [R, L] int32, before the first of N evaluations, a corrector's
+    not counted. tokens: [N, R, L] int32, after each. confidence: [N, R, L], of what was drawn. frozen: [N, R, L] bool,
+    held back by the method."""
 
     initial: jax.Array
     tokens: jax.Array

@@ -72,8 +72,8 @@ class Penalty:
         return (self.window - 1) // 2
 
     def apply(self, carry, logits_BxCxV, tokens_BxC, start):
-        """(carry, penalised logits) of the positions from `start` on. tokens: at those positions, shape [B, C]. The logits
-        of positions that are not visible mean nothing."""
+        """(carry, penalised logits) of the positions from `start` on; where not visible they mean nothing. tokens: at
+        those positions, shape [B, C]."""
         if self.window is None:
             n, m, size_BxV = carry
             own = self._without_self(n[:, None], m[:, None], size_BxV[:, None], tokens_BxC)

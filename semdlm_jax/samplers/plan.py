@@ -50,7 +50,7 @@ def _uniform(kernel, u, t_min):
 
 def _cosine(kernel, u, t_min):
     """Short steps where nearly all is noise, as MD4 takes them."""
-    return np.maximum(np.cos(math.pi / 2 * u), t_min)
+    return t_min + (1 - t_min) * np.cos(math.pi / 2 * u)
 
 
 def _log_snr(kernel, u, t_min):

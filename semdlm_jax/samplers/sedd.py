@@ -16,12 +16,8 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.numerics import derivative, put, safe_log
-from semdlm_jax.objectives.posterior import jumps_only
+from semdlm_jax.objectives.posterior import LATEST, jumps_only
 from semdlm_jax.samplers.methods import Method, step_to
-
-
-# At alpha = 0 a score says nothing of the text: Euler's first step reads it a little before.
-LATEST = 1 - 2.0**-20
 
 
 def _analytic(kernel, posterior, logits, xt, t, s):

@@ -113,3 +113,121 @@ def test_refusals():
     for tilt in (0.0, -1.0, float("nan")):
         with pytest.raises(UserError, match="lambda_same must be above 0"):
             Posterior("bayes", tilt)
+
+
+TILTED = pytest.mark.parametrize("tilt", [1.0, 0.1])
+
+
+@every_toy
+@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
+@TILTED
+def test_weights_are_the_posterior_up_to_a_factor(float64, toy, parameterisation, tilt):
+    """What a draw needs: normalised, they are the definition, and finite wherever something is possible."""
+    xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
+    t = jnp.asarray(TIMES)[:, None]
+    weights = Posterior(parameterisation, tilt).log_weights(toy.build(), jnp.asarray(LOGITS), xt, t)
+    assert np.isfinite(weights).all()
+    for t, logits, rows in zip(TIMES, LOGITS, np.asarray(jax.nn.softmax(weights, axis=-1)), strict=True):
+        expected = dense(toy, parameterisation, logits, t, tilt)
+        real = np.isfinite(expected[:, 0])
+        np.testing.assert_allclose(rows[real], expected[real], rtol=1e-9 + 10 * toy.rtol, atol=1e-300)
+
+
+def without_xt(toy, posterior, t):
+    """[V, V] by (x_t, k): posteriors with what x_t says of itself divided out, normalised: x_theta. NaN where no text
+    reaches x_t."""
+    q = toy.matrix(t).T
+    plain = np.where(q > 0, posterior / np.where(q > 0, q, 1), 0)
+    with np.errstate(invalid="ignore"):
+        return plain / plain.sum(1, keepdims=True)
+
+
+@every_toy
+@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
+@TILTED
+def test_plug_in_is_the_posterior_without_what_xt_says(float64, toy, parameterisation, tilt):
+    """And nothing where x_t cannot come from a token. `bayes`: the network's own softmax, untilted, as far as that."""
+    xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
+    t = jnp.asarray(TIMES)[:, None]
+    plug_in = Posterior(parameterisation, tilt).plug_in(toy.build(), jnp.asarray(LOGITS), xt, t)
+    for t, logits, rows in zip(TIMES, LOGITS, np.asarray(jax.nn.softmax(plug_in, axis=-1)), strict=True):
+        expected = without_xt(toy, dense(toy, parameterisation, logits, t, tilt), t)
+        real = np.isfinite(expected[:, 0])
+        np.testing.assert_allclose(rows[real], expected[real], rtol=1e-9 + 30 * toy.rtol, atol=1e-300)
+        if parameterisation == "bayes" and tilt == 1.0:
+            plain = np.where(weighted(toy, "direct", t) > 0, np.exp(logits), 0)
+            plain = plain[real] / plain[real].sum(1, keepdims=True)
+            np.testing.assert_allclose(rows[real], plain, rtol=1e-9 + 30 * toy.rtol, atol=1e-300)
+
+
+@pytest.mark.parametrize("name", ["uniform", "hybrid", "semdlm_plus", "semantic_softmax"])
+@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
+def test_plug_in_of_independent_positions_is_the_data(float64, name, parameterisation):
+    """Whatever x_t is, where it can come from every token: p(x0 | the others) knows nothing of it."""
+    toy, t = TOYS[name], 0.31
+    exact = toys.LOG_P_DATA if parameterisation == "bayes" else toys.log(toy.bayes(t))
+    logits = jnp.broadcast_to(jnp.asarray(exact), (V, V))
+    plug_in = Posterior(parameterisation).plug_in(toy.build(), logits, jnp.arange(V), jnp.full(V, t))
+    everywhere = (toy.matrix(t)[toys.P_DATA > 0] > 0).all(0)
+    assert everywhere.sum() >= 1 and (name == "hybrid" or everywhere.all())
+    rows = np.asarray(jax.nn.softmax(plug_in, axis=-1))[everywhere]
+    np.testing.assert_allclose(rows, np.tile(toys.P_DATA, (len(rows), 1)), rtol=1e-6, atol=1e-12)
+
+
+JUMPING = ("absorbing", "uniform", "unigram", "absorbing_cosine", "uniform_geometric")
+PAIRS = [(0.97, 0.5), (0.31, 0.3), (0.31, 0.31), (0.31, 1e-3), (0.5, 0.0)]
+
+
+@pytest.mark.parametrize("name", JUMPING)
+@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
+@TILTED
+def test_scores_are_ratios_of_the_plug_in_at_two_times(float64, name, parameterisation, tilt):
+    """log q_s(y | x_theta) / q_t(x_t | x_theta) by enumeration, to 1e-9; 0 at x_t where s = t."""
+    toy, xt = TOYS[name], jnp.arange(V)
+    for t, s in PAIRS:
+        posterior = Posterior(parameterisation, tilt)
+        times = jnp.full(V, t), None if s == t else jnp.full(V, s)
+        got = np.asarray(posterior.log_scores(toy.build(), jnp.asarray(LOGITS[1]), xt, *times))
+        x_theta = without_xt(toy, dense(toy, parameterisation, LOGITS[1], t, tilt), t)
+        before, now = x_theta @ toy.matrix(s), np.diagonal(x_theta @ toy.matrix(t))
+        real = np.isfinite(now)
+        assert real.sum() >= 2
+        np.testing.assert_allclose(np.exp(got)[real], (before / now[:, None])[real], rtol=1e-9, atol=1e-12)
+        if s == t:
+            np.testing.assert_allclose(np.diagonal(got)[real], 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", JUMPING)
+def test_a_score_model_knows_the_scores_of_earlier_times(float64, name):
+    """From exact scores at t those at s < t, to 1e-6; at s = t they are the network's own, with 0 at x_t."""
+    toy, xt, posterior = TOYS[name], jnp.arange(V), Posterior("score")
+    for t, s in PAIRS:
+        now, before = toys.P_DATA @ toy.matrix(t), toys.P_DATA @ toy.matrix(s)
+        real = now > 0
+        logits = toys.log(now) - toys.log(now)[:, None]
+        if toy.mask_id is not None:
+            logits = logits - np.log(toy.alpha(t) / (1 - toy.alpha(t)) / (V - 1))
+        got = posterior.log_scores(toy.build(), jnp.asarray(logits), xt, jnp.full(V, t), jnp.full(V, s))
+        np.testing.assert_allclose(np.exp(got)[real], (before / now[:, None].clip(1e-300))[real], rtol=1e-6, atol=1e-9)
+        noise = LOGITS[1]
+        own = np.asarray(posterior.log_scores(toy.build(), jnp.asarray(noise), xt, jnp.full(V, t)))
+        expected = np.log(toy.alpha(t) / (1 - toy.alpha(t)) / (V - 1)) if toy.mask_id is not None else 0
+        off = ~np.eye(V, dtype=bool)
+        if toy.mask_id is not None:
+            off[:, MASK] = False
+        np.testing.assert_allclose(own[off], (noise + expected)[off], rtol=1e-9)
+        np.testing.assert_array_equal(np.diagonal(own), 0)
+
+
+@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+def test_scores_are_finite_from_the_start(name):
+    """t = 1, where nothing is kept: no NaN, and no mask for text."""
+    kernel, posterior = TOYS[name].build(), Posterior("score")
+    arguments = jnp.float32(LOGITS[1]), jnp.arange(V), jnp.ones(V)
+    for s in (0.999, 0.5, 0.0):
+        assert not np.isnan(posterior.log_scores(kernel, *arguments, jnp.full(V, s))).any()
+    probs = np.exp(posterior.log_probs(kernel, *arguments))
+    np.testing.assert_allclose(probs.sum(1), 1, rtol=1e-5)
+    if name == "absorbing":
+        expected = np.where(np.arange(V) == MASK, 0, np.exp(LOGITS[1][MASK]))
+        np.testing.assert_allclose(probs[MASK], expected / expected.sum(), rtol=1e-3)

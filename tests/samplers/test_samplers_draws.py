@@ -1,0 +1,332 @@
+"""Draws, their rare events, truncation and controls."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.extend.random
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import toys
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import LOG_ZERO
+from semdlm_jax.samplers import Controls, draw, make_controls, truncate
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+# Blocks: one token; one block; padded to whole blocks; as many blocks as tokens in one (4 x 4), so that one noise for
+# both would show; one token more than full blocks; a long last block missing.
+SIZES = (1, 2, 5, 12, 16, 50, 101)
+
+
+def scores(vocab_size, seed=0, shape=()):
+    """Not normalised; where there is room, some tokens and a whole block have no chance, as -inf or as LOG_ZERO, and
+    the last token, beside the padding, has one."""
+    weights = 1.5 * np.random.default_rng(seed).standard_normal((*shape, vocab_size)) + 3
+    if vocab_size >= 5:
+        weights[..., 1], weights[..., -2], weights[..., -1] = LOG_ZERO, -np.inf, 4.0
+    if vocab_size >= 12:
+        weights[..., :4] = -np.inf
+    if vocab_size >= 50:
+        weights[..., 16:32] = LOG_ZERO
+    return np.float32(weights)
+
+
+@jax.jit
+def draws(key, weights, greedy):
+    return draw(key, weights, greedy=greedy)
+
+
+@pytest.mark.parametrize("vocab_size", SIZES)
+def test_draws_have_the_law_of_their_weights(vocab_size):
+    """False alarm 1e-6 each. log_total to 4e-6 of the float64 sum: it is of size 10, and rounded a few times."""
+    weights = scores(vocab_size)
+    drawn, total = draws(toys.key(0), jnp.tile(weights, (100, 400, 1)), False)
+    assert drawn.dtype == jnp.int32 and drawn.shape == total.shape == (100, 400)
+    toys.assert_frequencies(drawn, scipy.special.softmax(np.float64(weights)))
+    np.testing.assert_allclose(total, scipy.special.logsumexp(np.float64(weights)), atol=4e-6, rtol=0)
+
+
+def test_draws_side_by_side_are_independent():
+    """False alarm 1e-6: noise shared between positions would pair their tokens."""
+    drawn = np.asarray(draws(toys.key(1), jnp.tile(scores(5), (40_000, 2, 1)), False)[0])
+    chances = scipy.special.softmax(np.float64(scores(5)))
+    toys.assert_frequencies(5 * drawn[:, 0] + drawn[:, 1], np.outer(chances, chances).ravel())
+
+
+@pytest.mark.parametrize("vocab_size", SIZES)
+def test_greedy_draws_are_the_most_likely_token(vocab_size):
+    """Traced or not, whatever the sum of the block it lies in; of equals, one of them."""
+    weights = scores(vocab_size, 2, (200,))
+    fixed = {greedy: jax.jit(functools.partial(draw, greedy=greedy)) for greedy in (False, True)}
+    np.testing.assert_array_equal(fixed[True](toys.key(2), weights)[0], weights.argmax(-1))
+    np.testing.assert_array_equal(draws(toys.key(2), weights, True)[0], weights.argmax(-1))
+    sampled = draws(toys.key(2), weights, False)[0]
+    np.testing.assert_array_equal(fixed[False](toys.key(2), weights)[0], sampled)
+    assert vocab_size == 1 or (sampled != weights.argmax(-1)).any()
+    rounded = np.round(weights)
+    tied = draws(toys.key(3), rounded, True)[0]
+    np.testing.assert_array_equal(np.take_along_axis(rounded, np.asarray(tied)[:, None], -1)[:, 0], rounded.max(-1))
+
+
+def test_a_likely_block_does_not_win_over_the_most_likely_token():
+    weights = np.full(16, -5.0, np.float32)
+    weights[4:8], weights[13] = 1.0, 1.1
+    assert draws(toys.key(0), weights, True)[0] == 13
+
+
+# Rare events. A token of chance 1e-8 would take 4e10 draws to count to 5 %. The random bits are drawn from another law
+# instead: a share of the words begins with 22 equal bits, and what comes out is weighed by the likelihood ratio: an
+# unbiased count, whatever the draw makes of its bits.
+LEAD, SHARE, DRAWS, RARE = 22, 0.05, 2**19, 1e-8
+
+
+def forged_key(rng, ratios):
+    """A key of such words; appends to `ratios` those of the words handed out, of the shape asked for."""
+
+    def words(key, width, shape):
+        assert width == 32
+        free, kind = rng.integers(0, 2**32, shape, np.uint32), rng.random(shape)
+        low = free >> LEAD
+        forged = np.where(kind < SHARE, low, np.where(kind < 2 * SHARE, ~low, free))
+        at_an_end = np.minimum(forged, ~forged) >> (32 - LEAD) == 0
+        ratios.append(1 / np.where(at_an_end, 1 - 2 * SHARE + SHARE * 2.0**LEAD, 1 - 2 * SHARE))
+        return jnp.asarray(forged)
+
+    def blank(*shape):
+        return jnp.zeros((*shape, 1), jnp.uint32)
+
+    generator = jax.extend.random.define_prng_impl(
+        key_shape=(1,),
+        seed=lambda seed: blank(),
+        split=lambda key, shape: blank(*shape),
+        random_bits=words,
+        fold_in=lambda key, data: blank(),
+        name="forged",
+        tag="forged",
+    )
+    return jax.random.key(0, impl=generator)
+
+
+def rare_chance(choose, weights, rare):
+    """(estimate, its standard error) of the chance that choose(key, weights) is one of `rare`."""
+    ratios = []
+    with jax.disable_jit():
+        key = forged_key(np.random.default_rng(5), ratios)
+        drawn = choose(key, jnp.broadcast_to(jnp.float32(weights), (DRAWS, len(weights))))
+    ratio = np.ones(DRAWS)
+    for each in ratios:
+        ratio *= np.moveaxis(each, each.shape.index(DRAWS), 0).reshape(DRAWS, -1).prod(1)
+    assert abs(ratio.mean() - 1) < 6 * ratio.std() / DRAWS**0.5
+    weighed = ratio * np.isin(drawn, rare)
+    return weighed.mean(), weighed.std() / DRAWS**0.5
+
+
+def naive(key, weights):
+    return jnp.argmax(weights + jax.random.gumbel(key, weights.shape, weights.dtype, mode="low"), axis=-1)
+
+
+# Two blocks of two tokens. The rare token beside the likely one: the token's noise must reach it; or in a block of its
+# own: the block's noise must.
+@pytest.mark.parametrize("rare", [1, 2, 3])
+def test_chances_of_one_in_a_hundred_million_in_float32(rare):
+    """Five standard errors of at most 5 % each: false alarm 1e-6. Noise from one uniform never exceeds 16, and finds a
+    hundredth of these tokens at most."""
+    weights = np.full(4, -np.inf)
+    weights[0], weights[rare] = np.log1p(-RARE), np.log(RARE)
+    found, error = rare_chance(lambda key, weights: draw(key, weights)[0], weights, rare)
+    assert error < 0.05 * RARE and abs(found - RARE) < 5 * error
+    found, error = rare_chance(naive, weights, rare)
+    assert found + 5 * error < 0.01 * RARE
+
+
+# Truncation.
+
+
+def keep_reference(weights, top_k, top_p):
+    """(bool [V], how near a share comes to top_p) by sorting, in float64."""
+    weights = np.float64(weights)
+    kept = np.ones(len(weights), bool)
+    if top_k is not None:
+        kept = weights >= np.sort(weights)[::-1][min(top_k, len(weights)) - 1]
+    if top_p is None:
+        return kept, 1.0
+    chances = scipy.special.softmax(np.where(kept, weights, -np.inf))
+    likeliest = np.sort(chances)[::-1]
+    shares = np.cumsum(likeliest)
+    least = likeliest[np.argmax(shares >= min(top_p, shares[-1]))]
+    return kept & (chances >= least), np.abs(shares - top_p).min()
+
+
+ROWS = {
+    "normal": lambda x: 2 * x,
+    "negative": lambda x: x - 50,
+    "positive": lambda x: x + 50,
+    "near zero": lambda x: 1e-3 * x,
+    "zeros": lambda x: 0 * x - (x > 1),  # of both signs
+    "huge": lambda x: 1e38 * np.clip(x, -3, 3),
+    "tied": np.round,
+    "equal": np.ones_like,
+    "holes": lambda x: np.where(np.sin(50 * x) > 0, x, -np.inf),
+    "masked": lambda x: np.where(np.sin(50 * x) > 0, x, LOG_ZERO),
+}
+
+
+@functools.cache
+def truncation(top_k, top_p):
+    """Compiled once for all values: they are traced."""
+    return jax.jit(lambda weights, k, p: truncate(weights, k if top_k else None, p if top_p else None))
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_truncation_is_that_of_a_sorted_row(kind):
+    """Rows that float32 sums of 101 weights (1e-5) cannot tell are passed over, one in twenty at most. Ties stay."""
+    weights = np.float32(ROWS[kind](np.random.default_rng(6).standard_normal((3, 8, 101))))
+    limits = list(itertools.product((None, 1, 2, 7, 100, 101, 5000), (None, 1e-30, 0.05, 0.5, 0.9, 0.99)))
+    passed_over = 0
+    for top_k, top_p in limits:
+        kept = np.asarray(truncation(top_k is not None, top_p is not None)(weights, top_k or 0, top_p or 0))
+        for row, out in zip(weights.reshape(-1, 101), kept.reshape(-1, 101), strict=True):
+            expected, margin = keep_reference(row, top_k, top_p)
+            if margin < 1e-5:
+                passed_over += 1
+                continue
+            np.testing.assert_array_equal(out, np.where(expected, row, -np.inf), err_msg=f"{top_k}, {top_p}")
+    assert passed_over <= len(limits) * 24 / 20
+
+
+def test_truncation_at_the_ends():
+    rng = np.random.default_rng(7)
+    weights = np.float32(np.where(rng.random((20, 101)) < 0.3, -np.inf, 3 * rng.standard_normal((20, 101))))
+    # Off: not even touched.
+    assert truncate(weights) is weights
+    # The least share keeps the likeliest alone, all but everything keeps what can be told from nothing, and no more.
+    for top_p in (1e-45, 1e-9):
+        kept = np.isfinite(truncation(False, True)(weights, 0, top_p))
+        np.testing.assert_array_equal(kept, weights == weights.max(-1, keepdims=True))
+    for top_p in (np.nextafter(np.float32(1), np.float32(0)), np.float32(1)):
+        kept = np.isfinite(truncation(False, True)(weights, 0, top_p))
+        chances = scipy.special.softmax(np.float64(weights), -1)
+        assert kept[chances > 1e-5].all() and not kept[chances == 0].any()
+
+
+def test_neighbouring_floats_are_told_apart():
+    """Of either sign, and across 0: the threshold is found to its last bit."""
+    for around in (-3.0, 0.0, 3.0, -1e30):
+        weights = [np.float32(around)]
+        for _ in range(8):
+            weights.append(np.nextafter(weights[-1], np.float32(np.inf)))
+            weights.insert(0, np.nextafter(weights[0], np.float32(-np.inf)))
+        for top_k in range(1, len(weights) + 1):
+            kept = np.isfinite(truncation(True, False)(np.array(weights), top_k, 0))
+            np.testing.assert_array_equal(kept, np.arange(len(weights)) >= len(weights) - top_k)
+
+
+def test_top_p_is_of_what_top_k_left():
+    """Of 0.4, 0.3, 0.2, 0.1 the two likeliest have 4/7 and 3/7: 0.5 keeps one of them, of all four it keeps two."""
+    weights = jnp.log(jnp.float32([0.1, 0.4, 0.2, 0.3]))
+
+    def kept(top_k=None, top_p=None):
+        out = truncation(top_k is not None, top_p is not None)(weights, top_k or 0, top_p or 0)
+        return np.flatnonzero(np.isfinite(out)).tolist()
+
+    assert kept(top_k=2) == kept(top_p=0.5) == [1, 3] and kept(top_k=2, top_p=0.5) == [1]
+    assert kept(top_k=3, top_p=0.99) == [1, 2, 3] and kept(top_p=0.65) == [1, 3]
+
+
+# Controls.
+
+TABLE = toys.table()
+OFF = make_controls(TABLE)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"temperature": -0.1}, "temperature -0.1 is negative"),
+        ({"temperature": float("nan")}, "temperature nan"),
+        ({"top_k": -1}, "top_k -1 is negative"),
+        ({"top_p": 0.0}, r"top_p 0.0 lies outside \(0, 1\]"),
+        ({"top_p": 1.01}, "top_p 1.01 lies outside"),
+        ({"top_p": float("nan")}, "top_p nan"),
+        ({"lambda_freq": -1.0}, "lambda_freq -1.0 .* must be 0"),
+        ({"lambda_sem": -0.5}, "lambda_sem -0.5 must be 0"),
+        ({"lambda_sem": float("nan")}, "lambda_sem nan must be 0"),
+        ({"window": -3}, "window -3 is negative"),
+    ],
+)
+def test_values_out_of_range_are_refused_in_one_sentence(values, says):
+    with pytest.raises(UserError, match=says) as refused:
+        make_controls(TABLE, **values)
+    assert "\n" not in str(refused.value) and ". " not in str(refused.value)
+
+
+def test_what_is_off_has_no_arrays_and_no_operations():
+    assert len(jax.tree.leaves(OFF)) == 2, "temperature and greedy_end"
+    table = len(jax.tree.leaves(TABLE))
+    for values, more in (({"top_k": 3}, 1), ({"top_p": 0.9}, 1), ({"lambda_freq": 1.0}, table + 2)):
+        assert len(jax.tree.leaves(make_controls(TABLE, **values))) == 2 + more
+    assert len(jax.tree.leaves(make_controls(TABLE, lambda_sem=1.0, window=3, forbidden_V=np.ones(toys.V, bool)))) == (
+        2 + table + 2 + 1
+    )
+    assert make_controls(TABLE, window=3).penalty is None
+    assert make_controls(TABLE, lambda_sem=1.0).penalty.window is None
+
+    def program(controls):
+        logits, text = jnp.zeros((2, toys.V)), jnp.zeros((2, 5), jnp.int32)
+        return str(jax.make_jaxpr(lambda controls: controls.choose(toys.key(0), logits, text, 3))(controls))
+
+    signs = {"top_k": "scan", "top_p": "scan", "lambda_sem": "scatter-add"}
+    for name, sign in signs.items():
+        assert sign in program(make_controls(TABLE, **{name: 0.5 if name != "top_k" else 2}))
+        assert sign not in program(OFF)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("greedy_end", [False, True])
+def test_greedy_at_temperature_zero_and_at_the_end_if_asked(temperature, greedy_end):
+    controls = make_controls(TABLE, temperature=temperature, greedy_end=greedy_end)
+    for s in (0.0, 1e-5, 0.5, 1.0):
+        expected = temperature == 0 or (greedy_end and s == 0)
+        assert bool(controls.greedy(s)) == bool(jax.jit(Controls.greedy)(controls, s)) == expected
+    plain = Controls(temperature=temperature, greedy_end=greedy_end)
+    assert bool(plain.greedy(0.0)) == (temperature == 0 or greedy_end)
+    logits = jnp.float32([1.0, -3.0])
+    np.testing.assert_array_equal(controls.sharpen(logits), logits / (temperature or 1.0))
+
+
+TRACES = []
+
+
+@jax.jit
+def choices(controls, logits):
+    TRACES.append(1)
+    rows = jnp.broadcast_to(logits, (10_000, toys.V))
+    return controls.choose(toys.key(0), rows, jnp.zeros((10_000, 6), jnp.int32), 2)
+
+
+LIMITS = ({}, {"top_k": 4}, {"top_p": 0.6}, {"top_k": 7, "top_p": 0.5})
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+def test_a_choice_is_drawn_from_what_the_controls_leave(limits):
+    """False alarm 1e-6 each. Temperature first: it moves which tokens make up top_p; what is forbidden has no share.
+    One compilation for all values."""
+    logits = np.float32(np.random.default_rng(8).standard_normal(toys.V))
+    some = np.isin(np.arange(toys.V), [0, int(logits.argmax())])
+    before = len(TRACES)
+    for forbidden, temperature in itertools.product((some, np.zeros_like(some)), (0.5, 2.0)):
+        controls = make_controls(TABLE, **limits, temperature=temperature, forbidden_V=jnp.asarray(forbidden))
+        weights = np.where(forbidden, -np.inf, np.float64(logits) / temperature)
+        kept, margin = keep_reference(weights, limits.get("top_k"), limits.get("top_p"))
+        assert margin > 1e-5
+        # An end is of the reverse process: the chain rule has none.
+        controls = dataclasses.replace(controls, greedy_end=jnp.array(temperature == 2))
+        toys.assert_frequencies(choices(controls, logits), scipy.special.softmax(np.where(kept, weights, -np.inf)))
+        likeliest = choices(dataclasses.replace(controls, temperature=jnp.float32(0)), logits)
+        assert (likeliest == np.where(forbidden, -np.inf, logits).argmax()).all()
+    assert len(TRACES) == before + 1
