@@ -62,7 +62,7 @@ def make_controls(
     """Controls from plain numbers; table: the neighbours. Off: top_k = 0, top_p = 1, both lambdas 0; window = 0 is the
     whole sequence. UserError for values out of range."""
     if not temperature >= 0:
-        raise UserError(f"temperature {temperature} is negative: give 0 (most likely token) or more")
+        raise UserError(f"--temperature={temperature:g} is negative: give 0 (most likely token) or more")
     if top_k < 0:
         raise UserError(f"top_k {top_k} is negative: give a number of tokens, or 0 for all")
     if not 0 < top_p <= 1:

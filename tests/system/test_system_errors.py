@@ -179,7 +179,7 @@ GENERATE = {
     "nothing to draw": (["--num_samples=0"], ["--num_samples=0", "at least 1"]),
     "no batch": (["--batch_size=0"], ["--batch_size=0", "at least 1"]),
     "not a number": (["--steps=many"], ["--steps=many"]),
-    "sampler": (["--sampler=ancestor"], ["unknown sampler 'ancestor'", "'ancestral'"]),
+    "sampler": (["--sampler=ancestor"], ["--sampler=ancestor", "ancestral"]),
     "checkpoint": (["--checkpoint=last"], ["--checkpoint=last", "latest"]),
 }
 EVALUATE = {
