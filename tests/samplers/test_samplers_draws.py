@@ -248,7 +248,7 @@ OFF = make_controls(TABLE)
     ("values", "says"),
     [
         ({"temperature": -0.1}, "--temperature=-0.1 is negative"),
-        ({"temperature": float("nan")}, "temperature nan"),
+        ({"temperature": float("nan")}, "temperature=nan"),
         ({"top_k": -1}, "top_k -1 is negative"),
         ({"top_p": 0.0}, r"top_p 0.0 lies outside \(0, 1\]"),
         ({"top_p": 1.01}, "top_p 1.01 lies outside"),
