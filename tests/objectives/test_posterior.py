@@ -221,11 +221,15 @@ def test_a_score_model_knows_the_scores_of_earlier_times(float64, name):
 
 @pytest.mark.parametrize("name", ["absorbing", "uniform"])
 def test_scores_are_finite_from_the_start(name):
-    """t = 1, where nothing is kept: no NaN, and no mask for text."""
+    """t = 1, where nothing is kept: no NaN, no mask for text, and of masks what is said of the text, to 1e-3."""
     kernel, posterior = TOYS[name].build(), Posterior("score")
     arguments = jnp.float32(LOGITS[1]), jnp.arange(V), jnp.ones(V)
     for s in (0.999, 0.5, 0.0):
-        assert not np.isnan(posterior.log_scores(kernel, *arguments, jnp.full(V, s))).any()
+        scores = np.exp(posterior.log_scores(kernel, *arguments, jnp.full(V, s)))
+        assert np.isfinite(scores).all() and (scores.sum(1) > 0).all()
+        if name == "absorbing":
+            said = (1 - s) * np.exp(LOGITS[1][MASK]) / (V - 1)
+            np.testing.assert_allclose(np.delete(scores[MASK], MASK), np.delete(said, MASK), rtol=1e-3)
     probs = np.exp(posterior.log_probs(kernel, *arguments))
     np.testing.assert_allclose(probs.sum(1), 1, rtol=1e-5)
     if name == "absorbing":

@@ -25,13 +25,16 @@ def padded(plan, steps):
 
 @pytest.mark.parametrize("name", dict.fromkeys([*KERNELS, *REMEMBERING, "gapped", "plus_polynomial"]))
 def test_ancestral_steps_are_exact_at_any_number(name):
-    """1, 2 and 8 steps of every kernel give the data; those that remember start from what they remember. False alarm
-    1e-6 each, and as much for pairs of neighbours."""
+    """1, 2 and 8 steps of every kernel give the data, and q_s on the way; those that remember start from what they
+    remember. False alarm 1e-6 each, and as much for pairs of neighbours."""
     toy, method = TOYS[name], make_method("ancestral")
     kernel, initial = toy.build(), right_start(toy, (4000, 4))
     for steps in (1, 2, 8):
         plan = padded(plan_of(kernel, method, steps, 4), 8)
-        assert_independent(sample(kernel, method, (4000, 4), plan, key=steps, initial=initial)[0])
+        text, record = sample(kernel, method, (4000, 4), plan, key=steps, initial=initial, recorded=4000)
+        assert_independent(text)
+        for s, tokens in zip(plan.s[: steps - 1], record.tokens, strict=False):
+            toys.assert_frequencies(tokens, np.abs(P_DATA @ toy.matrix(np.float64(s))))
 
 
 def test_drift_alone_starts_from_what_the_training_text_becomes():

@@ -87,35 +87,30 @@ def test_the_loop_stands_still_at_its_noise():
 
 
 def test_confidence_chooses_what_is_masked_anew():
-    """softmax of -confidence when written over the tokens written here, times min(1, (1 - alpha_s) / alpha_t), 0
-    elsewhere; masks are written as ever, so that on average so much more is masked. False alarm 1e-6 each."""
-    rows, written = 40_000, np.array([1, 1, 0, 1, 0, 1, 0, 0], bool)
-    shape = (rows, 8)
+    """softmax of -confidence when written, over the tokens written in this stride, times min(1, (1 - alpha_s) /
+    alpha_t); 0 elsewhere. Masks are written as ever: on average so much more is masked. False alarm 1e-6 each."""
+    shape = (40_000, 8)
     confidence = np.float32([0.9, 0.05, 0.5, 0.4, 0.3, 0.7, 0.2, 0.6])
-    given = np.arange(8) == 7
-    method, draft = make_method("remdm_conf"), jnp.full(shape, 4)
-    # Written in a step that writes every mask where it may act.
-    masks = jnp.full(shape, MASK)
-    first = Now(0.7, 0.0, 0.0, jnp.broadcast_to(written, shape))
+    place = np.arange(8)
+    given, before, masked = place == 7, place == 5, np.isin(place, [2, 4, 6])
+    method, draft, masks = make_method("remdm_conf"), jnp.full(shape, 4), jnp.full(shape, MASK)
+    # A step that writes every mask where it may act, here and in the stride before.
+    first = Now(0.7, 0.0, 0.0, jnp.broadcast_to(~masked & ~given, shape))
     taken = stepped(method, 0, masks, first, method.init(masks), draft, confidence)
     assert (taken.tokens == 4).all()
-    xt = jnp.where(written | given, draft, masks)
+    xt, active = jnp.where(masked, masks, draft), ~given & ~before
     for seed, (t, s) in enumerate([(0.6, 0.2), (0.6, 0.55)]):
-        now = Now(t, s, 0.0, jnp.broadcast_to(~given, shape))
-        again = stepped(method, seed, xt, now, taken.state, draft, 0.5)
+        now = Now(t, s, 0.0, jnp.broadcast_to(active, shape))
+        again = stepped(method, seed, xt, now, taken.state, draft)
         tokens = np.asarray(again.tokens)
-        largest = min(1, s / (1 - t))
-        weight = np.exp(-np.float64(confidence)) * written
-        for place, share in enumerate(weight / weight.sum() * largest):
-            if written[place]:
-                assert_share(tokens[:, place] == MASK, share)
-            elif not given[place]:
-                assert_share(tokens[:, place] == MASK, s / t)
-        assert (tokens[:, given] == 4).all()
-        # A row is masked anew once on average where all that is allowed is one.
-        third = stepped(method, 9, jnp.asarray(tokens), now, again.state, draft, 0.5)
-        self_masked = np.asarray(third.tokens)[tokens[:, 0] == MASK]
-        assert_share(self_masked[:, 0] == MASK, s / t)
+        assert (tokens[:, ~active] == 4).all()
+        weight = np.exp(-np.float64(confidence)) * (active & ~masked)
+        shares = np.where(masked, s / t, weight / weight.sum() * min(1, s / (1 - t)))
+        for column, share in zip(tokens.T[active], shares[active], strict=True):
+            assert_share(column == MASK, share)
+        # What was masked anew is a mask like any other.
+        third = np.asarray(stepped(method, 9, again.tokens, now, again.state, draft).tokens)
+        assert_share(third[tokens[:, 0] == MASK, 0] == MASK, s / t)
 
 
 @pytest.mark.parametrize("name", NOISE_ONLY)

@@ -70,14 +70,13 @@ def prior(toy):
     return np.outer(toy.prior(1.0), toy.prior(1.0))
 
 
-def law(toy, name, plan, joint=JOINT):
-    """[V, V]: of the text, exactly, of a plan with one stride."""
+def laws(toy, name, plan, joint=JOINT):
+    """[V, V] after every step of a plan with one stride, exactly; the last is that of the text."""
     now = prior(toy)
     for t, s in zip(np.float64(plan.t), np.float64(plan.s), strict=True):
-        posteriors = denoiser(toy, t, joint)
-        if s == 0:
-            return np.einsum("xy,xyk,xyl->kl", now, *posteriors)
-        now = pushed(now, posteriors, STEPS[name](toy, t, s))
+        step = STEPS[name](toy, t, s) if s > 0 else np.broadcast_to(np.eye(V)[:, None], (V, V, V))
+        now = pushed(now, denoiser(toy, t, joint), step)
+        yield now
 
 
 def variation(p, q):
