@@ -2,10 +2,10 @@
 
     python -m benchmarks.basin --runs=semdlm_plus=runs/plus,semdlm_knn=runs/knn --output=benchmarks/results/basin.md
 
-For every run and pair of lambdas, samples with the same seed: entropy of a sequence (nats), basin index (mean similarity
-of its tokens to one another, 1 = like held-out text), distinct bigrams, and the share of word bigrams that occur in the
-training text, which says how like text it still is. Everything is beside the same of held-out windows. One table, one
-plot of maps. The paper plots generation perplexity under an outside scorer instead of the last.
+For every run and pair of lambdas, samples with the same seed: entropy of a sequence (nats), basin index (mean
+similarity of its tokens to one another, 1 = like held-out text), distinct bigrams, and the share of word bigrams that
+occur in the training text, which says how like text it still is. Everything is beside the same of held-out windows.
+One table, one plot of maps. The paper plots generation perplexity under an outside scorer instead of the last.
 """
 
 import pathlib
@@ -13,8 +13,8 @@ import pathlib
 import numpy as np
 from absl import flags
 
+from benchmarks.runs import read_runs
 from semdlm_jax import assembly, cli
-from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import compare_samples
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.samplers.presets import make_settings
@@ -29,9 +29,7 @@ MEASURES = {
 
 def main(options):
     cli.check_output(options.output)
-    runs = dict(item.split("=", 1) for item in options.runs if "=" in item)
-    if len(runs) != len(options.runs):
-        raise UserError("--runs must be NAME=WORKDIR pairs, separated by commas")
+    runs = read_runs(options.runs)
     lambdas = [float(x) for x in options.lambdas]
     size, maps, lines, done = len(lambdas), {}, [], 0
     with Progress(len(runs) * size**2, unit="grid point", label="basin") as progress:

@@ -21,8 +21,6 @@ integrand read. At the end: how times grow with V and K, and whether the referen
 """
 
 import math
-import os
-import pathlib
 import statistics
 
 import jax
@@ -31,7 +29,7 @@ import numpy as np
 import optax
 from absl import flags
 
-from benchmarks.timing import interleave, spread
+from benchmarks.timing import interleave, machine, reporter, spread
 from semdlm_jax import cli
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
@@ -209,17 +207,10 @@ def main():
     if neighbours[-1] >= vocab_sizes[0]:
         raise UserError(f"{vocab_sizes[0]} tokens cannot have {neighbours[-1]} neighbours each: lower --neighbours")
     cli.check_output(OUTPUT.value)
-    lines, results = [], {}
+    report, results = reporter(OUTPUT.value), {}
 
-    def report(*more):
-        print("\n".join(more), flush=True)
-        lines.extend(more)
-        if OUTPUT.value:
-            pathlib.Path(OUTPUT.value).write_text("\n".join(lines) + "\n")
-
-    machine = f"jax {jax.__version__} on {jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} CPU threads"
     work = f"{BATCH.value} x L tokens, {CHUNK.value} positions at a time, float32, {REPEATS.value} turns"
-    report(f"# Cost of the kernel {KERNEL.value}", "", f"{machine}; {work}")
+    report(f"# Cost of the kernel {KERNEL.value}", "", f"{machine()}; {work}")
     for vocab_size in vocab_sizes:
         denoiser = Denoiser(vocab_size, layers=4)
         params = jax.jit(denoiser.init)(jax.random.key(0))

@@ -2,17 +2,16 @@
 
     python -m benchmarks.repair --runs=mdlm=runs/mdlm,semdlm_plus=runs/plus --output=benchmarks/results/repair.md
 
-Held-out windows are corrupted to --time by each run's own kernel, --share of the tokens that still stand are replaced by
-others drawn evenly from the text's vocabulary, and the run samples on to text. *Mended*: of the replaced positions, the
-share that holds the right token again; *wrong token gone*: that holds another than the one put in. *Untouched*: of the
-others, the share that holds the right token, which is what the model can do at all. One table over numbers of steps, one
-plot along the way of the longest. Runs must share one vocabulary and length.
+Held-out windows are corrupted to --time by each run's own kernel, --share of the tokens that are no masks are
+replaced by others drawn evenly from the text's vocabulary, and the run samples on to text. *Mended*: of the replaced
+positions, the share that holds the right token again; *wrong token gone*: that holds another than the one put in.
+*Untouched*: of the others, the share that holds the right token, which is what the model can do at all. One table
+over numbers of steps, one plot along the way of the longest. Runs must share one vocabulary and length.
 
 Proposition 4 of the paper says that the error a step inherits shrinks by a factor eta <= 1: 1 for masks, below it for
 uniform and semantic noise.
 """
 
-import functools
 import pathlib
 
 import jax
@@ -20,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from benchmarks.runs import read_runs
 from semdlm_jax import assembly, cli
-from semdlm_jax.errors import UserError
 from semdlm_jax.runtime.progress import Progress
-from semdlm_jax.samplers import Controls, Network, Plan, Sampler, make_method
+from semdlm_jax.samplers import Controls, Plan, Sampler, make_method
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 
@@ -54,14 +53,11 @@ def follow(trained, text, *, time, share, steps, sampler, seed=0):
     walker = Sampler(make_method(sampler), kernel, objective.posterior)
     plan = plan_from(time, steps, length, objective.t_min)
 
-    @functools.partial(jax.jit)
+    @jax.jit
     def run(params, key, text):
         damage_key, key = jax.random.split(key)
         noisy, put = damage(damage_key, kernel, text, time, share, choices)
-        network = Network(
-            lambda tokens, t, lengths: trained.denoiser.features(params, tokens, t, lengths_B=lengths),
-            lambda features: trained.denoiser.logits(params, features),
-        )
+        network = assembly.build_network(trained.denoiser, params)
         controls, nothing = Controls(forbidden_V=jnp.asarray(forbidden)), jnp.zeros(text.shape, bool)
         _, record = walker.sample(key, network, text, nothing, plan, controls, recorded=len(text), initial_BxL=noisy)
         way = jnp.concatenate([record.initial[None], record.tokens])
@@ -77,9 +73,7 @@ def follow(trained, text, *, time, share, steps, sampler, seed=0):
 
 def main(options):
     cli.check_output(options.output)
-    runs = dict(item.split("=", 1) for item in options.runs if "=" in item)
-    if len(runs) != len(options.runs):
-        raise UserError("--runs must be NAME=WORKDIR pairs, separated by commas")
+    runs = read_runs(options.runs)
     curves, lines, steps = {}, [], [int(n) for n in options.steps]
     done = 0
     with Progress(len(runs) * len(steps) * options.seeds, unit="run", label="repair") as progress:
@@ -102,9 +96,9 @@ def main(options):
                 lines.append(f"| {name} | {count} | {cells} |")
                 curves[name] = np.mean(found, axis=0)
     protocol = (
-        f"{options.windows} windows of the test split, corrupted to t = {options.time} by each kernel; {options.share:.0%} "
-        f"of the tokens that are no masks replaced; sampler {options.sampler}, even steps to t_min; {options.seeds} seeds, "
-        "± standard error of their mean."
+        f"{options.windows} windows of the test split, corrupted to t = {options.time} by each kernel; "
+        f"{options.share:.0%} of the tokens that are no masks replaced; sampler {options.sampler}, even steps to "
+        f"t_min; {options.seeds} seeds, ± standard error of their mean."
     )
     table = "\n".join(
         [protocol, "", "| run | steps | mended | wrong token gone | untouched |", "| --- | ---: | ---: | ---: | ---: |"]

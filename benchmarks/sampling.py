@@ -29,8 +29,6 @@ count the work of one core alone.
 import dataclasses
 import functools
 import itertools
-import os
-import pathlib
 import re
 import statistics
 from typing import NamedTuple
@@ -41,13 +39,14 @@ import numpy as np
 from absl import flags
 
 from benchmarks.kernels import balanced_table, format_table
-from benchmarks.timing import CLOCKS, interleave, spread
+from benchmarks.timing import CLOCKS, interleave, machine, reporter, spread
 from semdlm_jax import cli
+from semdlm_jax.assembly import build_network
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Posterior
-from semdlm_jax.samplers import Network, Sampler, make_controls, make_method, make_plan
+from semdlm_jax.samplers import Sampler, make_controls, make_method, make_plan
 from semdlm_jax.samplers.presets import Settings, make_settings
 
 VOCAB, NEIGHBOURS = 30522, 32
@@ -97,10 +96,7 @@ def make_sampler(denoiser, kernel, settings):
 
     def write(params, key, given, is_given, plan, controls):
         traces.append(settings.sampler)
-        network = Network(
-            lambda tokens, t, lengths: denoiser.features(params, tokens, t, lengths_B=lengths),
-            lambda features: denoiser.logits(params, features),
-        )
+        network = build_network(denoiser, params)
         return sampler.sample(key, network, given, is_given, plan, controls)[0]
 
     return jax.jit(write), traces
@@ -227,21 +223,14 @@ def main():
     for name in KERNEL.value:
         choose("--kernels", name, dict.fromkeys(KERNELS))
     cli.check_output(OUTPUT.value)
-    lines, results = [], {}
-
-    def report(*more):
-        print("\n".join(more), flush=True)
-        lines.extend(more)
-        if OUTPUT.value:
-            pathlib.Path(OUTPUT.value).write_text("\n".join(lines) + "\n")
+    report, results = reporter(OUTPUT.value), {}
 
     denoiser = Denoiser(VOCAB, layers=LAYERS.value, dtype=DTYPE.value)
     table = hubbed_table(IN_DEGREE.value)
-    machine = f"jax {jax.__version__} on {jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} CPU threads"
     network = f"{denoiser.layers} layers of width {denoiser.width}, {denoiser.dtype}"
     table_is = f"V = {VOCAB}, K = {NEIGHBOURS}, in-degree at most {table.in_ids.shape[1]}"
     turns = f"{REPEATS.value} turns of {STEPS} steps, {CLOCK.value} time"
-    report("# Cost of a sampling step", "", f"{machine}; {network}; {table_is}; {turns}")
+    report("# Cost of a sampling step", "", f"{machine()}; {network}; {table_is}; {turns}")
     params = jax.jit(denoiser.init)(jax.random.key(0))
     # Nothing is zero, as much is at first: the draws have something to choose from.
     shapes, structure = jax.tree.flatten(params)

@@ -1,7 +1,11 @@
 """Times of several functions side by side."""
 
+import os
+import pathlib
 import statistics
 import time
+
+import jax
 
 # wall: what a user waits. cpu: processor time of this process, which others on the machine disturb less; the same on
 # one core left alone, and no measure of an accelerator.
@@ -29,3 +33,21 @@ def spread(values, form):
     """`median (least to most)`, each number written by form, e.g. '{:,.0f}'."""
     low, middle, high = (form.format(value) for value in (min(values), statistics.median(values), max(values)))
     return f"{middle} ({low} to {high})"
+
+
+def machine():
+    """What the figures were measured on."""
+    return f"jax {jax.__version__} on {jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} CPU threads"
+
+
+def reporter(path):
+    """A function (*lines) that prints lines as they come and keeps the file at `path`, if not None, up to date."""
+    told = []
+
+    def report(*lines):
+        print("\n".join(lines), flush=True)
+        told.extend(lines)
+        if path:
+            pathlib.Path(path).write_text("\n".join(told) + "\n")
+
+    return report

@@ -27,7 +27,7 @@ import optax
 from absl import flags
 
 from benchmarks.profiling import format_table, profile_ops
-from benchmarks.timing import CLOCKS, interleave, spread
+from benchmarks.timing import CLOCKS, interleave, machine, spread
 from configs import lm1b, quickstart
 from semdlm_jax import assembly, cli
 from semdlm_jax.objectives.chunking import map_positions
@@ -214,8 +214,7 @@ def profile(name):
 
 
 def main():
-    threads = len(os.sched_getaffinity(0))
-    print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, {threads} CPU threads, {REPEATS.value} turns")
+    print(f"{machine()}, {REPEATS.value} turns")
     for name in MODELS if MODEL.value == "all" else [MODEL.value]:
         profile(name) if PROFILE.value else measure(name, REPEATS.value, CLOCK.value)
 

@@ -20,6 +20,7 @@ from semdlm_jax.runtime import mesh as meshes
 from semdlm_jax.runtime.checkpoints import Checkpointer, read_config
 from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
 from semdlm_jax.runtime.state import abstract_state
+from semdlm_jax.samplers import Network
 from semdlm_jax.semantics.candidates import prior_tokens
 from semdlm_jax.semantics.table import load_table
 
@@ -192,6 +193,14 @@ def build_rows(config, prepared: Prepared, split):
 
 def build_denoiser(config, corpus: Corpus):
     return Denoiser(vocab_size=corpus.vocab_size, **config.network)
+
+
+def build_network(denoiser: Denoiser, params):
+    """What samplers take for a network."""
+    return Network(
+        lambda tokens, t, lengths: denoiser.features(params, tokens, t, lengths_B=lengths),
+        lambda features: denoiser.logits(params, features),
+    )
 
 
 def build_init(denoiser: Denoiser, corpus: Corpus):

@@ -24,7 +24,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress
-from semdlm_jax.samplers import METHODS, Network, Sampler, make_controls, make_method, make_plan, sample_autoregressive
+from semdlm_jax.samplers import METHODS, Sampler, make_controls, make_method, make_plan, sample_autoregressive
 from semdlm_jax.samplers.plan import GRIDS
 from semdlm_jax.samplers.presets import PRESETS, make_settings
 
@@ -60,18 +60,14 @@ class Generator:
             settings.steps,
             settings.strides,
             length,
-            settings.t_min or objective.t_min,
+            objective.t_min if settings.t_min is None else settings.t_min,
             grid=settings.grid,
             between=method.between(objective.kernel),
         )
         self._compiled = jax.jit(self._write)
 
     def _write(self, params, key, given, is_given, plan, controls):
-        denoiser = self.trained.denoiser
-        network = Network(
-            lambda tokens, t, lengths: denoiser.features(params, tokens, t, lengths_B=lengths),
-            lambda features: denoiser.logits(params, features),
-        )
+        network = assembly.build_network(self.trained.denoiser, params)
         return self.sampler.sample(key, network, given, is_given, plan, controls, recorded=self.recorded)
 
     def _write_chain(self, params, key, given, is_given, plan, controls):
