@@ -17,22 +17,13 @@ The paper: 8 A100 of 80 GB, 144 hours; generation perplexity in 1024 steps 34.37
 split is drawn from the corpus by hash, so scores compare among runs here, not with those of MDLM's last 100,000 pages.
 """
 
-from configs import base, systems
+from configs import lm1b, systems
 
 
 def get_config(system=None):
-    config = base.get_config()
-    config.data.update(
-        corpus="text:data/openwebtext.files/**/*.parquet",
-        directory="data/openwebtext",
-        tokenizer="bert-base-uncased",
-        vocab_size=30522,
-        length=1024,
-        protocol="wrapped",
-    )
-    config.semantics.neighbours = 64
-    config.kernel.update(k_max=32, prior="unigram", least=10)
-    config.objective.chunk = 32
+    config = lm1b.get_config()
+    config.data.update(corpus="text:data/openwebtext.files/**/*.parquet", directory="data/openwebtext", length=1024)
+    config.kernel.update(prior="unigram", least=10)
     config.training.microbatches = 4
     config.evaluation.update(batch_size=16, chunk=32, sample_steps=1024)
     return systems.apply(config, system)
