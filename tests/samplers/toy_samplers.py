@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 import toys
 from toys import LOG_P_DATA, P_DATA, V
 
@@ -92,3 +93,18 @@ def assert_independent(text, probs=P_DATA):
     """All tokens, and the pairs of neighbours in the first two positions. False alarm 2e-6."""
     toys.assert_frequencies(text, probs)
     toys.assert_frequencies(V * text[:, 0] + text[:, 1], np.outer(probs, probs).ravel())
+
+
+def keep_reference(weights, top_k, top_p):
+    """(bool [V], how near a share comes to top_p) by sorting, in float64."""
+    weights = np.float64(weights)
+    kept = np.ones(len(weights), bool)
+    if top_k is not None:
+        kept = weights >= np.sort(weights)[::-1][min(top_k, len(weights)) - 1]
+    if top_p is None:
+        return kept, 1.0
+    chances = scipy.special.softmax(np.where(kept, weights, -np.inf))
+    likeliest = np.sort(chances)[::-1]
+    shares = np.cumsum(likeliest)
+    least = likeliest[np.argmax(shares >= min(top_p, shares[-1]))]
+    return kept & (chances >= least), np.abs(shares - top_p).min()
