@@ -101,7 +101,7 @@ class Sampler:
         keys = jax.random.split(scan_key, plan.t.shape[0])
         first = (x_BxL, self.method.init(x_BxL))
         (text_BxL, _), record = jax.lax.scan(step, first, (keys, *(jnp.asarray(x) for x in plan)))
-        if getattr(self.method, "corrections", 0):
+        if self.method.corrections:
             text_BxL, more = self._correct(correct_key, network, text_BxL, ~is_given_BxL, controls, recorded)
             record = jax.tree.map(lambda *parts: jnp.concatenate(parts), record, more)
         return text_BxL, Record(x_BxL[:recorded], *record)
@@ -150,7 +150,8 @@ class Sampler:
             logits = network.logits(features)
             if penalty is not None:
                 carry, logits = penalty.apply(carry, logits, xt, start)
-            times = jnp.full(xt.shape, t), jnp.full(xt.shape, s)
+            # One time for all: what depends on it alone is computed once, and not at every position.
+            times = jnp.reshape(t, (1, 1)), jnp.reshape(s, (1, 1))
             logits = controls.sharpen(logits)
             if not method.clean_drafts:
                 # Only noise brings forbidden ids, and the last step takes them away.
