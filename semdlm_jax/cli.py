@@ -61,8 +61,8 @@ def run(main, required=()):
 
 
 def help_text(program):
-    """The program's docstring and its flags, in the order and under the headings of their definitions: a flag whose help
-    begins with `[heading]` goes under it."""
+    """The program's docstring and its flags, in the order and under the headings of their definitions: a flag whose
+    help begins with `[heading]` goes under it."""
     groups = {}
     for flag in flags.FLAGS.get_key_flags_for_module(program):
         # absl puts an enum's values before its help.

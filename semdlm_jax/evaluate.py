@@ -27,7 +27,6 @@ from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.samplers.presets import make_settings
 
-
 BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are known: more would not fit in memory
 
 

@@ -24,7 +24,7 @@ from semdlm_jax.kernels.numerics import put, safe_log
 # The least that a clean token gets of a score, as a share: scores need not be those of any distribution of text.
 LEAST_SHARE = 1e-3
 # At alpha = 0 scores say nothing of the text: they are read a little before, where float32 errs as little as that does.
-LATEST = 1 - 2.0**-12
+LATEST_SCORE = 1 - 2.0**-12
 
 
 def _direct(kernel, logits, xt, t):
@@ -37,7 +37,7 @@ def _bayes(kernel, logits, xt, t):
 
 def _score(kernel, logits, xt, t):
     """Scores, normalised, are q_t(. | x_theta) = alpha x_theta + beta nu: solved for x_theta, then as `bayes`."""
-    t = jnp.minimum(t, LATEST)
+    t = jnp.minimum(t, LATEST_SCORE)
     noisy = jax.nn.softmax(log_scores(kernel, logits, xt, t), axis=-1)
     clean = jnp.maximum(noisy - kernel.noise(t)[..., None] * kernel.prior_probs(t), LEAST_SHARE * noisy)
     return _bayes(kernel, forbid_mask(kernel, jnp.log(clean)), xt, t)
@@ -126,7 +126,7 @@ class Posterior:
         s = t if s is None else s
         kept, noise = kernel.alpha(s)[..., None], kernel.noise(s)[..., None]
         if self.parameterisation == "score":
-            t = jnp.minimum(t, LATEST)
+            t = jnp.minimum(t, LATEST_SCORE)
             scores = log_scores(kernel, logits, xt, t)
             total = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
             share, nu = jnp.exp(scores - total), kernel.prior_probs(t)

@@ -46,7 +46,7 @@ def make_schedule(name, learning_rate, warmup_steps, total_steps, decay_fraction
         raise UserError(f"learning rate {learning_rate} is not positive: give one above 0, e.g. 3e-4")
     if not 0 <= warmup_steps < total_steps:
         raise UserError(
-            f"{warmup_steps} warm-up steps do not fit in {total_steps} training steps: give fewer, optimizer.warmup_steps"
+            f"{warmup_steps} warm-up steps do not fit in {total_steps} training steps: lower optimizer.warmup_steps"
         )
     if not 0 <= final_fraction <= 1:
         raise UserError(f"final fraction {final_fraction} of the learning rate lies outside [0, 1]: give one inside")

@@ -24,8 +24,9 @@ class Now(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """What the network says at time t. draft: [B, L] int32, x~_0 ~ p_theta(. | x_t) (of `sedd`: x_s). confidence: [B, L],
-    the probability of the draft before truncation. current: [B, L], that of x_t itself, p_theta(x_t^i | x_t)."""
+    """What the network says at time t. draft: [B, L] int32, x~_0 ~ p_theta(. | x_t) (of `sedd`: x_s). confidence:
+    [B, L], the probability of the draft before truncation. current: [B, L], that of x_t itself, p_theta(x_t^i | x_t).
+    """
 
     draft: jax.Array
     confidence: jax.Array
@@ -42,9 +43,11 @@ class Step(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A step of the reverse process. clean_drafts: whether what is drawn is text."""
+    """A step of the reverse process. clean_drafts: whether what is drawn is text. corrections: network evaluations on
+    finished text, by a method `correct`."""
 
     clean_drafts = True
+    corrections = 0
 
     def check(self, kernel: KernelBase):
         """UserError when the method makes no sense with this kernel."""
@@ -86,8 +89,8 @@ class Ancestral(Method):
 
 @dataclasses.dataclass(frozen=True)
 class TauLeaping(Method):
-    """Campbell et al. (2022): in (s, t] a token turns out to have arrived with chance 1 - exp(-h (t - s)), h its rate at
-    t given the draft, and goes back to where it came from at t: to the draft, or to noise."""
+    """Campbell et al. (2022): in (s, t] a token turns out to have arrived with chance 1 - exp(-h (t - s)), h its rate
+    at t given the draft, and goes back to where it came from at t: to the draft, or to noise."""
 
     def step(self, kernel, key, xt, proposal, now, state):
         arrive_key, return_key, redraw_key = jax.random.split(key, 3)

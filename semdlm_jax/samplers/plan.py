@@ -73,10 +73,12 @@ def make_plan(kernel, steps, strides, length, t_min, *, grid="uniform", between=
     """`steps` evaluations in all, shared between `strides` equal parts of the sequence, left to right.
 
     Each stride runs down the grid (of GRIDS) from t = 1 to t_min; its last step goes from t_min to text. between: the
-    method's own reading of such a grid. UserError when the steps are fewer than the strides, or the strides do not
-    divide the length.
+    method's own reading of such a grid. UserError when t_min is no time, the steps are fewer than the strides, or the
+    strides do not divide the length.
     """
     point = choose("grid", grid, GRIDS)
+    if not 0 < t_min < 1:
+        raise UserError(f"--t_min={t_min:g} must lie between 0 and 1: the last step goes from there to text")
     if strides < 1 or length % strides:
         raise UserError(f"--strides={strides} must divide the sequence length {length} into equal parts")
     if steps < strides:

@@ -8,8 +8,8 @@ from semdlm_jax.errors import UserError, choose, nearest
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """sampler: a name of METHODS. options: its own. steps: network evaluations for the whole sequence, shared between
-    `strides` equal parts. grid: of GRIDS. t_min: where the last step starts; None is the training's. greedy_end: the last
-    step takes the likeliest token. The others: `Sampler` and `make_controls`."""
+    `strides` equal parts. grid: of GRIDS. t_min: where the last step starts; None is the training's. greedy_end: the
+    last step takes the likeliest token. The others: `Sampler` and `make_controls`."""
 
     sampler: str = "ancestral"
     options: dict = dataclasses.field(default_factory=dict)
@@ -74,9 +74,7 @@ def make_settings(preset=None, **changes):
     for name in changes:
         if name not in known:
             raise UserError(f"unknown sampling setting {name!r}: {nearest(name, known)}")
-    own = (
-        settings.get("options", {})
-        if changes.get("sampler", settings.get("sampler")) == settings.get("sampler")
-        else {}
-    )
+    own = settings.pop("options", {})
+    if changes.get("sampler", settings.get("sampler")) != settings.get("sampler"):
+        own = {}  # another sampler's
     return Settings(**{**settings, **changes, "options": {**own, **changes.get("options", {})}})

@@ -1,8 +1,8 @@
-"""ReMDM (Wang et al., 2025): masked diffusion that masks written tokens anew, with the share of masks kept right.
+"""ReMDM (Wang et al., 2025): masked diffusion that masks written tokens anew.
 
 With remask probability sigma, a written token goes to the mask with chance sigma, and a masked one stays so with chance
 (1 - alpha_s - sigma alpha_t) / (1 - alpha_t), or takes its draft: P(mask) = 1 - alpha_s for every sigma that is at most
-(1 - alpha_s) / alpha_t. The variants differ in sigma.
+(1 - alpha_s) / alpha_t and the same at every position. The variants differ in sigma.
 """
 
 import dataclasses
@@ -71,7 +71,10 @@ class Rescale(Cap):
 
 @dataclasses.dataclass(frozen=True)
 class Confidence(_Remasking):
-    """What is allowed, shared between the written tokens by a softmax of how unsure each was when it was written."""
+    """What is allowed, shared between the written tokens by a softmax of how unsure each was when it was written.
+
+    Masked tokens have no sigma, as the authors have it, so that a sequence gets up to one mask too many a step.
+    """
 
     def init(self, xt):
         return jnp.full(xt.shape, -jnp.inf, jnp.float32)

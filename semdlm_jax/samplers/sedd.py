@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.numerics import derivative, put, safe_log
-from semdlm_jax.objectives.posterior import LATEST, jumps_only
+from semdlm_jax.objectives.posterior import LATEST_SCORE, jumps_only
 from semdlm_jax.samplers.methods import Method, step_to
 
 
@@ -29,7 +29,7 @@ def _analytic(kernel, posterior, logits, xt, t, s):
 
 
 def _euler(kernel, posterior, logits, xt, t, s):
-    t = jnp.minimum(t, LATEST)
+    t = jnp.minimum(t, LATEST_SCORE)
     scores = posterior.log_scores(kernel, logits, xt, t)
     alpha, alpha_dot = derivative(kernel.alpha, t)
     rate = -alpha_dot / alpha * kernel.nu(xt, t) * (t - s)

@@ -79,6 +79,12 @@ def test_impossible_plans(steps, strides, says):
         make_plan(LINEAR, steps, strides, 16, T_MIN)
 
 
+@pytest.mark.parametrize("t_min", [0, -0.1, 1, 2, float("nan")])
+def test_a_last_step_from_no_time(t_min):
+    with pytest.raises(UserError, match="--t_min=.* between 0 and 1"):
+        make_plan(LINEAR, 4, 1, 16, t_min)
+
+
 def test_an_unknown_grid_is_refused_with_the_nearest():
     with pytest.raises(UserError, match="unknown grid 'cosin': did you mean 'cosine'"):
         make_plan(LINEAR, 4, 1, 16, T_MIN, grid="cosin")

@@ -23,7 +23,9 @@ def words(config_file):
 
 
 def train(config_file, system, workdir):
-    result = tiny.command("train", f"--config={config_file}:{system}", f"--workdir={workdir}", "--config.warmup.steps=0")
+    result = tiny.command(
+        "train", f"--config={config_file}:{system}", f"--workdir={workdir}", "--config.warmup.steps=0"
+    )
     assert result.status == 0, result.err
     return workdir
 
