@@ -35,7 +35,6 @@ def main(options):
     with Progress(len(runs) * size**2, unit="grid point", label="basin") as progress:
         for name, workdir in runs.items():
             trained = assembly.load_trained(workdir)
-            heldout = trained.corpus.prepared.splits["test"]
             found = np.zeros((len(MEASURES), size, size))
             for i, lambda_freq in enumerate(lambdas):
                 for j, lambda_sem in enumerate(lambdas):
@@ -47,7 +46,7 @@ def main(options):
                         lambda_sem=lambda_sem,
                         window=options.window,
                     )
-                    measured = compare_samples(trained, heldout, settings, num_samples=options.samples)
+                    measured = compare_samples(trained, "test", settings, num_samples=options.samples)
                     found[:, i, j] = [measured[key]["generated"] for key in MEASURES]
                     cells = " | ".join(f"{value:.3f}" for value in found[:, i, j])
                     lines.append(f"| {name} | {lambda_freq:g} | {lambda_sem:g} | {cells} |")

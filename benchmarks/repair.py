@@ -48,8 +48,9 @@ def damage(key, kernel, text, time, share, choices):
 def follow(trained, text, *, time, share, steps, sampler, seed=0):
     """(mended, wrong token gone, untouched), each [N + 1]: shares before and after each of N = steps evaluations."""
     objective, length = trained.objective, text.shape[1]
-    kernel, forbidden = objective.kernel, trained.corpus.forbidden
-    choices = jnp.asarray(np.flatnonzero(~forbidden & (trained.corpus.vocabulary.unigram > 0)))
+    kernel, forbidden = objective.kernel, trained.forbidden
+    specials = np.isin(np.arange(kernel.vocab_size), trained.corpus.special_ids)
+    choices = jnp.asarray(np.flatnonzero(~specials & (trained.corpus.vocabulary.unigram > 0)))
     walker = Sampler(make_method(sampler), kernel, objective.posterior)
     plan = plan_from(time, steps, length, objective.t_min)
 

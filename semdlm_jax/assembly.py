@@ -62,11 +62,6 @@ class Corpus:
     def vocab_size(self):
         return self.vocabulary.size
 
-    @property
-    def forbidden(self):
-        """[V] bool: ids that never appear in text."""
-        return np.isin(np.arange(self.vocab_size), self.special_ids)
-
 
 def check_config(config):
     """UserError for values that no part refuses before a run has begun."""
@@ -270,6 +265,16 @@ class Trained:
     mesh: jax.sharding.Mesh
     params: dict
     step: int
+
+    def rows(self, split):
+        """A split's rows, under the run's protocol."""
+        return build_rows(self.config, self.corpus.prepared, split)
+
+    @property
+    def forbidden(self):
+        """[V] bool: ids that no text of a row holds: specials, but for marks of the protocol."""
+        kept = set(self.corpus.special_ids) - set(self.rows("train").marks)
+        return np.isin(np.arange(self.corpus.vocab_size), list(kept))
 
 
 def load_trained(workdir, checkpoint="best"):

@@ -17,7 +17,7 @@ from semdlm_jax.assembly import PROTOCOL
 from semdlm_jax.data.files import read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches
-from semdlm_jax.data.protocols import PROTOCOLS, make_rows
+from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood
@@ -57,16 +57,23 @@ def score_likelihood(trained, tokens, seed=0, posterior=None):
     return result, f"{rows.describe()}; {score}; EMA weights, step {trained.step}"
 
 
-def compare_samples(trained, heldout, settings, *, num_samples, seed=0):
-    """Measures of generated sequences beside those of held-out windows: {name: {generated, heldout}}."""
-    length, prepared = trained.config.data.length, trained.corpus.prepared
-    windows = np.asarray(heldout[: len(heldout) // length * length], np.int32).reshape(-1, length)
-    picked = np.random.default_rng(seed).permutation(len(windows))[: max(num_samples, 256)]
+def compare_samples(trained, split, settings, *, num_samples, seed=0):
+    """Measures of generated rows beside those of a split's whole rows, padding left out: {name: {generated, heldout}}.
+
+    UserError where the split has no whole row.
+    """
+    prepared, rows = trained.corpus.prepared, trained.rows(split)
+    tokenizer = prepared.tokenizer
+    if not rows.count:
+        raise UserError(
+            f"the {split} split does not fill a row of {rows.length} tokens to compare samples with: give --samples=0"
+        )
+    picked = np.random.default_rng(seed).permutation(rows.count)[: max(num_samples, 256)]
     generated, _ = generate(trained, settings, num_samples=num_samples, seed=seed)
-    samples = {"generated": generated, "heldout": windows[picked]}
-    decode = prepared.tokenizer.decode
-    texts = {name: [decode(row) for row in rows] for name, rows in samples.items()}
-    known = set(quality.word_bigrams(decode(prepared.splits["train"][:BIGRAM_TOKENS])))
+    samples = {"generated": generated, "heldout": [rows.ordered_row(index)[0] for index in picked]}
+    samples = {name: [row[row != tokenizer.pad_id] for row in found] for name, found in samples.items()}
+    texts = {name: [read_row(tokenizer, row) for row in found] for name, found in samples.items()}
+    known = set(quality.word_bigrams(tokenizer.decode(prepared.splits["train"][:BIGRAM_TOKENS])))
     table = trained.corpus.vocabulary.table
     affinity = {
         name: quality.neighbour_affinity(rows, table.ids, table.similarities).mean() for name, rows in samples.items()
@@ -136,6 +143,7 @@ def main(options):
     likelihood, protocol = score_likelihood(trained, tokens)
     if data.protocol != own:
         protocol += f", trained on {own} rows"
+        data.protocol = own  # whose rows samples are
     counts = np.unique(tokens, return_counts=True)[1]
     frequencies = counts / counts.sum()
     num_samples = evaluation.samples if options.samples is None else options.samples
@@ -146,8 +154,7 @@ def main(options):
             strides=1 if isinstance(trained.objective, Autoregressive) else evaluation.strides,
             temperature=evaluation.temperature,
         )
-        heldout = prepared.splits[options.split]
-        samples = compare_samples(trained, heldout, settings, num_samples=num_samples)
+        samples = compare_samples(trained, options.split, settings, num_samples=num_samples)
         samples_protocol = f"{num_samples} samples, {settings}"
     report = {
         "workdir": str(options.workdir),

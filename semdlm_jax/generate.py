@@ -9,6 +9,8 @@ batch size and machine give the same text. Samples go to the terminal, and with 
     --infill="the [___] of the union is [__]"   blanks, an underscore a token
     --lambda_freq=0.5 --lambda_sem=0.5          less of what has been said, and of what means the same (Eq. 23)
     --trace=trace.html                          a page that replays how the first samples came to be
+
+A sample is a row of the run's protocol; its documents are printed a line each.
 """
 
 import json
@@ -20,6 +22,7 @@ from absl import flags
 
 from semdlm_jax import assembly, cli, trace
 from semdlm_jax.data import conditioning
+from semdlm_jax.data.protocols import read_row
 from semdlm_jax.errors import UserError
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
@@ -39,7 +42,7 @@ class Generator:
         self.trained, self.settings, self.recorded = trained, settings, recorded
         self.controls = make_controls(
             trained.corpus.vocabulary.table,
-            forbidden_V=np.asarray(trained.corpus.forbidden),
+            forbidden_V=trained.forbidden,
             **{
                 name: getattr(settings, name)
                 for name in "temperature greedy_end top_k top_p lambda_freq lambda_sem window".split()
@@ -66,11 +69,21 @@ class Generator:
         )
         self._compiled = jax.jit(self._write)
 
-    def _write(self, params, key, given, is_given, plan, controls):
+    def _write(self, params, key, layout, plan, controls):
         network = assembly.build_network(self.trained.denoiser, params)
-        return self.sampler.sample(key, network, given, is_given, plan, controls, recorded=self.recorded)
+        return self.sampler.sample(
+            key,
+            network,
+            layout["tokens"],
+            layout["given"],
+            plan,
+            controls,
+            recorded=self.recorded,
+            lengths_B=layout.get("lengths"),
+        )
 
-    def _write_chain(self, params, key, given, is_given, plan, controls):
+    def _write_chain(self, params, key, layout, plan, controls):
+        given, is_given = layout["tokens"], layout["given"]
         denoiser, start_id = self.trained.denoiser, self.trained.objective.start_id
         text = sample_autoregressive(
             key,
@@ -84,11 +97,11 @@ class Generator:
         )
         return text, None
 
-    def write(self, key, given, is_given):
-        """(text [B, L] int32, Record), on the host. given, is_given: [B, L] host arrays; B divides over the mesh."""
-        fixed = place_batch({"given": given, "is_given": is_given}, self.trained.mesh)
+    def write(self, key, layout):
+        """(text [B, L] int32, Record), on the host. layout: a Layout of B rows, which divide over the mesh."""
+        rows = {name: value for name, value in layout._asdict().items() if value is not None}
         plan = None if self.chain else self.plan
-        out = self._compiled(self.trained.params, key, fixed["given"], fixed["is_given"], plan, self.controls)
+        out = self._compiled(self.trained.params, key, place_batch(rows, self.trained.mesh), plan, self.controls)
         return jax.tree.map(np.asarray, out)
 
     def trace(self, record, is_given):
@@ -124,15 +137,15 @@ def check_conditions(conditions, settings, chain):
 
 
 def generate(trained, settings, *, num_samples, seed=0, conditions=None, batch_size=64, recorded=0):
-    """([C x num_samples, L] int32 text tokens, Trace of the first `recorded` of them or None), on the host.
+    """([C x num_samples, L] int32 tokens of rows, Trace of the first `recorded` of them or None), on the host.
 
-    conditions: C Conditions of length L, num_samples samples of each; None is a free one. UserError for impossible
-    settings, before any work.
+    Rows are as the run's protocol has them: begin and end tokens in their places and, where rows are padded, lengths
+    drawn from the train split's. conditions: C Conditions, num_samples samples of each; None is a free one. UserError
+    for impossible settings, before any work.
     """
-    length = trained.config.data.length
     if num_samples < 1 or batch_size < 1:
         raise UserError(f"--num_samples={num_samples} and --batch_size={batch_size} must be at least 1")
-    conditions = conditions or [conditioning.Condition("", np.zeros(length, np.int32), np.zeros(length, bool))]
+    conditions = conditions or [conditioning.Condition()]
     total = num_samples * len(conditions)
     rows = assembly.whole_rows(min(batch_size, total), trained.mesh)
     recorded = min(recorded, rows, total)
@@ -141,29 +154,30 @@ def generate(trained, settings, *, num_samples, seed=0, conditions=None, batch_s
     batches = -(-total // rows)
     # The last batch is filled up with the last condition's.
     which = np.minimum(np.arange(batches * rows) // num_samples, len(conditions) - 1).reshape(batches, rows)
-    tokens, given = (np.stack([getattr(c, name) for c in conditions]) for name in ("tokens", "given"))
-    free = rows * length - int(given.sum(1).mean() * rows)
+    lengths, protocol = np.random.default_rng(seed), trained.rows("train")
+    layouts = [conditioning.lay_out([conditions[i] for i in picked], protocol, lengths) for picked in which]
+    free = int(np.mean([np.sum(~layout.given) for layout in layouts]))
     texts, way = [], None
     with Progress(batches, units_per_step=free, label=f"generate {total}") as progress:
-        for index, picked in enumerate(which):
+        for index, layout in enumerate(layouts):
             key = jax.random.fold_in(jax.random.key(seed), index)
-            text, record = generator.write(key, tokens[picked], given[picked])
+            text, record = generator.write(key, layout)
             texts.append(text)
             if recorded and index == 0:
-                way = generator.trace(record, given[picked][:recorded])
+                way = generator.trace(record, layout.given[:recorded])
             progress.update(index + 1)
     return np.concatenate(texts)[:total], way
 
 
-def read_conditions(options, tokenizer, length):
+def read_conditions(options, tokenizer, room):
     """The Conditions that the flags ask for; UserError when they exclude one another."""
     asked = [name for name in ("prompt", "prompts", "infill") if getattr(options, name)]
     if len(asked) > 1 or (options.suffix and options.infill):
         raise UserError(f"--{asked[0]} and --{asked[1] if len(asked) > 1 else 'suffix'} exclude one another: give one")
     if options.infill:
-        return [conditioning.fill_in(tokenizer, options.infill, length)]
+        return [conditioning.fill_in(tokenizer, options.infill, room)]
     prompts = conditioning.read_prompts(options.prompts) if options.prompts else [options.prompt]
-    return [conditioning.continue_from(tokenizer, prompt, length, options.suffix) for prompt in prompts]
+    return [conditioning.continue_from(tokenizer, prompt, room, options.suffix) for prompt in prompts]
 
 
 def main(options):
@@ -175,7 +189,7 @@ def main(options):
     if trained.corpus.prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to generate")
     tokenizer = trained.corpus.prepared.tokenizer
-    conditions = read_conditions(options, tokenizer, trained.config.data.length)
+    conditions = read_conditions(options, tokenizer, trained.rows("train").room)
     tokens, way = generate(
         trained,
         settings,
@@ -188,7 +202,8 @@ def main(options):
     print(settings)
     rows = []
     for index, row in enumerate(tokens):
-        prompt, text = conditions[index // options.num_samples].text, tokenizer.decode(row)
+        row = row[row != tokenizer.pad_id]
+        prompt, text = conditions[index // options.num_samples].text, read_row(tokenizer, row)
         rows.append({"index": index, "prompt": prompt, "text": text, "tokens": row.tolist()})
         print(f"── {index} ──\n{text}\n")
     if options.output:
@@ -201,7 +216,7 @@ def main(options):
             options.trace,
             way,
             trace.events(way, neighbours),
-            tokenizer.pieces,
+            [piece if i != tokenizer.pad_id else "" for i, piece in enumerate(tokenizer.pieces)],
             title=f"{options.workdir}, step {trained.step}",
             settings={"kernel": trained.config.kernel.name, "sampling": str(settings), "seed": str(options.seed)},
             mask_id=tokenizer.mask_id,

@@ -1,4 +1,4 @@
-"""What a sample must hold: prompts, suffixes and texts with blanks, as tokens at fixed positions."""
+"""What a sample must hold: prompts, suffixes and texts with blanks, as tokens at fixed positions of a row."""
 
 import pathlib
 import re
@@ -6,49 +6,95 @@ from typing import NamedTuple
 
 import numpy as np
 
+from semdlm_jax.data.protocols import Rows
 from semdlm_jax.errors import UserError
 
 
 class Condition(NamedTuple):
-    """text: what the user gave. tokens: [L] int32, 0 where free. given: [L] bool, where they stand."""
+    """text: what the user gave. start: [S] int32, what the text starts with, 0 where free. known: [S] bool, where it is
+    not. end: [E] int32, what the text ends with."""
 
-    text: str
-    tokens: np.ndarray
-    given: np.ndarray
+    text: str = ""
+    start: np.ndarray = np.zeros(0, np.int32)
+    known: np.ndarray = np.zeros(0, bool)
+    end: np.ndarray = np.zeros(0, np.int32)
 
     @property
     def only_prompt(self):
         """Whether nothing is given behind a free position."""
-        return bool((np.diff(self.given.astype(np.int8)) <= 0).all())
+        return not len(self.end) and bool((np.diff(self.known.astype(np.int8)) <= 0).all())
+
+    @property
+    def least(self):
+        """Tokens of the shortest text that holds it and has something to write."""
+        return len(self.start) + len(self.end) + bool(self.known.all())
+
+    def lay(self, size):
+        """(tokens [size] int32, 0 where free, given [size] bool) of a text of `size` >= least tokens."""
+        tokens, given = np.zeros(size, np.int32), np.zeros(size, bool)
+        tokens[: len(self.start)], given[: len(self.start)] = self.start, self.known
+        tokens[size - len(self.end) :], given[size - len(self.end) :] = self.end, True
+        return tokens, given
 
 
-def continue_from(tokenizer, prompt, length, suffix=""):
-    """The prompt starts the sample and the suffix ends it. UserError when they leave nothing to write."""
-    start, end = tokenizer.encode(prompt) if prompt else [], tokenizer.encode(suffix) if suffix else []
-    _check_room("the prompt" if not suffix else "prompt and suffix", len(start) + len(end), length)
-    tokens, given = np.zeros(length, np.int32), np.zeros(length, bool)
-    tokens[: len(start)], given[: len(start)] = start, True
-    if suffix:
-        tokens[length - len(end) :], given[length - len(end) :] = end, True
-    return Condition(prompt + (" … " + suffix if suffix else ""), tokens, given)
+class Layout(NamedTuple):
+    """Rows to be written. tokens: [B, L] int32, 0 where free. given: [B, L] bool, where they stand; padding is given.
+    lengths: [B] int32, tokens before padding; None under a protocol without."""
+
+    tokens: np.ndarray
+    given: np.ndarray
+    lengths: np.ndarray | None
 
 
-def fill_in(tokenizer, template, length):
-    """The template starts the sample; `[___]` in it is a blank of as many tokens as it has underscores. What comes
-    after the template is free. UserError: no blank, or a template longer than the sample."""
+def lay_out(conditions, rows: Rows, generator):
+    """The Layout of a row for every Condition, as rows of the protocol are: begin and end tokens in their places and,
+    where rows are padded, a length drawn from those of `rows` that hold the condition (L when none does)."""
+    parts = []
+    for condition in conditions:
+        sizes = rows.sizes - 2 * rows.framed
+        fitting = sizes[sizes >= condition.least]
+        tokens, given = condition.lay(int(generator.choice(fitting)) if len(fitting) else rows.room)
+        framed, inside = rows.frame(tokens)
+        free = np.zeros(rows.length, bool)
+        free[rows.framed : rows.framed + len(given)] = ~given
+        parts.append((framed, ~free, inside.sum()))
+    tokens, given, lengths = (np.stack(part) for part in zip(*parts, strict=True))
+    return Layout(tokens, given, lengths.astype(np.int32) if rows.padded else None)
+
+
+def continue_from(tokenizer, prompt, room, suffix=""):
+    """The prompt starts the text and the suffix ends it. UserError when they leave nothing of `room` to write."""
+    start, end = (tokenizer.encode(text) if text else np.zeros(0, np.int32) for text in (prompt, suffix))
+    _check_room("the prompt" if not suffix else "prompt and suffix", len(start) + len(end), room)
+    return Condition(prompt + (" … " + suffix if suffix else ""), start, np.ones(len(start), bool), end)
+
+
+def fill_in(tokenizer, template, room):
+    """The template starts the text; `[___]` in it is a blank of as many tokens as it has underscores. What comes
+    after the template is free. UserError: no blank, or a template longer than `room` tokens."""
     parts = re.split(r"\[(_+)\]", template)
     if len(parts) == 1:
         raise UserError("the infilling text has no blank: write one as [___], an underscore for each token to fill in")
-    pieces = [tokenizer.encode(part) if part.strip() else [] for part in parts[::2]]
-    blanks = [len(blank) for blank in parts[1::2]] + [0]
-    size = sum(map(len, pieces)) + sum(blanks)
-    if size > length:
-        raise UserError(f"the infilling text takes {size} tokens but the context holds {length}: shorten it")
-    tokens, given, place = np.zeros(length, np.int32), np.zeros(length, bool), 0
-    for piece, blank in zip(pieces, blanks, strict=True):
-        tokens[place : place + len(piece)], given[place : place + len(piece)] = piece, True
-        place += len(piece) + blank
-    return Condition(template, tokens, given)
+    start, known = [], []
+    for index, part in enumerate(parts):
+        blank = index % 2
+        ids = [0] * len(part) if blank else _encode_between(tokenizer, part, index > 0, index < len(parts) - 1)
+        start += ids
+        known += [not blank] * len(ids)
+    if len(start) > room:
+        raise UserError(f"the infilling text takes {len(start)} tokens but the context holds {room}: shorten it")
+    return Condition(template, np.array(start, np.int32), np.array(known, bool))
+
+
+def _encode_between(tokenizer, text, after_blank, before_blank):
+    """[ids] of text beside blanks: a line break next to a blank stays, where the tokenizer keeps line breaks."""
+    ids = tokenizer.encode(text).tolist() if text.strip() else []
+    if tokenizer.newline_id is None:
+        return ids
+    before, after = (re.search(pattern, text)[0] for pattern in (r"^\s*", r"\s*$"))
+    lead = [tokenizer.newline_id] * (after_blank and "\n" in before)
+    tail = [tokenizer.newline_id] * (before_blank and "\n" in after and bool(text.strip() or not lead))
+    return lead + ids + tail
 
 
 def read_prompts(path):
@@ -65,6 +111,6 @@ def read_prompts(path):
     return prompts
 
 
-def _check_room(what, count, length):
-    if count >= length:
-        raise UserError(f"{what} has {count} tokens but the context holds {length}: shorten it")
+def _check_room(what, count, room):
+    if count >= room:
+        raise UserError(f"{what} has {count} tokens but the context holds {room}: shorten it")

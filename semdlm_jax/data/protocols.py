@@ -31,7 +31,27 @@ class Rows:
     pad_id: int
 
     padded = False  # whether rows of training hold padding, so that attention needs their lengths
+    framed = False  # whether every row stands between a begin and an end token
     lost = 0  # tokens of the stream that are in no row of an ordered pass
+
+    @property
+    def marks(self):
+        """Ids of begin and end tokens that stand among the text of a row."""
+        return ()
+
+    @property
+    def room(self):
+        """Tokens of text that a row can hold."""
+        return self.length - 2 * self.framed
+
+    @property
+    def sizes(self):
+        """[N] int: tokens of whole rows, padding left out, as often as they occur."""
+        return np.array([self.length])
+
+    def frame(self, inner):
+        """([L] tokens, [L] mask) of a row with such text, at most `room` tokens."""
+        return self._row([self.bos_id, *inner, self.eos_id] if self.framed else inner)
 
     def _row(self, tokens):
         row = np.full(self.length, self.pad_id, np.int32)
@@ -46,6 +66,10 @@ class Packed(Rows):
     """
 
     name = "packed"
+
+    @property
+    def marks(self):
+        return (self.bos_id, self.eos_id)
 
     @property
     def count(self):
@@ -77,6 +101,11 @@ class Wrapped(Rows):
     move from epoch to epoch."""
 
     name = "wrapped"
+    framed = True
+
+    @property
+    def marks(self):
+        return (self.eos_id,)
 
     @functools.cached_property
     def _content(self):
@@ -97,11 +126,11 @@ class Wrapped(Rows):
         """Row `place` of an epoch, 0 <= place < count; shift: any integer >= 0, the epoch's."""
         inside, total = self.length - 2, int(self._content[-1])
         start = (shift + place * inside) % total
-        return self._framed(np.concatenate([self._cut(start, inside), self._cut(0, start + inside - total)]))
+        return self.frame(np.concatenate([self._cut(start, inside), self._cut(0, start + inside - total)]))
 
     def ordered_row(self, index):
         """Row `index` of the ordered pass, 0 <= index < ordered_count."""
-        return self._framed(self._cut(index * (self.length - 2), self.length - 2))
+        return self.frame(self._cut(index * (self.length - 2), self.length - 2))
 
     def describe(self):
         """For a report."""
@@ -120,16 +149,17 @@ class Wrapped(Rows):
         stretch = np.asarray(self.tokens[first : first + 2 * count])
         return stretch[stretch != self.bos_id][:count]
 
-    def _framed(self, content):
-        return self._row(np.concatenate([[self.bos_id], content, [self.eos_id]]))
-
 
 class Padded(Rows):
     """A document a row, `[begin] doc [end]` and padding. Of a document longer than L - 2 tokens, the first L - 2 stay;
     `lost` counts the others."""
 
     name = "padded"
-    padded = True
+    padded = framed = True
+
+    @property
+    def sizes(self):
+        return np.minimum(np.diff(self.starts), self.length)
 
     @property
     def count(self):
@@ -168,6 +198,14 @@ class Padded(Rows):
 
 
 PROTOCOLS = {protocol.name: protocol for protocol in (Packed, Wrapped, Padded)}
+
+
+def read_row(tokenizer, tokens):
+    """The text of a row's tokens, each document that is in it on a line of its own."""
+    tokens = np.asarray(tokens)
+    parts = np.split(tokens, np.flatnonzero((tokens == tokenizer.bos_id) | (tokens == tokenizer.eos_id)))
+    texts = [tokenizer.decode(part) for part in parts]
+    return "\n".join(text for text in texts if text)
 
 
 def lost_to_padding(starts, length):

@@ -1,5 +1,5 @@
-"""Measures of generated text that need no scorer. Host arithmetic in float64 on tokens [N, L] or
-texts."""
+"""Measures of generated text that need no scorer. Host arithmetic in float64 on N rows of tokens, of one length or of
+several, or on texts."""
 
 import re
 
@@ -8,17 +8,17 @@ import numpy as np
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
-def unigram_entropy(tokens_NxL):
+def unigram_entropy(rows):
     """[N] nats: the entropy of each sequence's own token counts. Comparable under one tokenizer and length only."""
     entropies = []
-    for row in np.asarray(tokens_NxL):
+    for row in rows:
         _, counts = np.unique(row, return_counts=True)
         p = counts / counts.sum()
         entropies.append(-np.sum(p * np.log(p)))
     return np.array(entropies)
 
 
-def neighbour_affinity(tokens_NxL, ids_VxK, similarities_VxK):
+def neighbour_affinity(rows, ids_VxK, similarities_VxK):
     """[N]: mean S+(x_i, x_j) over ordered pairs i != j of a sequence.
 
     S+(k, l) = max(sim(k, l), 0) where k is among the neighbours of l, else 0. Rows of ids are padded with V.
@@ -26,15 +26,17 @@ def neighbour_affinity(tokens_NxL, ids_VxK, similarities_VxK):
     ids_VxK, similarities_VxK = np.asarray(ids_VxK), np.maximum(np.asarray(similarities_VxK, np.float64), 0)
     vocab_size = len(ids_VxK)
     affinities = []
-    for row in np.asarray(tokens_NxL):
+    for row in map(np.asarray, rows):
         counts = np.bincount(row, minlength=vocab_size + 1)
-        affinities.append(np.sum(similarities_VxK[row] * counts[ids_VxK[row]]) / (len(row) * (len(row) - 1)))
+        pairs = max(len(row) * (len(row) - 1), 1)
+        affinities.append(np.sum(similarities_VxK[row] * counts[ids_VxK[row]]) / pairs)
     return np.array(affinities)
 
 
-def distinct(tokens_NxL, n):
-    """Distinct n-grams over all n-grams of the whole set."""
-    grams = np.lib.stride_tricks.sliding_window_view(np.asarray(tokens_NxL), n, axis=1).reshape(-1, n)
+def distinct(rows, n):
+    """Distinct n-grams over all n-grams of the whole set; rows shorter than n have none."""
+    windows = np.lib.stride_tricks.sliding_window_view
+    grams = np.concatenate([windows(np.asarray(row), n) for row in rows if len(row) >= n])
     return len(np.unique(grams, axis=0)) / len(grams)
 
 

@@ -5,6 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+# Of large vocabularies blocks hold a multiple of so many tokens: on a CPU such sums take two thirds of the time.
+VECTOR = 128
+
 
 def draw(key, log_weights, *, greedy=False):
     """(tokens, log_total): tokens [...] int32 from log_weights [..., V] float32, and log sum exp of these, [...].
@@ -18,12 +21,14 @@ def draw(key, log_weights, *, greedy=False):
     """
     vocab_size = log_weights.shape[-1]
     size = math.isqrt(max(vocab_size - 1, 0)) + 1
-    count = -(-vocab_size // size)
-    padding = [(0, 0)] * (log_weights.ndim - 1) + [(0, count * size - vocab_size)]
-    blocks = jnp.pad(log_weights, padding, constant_values=-jnp.inf).reshape(*log_weights.shape[:-1], count, size)
-    # Clipped: a block without weight would give inf - inf.
-    highest = jnp.maximum(jnp.max(blocks, axis=-1), jnp.finfo(blocks.dtype).min)
-    totals = highest + jnp.log(jnp.sum(jnp.exp(blocks - highest[..., None]), axis=-1))
+    if size > VECTOR:
+        size = -(-size // VECTOR) * VECTOR
+    whole = vocab_size // size * size
+    parts = [log_weights[..., :whole].reshape(*log_weights.shape[:-1], whole // size, size)]
+    if whole < vocab_size:
+        # By itself: padded to a block, all weights would be copied.
+        parts.append(log_weights[..., None, whole:])
+    highest, totals = (jnp.concatenate(values, axis=-1) for values in zip(*map(_sum_up, parts)))
     block_key, token_key = jax.random.split(key)
     block = _argmax(block_key, jnp.where(greedy, highest, totals), greedy)
     ids = block[..., None] * size + jnp.arange(size)
@@ -31,6 +36,13 @@ def draw(key, log_weights, *, greedy=False):
     inside = jnp.where(ids < vocab_size, inside, -jnp.inf)
     tokens = block * size + _argmax(token_key, inside, greedy)
     return tokens.astype(jnp.int32), jax.nn.logsumexp(totals, axis=-1)
+
+
+def _sum_up(blocks):
+    """(largest, log sum exp) of blocks [..., C, S], each [..., C]."""
+    # Clipped: a block without weight would give inf - inf.
+    highest = jnp.maximum(jnp.max(blocks, axis=-1), jnp.finfo(blocks.dtype).min)
+    return highest, highest + jnp.log(jnp.sum(jnp.exp(blocks - highest[..., None]), axis=-1))
 
 
 def _argmax(key, log_weights, greedy):

@@ -69,11 +69,13 @@ class Sampler:
         controls: Controls = Controls(),
         recorded=0,
         initial_BxL=None,
+        lengths_B=None,
     ):
         """(text tokens [B, L] int32, Record of the first `recorded` rows). Pure: jit it; all arrays may be traced.
 
         given_BxL, is_given_BxL: tokens that are never changed, and where they stand. initial_BxL: noisy tokens at the
-        plan's first time; the prior's when None.
+        plan's first time; the prior's when None. lengths_B: what stands behind is padding, which must be given: the
+        network does not see it, and the penalty does not count it.
         """
         if not self.method.clean_drafts and (controls.top_k is not None or controls.top_p is not None):
             raise UserError("top_k and top_p truncate p(x0 | x_t), which the sedd samplers do not draw from")
@@ -82,19 +84,21 @@ class Sampler:
             initial_BxL = self.kernel.sample_prior(prior_key, given_BxL.shape)
         x_BxL = jnp.where(is_given_BxL, given_BxL, initial_BxL)
         position = jnp.arange(given_BxL.shape[1])
+        whole_B = jnp.full(given_BxL.shape[:1], given_BxL.shape[1]) if lengths_B is None else lengths_B
 
         def step(carry, now):
             xt_BxL, state = carry
             key, t, s, remask, start, stop = now
             draw_key, step_key, corrector_key = jax.random.split(key, 3)
             active = (position >= start) & (position < stop) & ~is_given_BxL
-            proposal = self._propose(draw_key, network, xt_BxL, t, s, stop, controls, self.method)
+            ends_B = jnp.minimum(whole_B, stop)
+            proposal = self._propose(draw_key, network, xt_BxL, t, s, ends_B, controls, self.method)
             # A stride's last step leaves the draft as it is; its s = 0 would be below every rate's range.
             earlier = jnp.where(s > 0, s, t / 2)
             taken = self.method.step(self.kernel, step_key, xt_BxL, proposal, Now(t, earlier, remask, active), state)
             xs_BxL = jnp.where(active, jnp.where(s > 0, taken.tokens, proposal.draft), xt_BxL)
             moves = active & (s > 0)
-            xs_BxL = self._redraw(corrector_key, network, xs_BxL, earlier, stop, controls, moves)
+            xs_BxL = self._redraw(corrector_key, network, xs_BxL, earlier, ends_B, controls, moves)
             frozen = taken.frozen & moves
             return (xs_BxL, taken.state), (xs_BxL[:recorded], proposal.confidence[:recorded], frozen[:recorded])
 
@@ -102,16 +106,16 @@ class Sampler:
         first = (x_BxL, self.method.init(x_BxL))
         (text_BxL, _), record = jax.lax.scan(step, first, (keys, *(jnp.asarray(x) for x in plan)))
         if self.method.corrections:
-            text_BxL, more = self._correct(correct_key, network, text_BxL, ~is_given_BxL, controls, recorded)
+            text_BxL, more = self._correct(correct_key, network, text_BxL, whole_B, ~is_given_BxL, controls, recorded)
             record = jax.tree.map(lambda *parts: jnp.concatenate(parts), record, more)
         return text_BxL, Record(x_BxL[:recorded], *record)
 
-    def _redraw(self, key, network, xs_BxL, s, stop, controls, active):
+    def _redraw(self, key, network, xs_BxL, s, ends_B, controls, active):
         """The corrector: `corrector_steps` redraws at time s."""
 
         def once(xs_BxL, key):
             draw_key, coin_key, noise_key = jax.random.split(key, 3)
-            proposal = self._propose(draw_key, network, xs_BxL, s, s, stop, controls, Ancestral())
+            proposal = self._propose(draw_key, network, xs_BxL, s, s, ends_B, controls, Ancestral())
             redraws = jax.random.uniform(coin_key, xs_BxL.shape) < self.corrector_strength
             fresh = self.kernel.corrupt(noise_key, proposal.draft, jnp.broadcast_to(s, xs_BxL.shape))
             return jnp.where(redraws & active, fresh, xs_BxL), None
@@ -120,14 +124,14 @@ class Sampler:
             return xs_BxL
         return jax.lax.scan(once, xs_BxL, jax.random.split(key, self.corrector_steps))[0]
 
-    def _correct(self, key, network, text_BxL, active, controls, recorded):
+    def _correct(self, key, network, text_BxL, ends_B, active, controls, recorded):
         """GIDD's corrections of finished text."""
         method, t = self.method, jnp.float32(self.method.correct_time)
         sharper = dataclasses.replace(controls, temperature=jnp.float32(method.correct_temperature))
 
         def once(carry, key):
             text_BxL, *progress = carry
-            proposal = self._propose(key, network, text_BxL, t, t, text_BxL.shape[1], sharper, _PlugIn())
+            proposal = self._propose(key, network, text_BxL, t, t, ends_B, sharper, _PlugIn())
             corrected, progress = method.correct(text_BxL, proposal, active, progress)
             now = corrected[:recorded], proposal.confidence[:recorded]
             return (corrected, *progress), (*now, jnp.zeros(now[0].shape, bool))
@@ -137,12 +141,13 @@ class Sampler:
         (text_BxL, *_), record = jax.lax.scan(once, first, jax.random.split(key, method.corrections))
         return text_BxL, record
 
-    def _propose(self, key, network, xt_BxL, t, s, stop, controls, method):
-        """One network evaluation and a draw at every position; logits of some positions at a time."""
+    def _propose(self, key, network, xt_BxL, t, s, ends_B, controls, method):
+        """One network evaluation that sees positions before ends_B, and a draw at every position; logits of some
+        positions at a time."""
         batch, length = xt_BxL.shape
-        features = network.features(xt_BxL, jnp.full((batch,), t), jnp.full((batch,), stop))
+        features = network.features(xt_BxL, jnp.full((batch,), t), ends_B)
         penalty = controls.penalty
-        visible = jnp.broadcast_to(jnp.arange(length) < stop, xt_BxL.shape)
+        visible = jnp.arange(length) < ends_B[:, None]
         carry = None if penalty is None else penalty.begin(xt_BxL, visible)
 
         def positions(carry, now):

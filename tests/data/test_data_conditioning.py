@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from semdlm_jax.data.conditioning import continue_from, fill_in, read_prompts
+from semdlm_jax.data.conditioning import Condition, continue_from, fill_in, lay_out, read_prompts
 from semdlm_jax.data.corpora import load_corpus
+from semdlm_jax.data.packing import pack
+from semdlm_jax.data.protocols import PROTOCOLS, make_rows
 from semdlm_jax.data.tokenizers import SentencePieceTokenizer
 from semdlm_jax.errors import UserError
 
@@ -23,37 +25,38 @@ def spans(given):
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def check(condition, length=LENGTH):
-    assert condition.tokens.dtype == np.int32 and condition.given.dtype == bool
-    assert condition.tokens.shape == condition.given.shape == (length,)
-    assert (condition.tokens[~condition.given] == 0).all()
+def laid(condition, size=LENGTH):
+    """(tokens, given) of a text that holds it."""
+    tokens, given = condition.lay(size)
+    assert tokens.dtype == np.int32 and given.dtype == bool
+    assert tokens.shape == given.shape == (size,)
+    assert (tokens[~given] == 0).all()
+    return tokens, given
 
 
 def given_text(tokenizer, condition):
-    return [tokenizer.decode(condition.tokens[start:stop]) for start, stop in spans(condition.given)]
+    tokens, given = laid(condition)
+    return [tokenizer.decode(tokens[start:stop]) for start, stop in spans(given)]
 
 
 def test_a_prompt_starts_the_sample(tokenizer):
     condition = continue_from(tokenizer, PROMPT, LENGTH)
-    check(condition)
     count = len(tokenizer.encode(PROMPT))
-    assert spans(condition.given) == [(0, count)] and condition.only_prompt
+    assert spans(laid(condition)[1]) == [(0, count)] and condition.only_prompt
     assert given_text(tokenizer, condition) == [PROMPT] and condition.text == PROMPT
 
 
 def test_a_suffix_ends_the_sample(tokenizer):
     condition = continue_from(tokenizer, "", LENGTH, SUFFIX)
-    check(condition)
-    assert spans(condition.given) == [(LENGTH - len(tokenizer.encode(SUFFIX)), LENGTH)] and not condition.only_prompt
+    assert spans(laid(condition)[1]) == [(LENGTH - len(tokenizer.encode(SUFFIX)), LENGTH)] and not condition.only_prompt
     assert given_text(tokenizer, condition) == [SUFFIX]
     assert SUFFIX in condition.text
 
 
 def test_both_stand_at_their_ends(tokenizer):
     condition = continue_from(tokenizer, PROMPT, LENGTH, SUFFIX)
-    check(condition)
     start, end = len(tokenizer.encode(PROMPT)), len(tokenizer.encode(SUFFIX))
-    assert spans(condition.given) == [(0, start), (LENGTH - end, LENGTH)] and not condition.only_prompt
+    assert spans(laid(condition)[1]) == [(0, start), (LENGTH - end, LENGTH)] and not condition.only_prompt
     assert given_text(tokenizer, condition) == [PROMPT, SUFFIX]
     assert PROMPT in condition.text and SUFFIX in condition.text
     assert condition.text.index(PROMPT) < condition.text.index(SUFFIX)
@@ -62,15 +65,16 @@ def test_both_stand_at_their_ends(tokenizer):
 @pytest.mark.parametrize("prompt", ["", "  \n "])
 def test_no_prompt_gives_nothing(tokenizer, prompt):
     condition = continue_from(tokenizer, prompt, LENGTH)
-    check(condition)
-    assert not condition.given.any() and condition.only_prompt
+    assert not laid(condition)[1].any() and condition.only_prompt
 
 
 def test_something_must_be_left_to_write(tokenizer):
     """One free position is enough, none is refused, and the message counts the tokens."""
     start, end = len(tokenizer.encode(PROMPT)), len(tokenizer.encode(SUFFIX))
-    assert continue_from(tokenizer, PROMPT, start + 1).given.sum() == start
-    assert (~continue_from(tokenizer, PROMPT, start + end + 1, SUFFIX).given).sum() == 1
+    shortest = continue_from(tokenizer, PROMPT, start + 1)
+    assert shortest.least == start + 1 and laid(shortest, start + 1)[1].sum() == start
+    shortest = continue_from(tokenizer, PROMPT, start + end + 1, SUFFIX)
+    assert shortest.least == start + end + 1 and (~laid(shortest, start + end + 1)[1]).sum() == 1
     for length in (start, start - 1, 1):
         with pytest.raises(UserError, match=f"^the prompt has {start} tokens but the context holds {length}: shorten"):
             continue_from(tokenizer, PROMPT, length)
@@ -108,19 +112,20 @@ def template_spans(tokenizer, *pieces):
 def test_blanks_are_as_long_as_written(tokenizer, template, pieces):
     """At the start, at the end, side by side, alone; brackets that are none are text."""
     condition = fill_in(tokenizer, template, LENGTH)
-    check(condition)
-    assert spans(condition.given) == template_spans(tokenizer, *pieces)
+    given = laid(condition)[1]
+    assert spans(given) == template_spans(tokenizer, *pieces)
     known = [piece for piece in pieces if isinstance(piece, str) and tokenizer.unk_id not in tokenizer.encode(piece)]
     texts = given_text(tokenizer, condition)
     assert all(piece in texts for piece in known) and condition.text == template
     # What comes behind the template is free.
-    assert not condition.given[sum(len(tokenizer.encode(p)) if isinstance(p, str) else p for p in pieces) :].any()
+    assert not given[sum(len(tokenizer.encode(p)) if isinstance(p, str) else p for p in pieces) :].any()
     assert condition.only_prompt == (template in ("the state [____]", "[______]"))
 
 
 def test_a_template_may_fill_the_context_and_no_more(tokenizer):
     size = len(tokenizer.encode("the state")) + 3 + len(tokenizer.encode("union"))
-    assert fill_in(tokenizer, "the state [___] union", size).given.sum() == size - 3
+    whole = fill_in(tokenizer, "the state [___] union", size)
+    assert whole.least == size and laid(whole, size)[1].sum() == size - 3
     with pytest.raises(UserError, match=f"takes {size} tokens but the context holds {size - 1}: shorten"):
         fill_in(tokenizer, "the state [___] union", size - 1)
 
@@ -129,6 +134,76 @@ def test_a_template_may_fill_the_context_and_no_more(tokenizer):
 def test_a_template_without_a_blank_is_refused(tokenizer, template):
     with pytest.raises(UserError, match=r"no blank: write one as \[___\]"):
         fill_in(tokenizer, template, LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("template", "breaks"),
+    [
+        ("the state\n[_] union", [True]),
+        ("the state [_]\nunion", [True]),
+        ("the state [_] \n union", [True]),
+        ("the state [_]\n[_] union", [True]),
+        ("the state\n[_]\nunion", [True, True]),
+        ("\nthe state [_] union\n", []),
+    ],
+)
+def test_a_line_break_beside_a_blank_stays(tokenizer, template, breaks):
+    """And takes a token of its own; before the text and behind it there is nothing to break."""
+    condition = fill_in(tokenizer, template, LENGTH)
+    ids = condition.start[condition.known]
+    assert (ids == tokenizer.newline_id).sum() == len(breaks)
+    words = [*tokenizer.encode("the state"), *tokenizer.encode("union")]
+    assert ids[ids != tokenizer.newline_id].tolist() == words
+    if breaks:
+        at = np.flatnonzero(condition.known & (condition.start == tokenizer.newline_id))
+        assert all(not condition.known[i - 1] or not condition.known[i + 1] for i in at)
+
+
+SENTENCES = ["the state", "the state of the union", "and the people", "", "the state of the union and the people " * 9]
+
+
+@pytest.fixture(scope="module")
+def stream(tokenizer):
+    return pack(SENTENCES, tokenizer)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_rows_are_laid_out_as_the_protocol_has_them(tokenizer, stream, name):
+    rows = make_rows(name, stream, LENGTH, tokenizer)
+    conditions = [Condition(), continue_from(tokenizer, PROMPT, rows.room, "people")] * 20
+    tokens, given, lengths = lay_out(conditions, rows, np.random.default_rng(0))
+    assert tokens.shape == given.shape == (40, LENGTH) and tokens.dtype == np.int32 and given.dtype == bool
+    assert (tokens[~given] == 0).all()
+    framed = name != "packed"
+    assert (lengths is not None) == (name == "padded")
+    for index, size in enumerate([LENGTH] * 40 if lengths is None else lengths):
+        assert given[index, size:].all() and (tokens[index, size:] == tokenizer.pad_id).all()
+        row, inside = tokens[index, :size], given[index, :size]
+        if framed:
+            assert (row[0], row[-1]) == (tokenizer.bos_id, tokenizer.eos_id) and inside[0] and inside[-1]
+            row, inside = row[1:-1], inside[1:-1]
+        wanted = conditions[index].lay(len(row))
+        np.testing.assert_array_equal(row, wanted[0])
+        np.testing.assert_array_equal(inside, wanted[1])
+
+
+def test_lengths_are_those_of_the_corpus_that_hold_the_condition(tokenizer, stream):
+    """As often as they occur, to five standard errors; an empty document is never drawn."""
+    rows = make_rows("padded", stream, LENGTH, tokenizer)
+    sizes = np.array([min(len(tokenizer.encode(text)) + 2, LENGTH) for text in SENTENCES])
+    assert len(set(sizes)) == 5 and sizes[4] == LENGTH and sizes[3] == 2
+    for condition, fitting in (
+        (Condition(), sizes != 2),
+        (continue_from(tokenizer, "the state", rows.room), sizes > sizes[0]),
+        (continue_from(tokenizer, "the state of the union and", rows.room), sizes == LENGTH),
+    ):
+        lengths = lay_out([condition] * 2000, rows, np.random.default_rng(1)).lengths
+        found = dict(zip(*np.unique(lengths, return_counts=True), strict=True))
+        assert found.keys() == set(sizes[fitting].tolist())
+        share = 1 / fitting.sum()
+        assert all(abs(n / 2000 - share) < 5 * np.sqrt(share / 2000) for n in found.values())
+    short = make_rows("padded", pack(["the state"], tokenizer), LENGTH, tokenizer)
+    assert lay_out([continue_from(tokenizer, PROMPT, short.room)], short, np.random.default_rng(1)).lengths == LENGTH
 
 
 def test_prompts_are_the_lines_with_text(tmp_path):

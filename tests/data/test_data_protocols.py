@@ -97,6 +97,29 @@ def test_padded_rows_lose_nothing_that_is_not_counted(stream, bert, sentences):
     np.testing.assert_array_equal(rows.training_row(3, 99)[0], rows.ordered_row(3)[0])
 
 
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+def test_what_rows_hold_is_what_they_say(stream, bert, name):
+    """Marks, begin and end, room and sizes, against every whole row of the stream."""
+    rows = rows_of(name, stream, bert)
+    whole = [rows.ordered_row(i) for i in range(rows.count)]
+    sizes = np.array([mask.sum() for _, mask in whole])
+    np.testing.assert_array_equal(np.sort(rows.sizes), np.sort(sizes) if rows.padded else np.unique(sizes))
+    found = set()
+    for tokens, mask in whole:
+        text = tokens[mask][rows.framed : len(tokens[mask]) - rows.framed]
+        assert len(text) <= rows.room
+        found |= set(text[np.isin(text, (bert.bos_id, bert.eos_id))].tolist())
+        np.testing.assert_array_equal(np.stack(rows.frame(text)), np.stack([tokens, mask]))
+    assert found == set(rows.marks)
+    assert max(sizes) == LENGTH and rows.room == LENGTH - 2 * (name != "packed")
+
+
+def test_documents_of_a_row_are_read_line_by_line(bert):
+    row = [*bert.encode("end of one"), bert.eos_id, bert.bos_id, *bert.encode("the next one"), bert.eos_id, bert.pad_id]
+    assert protocols.read_row(bert, row) == "end of one\nthe next one"
+    assert protocols.read_row(bert, []) == protocols.read_row(bert, [bert.bos_id, bert.eos_id]) == ""
+
+
 def test_stored_starts_are_those_found(stream, bert):
     starts = protocols.document_starts(stream, bert.bos_id)
     assert starts[0] == 0 and starts[-1] == len(stream) and (stream[starts[:-1]] == bert.bos_id).all()

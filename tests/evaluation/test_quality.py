@@ -52,6 +52,15 @@ def test_distinct_against_a_set(n):
     assert quality.distinct(rows, n) == len(set(grams)) / len(grams)
 
 
+def test_rows_may_differ_in_length():
+    """Each counts by itself: what is measured of rows apart is what is measured of them together."""
+    rows = [TOKENS[0], TOKENS[1][:4], TOKENS[2][:1]]
+    for measure in (quality.unigram_entropy, lambda some: quality.neighbour_affinity(some, IDS, SIMILARITIES)):
+        np.testing.assert_array_equal(measure(rows), [measure([row])[0] for row in rows])
+    grams = [pair for row in rows for pair in zip(row.tolist(), row.tolist()[1:])]
+    assert quality.distinct(rows, 2) == len(set(grams)) / len(grams)
+
+
 def test_words_and_their_bigrams():
     text = "The king's men -- 2 of them -- aren't HERE."
     assert quality.words(text) == ["the", "king's", "men", "2", "of", "them", "aren't", "here"]

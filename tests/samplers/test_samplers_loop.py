@@ -85,6 +85,33 @@ def test_the_network_is_told_the_time_and_where_the_text_ends():
         before = tokens
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_padding_is_neither_seen_nor_counted_nor_written(method):
+    """Rows with padding behind them are what they are with any other padding, with strides, corrections, a corrector
+    and a penalty. That the whole row is seen without lengths shows that padding could have been."""
+    kernel = "absorbing" if suits(method, "absorbing") else "hybrid"
+    lengths = np.array([16, 3, 7, 12, 1, 9])
+    padding = np.broadcast_to(np.arange(16), SHAPE) >= lengths[:, None]
+
+    def text(token, lengths):
+        return read_sample(
+            method,
+            kernel,
+            given=token,
+            is_given=padding,
+            lengths=lengths,
+            strides=2,
+            options=FAST.get(method, {}),
+            corrector=(1, 0.5),
+            controls=PENALISED if method != "sedd_euler" else None,
+        )[0]
+
+    one, other = text(4, lengths), text(7, lengths)
+    np.testing.assert_array_equal(one[~padding], other[~padding])
+    assert (one[padding] == 4).all() and (other[padding] == 7).all()
+    assert (text(4, None)[~padding] != text(7, None)[~padding]).any()
+
+
 @pytest.mark.parametrize("controls", [None, PENALISED], ids=["plain", "penalised"])
 def test_hidden_positions_do_not_influence_earlier_strides(controls):
     """A suffix that lies in a later stride changes only what comes from its stride on."""

@@ -43,9 +43,11 @@ def plan_of(kernel, method, steps, length, strides=1, t_min=1e-3):
 
 
 @functools.partial(jax.jit, static_argnames=("method", "posterior", "network", "recorded", "corrector"))
-def _sample(key, kernel, plan, given, is_given, controls, initial, *, method, posterior, network, recorded, corrector):
+def _sample(
+    key, kernel, plan, given, is_given, controls, initial, lengths, *, method, posterior, network, recorded, corrector
+):
     sampler = Sampler(method, kernel, posterior, *corrector)
-    return sampler.sample(key, network, given, is_given, plan, controls, recorded, initial)
+    return sampler.sample(key, network, given, is_given, plan, controls, recorded, initial, lengths)
 
 
 def sample(
@@ -61,6 +63,7 @@ def sample(
     is_given=False,
     controls=None,
     initial=None,
+    lengths=None,
     network=INDEPENDENT,
     parameterisation="bayes",
     corrector=(),
@@ -80,6 +83,7 @@ def sample(
         is_given,
         Controls() if controls is None else controls,
         initial,
+        lengths,
         method=method,
         network=network,
         posterior=Posterior(parameterisation),

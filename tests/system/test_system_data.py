@@ -9,7 +9,9 @@ import tiny
 
 from semdlm_jax import assembly
 from semdlm_jax.data.packing import pack
+from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.data.protocols import make_rows
+from semdlm_jax.evaluation.quality import unigram_entropy
 from semdlm_jax.runtime.mesh import place_batch
 
 
@@ -44,6 +46,42 @@ def test_a_text_file_is_scored_by_its_lines_where_rows_are_documents(run, tmp_pa
     options = [f"--text={tmp_path}/text.txt", "--samples=0", "--protocol=padded"]
     result = tiny.command("evaluate", f"--workdir={run}", f"--output={output}", *options)
     assert result.status == 0 and json.loads(output.read_text())["likelihood"]["sequences"] == 2
+
+
+def test_samples_are_rows_of_the_protocol(run, tmp_path):
+    """Begin and end where they belong, a prompt behind the first, and lengths of the corpus where rows have padding."""
+    config = json.loads((run / "config.json").read_text())
+    prepared = open_prepared(config["data"]["directory"])
+    tokenizer, protocol = prepared.tokenizer, config["data"]["protocol"]
+    output, trace = tmp_path / "samples.jsonl", tmp_path / "trace.html"
+    options = ["--num_samples=12", "--steps=4", "--prompt=ba", f"--output={output}", f"--trace={trace}"]
+    result = tiny.command("generate", f"--workdir={run}", *options)
+    assert result.status == 0, result.err
+    start, sizes = tokenizer.encode("ba").tolist(), set()
+    for row in map(json.loads, output.read_text().splitlines()):
+        tokens, inner = row["tokens"], row["tokens"][1:-1]
+        assert (tokens[0], tokens[-1]) == (tokenizer.bos_id, tokenizer.eos_id)
+        assert inner[: len(start)] == start and row["text"].startswith("ba")
+        ends = [tokenizer.eos_id] if protocol == "wrapped" else []
+        assert not np.isin(inner, np.setdiff1d(tokenizer.special_ids, ends)).any()
+        sizes.add(len(tokens))
+    lengths = np.minimum(np.diff(prepared.starts("train")), 16)
+    assert sizes <= set(lengths.tolist()) if protocol == "padded" else sizes == {16}
+    assert trace.exists()
+
+
+def test_samples_are_compared_with_rows_of_the_protocol(run, tmp_path):
+    output = tmp_path / "report.json"
+    result = tiny.command("evaluate", f"--workdir={run}", "--samples=6", "--protocol=packed", f"--output={output}")
+    assert result.status == 0, result.err
+    samples = json.loads(output.read_text())["samples"]
+    trained = assembly.load_trained(run)
+    rows = trained.rows("test")
+    entropies = [unigram_entropy([tokens[mask]])[0] for tokens, mask in map(rows.ordered_row, range(rows.count))]
+    # As many rows as there are, or 256 of them: those of the run's own protocol, whatever is scored.
+    error = np.std(entropies) / np.sqrt(min(len(entropies), 256))
+    assert abs(samples["entropy_nats"]["heldout"] - np.mean(entropies)) <= 5 * error + 1e-9
+    assert samples["entropy_standard_error"]["heldout"] == pytest.approx(error, rel=0.3, abs=1e-9)
 
 
 def test_padding_reaches_no_score(run):

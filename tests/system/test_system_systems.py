@@ -106,7 +106,9 @@ def test_a_warm_up_longer_than_the_training(tmp_path):
     for system, warmup_steps in (("mdlm", 2500), ("gidd", 10_000)):
         config = f"--config={tiny.ROOT}/configs/lm1b.py:{system}"
         result = tiny.command("train", config, f"--workdir={tmp_path}/run", *options)
-        tiny.assert_refused(result, f"{warmup_steps} warm-up steps do not fit in 100 training steps", "lower optimizer.warmup_steps")
+        tiny.assert_refused(
+            result, f"{warmup_steps} warm-up steps do not fit in 100 training steps", "lower optimizer.warmup_steps"
+        )
     assert not (tmp_path / "run").exists()
 
 
