@@ -220,3 +220,16 @@ def test_top_p_is_of_what_top_k_left():
 
     assert kept(top_k=2) == kept(top_p=0.5) == [1, 3] and kept(top_k=2, top_p=0.5) == [1]
     assert kept(top_k=3, top_p=0.99) == [1, 2, 3] and kept(top_p=0.65) == [1, 3]
+
+
+@pytest.mark.parametrize("vocab_size", [16_500, 17_152])
+def test_large_vocabularies_are_drawn_from_whole(vocab_size):
+    """Blocks of 256, with and without a shorter last one: eight tokens of equal chance, at the edges of blocks and of
+    the vocabulary, and nothing else. False alarm 1e-6. The total is as in float64."""
+    tokens = np.array([0, 255, 256, 511, 8_000, vocab_size - 257, vocab_size - 2, vocab_size - 1])
+    weights = np.full(vocab_size, -np.inf, np.float32)
+    weights[tokens] = 2.0
+    drawn, total = draws(toys.key(3), jnp.tile(weights, (40, 20, 1)), False)
+    assert np.isin(drawn, tokens).all()
+    toys.assert_frequencies(np.searchsorted(tokens, drawn), np.full(8, 1 / 8))
+    np.testing.assert_allclose(total, 2 + np.log(8), rtol=1e-6)
