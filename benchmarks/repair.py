@@ -49,8 +49,8 @@ def follow(trained, text, *, time, share, steps, sampler, seed=0):
     """(mended, wrong token gone, untouched), each [N + 1]: shares before and after each of N = steps evaluations."""
     objective, length = trained.objective, text.shape[1]
     kernel, forbidden = objective.kernel, trained.forbidden
-    specials = np.isin(np.arange(kernel.vocab_size), trained.corpus.special_ids)
-    choices = jnp.asarray(np.flatnonzero(~specials & (trained.corpus.vocabulary.unigram > 0)))
+    seen = np.flatnonzero(trained.corpus.vocabulary.unigram > 0)
+    choices = jnp.asarray(np.setdiff1d(seen, trained.corpus.special_ids))
     walker = Sampler(make_method(sampler), kernel, objective.posterior)
     plan = plan_from(time, steps, length, objective.t_min)
 

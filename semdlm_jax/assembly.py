@@ -273,8 +273,8 @@ class Trained:
     @property
     def forbidden(self):
         """[V] bool: ids that no text of a row holds: specials, but for marks of the protocol."""
-        kept = set(self.corpus.special_ids) - set(self.rows("train").marks)
-        return np.isin(np.arange(self.corpus.vocab_size), list(kept))
+        never = np.setdiff1d(self.corpus.special_ids, self.rows("train").marks)
+        return np.isin(np.arange(self.corpus.vocab_size), never)
 
 
 def load_trained(workdir, checkpoint="best"):

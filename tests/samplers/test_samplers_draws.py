@@ -17,14 +17,14 @@ from semdlm_jax.samplers import draw, truncate
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
-# Blocks: one token; one block; padded to whole blocks; as many blocks as tokens in one (4 x 4), so that one noise for
-# both would show; one token more than full blocks; a long last block missing.
+# Blocks of one token; one block; shorter last ones (5, 50, 101); as many as tokens in one (4 x 4), where one noise for
+# both would show.
 SIZES = (1, 2, 5, 12, 16, 50, 101)
 
 
 def scores(vocab_size, seed=0, shape=()):
     """Not normalised; where there is room, some tokens and a whole block have no chance, as -inf or as LOG_ZERO, and
-    the last token, beside the padding, has one."""
+    the last token has one."""
     weights = 1.5 * np.random.default_rng(seed).standard_normal((*shape, vocab_size)) + 3
     if vocab_size >= 5:
         weights[..., 1], weights[..., -2], weights[..., -1] = LOG_ZERO, -np.inf, 4.0
