@@ -2,6 +2,7 @@
 
     python -m benchmarks.bakeoff --config=configs/quickstart.py --systems=mdlm,udlm,semdlm_plus --steps=200 --seeds=0,1
     python -m benchmarks.bakeoff … --systems=all,semdlm_plus+kernel.gamma=2,semdlm_plus+objective.lambda_same=0.1
+    python -m benchmarks.bakeoff … --systems=semdlm_plus,semdlm_plus+semantics.table=tables/w2.npz
 
 A system is a name of configs/systems.py, with changes of single keys after a plus sign; `all` is every one of them.
 Every run has a work directory of its own below --workdir, so that the same command, started again, continues where
@@ -32,7 +33,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs.systems import SYSTEMS
-from semdlm_jax import assembly, cli
+from semdlm_jax import assembly, cli, inputs
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import score_likelihood
 from semdlm_jax.objectives import Autoregressive
@@ -213,9 +214,9 @@ def main(options):
         config = configure(entry, options.steps, seeds[0])
         assembly.check_config(config)
         assembly.build_optimizer(config)
-        assembly.build_objective(config, assembly.build_corpus(config))
+        assembly.build_objective(config, inputs.build_corpus(config))
     results = {entry: [measure(entry, options.steps, seed, folder) for seed in seeds] for entry in entries}
-    prepared = assembly.build_corpus(config).prepared
+    prepared = inputs.build_corpus(config).prepared
     tokens = prepared.splits["test"]
     unigram = prepared.unigram_entropy("test")
     table = markdown([row(entry, results[entry], folder, options.steps, seeds) for entry in entries])

@@ -29,7 +29,7 @@ from absl import flags
 from benchmarks.profiling import format_table, profile_ops
 from benchmarks.timing import CLOCKS, interleave, machine, spread
 from configs import lm1b, quickstart
-from semdlm_jax import assembly, cli
+from semdlm_jax import assembly, cli, inputs
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.runtime.mesh import batch_sharding, place_batch
 from semdlm_jax.runtime.state import create_state
@@ -74,9 +74,9 @@ class Steps:
     def __init__(self, config):
         self.config = config
         self.mesh = assembly.build_mesh(config)
-        self.corpus = assembly.build_corpus(config)
+        self.corpus = inputs.build_corpus(config)
         self.denoiser = assembly.build_denoiser(config, self.corpus)
-        self.batch = place_batch(next(assembly.train_iterator(config, self.corpus)), self.mesh)
+        self.batch = place_batch(next(inputs.train_iterator(config, self.corpus)), self.mesh)
         self.tokens_a_step = self.batch["tokens"].size
 
     def stages(self, **changes):

@@ -19,6 +19,7 @@ def get_config():
     data.protocol = "packed"  # how documents become rows: packed, wrapped or padded (semdlm_jax/data/protocols.py)
 
     config.semantics = semantics = ConfigDict()
+    semantics.table = ""  # .npz file that `semantics.build` writes and training reads; "": in data.directory
     semantics.neighbours = 32  # stored a token; a kernel may use fewer
     semantics.embeddings = "ppmi"  # ppmi (from the corpus itself), package:NAME, hf:NAME or checkpoint:DIR
     semantics.dimensions = 128  # of PPMI vectors

@@ -8,12 +8,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from semdlm_jax.data import pipeline
-from semdlm_jax.data.prepare import Prepared, open_prepared
-from semdlm_jax.data.protocols import PROTOCOLS, make_rows
+from semdlm_jax.data.protocols import PROTOCOLS
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.evaluation.likelihood import compile_terms
-from semdlm_jax.kernels import NeighbourTable, Vocabulary, kernel_options, make_kernel, make_noise_schedule
+from semdlm_jax.inputs import Corpus, build_corpus, build_rows, check_unchanged, pads
+from semdlm_jax.kernels import kernel_options, make_kernel, make_noise_schedule
 from semdlm_jax.network import RULES, Denoiser
 from semdlm_jax.objectives import Autoregressive, Objective, Stages
 from semdlm_jax.runtime import mesh as meshes
@@ -21,8 +20,6 @@ from semdlm_jax.runtime.checkpoints import Checkpointer, read_config
 from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
 from semdlm_jax.runtime.state import abstract_state
 from semdlm_jax.samplers import Network
-from semdlm_jax.semantics.candidates import prior_tokens
-from semdlm_jax.semantics.table import load_table
 
 # What may change between two starts of one run: where it runs and how often it reports, never what it computes.
 FREE_KEYS = (
@@ -44,23 +41,8 @@ LEAST = {
 BEST_METRIC = "valid/nelbo"
 AUTOREGRESSIVE = "autoregressive"
 # Of runs recorded before these keys existed.
+TRAINED_ON = "trained_on"  # of a recorded configuration: Corpus.identity
 BOUND_ENDS = {"t_min": 1e-3, "t_max": 1.0 - 1e-5}
-PROTOCOL = "packed"
-SYNTHETIC_SPECIALS = (0, 1, 2, 3, 4)
-SYNTHETIC_MASK = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Corpus:
-    """What is trained on. prepared is None for synthetic data, which has no text, valid or test split."""
-
-    vocabulary: Vocabulary
-    special_ids: tuple[int, ...]
-    prepared: Prepared | None
-
-    @property
-    def vocab_size(self):
-        return self.vocabulary.size
 
 
 def check_config(config):
@@ -86,44 +68,6 @@ def check_config(config):
             f"evaluation.strides = {evaluation.strides} must divide data.length = {length} "
             f"and not exceed evaluation.sample_steps = {evaluation.sample_steps}"
         )
-
-
-def build_corpus(config):
-    """Opens the prepared data and its neighbour table. UserError when either is missing or of another vocabulary."""
-    k_max = config.kernel.k_max
-    if config.data.corpus == "synthetic":
-        vocab_size = config.data.vocab_size
-        # Token i's neighbours are the next K on a ring.
-        ring = (np.arange(vocab_size)[:, None] + 1 + np.arange(k_max)) % vocab_size
-        angles = 2 * np.pi * np.arange(vocab_size) / vocab_size
-        vocabulary = Vocabulary(
-            vocab_size,
-            SYNTHETIC_MASK,
-            table=NeighbourTable.from_lists(ring, np.ones(ring.shape)),
-            # Often enough that no token is rare.
-            unigram=1000 * ~np.isin(np.arange(vocab_size), SYNTHETIC_SPECIALS),
-            embeddings=np.stack([np.cos(angles), np.sin(angles)], axis=1),
-        )
-        return Corpus(vocabulary, SYNTHETIC_SPECIALS, None)
-    prepared = open_prepared(config.data.directory)
-    tokenizer = prepared.tokenizer
-    for key, value in prepared.meta["settings"].items():
-        if key in config.data and config.data[key] != value:
-            raise UserError(
-                f"{config.data.directory} was prepared with {key} = {value!r} but config.data.{key} is "
-                f"{config.data[key]!r}: prepare another directory or change the key"
-            )
-    table = load_table(pathlib.Path(config.data.directory) / "neighbours.npz", tokenizer.fingerprint)
-    vocabulary = Vocabulary(
-        tokenizer.vocab_size,
-        tokenizer.mask_id,
-        table=NeighbourTable.from_lists(table.ids, table.similarities, k_max),
-        unigram=prepared.unigram,
-        # Runs recorded before the key existed jump to words.
-        valid=prior_tokens(tokenizer, config.semantics.get("prior_tokens", "words")),
-        embeddings=table.embeddings,
-    )
-    return Corpus(vocabulary, tokenizer.special_ids, prepared)
 
 
 def build_objective(config, corpus: Corpus):
@@ -174,18 +118,6 @@ def build_score(config, denoiser, objective, mesh, posterior=None):
     return compile_terms(denoiser, objective, mesh, **ends, chunk=chunk, posterior=posterior, padded=padded)
 
 
-def pads(config):
-    """Whether rows of the configuration's protocol hold padding, which attention must not see."""
-    synthetic = config.data.corpus == "synthetic"
-    return not synthetic and PROTOCOLS[config.data.get("protocol", PROTOCOL)].padded
-
-
-def build_rows(config, prepared: Prepared, split):
-    """A split's rows of L tokens, under the configuration's protocol."""
-    name, tokens = config.data.get("protocol", PROTOCOL), prepared.splits[split]
-    return make_rows(name, tokens, config.data.length, prepared.tokenizer, prepared.starts(split))
-
-
 def build_denoiser(config, corpus: Corpus):
     return Denoiser(vocab_size=corpus.vocab_size, **config.network)
 
@@ -230,18 +162,6 @@ def shard_rule(mesh):
     return lambda tree: meshes.shardings_from_rules(tree, mesh, RULES)
 
 
-def train_iterator(config, corpus: Corpus):
-    """This process's endless stream of training batches (Grain)."""
-    shard = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    length, batch_size = config.data.length, config.training.batch_size
-    if corpus.prepared is None:
-        return pipeline.synthetic_iterator(
-            corpus.vocab_size, length, batch_size, config.seed, corpus.special_ids, **shard
-        )
-    rows = build_rows(config, corpus.prepared, "train")
-    return pipeline.train_iterator(rows, batch_size, config.seed, **shard)
-
-
 def check_workdir(workdir):
     """UserError when a file is in the way."""
     if pathlib.Path(workdir).is_file():
@@ -282,6 +202,7 @@ def load_trained(workdir, checkpoint="best"):
     check_workdir(workdir)
     config = ConfigDict(read_config(workdir))
     corpus = build_corpus(config)
+    check_unchanged(workdir, config.get(TRAINED_ON, {}), config, corpus)
     objective, denoiser = build_objective(config, corpus), build_denoiser(config, corpus)
     # Elsewhere than it was trained: whatever devices are here share the batch.
     mesh = meshes.make_mesh(-1, 1, 1)

@@ -13,7 +13,6 @@ import numpy as np
 from absl import flags
 
 from semdlm_jax import assembly, cli
-from semdlm_jax.assembly import PROTOCOL
 from semdlm_jax.data.files import read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches
@@ -22,6 +21,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood
 from semdlm_jax.generate import generate
+from semdlm_jax.inputs import PROTOCOL
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from semdlm_jax import assembly, cli
+from semdlm_jax import assembly, cli, inputs
 from semdlm_jax.data.pipeline import eval_batches
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood
@@ -94,15 +94,17 @@ class Run:
         assembly.check_workdir(workdir)
         self.mesh = assembly.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
-        self.corpus = assembly.build_corpus(config)
+        self.corpus = inputs.build_corpus(config)
         self.objective = assembly.build_objective(config, self.corpus)
         stages = assembly.build_stages(config, self.corpus)
         self.denoiser = assembly.build_denoiser(config, self.corpus)
         self.optimizer, self.learning_rate = assembly.build_optimizer(config)
-        self.iterator = assembly.train_iterator(config, self.corpus)
+        self.iterator = inputs.train_iterator(config, self.corpus)
         prepared = self.corpus.prepared
-        self.valid_rows = None if prepared is None else assembly.build_rows(config, prepared, "valid")
-        write_config(self.workdir, config.to_dict(), free=assembly.FREE_KEYS)
+        self.valid_rows = None if prepared is None else inputs.build_rows(config, prepared, "valid")
+        record = {**config.to_dict(), assembly.TRAINED_ON: self.corpus.identity}
+        record = write_config(self.workdir, record, free=(*assembly.FREE_KEYS, assembly.TRAINED_ON))
+        inputs.check_unchanged(workdir, record.get(assembly.TRAINED_ON, {}), config, self.corpus)
         self.checkpointer = assembly.make_checkpointer(config, self.workdir)
         self.saved_step = None
         self.state = self._restore_or_create()
@@ -116,7 +118,7 @@ class Run:
             seed=config.seed,
             mesh=self.mesh,
             state_shardings=shardings,
-            padded=assembly.pads(config),
+            padded=inputs.pads(config),
         )
         self.score = assembly.build_score(config, self.denoiser, self.objective, self.mesh)
 

@@ -224,8 +224,8 @@ def _barrier(name):
 def write_config(workdir, config_dict, free=()):
     """Records the nested dict `config_dict` as `workdir`/config.json, or compares it with the one recorded before.
 
-    UserError naming each key whose value differs; keys equal to or below a dotted prefix in `free` may differ. The
-    first record stays as it is.
+    Returns what is recorded: the first record stays as it is. UserError naming each key whose value differs; keys equal
+    to or below a dotted prefix in `free` may differ.
     """
     workdir = Path(workdir)
     config = json.loads(json.dumps(config_dict))  # tuples become lists, as in the file
@@ -236,10 +236,11 @@ def write_config(workdir, config_dict, free=()):
             temporary = path.with_suffix(".tmp")
             temporary.write_text(json.dumps(config, indent=2) + "\n")
             os.replace(temporary, path)
-        return
-    here, there = _flatten(config), _flatten(read_config(workdir))
-    if differing := _differences(here, there, free):
+        return config
+    recorded = read_config(workdir)
+    if differing := _differences(_flatten(config), _flatten(recorded), free):
         raise UserError(f"{workdir} holds a run of another config ({differing}): go back to it or use another workdir")
+    return recorded
 
 
 def read_config(workdir):

@@ -21,9 +21,9 @@ from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.data.tokenizers import given_tokenizer
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.semantics import inspection
-from semdlm_jax.semantics.build import TABLE, build_table
+from semdlm_jax.semantics.build import build_table
 from semdlm_jax.semantics.settings import CHARACTERS, HUBNESS, PRIOR_TOKENS, Settings, from_config
-from semdlm_jax.semantics.table import read_notes, read_table
+from semdlm_jax.semantics.table import read_notes, read_table, table_path
 
 COMMANDS = {"build": "a table", "inspect": "one"}
 # Flags that change a key of the configuration's semantics section where they are given.
@@ -47,7 +47,11 @@ def define_build_flags(with_config=True):
     flags.DEFINE_string(
         "tokenizer", None, "instead of --config: bert-base-uncased, wordpiece:PATH/vocab.txt or sentencepiece:PATH"
     )
-    flags.DEFINE_string("output", None, "where the table goes; default: beside the corpus, where training reads it")
+    flags.DEFINE_string(
+        "output",
+        None,
+        "where the table goes; default: where training reads it, semantics.table or else beside the corpus",
+    )
     flags.DEFINE_integer("k", None, "[as in config.semantics] neighbours stored a token, semantics.neighbours")
     flags.DEFINE_string(
         "embeddings", None, "[as in config.semantics] ppmi (the corpus itself), package:NAME, hf:NAME or checkpoint:DIR"
@@ -69,7 +73,8 @@ def define_build_flags(with_config=True):
 def build(config=None, tokenizer=None, output=None, **changes):
     """Builds from config.data.directory with config.semantics, or for a tokenizer alone, and prints what came of it.
 
-    config: ConfigDict. tokenizer: as data.tokenizer names one. output: path of the table; None for beside the corpus.
+    config: ConfigDict. tokenizer: as data.tokenizer names one. output: path of the table; None for where a run of the
+    config reads it.
     changes: {field of Settings: value}, None where not given. UserError: both or neither of the first two, or a
     tokenizer without output.
     """
@@ -86,7 +91,10 @@ def build(config=None, tokenizer=None, output=None, **changes):
             raise UserError(f"--tokenizer={tokenizer} is learnt from a corpus: give --config, or {tokenizer}:PATH")
     else:
         prepared = open_prepared(config.data.directory)
-        vocabulary, output = prepared.tokenizer, output or prepared.directory / TABLE
+        vocabulary = prepared.tokenizer
+        if output is None:
+            output = table_path(config)
+            cli.check_output(output, "config.semantics.table")
     table = build_table(vocabulary, settings, output, prepared, lambda line: print(line, flush=True))
     print(inspection.describe(vocabulary.pieces, table.ids, None if prepared is None else prepared.unigram))
     print(f"written to {output}")

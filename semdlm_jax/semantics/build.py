@@ -17,9 +17,7 @@ from semdlm_jax.semantics.inspection import describe
 from semdlm_jax.semantics.knn import directions, nearest_neighbours
 from semdlm_jax.semantics.settings import Settings, from_config
 from semdlm_jax.semantics.sources import load_vectors
-from semdlm_jax.semantics.table import Notes, Table, read_table, save_table
-
-TABLE = "neighbours.npz"
+from semdlm_jax.semantics.table import TABLE, Notes, Table, read_table, save_table, table_path
 
 
 def build(prepared, progress=lambda line: None, **settings):
@@ -106,10 +104,11 @@ def _existing(path, fingerprint, meta):
 
 
 def main(config):
-    """Builds from config.data.directory with config.semantics."""
+    """Builds from config.data.directory with config.semantics, whose `table` says where to."""
     settings = from_config(config.semantics)
     prepared = open_prepared(config.data.directory)
-    path = prepared.directory / TABLE
+    path = table_path(config)
+    cli.check_output(path, "config.semantics.table")
     table = build_table(prepared.tokenizer, settings, path, prepared, lambda line: print(line, flush=True))
     print(describe(prepared.tokenizer.pieces, table.ids, prepared.unigram))
     print(f"written to {path}")

@@ -11,6 +11,7 @@ import numpy as np
 from semdlm_jax.errors import UserError
 
 COMMAND = "python -m semdlm_jax.semantics.build --config=…"
+TABLE = "neighbours.npz"
 
 
 class Table(NamedTuple):
@@ -32,6 +33,13 @@ class Notes(NamedTuple):
     pieces: tuple[str, ...]
     counts: np.ndarray
     valid: np.ndarray
+
+
+def table_path(config):
+    """Where a configuration has its table: at semantics.table, or beside its prepared corpus."""
+    if "table" in config.semantics and config.semantics.table:  # runs recorded before the key existed have it beside
+        return pathlib.Path(config.semantics.table)
+    return pathlib.Path(config.data.directory) / TABLE
 
 
 def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):

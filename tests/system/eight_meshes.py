@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from configs import base
-from semdlm_jax import assembly
+from semdlm_jax import assembly, inputs
 from semdlm_jax.runtime.mesh import check_batch, make_mesh, place_batch
 from semdlm_jax.runtime.state import create_state
 from semdlm_jax.train import make_train_step
@@ -29,9 +29,9 @@ def steps(mesh, microbatches=1):
     """Losses and gradient norms of five steps with random corruption, and how many parameters are cut."""
     config = configuration()
     check_batch(config.training.batch_size, microbatches, mesh)
-    corpus = assembly.build_corpus(config)
+    corpus = inputs.build_corpus(config)
     denoiser, (optimizer, _) = assembly.build_denoiser(config, corpus), assembly.build_optimizer(config)
-    iterator = assembly.train_iterator(config, corpus)
+    iterator = inputs.train_iterator(config, corpus)
     state = create_state(denoiser.init, optimizer, jax.random.key(config.seed), assembly.shard_rule(mesh))
     cut = sum(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state.params))
     step = make_train_step(

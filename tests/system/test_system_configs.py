@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from configs import base, lm1b
-from semdlm_jax import assembly
+from semdlm_jax import assembly, inputs
 from semdlm_jax.kernels import KERNELS, SCHEDULES, make_noise_schedule
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Objective
@@ -125,7 +125,7 @@ def test_the_schedule_is_a_section_of_its_own(schedule):
     config.data.update(corpus="synthetic", vocab_size=12, length=16)
     config.kernel.k_max = 4
     config.kernel.schedule.update(name=schedule, eps=0.25, sigma_min=0.5, sigma_max=4.0, power=3.0)
-    corpus, t = assembly.build_corpus(config), np.array([0.0, 0.3, 1.0])
+    corpus, t = inputs.build_corpus(config), np.array([0.0, 0.3, 1.0])
     wanted = {
         "linear": 1 - t,
         "loglinear": 1 - 0.75 * t,

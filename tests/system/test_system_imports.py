@@ -23,7 +23,7 @@ ROOMS = {
     "cli": set(),
 }
 # Where the rooms meet.
-MEETING = {"assembly", "train", "generate", "evaluate"}
+MEETING = {"assembly", "inputs", "train", "generate", "evaluate"}
 # Packages that only one place may know, and what no room may.
 ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoints.py"], "ml_collections": ["cli.py", "assembly.py"]}
 NOT_IN_MATHEMATICS = {"flax", "optax", "orbax", "grain", "absl", "ml_collections", "sentencepiece", "pathlib", "os"}

@@ -11,7 +11,7 @@ import pytest
 import tiny
 from ml_collections import ConfigDict
 
-from semdlm_jax import assembly
+from semdlm_jax import assembly, inputs
 from semdlm_jax.runtime.checkpoints import read_config
 from semdlm_jax.runtime.metrics import MetricWriter
 from semdlm_jax.runtime.progress import Progress
@@ -59,13 +59,13 @@ def continued(config_file, workdir):
 def assert_same_end(workdir, other):
     """Parameters, average, moments, the data position and the record of losses are those of the other run."""
     config = ConfigDict(read_config(workdir))
-    corpus = assembly.build_corpus(config)
+    corpus = inputs.build_corpus(config)
     place = assembly.shard_rule(assembly.build_mesh(config))
     denoiser, (optimizer, _) = assembly.build_denoiser(config, corpus), assembly.build_optimizer(config)
     abstract = abstract_state(denoiser.init, optimizer, place)
     ends = []
     for one in (workdir, other):
-        checkpointer, iterator = assembly.make_checkpointer(config, one), assembly.train_iterator(config, corpus)
+        checkpointer, iterator = assembly.make_checkpointer(config, one), inputs.train_iterator(config, corpus)
         state, step = checkpointer.restore(abstract, iterator)
         checkpointer.close()
         assert step == config.training.steps == int(state.step)

@@ -1,0 +1,123 @@
+"""What a run reads: prepared text in its protocol's rows, and the neighbour table; and that it stays the same."""
+
+import dataclasses
+import hashlib
+import pathlib
+
+import jax
+import numpy as np
+
+from semdlm_jax.data import pipeline
+from semdlm_jax.data.prepare import Prepared, open_prepared
+from semdlm_jax.data.protocols import PROTOCOLS, make_rows
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import NeighbourTable, Vocabulary
+from semdlm_jax.semantics.candidates import prior_tokens
+from semdlm_jax.semantics.table import load_table, table_path
+
+PROTOCOL = "packed"  # of runs recorded before the key existed
+SYNTHETIC_SPECIALS = (0, 1, 2, 3, 4)
+SYNTHETIC_MASK = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """What is trained on. prepared is None for synthetic data, which has no text, valid or test split."""
+
+    vocabulary: Vocabulary
+    special_ids: tuple[int, ...]
+    prepared: Prepared | None
+
+    @property
+    def vocab_size(self):
+        return self.vocabulary.size
+
+    @property
+    def identity(self):
+        """{what: digest} of what a run's numbers hang on and its configuration only points to."""
+        if self.prepared is None:
+            return {}
+        # Ids alone: similarities differ in their last bits from machine to machine.
+        neighbours = hashlib.sha256(np.asarray(self.vocabulary.table.ids, np.int32).tobytes()).hexdigest()
+        return {
+            "vocabulary": self.prepared.tokenizer.fingerprint,
+            "text": self.prepared.meta["settings"]["corpus_sha256"],
+            "neighbour table": neighbours,
+        }
+
+
+def build_corpus(config):
+    """Opens the prepared data and its neighbour table. UserError when either is missing or of another vocabulary."""
+    k_max = config.kernel.k_max
+    if config.data.corpus == "synthetic":
+        vocab_size = config.data.vocab_size
+        # Token i's neighbours are the next K on a ring.
+        ring = (np.arange(vocab_size)[:, None] + 1 + np.arange(k_max)) % vocab_size
+        angles = 2 * np.pi * np.arange(vocab_size) / vocab_size
+        vocabulary = Vocabulary(
+            vocab_size,
+            SYNTHETIC_MASK,
+            table=NeighbourTable.from_lists(ring, np.ones(ring.shape)),
+            # Often enough that no token is rare.
+            unigram=1000 * ~np.isin(np.arange(vocab_size), SYNTHETIC_SPECIALS),
+            embeddings=np.stack([np.cos(angles), np.sin(angles)], axis=1),
+        )
+        return Corpus(vocabulary, SYNTHETIC_SPECIALS, None)
+    prepared = open_prepared(config.data.directory)
+    tokenizer = prepared.tokenizer
+    for key, value in prepared.meta["settings"].items():
+        if key in config.data and config.data[key] != value:
+            raise UserError(
+                f"{config.data.directory} was prepared with {key} = {value!r} but config.data.{key} is "
+                f"{config.data[key]!r}: prepare another directory or change the key"
+            )
+    table = load_table(table_path(config), tokenizer.fingerprint)
+    vocabulary = Vocabulary(
+        tokenizer.vocab_size,
+        tokenizer.mask_id,
+        table=NeighbourTable.from_lists(table.ids, table.similarities, k_max),
+        unigram=prepared.unigram,
+        # Runs recorded before the key existed jump to words.
+        valid=prior_tokens(tokenizer, config.semantics.get("prior_tokens", "words")),
+        embeddings=table.embeddings,
+    )
+    return Corpus(vocabulary, tokenizer.special_ids, prepared)
+
+
+def check_unchanged(workdir, trained_on, config, corpus: Corpus):
+    """UserError when `corpus` is not what the run of `workdir` was trained on: its numbers would be of something else.
+
+    trained_on: the Corpus.identity recorded at its first start; empty where none was. config: where `corpus` is from.
+    """
+    now = corpus.identity
+    for what, then in trained_on.items():
+        if now[what] != then:
+            where = table_path(config) if what == "neighbour table" else pathlib.Path(config.data.directory)
+            raise UserError(
+                f"{workdir} was trained with another {what} than {where} holds now ({then[:12]}, now "
+                f"{now[what][:12]}): make {where} again as it was, or train in another work directory"
+            )
+
+
+def pads(config):
+    """Whether rows of the configuration's protocol hold padding, which attention must not see."""
+    synthetic = config.data.corpus == "synthetic"
+    return not synthetic and PROTOCOLS[config.data.get("protocol", PROTOCOL)].padded
+
+
+def build_rows(config, prepared: Prepared, split):
+    """A split's rows of L tokens, under the configuration's protocol."""
+    name, tokens = config.data.get("protocol", PROTOCOL), prepared.splits[split]
+    return make_rows(name, tokens, config.data.length, prepared.tokenizer, prepared.starts(split))
+
+
+def train_iterator(config, corpus: Corpus):
+    """This process's endless stream of training batches (Grain)."""
+    shard = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    length, batch_size = config.data.length, config.training.batch_size
+    if corpus.prepared is None:
+        return pipeline.synthetic_iterator(
+            corpus.vocab_size, length, batch_size, config.seed, corpus.special_ids, **shard
+        )
+    rows = build_rows(config, corpus.prepared, "train")
+    return pipeline.train_iterator(rows, batch_size, config.seed, **shard)

@@ -1,0 +1,113 @@
+"""A run stays bound to the text, vocabulary and neighbours it was trained with; a table may lie anywhere."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+
+from semdlm_jax import assembly
+from semdlm_jax.data.prepare import open_prepared
+from semdlm_jax.semantics.table import read_table, save_table
+
+
+@pytest.fixture
+def trained(config_file, tmp_path):
+    """(flags of a configuration with data of its own, that data's folder, the work directory of a run on it)."""
+    data, workdir = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(config_file.parent / "data", data)
+    given = [f"--config={config_file}", f"--config.data.directory={data}", "--config.training.steps=3"]
+    result = tiny.command("train", *given, f"--workdir={workdir}")
+    assert result.status == 0, result.err
+    return given, data, workdir
+
+
+def starts(given, workdir):
+    """What every entry point says of the work directory."""
+    yield tiny.command("train", *given, f"--workdir={workdir}")
+    yield tiny.command("evaluate", f"--workdir={workdir}", "--checkpoint=latest", "--samples=0")
+    yield tiny.command("generate", f"--workdir={workdir}", "--checkpoint=latest", "--num_samples=1", "--steps=1")
+
+
+def test_a_run_refuses_other_neighbours(trained):
+    given, data, workdir = trained
+    path = data / "neighbours.npz"
+    built = tiny.command("semantics.build", *given, "--config.semantics.window=1")
+    assert built.status == 0, built.err
+    for result in starts(given, workdir):
+        tiny.assert_refused(result, str(workdir), "another neighbour table", str(path), "another work directory")
+    assert tiny.command("semantics.build", *given).status == 0
+    # The last bits of a similarity are the machine's, and no other neighbours.
+    table, fingerprint, meta = read_table(path)
+    similarities = np.where(table.ids >= 0, table.similarities * (1 - 1e-6), 0.0)
+    save_table(path, table._replace(similarities=similarities), fingerprint, meta)
+    assert [result.status for result in starts(given, workdir)] == [0, 0, 0]
+
+
+def test_a_run_refuses_other_text(trained, config_file):
+    """Of the same settings and vocabulary: nothing but what the text is tells them apart."""
+    given, data, workdir = trained
+    former = open_prepared(data)
+    text = (config_file.parent / "text.txt").read_text()
+    other = data.parent / "text.txt"
+    shutil.copytree(data, data.parent / "former")
+    learnt = f"--config.data.tokenizer=sentencepiece:{data.parent}/former/tokenizer.model"
+    fixed = [*given, f"--config.data.corpus=text:{other}", learnt]
+    workdirs = {}
+    for name, words in (("one", text), ("two", text + "\n\nba be bi")):
+        other.write_text(words)
+        shutil.rmtree(data)
+        for step in ("data.prepare", "semantics.build"):
+            result = tiny.command(step, *fixed)
+            assert result.status == 0, result.err
+        assert open_prepared(data).tokenizer.fingerprint == former.tokenizer.fingerprint
+        if name == "one":
+            workdirs[name] = data.parent / name
+            assert tiny.command("train", *fixed, f"--workdir={workdirs[name]}").status == 0
+    for result in starts(fixed, workdirs["one"]):
+        tiny.assert_refused(result, "another text", str(data))
+
+
+def test_a_run_refuses_another_vocabulary(trained):
+    """One learnt anew under the same settings gives other pieces the ids that the network has learnt."""
+    given, data, workdir = trained
+    record = json.loads((workdir / "config.json").read_text())
+    assert record["trained_on"]["vocabulary"] == open_prepared(data).tokenizer.fingerprint
+    record["trained_on"]["vocabulary"] = "0" * 64
+    (workdir / "config.json").write_text(json.dumps(record))
+    for result in starts(given, workdir):
+        tiny.assert_refused(result, "another vocabulary", str(data), "000000000000")
+
+
+def test_a_run_recorded_without_them_goes_on(trained):
+    given, _, workdir = trained
+    record = json.loads((workdir / "config.json").read_text())
+    del record["trained_on"]
+    (workdir / "config.json").write_text(json.dumps(record))
+    assert [result.status for result in starts(given, workdir)] == [0, 0, 0]
+    assert "trained_on" not in json.loads((workdir / "config.json").read_text())
+
+
+def test_a_table_anywhere(trained, tmp_path):
+    given, data, _ = trained
+    beside = (data / "neighbours.npz").read_bytes()
+    path, missing = tmp_path / "narrow.npz", tmp_path / "none" / "narrow.npz"
+    options = [*given, f"--config.semantics.table={path}", "--config.semantics.window=1"]
+    for command in (("semantics.build",), ("semantics.__main__", "build")):
+        tiny.assert_refused(
+            tiny.command(*command, *given, f"--config.semantics.table={missing}"), "config.semantics.table", "make it"
+        )
+        path.unlink(missing_ok=True)
+        result = tiny.command(*command, *options)
+        assert result.status == 0 and result.out.endswith(f"written to {path}\n"), result.err
+    assert (data / "neighbours.npz").read_bytes() == beside
+    result = tiny.command("train", *given, f"--config.semantics.table={missing}", f"--workdir={tmp_path}/other")
+    tiny.assert_refused(result, str(missing), "no neighbour table")
+    result = tiny.command("train", *options, f"--workdir={tmp_path}/other")
+    assert result.status == 0, result.err
+    read = assembly.load_trained(tmp_path / "other", "latest")
+    wanted = read_table(path)[0].ids[:, :4]
+    found = np.asarray(read.objective.kernel.table.ids)
+    np.testing.assert_array_equal(found, np.where(wanted >= 0, wanted, len(wanted)))
+    assert not np.array_equal(wanted, read_table(data / "neighbours.npz")[0].ids[:, :4])
