@@ -1,0 +1,83 @@
+"""How much of a kernel's NELBO is the bound's own: what it charges a model that knows nothing but token frequencies.
+
+    python -m benchmarks.slack --config=configs/quickstart.py
+    python -m benchmarks.slack --config=configs/quickstart.py --systems=semdlm_plus,semdlm_plus+kernel.gamma=0.5
+
+Such a model, p(x0 | the other tokens) = the training frequencies, has a known likelihood: the cross-entropy of the
+split's tokens. Its posterior given x_t is exact (parameterisation `bayes`, whatever the system trains with), so that
+what its NELBO pays above that cross-entropy is owed to the kernel alone: nothing for kernels that only jump, whose
+forward process is a Markov chain. A token that has drifted remembers where it came from for longer than x_t shows; the
+reverse process, which sees x_t alone, forgets it, and the bound pays. What a trained model knows from other tokens it
+need not pay for; but a comparison of NELBO between kernels begins this far apart.
+
+Nothing is trained. Columns: NELBO with its standard error over rows, its three terms, and slack: NELBO less the
+cross-entropy of the same tokens.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from benchmarks.bakeoff import configure, parse_systems
+from semdlm_jax import assembly, cli, inputs
+from semdlm_jax.errors import UserError
+from semdlm_jax.evaluate import score_likelihood
+from semdlm_jax.objectives import Autoregressive, Posterior
+
+KERNELS = (
+    "mdlm,udlm,unigram,gidd,semantic_mask,semdlm_plus,semdlm_plus+kernel.gamma=0.5,semdlm_plus+kernel.gamma=2,"
+    "semdlm_plus+kernel.k_max=4,semdlm_plus+kernel.k_max=16,semdlm_softmax,semdlm_knn"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frequencies:
+    """A denoiser that predicts the same distribution everywhere. logits_V: [V]."""
+
+    logits_V: np.ndarray
+
+    def features(self, params, tokens_BxL, t_B, **_):
+        return jnp.zeros((*tokens_BxL.shape, 1))
+
+    def logits(self, params, features):
+        return features + jnp.asarray(self.logits_V, jnp.float32)
+
+
+def measure(entry, split):
+    """(Likelihood, protocol, cross-entropy in nats) of the frequencies under the entry's kernel."""
+    config = configure(entry, 1, 0)
+    corpus = inputs.build_corpus(config)
+    objective = assembly.build_objective(config, corpus)
+    if isinstance(objective, Autoregressive):
+        raise UserError(f"--systems: {entry.name} has an exact likelihood and no bound: leave it out")
+    counts = corpus.prepared.unigram + 1
+    denoiser = Frequencies(np.log(counts / counts.sum()))
+    model = assembly.Trained(config, corpus, objective, denoiser, assembly.build_mesh(config), {}, 0)
+    likelihood, protocol = score_likelihood(model, corpus.prepared.splits[split], posterior=Posterior("bayes"))
+    return likelihood, protocol, corpus.prepared.unigram_cross_entropy(split)
+
+
+def main(options):
+    rows = []
+    for entry in parse_systems(options.systems):
+        found, protocol, entropy = measure(entry, options.split)
+        rows.append(
+            f"| {entry.name} | {found.nelbo:.3f} ± {found.standard_error:.3f} | {found.integral:.3f} "
+            f"| {found.prior:.3f} | {found.reconstruction:.3f} | {found.nelbo - entropy:+.3f} |"
+        )
+        print(rows[-1], flush=True)
+    print(
+        f"\n{options.split} split, {found.tokens:,} tokens, whose cross-entropy under the training frequencies is "
+        f"{entropy:.3f} nats; {protocol.partition('; EMA')[0]}.\n\n"
+        "| kernel of | NELBO | integral | prior | reconstruction | slack |\n| --- | ---: | ---: | ---: | ---: | ---: |"
+    )
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    cli.define_config_flag()
+    flags.DEFINE_string("systems", KERNELS, "Comma-separated systems, each with changed keys after plus signs.")
+    flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored.")
+    cli.run(lambda: main(flags.FLAGS))
