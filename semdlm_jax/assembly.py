@@ -25,6 +25,7 @@ from semdlm_jax.samplers import Network
 FREE_KEYS = (
     "mesh",
     "evaluation",
+    "semantics.table",  # a path: what lies there is bound by Corpus.identity
     "network.unroll",
     "training.log_every",
     "training.eval_every",

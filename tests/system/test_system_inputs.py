@@ -54,18 +54,19 @@ def test_a_run_refuses_other_text(trained, config_file):
     shutil.copytree(data, data.parent / "former")
     learnt = f"--config.data.tokenizer=sentencepiece:{data.parent}/former/tokenizer.model"
     fixed = [*given, f"--config.data.corpus=text:{other}", learnt]
-    workdirs = {}
-    for name, words in (("one", text), ("two", text + "\n\nba be bi")):
-        other.write_text(words)
+
+    def prepare(text):
+        other.write_text(text)
         shutil.rmtree(data)
         for step in ("data.prepare", "semantics.build"):
             result = tiny.command(step, *fixed)
             assert result.status == 0, result.err
         assert open_prepared(data).tokenizer.fingerprint == former.tokenizer.fingerprint
-        if name == "one":
-            workdirs[name] = data.parent / name
-            assert tiny.command("train", *fixed, f"--workdir={workdirs[name]}").status == 0
-    for result in starts(fixed, workdirs["one"]):
+
+    prepare(text)
+    assert tiny.command("train", *fixed, f"--workdir={workdir}-one").status == 0
+    prepare(text + "\n\nba be bi")
+    for result in starts(fixed, f"{workdir}-one"):
         tiny.assert_refused(result, "another text", str(data))
 
 
@@ -83,7 +84,7 @@ def test_a_run_refuses_another_vocabulary(trained):
 def test_a_run_recorded_without_them_goes_on(trained):
     given, _, workdir = trained
     record = json.loads((workdir / "config.json").read_text())
-    del record["trained_on"]
+    del record["trained_on"], record["semantics"]["table"]
     (workdir / "config.json").write_text(json.dumps(record))
     assert [result.status for result in starts(given, workdir)] == [0, 0, 0]
     assert "trained_on" not in json.loads((workdir / "config.json").read_text())
@@ -111,3 +112,14 @@ def test_a_table_anywhere(trained, tmp_path):
     found = np.asarray(read.objective.kernel.table.ids)
     np.testing.assert_array_equal(found, np.where(wanted >= 0, wanted, len(wanted)))
     assert not np.array_equal(wanted, read_table(data / "neighbours.npz")[0].ids[:, :4])
+
+
+def test_a_table_may_move_between_two_starts(trained, tmp_path):
+    given, data, workdir = trained
+    moved = shutil.copy(data / "neighbours.npz", tmp_path / "moved.npz")
+    result = tiny.command("train", *given, f"--config.semantics.table={moved}", f"--workdir={workdir}")
+    assert result.status == 0 and "trained to its 3 steps" in result.out, result.err
+    narrow = [*given, f"--config.semantics.table={tmp_path}/narrow.npz"]
+    assert tiny.command("semantics.build", *narrow, "--config.semantics.window=1").status == 0
+    result = tiny.command("train", *narrow, f"--workdir={workdir}")
+    tiny.assert_refused(result, "another neighbour table", "narrow.npz")
