@@ -45,24 +45,34 @@ class Frequencies:
         return features + jnp.asarray(self.logits_V, jnp.float32)
 
 
-def measure(entry, split):
-    """(Likelihood, protocol, cross-entropy in nats) of the frequencies under the entry's kernel."""
+def build(entry):
+    """The frequencies as a `Trained` model under the entry's kernel. UserError: synthetic data, or no kernel."""
     config = configure(entry, 1, 0)
     corpus = inputs.build_corpus(config)
     objective = assembly.build_objective(config, corpus)
+    if corpus.prepared is None:
+        raise UserError("synthetic data have no split to score: give the --config of a prepared corpus")
     if isinstance(objective, Autoregressive):
         raise UserError(f"--systems: {entry.name} has an exact likelihood and no bound: leave it out")
     counts = corpus.prepared.unigram + 1
     denoiser = Frequencies(np.log(counts / counts.sum()))
-    model = assembly.Trained(config, corpus, objective, denoiser, assembly.build_mesh(config), {}, 0)
-    likelihood, protocol = score_likelihood(model, corpus.prepared.splits[split], posterior=Posterior("bayes"))
-    return likelihood, protocol, corpus.prepared.unigram_cross_entropy(split)
+    return assembly.Trained(config, corpus, objective, denoiser, assembly.build_mesh(config), {}, 0)
+
+
+def cross_entropy(model, split):
+    """What the frequencies pay for the tokens of a split's rows that are scored, in nats a token."""
+    rows = model.rows(split)
+    scored = np.concatenate([tokens[mask] for tokens, mask in map(rows.ordered_row, range(rows.ordered_count))])
+    return -model.denoiser.logits_V[scored].mean()
 
 
 def main(options):
     rows = []
-    for entry in parse_systems(options.systems):
-        found, protocol, entropy = measure(entry, options.split)
+    models = {entry: build(entry) for entry in parse_systems(options.systems)}  # all before any long work
+    for entry, model in models.items():
+        entropy = cross_entropy(model, options.split)
+        tokens = model.corpus.prepared.splits[options.split]
+        found, protocol = score_likelihood(model, tokens, posterior=Posterior("bayes"))
         rows.append(
             f"| {entry.name} | {found.nelbo:.3f} ± {found.standard_error:.3f} | {found.integral:.3f} "
             f"| {found.prior:.3f} | {found.reconstruction:.3f} | {found.nelbo - entropy:+.3f} |"
