@@ -118,9 +118,12 @@ def copy_parameters(params, module):
     module.load_state_dict(state)
 
 
-def make_torch_step(module, tokens_BxL, *, learning_rate, b1, b2, eps, weight_decay, clip_norm, ema_decay):
-    """A function () -> loss: one AdamW step on uniformly corrupted tokens (numpy int [B, L])."""
-    x0 = torch.from_numpy(np.array(tokens_BxL, np.int64))
+def make_torch_step(module, tokens_BxL, dtype, *, learning_rate, b1, b2, eps, weight_decay, clip_norm, ema_decay):
+    """A function () -> loss: one AdamW step on uniformly corrupted tokens (numpy int [B, L]).
+
+    On the device that the module is on, which must be PyTorch's default device. dtype: bfloat16 is autocast's.
+    """
+    x0 = torch.from_numpy(np.array(tokens_BxL, np.int64)).to(module.output_bias.device)
     vocab_size = module.embed.num_embeddings
     optimizer = torch.optim.AdamW(
         module.parameters(), learning_rate, betas=(b1, b2), eps=eps, weight_decay=weight_decay, fused=True
@@ -132,7 +135,8 @@ def make_torch_step(module, tokens_BxL, *, learning_rate, b1, b2, eps, weight_de
         t = (torch.arange(len(x0)) + torch.rand(len(x0))) / len(x0)
         jumps = torch.rand(x0.shape) < t[:, None]
         xt = torch.where(jumps, torch.randint(vocab_size, x0.shape), x0)
-        loss = F.cross_entropy(module(xt, t).flatten(0, 1), x0.flatten())
+        with torch.autocast(x0.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = F.cross_entropy(module(xt, t).flatten(0, 1), x0.flatten())
         optimizer.zero_grad()
         loss.backward()
         if clip_norm:

@@ -1,7 +1,8 @@
 """Measures a training step on this machine: its speed, what a kernel costs, and the same model in PyTorch.
 
-    python -m benchmarks.train_step                          both models, a few minutes on two CPU cores
+    python -m benchmarks.train_step                          all models, some minutes on two CPU cores
     python -m benchmarks.train_step --model=quickstart       only that of configs/quickstart.py
+    python -m benchmarks.train_step --model=openwebtext --change=network.attention=xla,training.batch_size=32
     python -m benchmarks.train_step --profile                the ops where the step spends its time, and nothing else
 
 What is printed for a model:
@@ -10,7 +11,7 @@ What is printed for a model:
   outside       the share a kernel adds: 1 - (the step on fixed noisy tokens with plain cross-entropy) / step
   corruption    drawing times and noisy tokens alone, as a share of a denoising step
   JAX, PyTorch  an AdamW step on uniform noise with plain cross-entropy: the same model, batch, number of threads and
-                float32; PyTorch is eager
+                dtype; PyTorch is eager, bfloat16 its autocast. On a card set XLA_PYTHON_CLIENT_PREALLOCATE=false
 Every figure is a median with the least and the most. All steps take turns, so a machine that is shared slows them
 alike; ratios and shares are taken within a turn. On a busy machine, one core and processor time are steadier:
 taskset -c 0 python -m benchmarks.train_step --clock=cpu. PyTorch is optional: pip install torch==2.13.0
@@ -28,15 +29,15 @@ from absl import flags
 
 from benchmarks.profiling import format_table, profile_ops
 from benchmarks.timing import CLOCKS, interleave, machine, spread
-from configs import lm1b, quickstart
+from configs import lm1b, openwebtext, quickstart
 from semdlm_jax import assembly, cli, inputs
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.runtime.mesh import batch_sharding, place_batch
 from semdlm_jax.runtime.state import create_state
 from semdlm_jax.train import make_train_step
 
-# name -> (configuration, sequences a batch that two CPU cores can bear).
-MODELS = {"quickstart": (quickstart, 64), "lm1b": (lm1b, 4)}
+# name -> (configuration, sequences a batch that two CPU cores can bear, and that one card of 80 GB can).
+MODELS = {"quickstart": (quickstart, 64, 64), "lm1b": (lm1b, 4, 512), "openwebtext": (openwebtext, 1, 64)}
 
 DRAWS = 50
 
@@ -147,26 +148,37 @@ def torch_step(steps):
     from benchmarks.torch_backbone import TorchBackbone, make_torch_step
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_default_device("cpu" if jax.default_backend() == "cpu" else "cuda")
     options = steps.config.optimizer
     names = ("learning_rate", "b1", "b2", "eps", "weight_decay", "clip_norm", "ema_decay")
     return make_torch_step(
-        TorchBackbone(steps.denoiser), steps.batch["tokens"], **{name: options[name] for name in names}
+        TorchBackbone(steps.denoiser),
+        steps.batch["tokens"],
+        steps.denoiser.dtype,
+        **{name: options[name] for name in names},
     )
 
 
+def torch_is_there():
+    """Whether PyTorch is installed, and sees a card where JAX has one."""
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return jax.default_backend() == "cpu" or torch.cuda.is_available()
+
+
 def load(name):
-    """The configuration of MODELS, with random tokens and a batch that fits; and a line that says so."""
-    module, batch_size = MODELS[name]
+    """The configuration of MODELS, with random tokens, a batch that fits and --change; and a line that says so."""
+    module, of_cpu, of_card = MODELS[name]
     config = module.get_config()
-    config.data.corpus = "synthetic"
-    changed = "random tokens"
-    if jax.default_backend() == "cpu":
-        changed += ", float32"
-        if batch_size != config.training.batch_size:
-            changed += f", {batch_size} sequences a batch in place of {config.training.batch_size}"
-        config.training.batch_size = batch_size
-        config.network.dtype = "float32"
-    return config, changed
+    on_cpu = jax.default_backend() == "cpu"
+    changes = {"data.corpus": "synthetic", "training.batch_size": of_cpu if on_cpu else of_card}
+    changes |= {"network.dtype": "float32"} if on_cpu else {}
+    changes |= dict(change.partition("=")[::2] for change in CHANGE.value)
+    for key, value in changes.items():
+        cli.set_key(config, key, str(value))
+    return config, ", ".join(f"{key} = {value}" for key, value in changes.items())
 
 
 def measure(name, repeats, clock):
@@ -178,7 +190,7 @@ def measure(name, repeats, clock):
     losses = {each: steps.stages(objective__name=each) for each in (loss, "denoising")}
     functions, _ = steps.compile(own, losses | {"fixed": steps.fixed_noise()})
     functions["corruption"] = steps.corruption()
-    compare = jax.default_backend() == "cpu" and importlib.util.find_spec("torch") is not None
+    compare = torch_is_there()
     if compare:
         functions |= steps.compile("adamw", {"JAX": steps.stages(**PLAIN)})[0]
         functions["PyTorch"] = torch_step(steps)
@@ -202,7 +214,7 @@ def measure(name, repeats, clock):
         speed("PyTorch, adamw", seconds["PyTorch"])
         ratio("JAX / PyTorch", "PyTorch", "JAX", "{:.2f}")
     else:
-        print("  PyTorch: not compared, as it is not installed or JAX runs on an accelerator")
+        print("  PyTorch: not compared, as it is not installed or sees no card")
 
 
 def profile(name):
@@ -221,6 +233,7 @@ def main():
 
 if __name__ == "__main__":
     MODEL = flags.DEFINE_enum("model", "all", [*MODELS, "all"], "the configuration whose step is measured")
+    CHANGE = flags.DEFINE_list("change", [], "keys changed in the configuration: network.attention=xla,…")
     REPEATS = flags.DEFINE_integer("repeats", 10, "turns; each takes every kind of step once", lower_bound=1)
     CLOCK = flags.DEFINE_enum("clock", "wall", CLOCKS, "wall time, or processor time of one pinned core")
     PROFILE = flags.DEFINE_bool("profile", False, "print the slowest ops of the step instead of its speed")

@@ -86,6 +86,7 @@ def get_config():
     network.dropout = 0.1
     network.remat = False
     network.unroll = 1  # layers compiled side by side: faster steps, longer compilation
+    network.attention = "auto"  # cudnn (NVIDIA, bfloat16), xla (anywhere), or auto: cudnn where it can run
     network.dtype = "bfloat16"
 
     config.optimizer = optimizer = ConfigDict()

@@ -33,5 +33,6 @@ def get_config(system=None):
     config.semantics.neighbours = 64
     config.kernel.k_max = 32
     config.objective.chunk = 32
+    config.network.unroll = 12
     config.evaluation.sample_steps = 512
     return systems.apply(config, system)

@@ -27,6 +27,7 @@ FREE_KEYS = (
     "evaluation",
     "semantics.table",  # a path: what lies there is bound by Corpus.identity
     "network.unroll",
+    "network.attention",
     "training.log_every",
     "training.eval_every",
     "training.checkpoint_every",

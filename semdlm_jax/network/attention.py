@@ -6,6 +6,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from semdlm_jax.errors import UserError, choose
+
+# name -> what it is. Both compute the same up to the rounding of the compute dtype.
+ATTENTION = {
+    "auto": "cudnn where it can run, else xla",
+    "xla": "products and softmax of their own: any device and dtype, [B, H, L, L] scores in memory",
+    "cudnn": "cuDNN's fused attention: NVIDIA cards of compute capability 8.0 and later, bfloat16",
+}
+LARGEST_HEAD = 128  # of cuDNN's on every such card
+
 
 class Cache(NamedTuple):
     """Keys (already rotated) and values of the positions decoded so far: [..., B, L, H, d] each, compute dtype."""
@@ -31,6 +41,30 @@ def rotate(x_BxLxHxd, base=10000.0, first=0):
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
+def choose_attention(name, dtype, head_width):
+    """'xla' or 'cudnn', by a name of ATTENTION, for this process's devices. UserError: unknown, or cuDNN cannot."""
+    choose("network.attention", name, ATTENTION)
+    if name == "xla":
+        return name
+    missing = _missing_for_cudnn(dtype, head_width)
+    if name == "cudnn" and missing:
+        raise UserError(f"network.attention = 'cudnn' needs {missing}: set it to 'auto' or 'xla'")
+    return "xla" if missing else "cudnn"
+
+
+def _missing_for_cudnn(dtype, head_width):
+    """What stands in the way of cuDNN's attention here, in words; '' when nothing does."""
+    if dtype != "bfloat16":
+        return f"network.dtype = 'bfloat16', not {dtype!r}"
+    if head_width % 8 or head_width > LARGEST_HEAD:
+        return f"heads whose width is a multiple of 8 up to {LARGEST_HEAD}, not {head_width}"
+    # '9.0' of an NVIDIA card; other devices have none, or the name of an architecture.
+    capability = str(getattr(jax.devices()[0], "compute_capability", ""))
+    if not capability.replace(".", "").isdigit() or float(capability) < 8.0:
+        return "an NVIDIA card of compute capability 8.0 or later"
+    return ""
+
+
 def tokenwise(layer, x):
     """layer on every token of x [..., D], as one matrix [N, D].
 
@@ -50,6 +84,7 @@ class SelfAttention(nn.Module):
 
     heads: int
     causal: bool
+    attention: str
     dtype: jnp.dtype
 
     @nn.compact
@@ -61,12 +96,18 @@ class SelfAttention(nn.Module):
         q, k, v = jnp.split(tokenwise(qkv, x_BxLxD).reshape(batch, length, self.heads, -1), 3, axis=-1)
         first, new = 0 if cache is None else position, None
         q, k = rotate(q, first=first), rotate(k, first=first)
+        implementation = self.attention
         if cache is not None:
-            new = Cache(k, v)
+            implementation, new = "xla", Cache(k, v)  # one query: nothing to fuse
             k, v = cache.write(new, position)
             lengths_B = jnp.full(batch, position + 1, jnp.int32)
         y = jax.nn.dot_product_attention(
-            q, k, v, key_value_seq_lengths=lengths_B, is_causal=self.causal and cache is None
+            q,
+            k,
+            v,
+            key_value_seq_lengths=lengths_B,
+            is_causal=self.causal and cache is None,
+            implementation=implementation,
         )
         # Zero: every layer starts as the identity, as adaLN-Zero's gates make it.
         out = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.network.attention import Cache, SelfAttention, tokenwise
+from semdlm_jax.network.attention import Cache, SelfAttention, choose_attention, tokenwise
 
 
 def _dense(features, dtype, name, *, zero=False, bias=False):
@@ -49,6 +49,7 @@ class Block(nn.Module):
     expansion: int
     causal: bool
     dropout: float
+    attention: str
     dtype: jnp.dtype
 
     @nn.compact
@@ -57,7 +58,7 @@ class Block(nn.Module):
         modulation = _dense(6 * width, jnp.float32, "modulation", zero=True, bias=True)(condition_BxC)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6, axis=-1)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        y, new = SelfAttention(self.heads, self.causal, self.dtype, name="attention")(
+        y, new = SelfAttention(self.heads, self.causal, self.attention, self.dtype, name="attention")(
             _modulate(x_BxLxD, shift_a, scale_a, self.dtype), lengths_B, cache, position
         )
         x_BxLxD = x_BxLxD + drop(y * (gate_a + 1)[:, None].astype(y.dtype))
@@ -95,6 +96,7 @@ class Backbone(nn.Module):
     dropout: float
     remat: bool
     unroll: int
+    attention: str
     dtype: jnp.dtype
 
     def setup(self):
@@ -111,7 +113,7 @@ class Backbone(nn.Module):
             self.vocab_size, self.width, dtype=self.dtype, embedding_init=nn.initializers.normal(0.02), name="embed"
         )
         self.time_embedding = TimeEmbedding(self.condition_width)
-        self.blocks = stack(self.heads, self.expansion, self.causal, self.dropout, self.dtype)
+        self.blocks = stack(self.heads, self.expansion, self.causal, self.dropout, self.attention, self.dtype)
         self.final_modulation = _dense(2 * self.width, jnp.float32, None, zero=True, bias=True)
         if not self.tied_output:
             self.output = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.zeros)
@@ -154,7 +156,7 @@ class Denoiser:
     vocab_size, width D, layers, heads, expansion (MLP width / D), condition_width C: sizes. time_conditioning: whether
     the network sees t. tied_output: the output table is the input embedding. causal: attend to the past only.
     remat: recompute each layer in the backward pass. unroll: layers compiled side by side in one turn of the scan over
-    layers; more runs faster (1.3 times on a CPU) and compiles longer. dtype: 'float32' or 'bfloat16' for matrix
+    layers; more runs faster (1.3 times on a CPU) and compiles longer. attention: a name of attention.ATTENTION. dtype: 'float32' or 'bfloat16' for matrix
     products; parameters, norms, softmax and logits stay float32.
     """
 
@@ -170,6 +172,7 @@ class Denoiser:
     dropout: float = 0.0
     remat: bool = False
     unroll: int = 1
+    attention: str = "auto"
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -177,10 +180,12 @@ class Denoiser:
             raise UserError(f"width {self.width} must be a multiple of 2 × {self.heads} heads: rotary turns pairs")
         if self.dtype not in ("float32", "bfloat16"):
             raise UserError(f"network dtype must be float32 or bfloat16, not {self.dtype!r}")
+        choose_attention(self.attention, self.dtype, self.width // self.heads)
 
     @property
     def _module(self):
-        return Backbone(**{**dataclasses.asdict(self), "dtype": jnp.dtype(self.dtype)})
+        attention = choose_attention(self.attention, self.dtype, self.width // self.heads)
+        return Backbone(**{**dataclasses.asdict(self), "attention": attention, "dtype": jnp.dtype(self.dtype)})
 
     def init(self, key, output_bias=None):
         """The parameter tree, float32. output_bias: [V] initial logits whatever the input; zero when None."""

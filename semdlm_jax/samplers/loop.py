@@ -14,8 +14,10 @@ from semdlm_jax.samplers.draws import draw, truncate
 from semdlm_jax.samplers.methods import Ancestral, Method, Now, Proposal
 from semdlm_jax.samplers.plan import Plan
 
-# Logits alive at once are kept to about so many numbers, a few positions at a time.
+# Logits alive at once are kept to about so many numbers, a few positions at a time: what a CPU's cache still helps with,
+# and what keeps an accelerator busy between two launches; there no more than a share of all, where that is more.
 CHUNK_NUMBERS = 2**23
+ACCELERATOR_NUMBERS, ACCELERATOR_SHARE = 2**26, 4
 
 
 class Network(NamedTuple):
@@ -186,7 +188,10 @@ class _PlugIn(Ancestral):
 def _by_positions(function, carry, arrays, vocab_size):
     """function(carry, (*arrays [B, C, ...], first position)) -> (carry, pytree of [B, C, ...]), over all positions."""
     batch, length = arrays[-1].shape
-    most = max(CHUNK_NUMBERS // (batch * vocab_size), 1)
+    numbers = CHUNK_NUMBERS
+    if jax.default_backend() != "cpu":
+        numbers = max(numbers, min(ACCELERATOR_NUMBERS, batch * length * vocab_size // ACCELERATOR_SHARE))
+    most = max(numbers // (batch * vocab_size), 1)
     chunk = max(size for size in range(1, min(most, length) + 1) if length % size == 0)
     if chunk == length:
         return function(carry, (*arrays, 0))[1]

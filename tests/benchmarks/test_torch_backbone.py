@@ -60,11 +60,11 @@ def test_a_missing_parameter_is_refused():
         copy_parameters({name: value for name, value in params.items() if name != "output_bias"}, module)
 
 
-def test_the_step_learns():
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_step_learns(dtype):
     _, _, module = _pair(dropout=0.1)
     tokens = np.zeros((B, L), np.int32)
-    step = make_torch_step(
-        module, tokens, learning_rate=1e-2, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.0, clip_norm=1.0, ema_decay=0.99
-    )
+    options = {"learning_rate": 1e-2, "b1": 0.9, "b2": 0.95, "eps": 1e-8, "weight_decay": 0.0}
+    step = make_torch_step(module, tokens, dtype, **options, clip_norm=1.0, ema_decay=0.99)
     losses = [step() for _ in range(30)]
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
