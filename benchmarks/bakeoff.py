@@ -66,7 +66,8 @@ class Entry:
 
     @property
     def directory(self):
-        return "+".join([self.system, *(f"{key}={value}" for key, value in self.changes)])
+        name = "+".join([self.system, *(f"{key}={value}" for key, value in self.changes)])
+        return name.replace("/", "%2F")  # of a table's path: one directory, not several
 
 
 def parse_systems(text):

@@ -8,6 +8,7 @@ tensorboard/.
 """
 
 import contextlib
+import math
 import pathlib
 import time
 
@@ -194,7 +195,8 @@ class Run:
     def _checked(self, step, metrics):
         """The step's numbers on the host. UserError when one is not finite."""
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        bad = [name for name, value in values.items() if not jnp.isfinite(value)]
+        # By math, not jnp: that would be work for the device, done after the step just dispatched to it.
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             saved = self.saved_step
             good = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is step {saved}"

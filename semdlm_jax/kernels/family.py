@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from semdlm_jax.kernels.branches import Branches
 from semdlm_jax.kernels.neighbours import NeighbourTable
-from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, derivative, inner, put, ratio, safe_log, take
+from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, derivative, inner, put, ratio, safe_log, take
 from semdlm_jax.kernels.prior import GlobalPrior
 from semdlm_jax.kernels.protocol import KernelBase
 
@@ -187,7 +187,7 @@ class Kernel(KernelBase):
         near = jnp.take_along_axis(logits, jnp.minimum(ids, self.vocab_size - 1), axis=-1)
         near = jax.nn.logsumexp(near + safe_log(excess), axis=-1)
         far = jax.nn.logsumexp(logits + safe_log(self.floors(t)), axis=-1) + safe_log(self.nu(xt, t))
-        return jnp.logaddexp(near, jnp.maximum(far, LOG_ZERO))
+        return jnp.logaddexp(near, at_least(far, LOG_ZERO))
 
     def _levels(self, t):
         """The values noise takes in a row, the share of nu_t(y) divided out: (near [..., K] by rank, far [..., K + 1, 1

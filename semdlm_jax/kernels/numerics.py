@@ -8,6 +8,11 @@ import jax.numpy as jnp
 LOG_ZERO = -1e30
 
 
+def at_least(x, least):
+    """The larger of x and a number. Unlike jnp.maximum, which on a CPU may give the number, NaN where x is NaN."""
+    return jnp.where(x < least, least, x)
+
+
 def derivative(function, t):
     """(function(t), its elementwise derivative at t)."""
     return jax.jvp(function, (t,), (jnp.ones_like(t),))

@@ -156,8 +156,9 @@ class Denoiser:
     vocab_size, width D, layers, heads, expansion (MLP width / D), condition_width C: sizes. time_conditioning: whether
     the network sees t. tied_output: the output table is the input embedding. causal: attend to the past only.
     remat: recompute each layer in the backward pass. unroll: layers compiled side by side in one turn of the scan over
-    layers; more runs faster (1.3 times on a CPU) and compiles longer. attention: a name of attention.ATTENTION. dtype: 'float32' or 'bfloat16' for matrix
-    products; parameters, norms, softmax and logits stay float32.
+    layers; more runs faster (1.3 times on a CPU, and on one H200) and compiles longer. attention: a name of
+    attention.ATTENTION. dtype: 'float32' or 'bfloat16' for matrix products; parameters, norms, softmax and logits stay
+    float32.
     """
 
     vocab_size: int

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.kernels import LOG_ZERO, KernelBase
 from semdlm_jax.kernels.branches import Global
-from semdlm_jax.kernels.numerics import put, safe_log
+from semdlm_jax.kernels.numerics import at_least, put, safe_log
 
 # The least that a clean token gets of a score, as a share: scores need not be those of any distribution of text.
 LEAST_SHARE = 1e-3
@@ -32,7 +32,7 @@ def _direct(kernel, logits, xt, t):
 
 
 def _bayes(kernel, logits, xt, t):
-    return jnp.maximum(kernel.add_log_likelihoods(logits, xt, t), LOG_ZERO)
+    return at_least(kernel.add_log_likelihoods(logits, xt, t), LOG_ZERO)
 
 
 def _score(kernel, logits, xt, t):

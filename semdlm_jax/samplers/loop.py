@@ -14,10 +14,9 @@ from semdlm_jax.samplers.draws import draw, truncate
 from semdlm_jax.samplers.methods import Ancestral, Method, Now, Proposal
 from semdlm_jax.samplers.plan import Plan
 
-# Logits alive at once are kept to about so many numbers, a few positions at a time: what a CPU's cache still helps with,
-# and what keeps an accelerator busy between two launches; there no more than a share of all, where that is more.
-CHUNK_NUMBERS = 2**23
-ACCELERATOR_NUMBERS, ACCELERATOR_SHARE = 2**26, 4
+# Logits alive at once are kept to about so many numbers, a few positions at a time. On a CPU the cache profits. An
+# accelerator has more to do between two launches with more, but no more than a share of all: there memory counts.
+CPU_NUMBERS, ACCELERATOR_NUMBERS, ACCELERATOR_SHARE = 2**23, 2**26, 4
 
 
 class Network(NamedTuple):
@@ -185,14 +184,19 @@ class _PlugIn(Ancestral):
         return posterior.plug_in(kernel, logits, xt, t)
 
 
+def positions_at_once(batch, length, vocab_size, backend):
+    """How many of the L positions have their logits alive at once: a divisor of L."""
+    numbers = CPU_NUMBERS
+    if backend != "cpu":
+        numbers = max(numbers, min(ACCELERATOR_NUMBERS, batch * length * vocab_size // ACCELERATOR_SHARE))
+    most = max(numbers // (batch * vocab_size), 1)
+    return max(size for size in range(1, min(most, length) + 1) if length % size == 0)
+
+
 def _by_positions(function, carry, arrays, vocab_size):
     """function(carry, (*arrays [B, C, ...], first position)) -> (carry, pytree of [B, C, ...]), over all positions."""
     batch, length = arrays[-1].shape
-    numbers = CHUNK_NUMBERS
-    if jax.default_backend() != "cpu":
-        numbers = max(numbers, min(ACCELERATOR_NUMBERS, batch * length * vocab_size // ACCELERATOR_SHARE))
-    most = max(numbers // (batch * vocab_size), 1)
-    chunk = max(size for size in range(1, min(most, length) + 1) if length % size == 0)
+    chunk = positions_at_once(batch, length, vocab_size, jax.default_backend())
     if chunk == length:
         return function(carry, (*arrays, 0))[1]
 

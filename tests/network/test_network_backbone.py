@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.network import Denoiser
-from semdlm_jax.network.attention import rotate
+from semdlm_jax.network.attention import choose_attention, rotate
 
 V, L, B = 20, 8, 3
 SMALL = Denoiser(vocab_size=V, width=16, layers=2, heads=2, condition_width=8)
@@ -151,6 +152,26 @@ def test_how_layers_run_changes_neither_loss_nor_gradients(how):
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(found))
+
+
+@pytest.mark.parametrize("capability, fuses", [("9.0", True), ("8.0", True), ("7.5", False), ("gfx942", False)])
+def test_attention_is_fused_where_it_can_be(monkeypatch, capability, fuses):
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(compute_capability=capability)])
+    assert choose_attention("auto", "bfloat16", 64) == ("cudnn" if fuses else "xla")
+    assert choose_attention("xla", "bfloat16", 64) == "xla"
+    for dtype, width in (("float32", 64), ("bfloat16", 60), ("bfloat16", 256)):
+        assert choose_attention("auto", dtype, width) == "xla"
+        with pytest.raises(UserError, match="'cudnn' needs"):
+            choose_attention("cudnn", dtype, width)
+
+
+def test_attention_that_cannot_be_is_refused():
+    """Here, on a CPU, which has no compute capability; and of no such name."""
+    assert choose_attention("auto", "bfloat16", 64) == "xla"
+    with pytest.raises(UserError, match="NVIDIA card.*'auto' or 'xla'"):
+        dataclasses.replace(SMALL, dtype="bfloat16", attention="cudnn")
+    with pytest.raises(UserError, match="network.attention 'flash'"):
+        dataclasses.replace(SMALL, attention="flash")
 
 
 def test_bfloat16_stays_near_float32():

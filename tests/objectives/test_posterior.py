@@ -8,6 +8,7 @@ import toys
 from toys import MASK, TOYS, V
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
 from semdlm_jax.objectives import Posterior
 
 LIKELIHOODS = ("direct", "bayes")  # `score` has its own tests among the losses
@@ -63,6 +64,23 @@ def test_absorbing_is_subs(parameterisation):
     assert probs[MASK, MASK] == 0
     visible = np.arange(V) != MASK
     np.testing.assert_array_equal(probs[visible], np.eye(V)[visible])
+
+
+@pytest.mark.parametrize("kernel", ["absorbing", "uniform", "semdlm_plus"])
+@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
+def test_a_logit_that_is_no_number_is_not_hidden(kernel, parameterisation):
+    """Else a diverged network would get a finite bound: in whole vectors of rows, as here, XLA's maximum on a CPU may
+    drop NaN."""
+    size, shape = 64, (4, 16)
+    ring = (np.arange(size)[:, None] + [1, 2, 3]) % size
+    table = NeighbourTable.from_lists(ring, np.ones(ring.shape))
+    kernel = make_kernel(kernel, Vocabulary(size, size - 1, table=table, unigram=np.ones(size)))
+    posterior, xt, t = Posterior(parameterisation), jnp.broadcast_to(jnp.arange(16), shape), jnp.full(shape, 0.97)
+    log_probs = jax.jit(lambda logits: posterior.log_probs(kernel, logits, xt, t))
+    cross_entropy = jax.jit(lambda logits: posterior.cross_entropy(kernel, logits, xt[..., ::-1], xt, t))
+    bad = jnp.put_along_axis(jnp.zeros((*shape, size)), xt[..., None], jnp.nan, axis=-1, inplace=False)
+    for logits in (bad, jnp.full_like(bad, jnp.nan)):
+        assert np.isnan(log_probs(logits)).any(-1).all() and np.isnan(cross_entropy(logits)).all()
 
 
 @every_toy

@@ -168,7 +168,17 @@ def test_compiled_once_for_all_prompts_seeds_controls_and_times():
 
 def chunked(monkeypatch, positions, rows):
     """Logits of so many positions at a time."""
-    monkeypatch.setattr(loop, "CHUNK_NUMBERS", positions * rows * V + 1)
+    monkeypatch.setattr(loop, "CPU_NUMBERS", positions * rows * V + 1)
+
+
+def test_positions_at_once():
+    """The logits of so many: 2^23 numbers on a CPU; elsewhere to 2^26, at most a quarter of all. Divisors of L."""
+    assert loop.positions_at_once(64, 1024, 30522, "cpu") == 4
+    assert loop.positions_at_once(64, 1024, 30522, "gpu") == 32
+    assert loop.positions_at_once(8, 128, 30522, "cpu") == loop.positions_at_once(8, 128, 30522, "tpu") == 32
+    assert loop.positions_at_once(16, 100, 30522, "gpu") == 25
+    assert loop.positions_at_once(4096, 64, 30522, "cpu") == 1
+    assert loop.positions_at_once(4, 12, 100, "cpu") == loop.positions_at_once(4, 12, 100, "gpu") == 12
 
 
 @pytest.mark.parametrize("positions", [1, 2])

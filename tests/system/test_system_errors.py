@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from semdlm_jax.runtime.checkpoints import Checkpointer
+from semdlm_jax.train import Run
 
 # Refused before a work directory is begun. {folder}: that of the tiny corpus.
 TRAIN = {
@@ -224,6 +225,13 @@ def test_using_a_run(config_file, whole_run, tmp_path, module):
     tiny.assert_refused(tiny.command(module, f"--workdir={begun}"), "gone", "semdlm_jax.data.prepare")
 
 
+def test_reading_the_numbers_of_a_step_gives_the_device_no_work():
+    """It would be done after the step dispatched meanwhile, and the batch of the next could only be made then."""
+    metrics = {"loss": jnp.float32(1.5), "grad_norm": jnp.float32(0.25)}
+    with jax.transfer_guard("disallow"):
+        assert Run._checked(None, 1, metrics) == {"loss": 1.5, "grad_norm": 0.25}
+
+
 def test_a_loss_that_is_no_number(config_file, whole_run, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     shutil.copytree(whole_run, workdir)
@@ -237,6 +245,6 @@ def test_a_loss_that_is_no_number(config_file, whole_run, tmp_path, monkeypatch)
 
     monkeypatch.setattr(Checkpointer, "restore", diverged)
     result = tiny.command("train", f"--config={config_file}", f"--workdir={workdir}")
-    words = "loss not finite at step 6", "last good checkpoint is step 5", "lower the learning rate"
+    words = "loss not finite at step 6", "grad_norm and", "last good checkpoint is step 5", "lower the learning rate"
     tiny.assert_refused(result, *words)
     assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["5"]
