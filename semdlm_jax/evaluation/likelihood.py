@@ -171,15 +171,26 @@ def evaluate_likelihood(compiled_terms, params, batches, key, *, draws=1, place=
     batch to the devices. Batches may be padded with rows whose mask is all False. progress: called with the number of
     draws done.
     """
-    collected = []
+    collected, under_way, done = [], [], 0
+
+    def wait(behind):
+        """Until no more than `behind` draws are under way; tells how many are done."""
+        nonlocal done
+        while len(under_way) > behind:
+            jax.block_until_ready(under_way.pop(0))
+            done += 1
+            if progress is not None:
+                progress(done)
+
     for index, batch in enumerate(batches):
         batch, batch_key = place(batch), jax.random.fold_in(key, index)
         total = None
         for draw in range(draws):
             terms = compiled_terms(params, jax.random.fold_in(batch_key, draw), batch["tokens"], batch["mask"])
             total = terms if total is None else jax.tree.map(jnp.add, total, terms)
-            if progress is not None:
-                progress(index * draws + draw + 1)
+            under_way.append(terms)
+            wait(1)  # the next is dispatched while this one runs
         collected.append(jax.tree.map(lambda x: x / draws, total))
+    wait(0)
     collected = jax.device_get(collected)
     return summarise(SequenceTerms(*(np.concatenate(parts) for parts in zip(*collected, strict=True))))

@@ -262,11 +262,13 @@ def test_standard_error_of_equal_lengths_is_that_of_a_mean():
 
 
 def test_batches_add_up_and_keys_differ():
-    """Every batch has its own key; rows without a counted position are batch padding."""
-    calls = []
+    """Every batch has its own key; rows without a counted position are batch padding; no draw is told as done before
+    the next is dispatched."""
+    calls, told = [], []
 
     def compiled(params, key, tokens, mask):
         calls.append(np.asarray(jax.random.key_data(key)).tolist())
+        told.append(len(seen))
         value = jnp.sum(jnp.where(mask, tokens, 0), 1).astype(jnp.float32)
         return SequenceTerms(value, 2 * value, 0 * value, jnp.sum(mask, 1))
 
@@ -276,7 +278,7 @@ def test_batches_add_up_and_keys_differ():
     seen = []
     batches = [{"tokens": x, "mask": m} for x, m in zip(tokens, mask, strict=True)]
     result = evaluate_likelihood(compiled, None, batches, jax.random.key(0), progress=seen.append)
-    assert seen == [1, 2] and len({str(call) for call in calls}) == 2
+    assert seen == [1, 2] and told == [0, 0] and len({str(call) for call in calls}) == 2
     assert (result.tokens, result.sequences) == (20, 5)
     assert result.nelbo == pytest.approx(3 * tokens[mask].sum() / 20)
 
