@@ -44,6 +44,7 @@ BEST_METRIC = "valid/nelbo"
 AUTOREGRESSIVE = "autoregressive"
 # Of runs recorded before these keys existed.
 TRAINED_ON = "trained_on"  # of a recorded configuration: Corpus.identity
+TABLE_MADE = "table_made"  # of a recorded configuration: Corpus.table_made; to be read, compared with nothing
 BOUND_ENDS = {"t_min": 1e-3, "t_max": 1.0 - 1e-5}
 
 

@@ -22,11 +22,13 @@ SYNTHETIC_MASK = 4
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """What is trained on. prepared is None for synthetic data, which has no text, valid or test split."""
+    """What is trained on. prepared is None for synthetic data, which has no text, valid or test split. table_made: how
+    the neighbour table was built, which semantics.table may leave to another configuration than this one."""
 
     vocabulary: Vocabulary
     special_ids: tuple[int, ...]
     prepared: Prepared | None
+    table_made: dict = dataclasses.field(default_factory=dict)
 
     @property
     def vocab_size(self):
@@ -71,7 +73,7 @@ def build_corpus(config):
                 f"{config.data.directory} was prepared with {key} = {value!r} but config.data.{key} is "
                 f"{config.data[key]!r}: prepare another directory or change the key"
             )
-    table = load_table(table_path(config), tokenizer.fingerprint)
+    table, meta = load_table(table_path(config), tokenizer.fingerprint)
     vocabulary = Vocabulary(
         tokenizer.vocab_size,
         tokenizer.mask_id,
@@ -81,7 +83,7 @@ def build_corpus(config):
         valid=prior_tokens(tokenizer, config.semantics.get("prior_tokens", "words")),
         embeddings=table.embeddings,
     )
-    return Corpus(vocabulary, tokenizer.special_ids, prepared)
+    return Corpus(vocabulary, tokenizer.special_ids, prepared, meta)
 
 
 def check_unchanged(workdir, trained_on, config, corpus: Corpus):

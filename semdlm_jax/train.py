@@ -103,8 +103,8 @@ class Run:
         self.iterator = inputs.train_iterator(config, self.corpus)
         prepared = self.corpus.prepared
         self.valid_rows = None if prepared is None else inputs.build_rows(config, prepared, "valid")
-        record = {**config.to_dict(), assembly.TRAINED_ON: self.corpus.identity}
-        record = write_config(self.workdir, record, free=(*assembly.FREE_KEYS, assembly.TRAINED_ON))
+        added = {assembly.TRAINED_ON: self.corpus.identity, assembly.TABLE_MADE: self.corpus.table_made}
+        record = write_config(self.workdir, {**config.to_dict(), **added}, free=(*assembly.FREE_KEYS, *added))
         inputs.check_unchanged(workdir, record.get(assembly.TRAINED_ON, {}), config, self.corpus)
         self.checkpointer = assembly.make_checkpointer(config, self.workdir)
         self.saved_step = None

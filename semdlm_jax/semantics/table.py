@@ -68,14 +68,14 @@ def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
 
 
 def load_table(path, fingerprint):
-    """Reads the Table back. UserError: missing, damaged, or built for a vocabulary with another fingerprint."""
-    table, found, _ = read_table(path)
+    """(Table, meta). UserError: missing, damaged, or built for a vocabulary with another fingerprint."""
+    table, found, meta = read_table(path)
     if found != fingerprint:
         raise UserError(
             f"{path}: neighbours of vocabulary {found[:12]}, but the tokenizer is {fingerprint[:12]}: "
             f"rebuild with {COMMAND}"
         )
-    return table
+    return table, meta
 
 
 def read_table(path):

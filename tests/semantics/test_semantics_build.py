@@ -163,7 +163,7 @@ def test_neighbours_make_sense(prepared, table):
 
 
 def test_the_file_is_what_was_returned_and_building_again_reads_it(prepared, table, monkeypatch):
-    found = load_table(prepared.directory / building.TABLE, prepared.tokenizer.fingerprint)
+    found, _ = load_table(prepared.directory / building.TABLE, prepared.tokenizer.fingerprint)
     monkeypatch.setattr(building, "ppmi_svd", None)  # would fail if called
     for other in (found, building.build(prepared, **SETTINGS)):
         for one, wanted in zip(other, table, strict=True):
@@ -181,7 +181,7 @@ def test_other_settings_or_an_unreadable_file_rebuild(prepared, table):
         arrays = dict(file)
     np.savez_compressed(path, **{name: array for name, array in arrays.items() if name != "embeddings"})
     np.testing.assert_array_equal(building.build(prepared, **SETTINGS).embeddings, table.embeddings)
-    np.testing.assert_array_equal(load_table(path, prepared.tokenizer.fingerprint).embeddings, table.embeddings)
+    np.testing.assert_array_equal(load_table(path, prepared.tokenizer.fingerprint)[0].embeddings, table.embeddings)
 
 
 def test_the_command_line(prepared, table, tmp_path):

@@ -13,7 +13,7 @@ TABLE = table.Table(IDS, SIMILARITIES, EMBEDDINGS)
 def test_round_trip(tmp_path):
     path = tmp_path / "neighbours.npz"
     table.save_table(path, TABLE, "a" * 64, {"neighbours": 2, "max_in_degree": None})
-    found = table.load_table(path, "a" * 64)
+    found, _ = table.load_table(path, "a" * 64)
     assert isinstance(found, table.Table)
     assert [x.dtype for x in found] == [np.int32, np.float32, np.float32]
     np.testing.assert_array_equal(found.ids, IDS)
@@ -72,4 +72,4 @@ def test_a_failed_write_keeps_the_old_table(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         table.save_table(path, TABLE._replace(ids=IDS + 1), "a", {})
     assert [entry.name for entry in tmp_path.iterdir()] == ["neighbours.npz"]
-    np.testing.assert_array_equal(table.load_table(path, "a").ids, IDS)
+    np.testing.assert_array_equal(table.load_table(path, "a")[0].ids, IDS)

@@ -84,7 +84,7 @@ def test_a_run_refuses_another_vocabulary(trained):
 def test_a_run_recorded_without_them_goes_on(trained):
     given, _, workdir = trained
     record = json.loads((workdir / "config.json").read_text())
-    del record["trained_on"], record["semantics"]["table"]
+    del record["trained_on"], record["table_made"], record["semantics"]["table"], record["network"]["attention"]
     (workdir / "config.json").write_text(json.dumps(record))
     assert [result.status for result in starts(given, workdir)] == [0, 0, 0]
     assert "trained_on" not in json.loads((workdir / "config.json").read_text())
@@ -105,8 +105,11 @@ def test_a_table_anywhere(trained, tmp_path):
     assert (data / "neighbours.npz").read_bytes() == beside
     result = tiny.command("train", *given, f"--config.semantics.table={missing}", f"--workdir={tmp_path}/other")
     tiny.assert_refused(result, str(missing), "no neighbour table")
-    result = tiny.command("train", *options, f"--workdir={tmp_path}/other")
+    result = tiny.command("train", *given, f"--config.semantics.table={path}", f"--workdir={tmp_path}/other")
     assert result.status == 0, result.err
+    record = json.loads((tmp_path / "other" / "config.json").read_text())
+    # How it was built is with the table: the configuration may describe another.
+    assert (record["table_made"]["window"], record["semantics"]["window"]) == (1, 4)
     read = assembly.load_trained(tmp_path / "other", "latest")
     wanted = read_table(path)[0].ids[:, :4]
     found = np.asarray(read.objective.kernel.table.ids)
