@@ -61,7 +61,7 @@ class FixedNoise:
     def corrupt(self, key, x0_BxL, step):
         return self.xt, self.t
 
-    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, step):
+    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, step, key):
         def positions(features, x0, mask):
             loss = optax.softmax_cross_entropy_with_integer_labels(readout(features), x0)
             return jnp.sum(loss * mask), jnp.sum(mask)
