@@ -6,7 +6,7 @@ from benchmarks import train_step
 from configs import quickstart
 
 
-def test_every_kind_of_step_runs(monkeypatch):
+def test_every_kind_of_step_runs(monkeypatch, quick_compile):
     monkeypatch.setattr(train_step, "DRAWS", 2)
     config = quickstart.get_config()
     config.data.update(corpus="synthetic", vocab_size=64, length=8)
