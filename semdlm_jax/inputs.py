@@ -77,7 +77,7 @@ def build_corpus(config):
     vocabulary = Vocabulary(
         tokenizer.vocab_size,
         tokenizer.mask_id,
-        table=NeighbourTable.from_lists(table.ids, table.similarities, k_max),
+        table=NeighbourTable.from_lists(table.ids, table.similarities, k_max, table.transposed),
         unigram=prepared.unigram,
         # Runs recorded before the key existed jump to words.
         valid=prior_tokens(tokenizer, config.semantics.get("prior_tokens", "words")),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.lists import transpose
 
 
 @jax.tree_util.register_dataclass
@@ -43,11 +44,12 @@ class NeighbourTable:
         return cls.from_lists(np.zeros((vocab_size, 0), np.int32), np.zeros((vocab_size, 0), np.float32))
 
     @classmethod
-    def from_lists(cls, ids, similarities, k_max=None):
+    def from_lists(cls, ids, similarities, k_max=None, transposed=None):
         """Builds the table from host arrays.
 
         ids: [V, K'] int, nearest first, negative where missing. similarities: [V, K'] float.
-        k_max: neighbours kept, K; all by default. UserError when the lists are shorter, or malformed.
+        k_max: neighbours kept, K; all by default. transposed: of ids, where it is known. UserError when the lists are
+        shorter, or malformed.
         """
         ids, similarities = np.asarray(ids), np.asarray(similarities, np.float32)
         vocab_size, available = ids.shape
@@ -61,26 +63,14 @@ class NeighbourTable:
             raise UserError("the neighbour table is malformed: ids must be below V and missing entries must come last")
         if (ids == np.arange(vocab_size)[:, None]).any():
             raise UserError("the neighbour table is malformed: a token is listed as its own neighbour")
-        in_ids, in_ranks = _transpose(ids, valid)
+        transposed = transpose(ids) if transposed is None else transposed.nearest(k_max)
+        if len(transposed.rows) != counts.sum():
+            raise UserError("the neighbour table is malformed: its transposed lists are those of other lists")
+        in_ids, in_ranks = transposed.padded(vocab_size, k_max)
         return cls(
             ids=jnp.asarray(np.where(valid, ids, vocab_size), jnp.int32),
             counts=jnp.asarray(counts, jnp.int32),
             similarities=jnp.asarray(np.where(valid, similarities, 0.0)),
-            in_ids=jnp.asarray(in_ids, jnp.int32),
-            in_ranks=jnp.asarray(in_ranks, jnp.int32),
+            in_ids=jnp.asarray(in_ids),
+            in_ranks=jnp.asarray(in_ranks),
         )
-
-
-def _transpose(ids, valid):
-    vocab_size, k_max = ids.shape
-    rows, ranks = np.nonzero(valid)
-    targets = ids[rows, ranks]
-    order = np.argsort(targets, kind="stable")
-    rows, ranks, targets = rows[order], ranks[order], targets[order]
-    in_degree = np.bincount(targets, minlength=vocab_size)
-    column = np.arange(len(targets)) - np.repeat(np.cumsum(in_degree) - in_degree, in_degree)
-    width = int(in_degree.max(initial=0))
-    in_ids = np.full((vocab_size, width), vocab_size)
-    in_ranks = np.full((vocab_size, width), k_max)
-    in_ids[targets, column], in_ranks[targets, column] = rows, ranks
-    return in_ids, in_ranks

@@ -9,18 +9,22 @@ from typing import NamedTuple
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.lists import Transposed, transpose
 
 COMMAND = "python -m semdlm_jax.semantics.build --config=…"
 TABLE = "neighbours.npz"
+IN = "in_"  # before the names of Transposed, in the file
 
 
 class Table(NamedTuple):
     """ids: [V, K] int32, nearest first, -1 where missing. similarities: [V, K] float32, 0 there. embeddings: [V, E]
-    float32, what the similarities are cosines of: rows of unit length, or zero without a meaning."""
+    float32, what the similarities are cosines of: rows of unit length, or zero without a meaning. transposed: of ids,
+    as read; `save_table` makes it anew."""
 
     ids: np.ndarray
     similarities: np.ndarray
     embeddings: np.ndarray
+    transposed: Transposed | None = None
 
 
 class Notes(NamedTuple):
@@ -55,6 +59,7 @@ def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
                 file,
                 ids=np.asarray(table.ids, np.int32),
                 similarities=np.asarray(table.similarities, np.float32),
+                **{IN + name: array for name, array in transpose(np.asarray(table.ids))._asdict().items()},
                 embeddings=np.asarray(table.embeddings, np.float32),
                 fingerprint=np.array(fingerprint),
                 meta=np.array(json.dumps(meta)),
@@ -82,7 +87,9 @@ def read_table(path):
     """(Table, fingerprint, meta) of any table. UserError: missing or damaged."""
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load alone leaks a damaged file
-            table = Table(file["ids"], file["similarities"], file["embeddings"])
+            written = IN + "rows" in file  # not by earlier versions
+            transposed = Transposed(*(file[IN + name] for name in Transposed._fields)) if written else None
+            table = Table(file["ids"], file["similarities"], file["embeddings"], transposed)
             found = table, str(file["fingerprint"]), json.loads(str(file["meta"]))
     except FileNotFoundError:
         raise UserError(f"{path}: no neighbour table there: build it with {COMMAND}") from None

@@ -9,6 +9,7 @@ from toys import TOYS, V
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS, LOG_ZERO, GlobalPrior, NeighbourTable
+from semdlm_jax.lists import transpose
 
 TIMES = (0.0, 0.013, 0.31, 1 / 3, 0.62, 0.97, 1.0)
 every_toy = pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
@@ -201,20 +202,31 @@ def test_table_is_cut_to_k_max():
     assert (np.asarray(cut.in_ranks) <= 2).all()
 
 
-def test_table_transposes_large_random_lists():
-    rng, vocab_size, k_max = np.random.default_rng(5), 200, 7
-    ids = np.full((vocab_size, k_max), -1)
+@pytest.mark.parametrize("k_max", [7, 3, 0])
+@pytest.mark.parametrize("known", [False, True])
+def test_table_transposes_large_random_lists(known, k_max):
+    """Of the first k_max of each; known: from the transpose of all."""
+    rng, vocab_size = np.random.default_rng(5), 200
+    ids = np.full((vocab_size, 7), -1)
     for i in range(vocab_size):
-        length = rng.integers(0, k_max + 1)
+        length = rng.integers(0, 8)
         ids[i, :length] = rng.choice(np.setdiff1d(np.arange(vocab_size // 2), [i]), length, replace=False)
-    built = NeighbourTable.from_lists(ids, np.zeros(ids.shape))
+    built = NeighbourTable.from_lists(ids, np.zeros(ids.shape), k_max, transpose(ids) if known else None)
+    ids = ids[:, :k_max]
     forward = {(i, r, ids[i, r]) for i in range(vocab_size) for r in range(k_max) if ids[i, r] >= 0}
     in_ids, in_ranks = np.asarray(built.in_ids), np.asarray(built.in_ranks)
     backward = [
         (i, r, j) for j in range(vocab_size) for i, r in zip(in_ids[j], in_ranks[j], strict=True) if i < vocab_size
     ]
     assert len(backward) == len(forward) and set(backward) == forward
-    assert in_ids.shape[1] == np.bincount(ids[ids >= 0]).max()
+    assert in_ids.shape[1] == np.bincount(ids[ids >= 0]).max(initial=0)
+    assert ((in_ids == vocab_size) == (in_ranks == k_max)).all()
+
+
+def test_another_tables_transposed_lists_are_refused():
+    ids = np.array([[1, 2], [0, 2], [0, -1]])
+    with pytest.raises(UserError, match="those of other lists"):
+        NeighbourTable.from_lists(ids, np.ones(ids.shape), transposed=transpose(ids[:, :1]))
 
 
 @pytest.mark.parametrize(

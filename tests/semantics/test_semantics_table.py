@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.lists import transpose
 from semdlm_jax.semantics import table
 
 IDS = np.array([[1, 2], [2, -1], [-1, -1]])
@@ -15,12 +16,38 @@ def test_round_trip(tmp_path):
     table.save_table(path, TABLE, "a" * 64, {"neighbours": 2, "max_in_degree": None})
     found, _ = table.load_table(path, "a" * 64)
     assert isinstance(found, table.Table)
-    assert [x.dtype for x in found] == [np.int32, np.float32, np.float32]
+    assert [x.dtype for x in found[:3]] == [np.int32, np.float32, np.float32]
     np.testing.assert_array_equal(found.ids, IDS)
     np.testing.assert_array_equal(found.similarities, SIMILARITIES)
     np.testing.assert_array_equal(found.embeddings, EMBEDDINGS.astype(np.float32))
     read, fingerprint, meta = table.read_table(str(path))
     assert (fingerprint, meta) == ("a" * 64, {"neighbours": 2, "max_in_degree": None})
+    np.testing.assert_array_equal(read.ids, IDS)
+    # Of tokens 0, 1 and 2: none hold the first, row 0 the second at rank 0, rows 0 and 1 the third at ranks 1 and 0.
+    for array, expected in zip(found.transposed, ([0, 0, 1], [0, 1, 0], [0, 0, 1, 3]), strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_changed_lists_are_transposed_anew(tmp_path):
+    path = tmp_path / "neighbours.npz"
+    for ids in (IDS, IDS[::-1]):
+        table.save_table(path, TABLE._replace(ids=ids), "a", {})
+        read = table.load_table(path, "a")[0]
+        for array, expected in zip(read.transposed, transpose(ids), strict=True):
+            np.testing.assert_array_equal(array, expected)
+        table.save_table(path, read._replace(ids=IDS), "a", {})
+        np.testing.assert_array_equal(table.load_table(path, "a")[0].transposed.rows, [0, 0, 1])
+
+
+def test_a_table_without_transposed_lists_is_read(tmp_path):
+    """As earlier versions wrote it: kernels transpose it themselves."""
+    path = tmp_path / "neighbours.npz"
+    table.save_table(path, TABLE, "a", {})
+    with np.load(path) as file:
+        arrays = {name: array for name, array in file.items() if not name.startswith("in_")}
+    np.savez_compressed(path, **arrays)
+    read = table.load_table(path, "a")[0]
+    assert read.transposed is None
     np.testing.assert_array_equal(read.ids, IDS)
 
 
