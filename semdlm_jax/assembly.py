@@ -42,10 +42,9 @@ LEAST = {
 }
 BEST_METRIC = "valid/nelbo"
 AUTOREGRESSIVE = "autoregressive"
-# Of runs recorded before these keys existed.
-TRAINED_ON = "trained_on"  # of a recorded configuration: Corpus.identity
-TABLE_MADE = "table_made"  # of a recorded configuration: Corpus.table_made; to be read, compared with nothing
-BOUND_ENDS = {"t_min": 1e-3, "t_max": 1.0 - 1e-5}
+# Keys that a recorded configuration has beside its own: Corpus.identity; Corpus.table_made, compared with nothing.
+TRAINED_ON, TABLE_MADE = "trained_on", "table_made"
+BOUND_ENDS = {"t_min": 1e-3, "t_max": 1.0 - 1e-5}  # of runs recorded before these keys existed
 
 
 def check_config(config):

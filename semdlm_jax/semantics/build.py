@@ -11,7 +11,6 @@ import numpy as np
 from semdlm_jax import cli
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.errors import UserError
-from semdlm_jax.lists import transpose
 from semdlm_jax.semantics.candidates import candidate_tokens, prior_tokens
 from semdlm_jax.semantics.embeddings import ppmi_svd, remove_common
 from semdlm_jax.semantics.inspection import describe
@@ -65,11 +64,10 @@ def build_table(tokenizer, settings, path, prepared=None, progress=lambda line: 
         hubness=settings.hubness,
         groups=tokenizer.starts_word if settings.separate_continuations else None,
     )
-    table = Table(ids, similarities, directions(vectors) * candidates[:, None], transpose(ids))
+    table = Table(ids, similarities, directions(vectors) * candidates[:, None])
     counts = np.zeros(tokenizer.vocab_size, np.int64) if unigram is None else unigram
     notes = Notes(tokenizer.pieces, counts, prior_tokens(tokenizer, settings.prior_tokens))
-    save_table(path, table, tokenizer.fingerprint, meta, notes)
-    return table
+    return save_table(path, table, tokenizer.fingerprint, meta, notes)
 
 
 def _ppmi(prepared, settings, progress):

@@ -19,7 +19,7 @@ IN = "in_"  # before the names of Transposed, in the file
 class Table(NamedTuple):
     """ids: [V, K] int32, nearest first, -1 where missing. similarities: [V, K] float32, 0 there. embeddings: [V, E]
     float32, what the similarities are cosines of: rows of unit length, or zero without a meaning. transposed: of ids,
-    as read; `save_table` makes it anew."""
+    which `save_table` makes; whatever else stands there is not written."""
 
     ids: np.ndarray
     similarities: np.ndarray
@@ -47,11 +47,11 @@ def table_path(config):
 
 
 def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
-    """Writes the table to an .npz in one rename.
+    """Writes the table to an .npz in one rename and returns it with its transposed lists.
 
     table: Table. fingerprint: the tokenizer's. meta: dict of JSON values, how it was built. notes: Notes.
     """
-    path = pathlib.Path(path)
+    path, table = pathlib.Path(path), table._replace(transposed=transpose(np.asarray(table.ids)))
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         with open(partial, "wb") as file:
@@ -59,7 +59,7 @@ def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
                 file,
                 ids=np.asarray(table.ids, np.int32),
                 similarities=np.asarray(table.similarities, np.float32),
-                **{IN + name: array for name, array in transpose(np.asarray(table.ids))._asdict().items()},
+                **{IN + name: array for name, array in table.transposed._asdict().items()},
                 embeddings=np.asarray(table.embeddings, np.float32),
                 fingerprint=np.array(fingerprint),
                 meta=np.array(json.dumps(meta)),
@@ -70,6 +70,7 @@ def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+    return table
 
 
 def load_table(path, fingerprint):
