@@ -7,7 +7,7 @@ import sentencepiece
 
 from semdlm_jax.data.corpora import load_corpus
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
-from semdlm_jax.data.tokenizers import given_tokenizer, load_tokenizer
+from semdlm_jax.data.tokenizers import given_tokenizer, load_tokenizer, unknown_pieces, unknown_share
 from semdlm_jax.data.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
 from semdlm_jax.errors import UserError
 
@@ -44,6 +44,23 @@ def test_the_interface(make, tmp_path):
     assert type(again) is type(tokenizer) and again == tokenizer and again.fingerprint == tokenizer.fingerprint
     again = given_tokenizer(f"{'sentencepiece' if make is learnt else 'wordpiece'}:{tmp_path / tokenizer.FILE}", True)
     assert again.fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("make", [learnt, words])
+def test_what_of_a_text_is_unknown(make):
+    tokenizer = make()
+    text = "the 漢字 union Привет of\nthe 漢字 states"
+    unknown = unknown_pieces(tokenizer, text)
+    assert unknown == (("漢字", "Привет"), 3, 8)
+    assert unknown.describe() == "3 of 8 words are unknown to the vocabulary: 漢字, Привет"
+    ids = tokenizer.encode(text)
+    share = (ids == tokenizer.unk_id).sum() / len(ids)
+    framed = [tokenizer.bos_id, *ids, tokenizer.eos_id, tokenizer.mask_id, tokenizer.pad_id, tokenizer.pad_id]
+    assert 0 < share < 1 and unknown_share(tokenizer, [framed, framed]) == pytest.approx(share)
+    assert unknown_share(tokenizer, tokenizer.encode("the union")) == unknown_share(tokenizer, []) == 0
+    assert unknown_pieces(tokenizer, "the union").words == ()
+    many = unknown_pieces(tokenizer, " ".join(map(chr, range(0x4E00, 0x4E10)))).describe()
+    assert many.startswith("16 of 16 words") and many.endswith(", …")
 
 
 def test_what_sentencepieces_read():
