@@ -8,6 +8,7 @@ import textwrap
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from semdlm_jax import storage
 from semdlm_jax.errors import UserError, nearest
 
 flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
@@ -27,10 +28,10 @@ def check_output(path, flag="output"):
     """UserError unless a file can be written at `path`: asked before long work. None is fine."""
     if path is None:
         return
-    if not pathlib.Path(path).resolve().parent.is_dir():
-        raise UserError(f"--{flag}={path}: its directory does not exist: make it first")
-    if pathlib.Path(path).is_dir():
-        raise UserError(f"--{flag}={path} is a directory: give the path of a file")
+    try:
+        storage.check_writable(path)
+    except UserError as error:
+        raise UserError(f"--{flag}={error}") from None
 
 
 def run(main, required=()):

@@ -7,9 +7,10 @@ import shutil
 import tarfile
 import zlib
 
-from semdlm_jax.data.store import locked, storage_errors
+from semdlm_jax.data.store import locked
 from semdlm_jax.data.tfds_source import data_directory
 from semdlm_jax.errors import UserError
+from semdlm_jax.storage import storage_errors
 
 VERSION = "1.1.0"
 ROOT = "1-billion-word-language-modeling-benchmark-r13output"

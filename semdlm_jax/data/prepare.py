@@ -21,9 +21,10 @@ from semdlm_jax.data.encoding import count_tokens, encode_corpus, padding_report
 from semdlm_jax.data.lm1b import prepare_lm1b
 from semdlm_jax.data.protocols import document_starts
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
-from semdlm_jax.data.store import appearing, locked, storage_errors
+from semdlm_jax.data.store import appearing, locked
 from semdlm_jax.data.tokenizers import Tokenizer, given_tokenizer, load_tokenizer
 from semdlm_jax.errors import UserError
+from semdlm_jax.storage import storage_errors
 
 COMMAND = "python -m semdlm_jax.data.prepare --config=…"
 SPLITS = ("train", "valid", "test")

@@ -1,15 +1,12 @@
 """Writing large arrays bit by bit, and directories that appear whole or not at all."""
 
 import contextlib
-import errno
 import fcntl
 import os
 import pathlib
 import shutil
 
 import numpy as np
-
-from semdlm_jax.errors import UserError
 
 _HEADER = 128  # bytes: what numpy writes for one axis, however long
 
@@ -41,19 +38,6 @@ class ArrayWriter:
             with self._file:
                 self._file.flush()
                 os.fsync(self._file.fileno())
-
-
-@contextlib.contextmanager
-def storage_errors(directory):
-    """Tells of a full disk or a place that cannot be written, in one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"{directory}: the disk is full: free space there, or choose another place; nothing was left behind"
-            ) from None
-        raise UserError(f"{directory}: cannot be written ({error.strerror or error}): choose another place") from None
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """The neighbour table on disk, bound to the vocabulary it was built for."""
 
 import json
-import os
 import pathlib
 import zipfile
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.lists import Transposed, transpose
+from semdlm_jax.storage import replacing
 
 COMMAND = "python -m semdlm_jax.semantics.build --config=…"
 TABLE = "neighbours.npz"
@@ -49,27 +49,23 @@ def table_path(config):
 def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
     """Writes the table to an .npz in one rename and returns it with its transposed lists.
 
-    table: Table. fingerprint: the tokenizer's. meta: dict of JSON values, how it was built. notes: Notes.
+    table: Table. fingerprint: the tokenizer's. meta: dict of JSON values, how it was built. notes: Notes. UserError: it
+    cannot be written.
     """
-    path, table = pathlib.Path(path), table._replace(transposed=transpose(np.asarray(table.ids)))
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        with open(partial, "wb") as file:
-            np.savez_compressed(
-                file,
-                ids=np.asarray(table.ids, np.int32),
-                similarities=np.asarray(table.similarities, np.float32),
-                **{IN + name: array for name, array in table.transposed._asdict().items()},
-                embeddings=np.asarray(table.embeddings, np.float32),
-                fingerprint=np.array(fingerprint),
-                meta=np.array(json.dumps(meta)),
-                pieces=np.array(json.dumps(list(notes.pieces))),
-                counts=np.asarray(notes.counts, np.int64),
-                valid=np.asarray(notes.valid, bool),
-            )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    table = table._replace(transposed=transpose(np.asarray(table.ids)))
+    with replacing(path, "wb") as file:
+        np.savez_compressed(
+            file,
+            ids=np.asarray(table.ids, np.int32),
+            similarities=np.asarray(table.similarities, np.float32),
+            **{IN + name: array for name, array in table.transposed._asdict().items()},
+            embeddings=np.asarray(table.embeddings, np.float32),
+            fingerprint=np.array(fingerprint),
+            meta=np.array(json.dumps(meta)),
+            pieces=np.array(json.dumps(list(notes.pieces))),
+            counts=np.asarray(notes.counts, np.int64),
+            valid=np.asarray(notes.valid, bool),
+        )
     return table
 
 

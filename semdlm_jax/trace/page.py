@@ -3,12 +3,10 @@
 import base64
 import importlib.resources
 import json
-import os
-import pathlib
 
 import numpy as np
 
-from semdlm_jax.errors import UserError
+from semdlm_jax.storage import write_text
 from semdlm_jax.trace.events import EVENTS, curves
 
 SPACE = "▁"  # how SentencePiece spells the space before a piece
@@ -21,23 +19,10 @@ def write_page(path, trace, events, pieces, *, title, settings, mask_id=None):
     settings: {name: value}, shown as a table. mask_id: drawn as a block; ids without a piece show as numbers.
     UserError: the directory of the path is missing, the path is a directory, or it cannot be written.
     """
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a directory: give the page a file name, e.g. {path / 'trace.html'}")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no directory {path.parent}: create it or write the page elsewhere")
     template = importlib.resources.files("semdlm_jax.trace").joinpath("page.html").read_text("utf-8")
     data = _data(trace, np.asarray(events), pieces, mask_id)
     data |= {"title": str(title), "settings": [[str(key), str(value)] for key, value in settings.items()]}
-    page = template.replace("__DATA__", _embed(data))
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        partial.write_text(page, "utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the page ({error.strerror}): choose another place") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, template.replace("__DATA__", _embed(data)))
 
 
 def _data(trace, events, pieces, mask_id):
