@@ -37,7 +37,7 @@ from semdlm_jax import assembly, cli, inputs
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import score_likelihood
 from semdlm_jax.objectives import Autoregressive
-from semdlm_jax.runtime.mesh import place_batch
+from semdlm_jax.runtime.mesh import place_local
 from semdlm_jax.train import Run
 
 NOISE_BATCHES = 16
@@ -111,7 +111,7 @@ def gradient_noise(run):
 
     mean, squares = None, 0.0
     for index in range(NOISE_BATCHES):
-        batch = place_batch(next(run.iterator), run.mesh)
+        batch = place_local(next(run.iterator), run.config.training.batch_size, run.mesh)
         grads = gradient(run.state.params, batch["tokens"], batch["mask"], jax.random.fold_in(jax.random.key(1), index))
         squares += float(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads))) / NOISE_BATCHES
         mean = grads if mean is None else jax.tree.map(jnp.add, mean, grads)

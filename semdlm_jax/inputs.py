@@ -12,6 +12,7 @@ from semdlm_jax.data.prepare import Prepared, open_prepared
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import NeighbourTable, Vocabulary
+from semdlm_jax.runtime.mesh import local_rows
 from semdlm_jax.semantics.candidates import prior_tokens
 from semdlm_jax.semantics.table import load_table, table_path
 
@@ -113,13 +114,12 @@ def build_rows(config, prepared: Prepared, split):
     return make_rows(name, tokens, config.data.length, prepared.tokenizer, prepared.starts(split))
 
 
-def train_iterator(config, corpus: Corpus):
-    """This process's endless stream of training batches (Grain)."""
-    shard = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+def train_iterator(config, corpus: Corpus, mesh: jax.sharding.Mesh | None = None):
+    """The endless stream of training batches (Grain). mesh: only the rows that this process's devices hold there, as
+    `place_local` takes them; None for whole batches."""
     length, batch_size = config.data.length, config.training.batch_size
+    held = None if mesh is None else local_rows(batch_size, mesh)
     if corpus.prepared is None:
-        return pipeline.synthetic_iterator(
-            corpus.vocab_size, length, batch_size, config.seed, corpus.special_ids, **shard
-        )
+        return pipeline.synthetic_iterator(corpus.vocab_size, length, batch_size, config.seed, corpus.special_ids, held)
     rows = build_rows(config, corpus.prepared, "train")
-    return pipeline.train_iterator(rows, batch_size, config.seed, **shard)
+    return pipeline.train_iterator(rows, batch_size, config.seed, held)

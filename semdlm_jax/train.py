@@ -22,7 +22,7 @@ from semdlm_jax.data.pipeline import eval_batches
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood
 from semdlm_jax.runtime.checkpoints import write_config
-from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch
+from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch, place_local
 from semdlm_jax.runtime.metrics import MetricWriter
 from semdlm_jax.runtime.preemption import GracefulStop
 from semdlm_jax.runtime.progress import Progress
@@ -100,7 +100,7 @@ class Run:
         stages = assembly.build_stages(config, self.corpus)
         self.denoiser = assembly.build_denoiser(config, self.corpus)
         self.optimizer, self.learning_rate = assembly.build_optimizer(config)
-        self.iterator = inputs.train_iterator(config, self.corpus)
+        self.iterator = inputs.train_iterator(config, self.corpus, self.mesh)
         prepared = self.corpus.prepared
         self.valid_rows = None if prepared is None else inputs.build_rows(config, prepared, "valid")
         added = {assembly.TRAINED_ON: self.corpus.identity, assembly.TABLE_MADE: self.corpus.table_made}
@@ -160,7 +160,7 @@ class Run:
         pending, since = None, (first, time.monotonic())
         with contextlib.closing(self.checkpointer), contextlib.closing(writer), GracefulStop() as stop, progress:
             for step in range(first + 1, training.steps + 1):
-                batch = place_batch(next(self.iterator), self.mesh)
+                batch = place_local(next(self.iterator), training.batch_size, self.mesh)
                 self.state, metrics = self.train_step(self.state, batch["tokens"], batch["mask"])
                 # One step late: reading a number would otherwise keep the next step from being dispatched.
                 if pending is not None:

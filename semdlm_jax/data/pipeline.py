@@ -4,6 +4,7 @@ Batches are dicts {'tokens': [B, L] int32, 'mask': [B, L] bool}; the mask is Fal
 """
 
 import functools
+from collections.abc import Sequence
 
 import grain
 import numpy as np
@@ -13,46 +14,59 @@ from semdlm_jax.errors import UserError
 _IN_LINE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # tokens lie in memory: threads would only contend
 
 
-def train_iterator(rows, batch_size, seed, process_index=0, process_count=1):
-    """An endless grain.DatasetIterator over rows of training, in one global order for all processes.
+def train_iterator(rows, batch_size: int, seed: int, held: Sequence[int] | None = None) -> grain.DatasetIterator:
+    """An endless iterator of batches over rows of training: batch b is rows b * batch_size … of one global order.
 
-    rows: protocols.Rows. batch_size: of all processes together; process p gets rows p, p + process_count, … of the
-    order, so its batches have batch_size / process_count rows. An epoch is every row once, in random order, from a
-    stream cut at random (where the protocol cuts); both are new each epoch and depend on the seed and the epoch alone.
-    The iterator's state is the number of batches drawn: it serves any number of processes.
-    UserError: a batch that does not divide, or a stream shorter than a row.
+    rows: protocols.Rows. held: which rows of every batch are made, ascending; None for all. Several processes share
+    the order and make each the rows of its own devices. An epoch is every row once, in random order, from a stream cut
+    at random (where the protocol cuts); both are new each epoch and depend on the seed and the epoch alone. The
+    iterator's state is the number of batches drawn: it serves any number of processes.
+    UserError: a stream shorter than a row.
     """
-    share = _share(batch_size, process_count)
     epoch_size = rows.count
     if not epoch_size:
         raise UserError(f"{len(rows.tokens)} training tokens are fewer than a window of {rows.length}: use more text")
+    order = grain.MapDataset.range(epoch_size).seed(seed).shuffle().repeat()
 
     @functools.lru_cache(maxsize=2)
     def shift(epoch):
         return int(np.random.default_rng((seed, epoch)).integers(len(rows.tokens)))
 
-    def row(index, place):
-        tokens, mask = rows.training_row(place, shift(index // epoch_size))
-        return {"tokens": tokens, "mask": mask}
+    def row(index):
+        return rows.training_row(order[index], shift(index // epoch_size))
 
-    order = grain.MapDataset.range(epoch_size).seed(seed).shuffle().repeat()
-    drawn = order.map_with_index(row)[process_index::process_count]
-    return iter(drawn.batch(share, drop_remainder=True).to_iter_dataset(_IN_LINE))
+    def batch(number, held):
+        tokens, masks = zip(*(row(number * batch_size + i) for i in held))
+        return {"tokens": np.stack(tokens), "mask": np.stack(masks)}
+
+    return _endless(batch, batch_size, held)
 
 
-def synthetic_iterator(vocab_size, length, batch_size, seed, forbidden_ids=(), process_index=0, process_count=1):
+def synthetic_iterator(
+    vocab_size: int,
+    length: int,
+    batch_size: int,
+    seed: int,
+    forbidden_ids: Sequence[int] = (),
+    held: Sequence[int] | None = None,
+) -> grain.DatasetIterator:
     """Batches of uniform random tokens without forbidden_ids, with the interface of `train_iterator`."""
-    _share(batch_size, process_count)
     allowed = np.setdiff1d(np.arange(vocab_size, dtype=np.int32), np.asarray(forbidden_ids, np.int32))
     if not len(allowed):
         raise UserError(f"all {vocab_size} tokens are forbidden: use a larger vocab_size")
 
-    def batch(step):
-        drawn = np.random.default_rng((seed, step)).integers(len(allowed), size=(batch_size, length))
-        tokens = allowed[drawn[process_index::process_count]]
+    def batch(number, held):
+        drawn = np.random.default_rng((seed, number)).integers(len(allowed), size=(batch_size, length))
+        tokens = allowed[drawn[held]]
         return {"tokens": tokens, "mask": np.ones(tokens.shape, bool)}
 
-    return iter(grain.MapDataset.range(2**62).map(batch).to_iter_dataset(_IN_LINE))
+    return _endless(batch, batch_size, held)
+
+
+def _endless(batch, batch_size, held):
+    """An iterator of batch(number, held) for numbers 0, 1, …"""
+    held = list(range(batch_size) if held is None else map(int, held))
+    return iter(grain.MapDataset.range(2**62).map(lambda number: batch(number, held)).to_iter_dataset(_IN_LINE))
 
 
 def eval_batches(rows, batch_size, limit=None):
@@ -68,9 +82,3 @@ def eval_batches(rows, batch_size, limit=None):
         for i in range(min(batch_size, rows.ordered_count - first)):
             tokens[i], mask[i] = rows.ordered_row(first + i)
         yield {"tokens": tokens, "mask": mask}
-
-
-def _share(batch_size, process_count):
-    if batch_size % process_count:
-        raise UserError(f"batch_size = {batch_size} does not divide among {process_count} processes: use a multiple")
-    return batch_size // process_count

@@ -2,9 +2,11 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.runtime.paths import map_with_path
@@ -57,13 +59,40 @@ def batch_sharding(mesh):
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def place_batch(batch, mesh):
-    """Host arrays {name: [B / processes, ...]} to global device arrays {name: [B, ...]}, rows over data and fsdp.
+def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Host arrays {name: [B, ...]} to global device arrays of the same shapes, rows over data and fsdp.
 
-    Each process brings the rows of its own devices; with one process that is the whole batch.
+    Every process brings the same whole batch and places the rows of its own devices.
     """
     sharding = batch_sharding(mesh)
-    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+    return {
+        name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__) for name, array in batch.items()
+    }
+
+
+def local_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
+    """[R] int64, ascending: which rows of a batch this process's devices hold. All of them with one process.
+
+    Processes hold the same rows where an axis other than data and fsdp lies between them.
+    """
+    rows = np.arange(batch_size)
+    held = batch_sharding(mesh).addressable_devices_indices_map(rows.shape).values()
+    return np.unique(np.concatenate([rows[index] for index in held]))
+
+
+def place_local(batch: Mapping[str, np.ndarray], batch_size: int, mesh: Mesh) -> dict[str, jax.Array]:
+    """As `place_batch`, where each process brings its `local_rows(batch_size, mesh)` only: {name: [R, ...]}."""
+    sharding, rows = batch_sharding(mesh), local_rows(batch_size, mesh)
+
+    def place(array):
+        def part(index):
+            start, stop, _ = index[0].indices(batch_size)
+            first = np.searchsorted(rows, start)
+            return array[first : first + stop - start]
+
+        return jax.make_array_from_callback((batch_size, *array.shape[1:]), sharding, part)
+
+    return {name: place(array) for name, array in batch.items()}
 
 
 def shardings_from_rules(abstract_tree, mesh, rules):

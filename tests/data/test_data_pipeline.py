@@ -83,28 +83,37 @@ def test_resuming_equals_going_on(make, tmp_path):
     np.testing.assert_array_equal(rows(resumed, 10), rows(iterator, 10))
 
 
+PARTS = [[(0, 1), (2, 3)], [(0,), (1,), (2,), (3,)], [(0, 3), (1, 2)], [(0, 1), (2, 3), (0, 1), (2, 3)]]
+
+
 @pytest.mark.parametrize("make", [train, padded, wrapped, synthetic])
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_together_draw_the_order_of_one(make, count):
-    whole = rows(make(), 40)
-    shards = [rows(make(process_index=index, process_count=count), 40) for index in range(count)]
-    for index, shard in enumerate(shards):
-        np.testing.assert_array_equal(shard, whole[index::count])
+@pytest.mark.parametrize("parts", PARTS)
+def test_a_process_makes_its_rows_of_the_one_order(make, parts):
+    whole = rows(make(), 40).reshape(40, BATCH, LENGTH)
+    for held in parts:
+        np.testing.assert_array_equal(rows(make(held=held), 40).reshape(40, len(held), LENGTH), whole[:, held])
 
 
 @pytest.mark.parametrize("make", [train, padded, synthetic])
 def test_resuming_on_another_number_of_processes_keeps_the_order(make):
-    whole = rows(make(), 60)
+    whole = rows(make(), 60).reshape(60, BATCH, LENGTH)
     one = make()
     rows(one, 11)
-    state = one.get_state()
-    for count in (2, 4):
-        shards = [make(process_index=index, process_count=count) for index in range(count)]
-        for shard in shards:
-            shard.set_state(state)
-        drawn = np.stack([rows(shard, 20) for shard in shards], axis=1).reshape(-1, LENGTH)
-        np.testing.assert_array_equal(drawn, whole[11 * BATCH : 31 * BATCH])
+    for parts in PARTS:
+        shards = [make(held=held) for held in parts]
+        for shard, held in zip(shards, parts, strict=True):
+            shard.set_state(one.get_state())
+            np.testing.assert_array_equal(rows(shard, 20).reshape(20, len(held), LENGTH), whole[11:31, held])
         assert shards[0].get_state() == shards[-1].get_state()  # and back to any number again
+
+
+def test_batches_are_those_of_runs_under_way():
+    drawn = rows(train(), 70)  # crosses an epoch
+    assert drawn[[0, 1, 139, 279], 0].tolist() == [332, 847, 298, 706]
+    assert rows(synthetic(), 2)[-1, :4].tolist() == [9, 12, 15, 16]
+    for iterator in (train(), synthetic()):
+        rows(iterator, 3)
+        assert iterator.get_state() == {"next_index": 3}
 
 
 def test_every_document_is_a_row_once_an_epoch():
@@ -144,8 +153,6 @@ def test_eval_batches_are_one_ordered_pass(total, limit):
 @pytest.mark.parametrize(
     "make, changes, message",
     [
-        (train, {"process_count": 3}, "batch_size = 4 does not divide among 3"),
-        (synthetic, {"process_count": 3}, "batch_size = 4 does not divide among 3"),
         (train, {"length": 1004}, "1003 training tokens are fewer than a window of 1004"),
         (synthetic, {"forbidden_ids": range(50)}, "all 50 tokens are forbidden"),
     ],

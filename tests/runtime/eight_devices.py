@@ -10,7 +10,14 @@ from jax.sharding import PartitionSpec as P
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.runtime.checkpoints import Checkpointer
-from semdlm_jax.runtime.mesh import check_batch, make_mesh, place_batch, shardings_from_rules
+from semdlm_jax.runtime.mesh import (
+    check_batch,
+    local_rows,
+    make_mesh,
+    place_batch,
+    place_local,
+    shardings_from_rules,
+)
 from semdlm_jax.runtime.optimizer import make_optimizer
 from semdlm_jax.runtime.paths import path_text
 from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
@@ -66,9 +73,10 @@ def main(folder):
     check_batch(16, 4, mesh)
 
     rows = np.arange(24).reshape(8, 3)
-    placed = place_batch({"tokens": rows}, mesh)["tokens"]
-    assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 3)}
-    np.testing.assert_array_equal(placed, rows)
+    np.testing.assert_array_equal(local_rows(8, mesh), np.arange(8))
+    for placed in (place_batch({"tokens": rows}, mesh), place_local({"tokens": rows}, 8, mesh)):
+        assert {shard.data.shape for shard in placed["tokens"].addressable_shards} == {(2, 3)}
+        np.testing.assert_array_equal(placed["tokens"], rows)
 
     # Parameter, average and both moments follow the same rule; 7 rows do not divide over 2: replicated.
     shapes = abstract_state(init, make_optimizer("adamw", lambda step: 0.1), placed_on(mesh))

@@ -8,16 +8,21 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from semdlm_jax.runtime.checkpoints import Checkpointer
-from semdlm_jax.runtime.mesh import batch_sharding, make_mesh, place_batch
+from semdlm_jax.runtime.mesh import batch_sharding, local_rows, make_mesh, place_batch, place_local
 
 
 def worker(folder, port, index):
     jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=index)
-    mesh = make_mesh(2, 1, 1)
-    rows = place_batch({"x": np.full((2, 3), index, np.float32)}, mesh)["x"]
-    assert rows.shape == (4, 3) and float(jax.jit(jnp.sum)(rows)) == 6.0
+    mesh, batch = make_mesh(2, 1, 1), np.arange(12, dtype=np.float32).reshape(4, 3)
+    whole, both = jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec())), range(4)
+    for one, held in ((mesh, ((0, 1), (2, 3))[index]), (make_mesh(1, 1, 2), both)):
+        np.testing.assert_array_equal(local_rows(4, one), held)
+        for placed in (place_batch({"x": batch}, one), place_local({"x": batch[list(held)]}, 4, one)):
+            np.testing.assert_array_equal(whole(placed["x"]), batch)
+    rows = place_batch({"x": np.repeat(np.float32([0, 0, 1, 1])[:, None], 3, 1)}, mesh)["x"]
 
     reports = []
     checkpointer = Checkpointer(folder, report=reports.append)
