@@ -1,5 +1,6 @@
 """What every entry point shares: the --config flag, and errors told in one sentence."""
 
+import itertools
 import pathlib
 import re
 import sys
@@ -8,7 +9,7 @@ import textwrap
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from semdlm_jax import storage
+from semdlm_jax import storage, streams
 from semdlm_jax.errors import UserError, nearest
 
 flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
@@ -34,8 +35,17 @@ def check_output(path, flag="output"):
         raise UserError(f"--{flag}={error}") from None
 
 
+def check_distinct(**paths):
+    """UserError where two flags, {name: path or None}, name one file: one would destroy the other."""
+    given = [(flag, path) for flag, path in paths.items() if path]
+    for (first, path), (second, other) in itertools.combinations(given, 2):
+        if storage.same_file(path, other):
+            raise UserError(f"--{first}={path} and --{second}={other} are the same file: give another for one of them")
+
+
 def run(main, required=()):
-    """Runs `main()` under absl; a UserError becomes one line on stderr and exit status 2.
+    """Runs `main()` under absl; a UserError becomes one line on stderr and exit status 2. Work goes on, quietly, where
+    nobody can read what is printed any more.
 
     required: names of flags that must be given; the config always is one where it is defined.
     """
@@ -50,15 +60,20 @@ def run(main, required=()):
                 if name in flags.FLAGS and flags.FLAGS[name].value is None:
                     raise UserError(f"--{name} is missing: give {flags.FLAGS[name].help}")
             main()
+            streams.check_shown()
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
 
-    try:
-        app.run(guarded, flags_parser=_parse_flags)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    with streams.sturdy():
+        try:
+            app.run(guarded, flags_parser=_parse_flags)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
 
 
 def help_text(program):

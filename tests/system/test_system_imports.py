@@ -22,7 +22,8 @@ ROOMS = {
     "errors": set(),
     "lists": set(),
     "storage": set(),
-    "cli": set(),
+    "cli": {"streams"},
+    "streams": set(),
 }
 # Where the rooms meet.
 MEETING = {"assembly", "inputs", "train", "generate", "evaluate"}
