@@ -15,6 +15,7 @@ REQUIRES = [
     "numpy>=2.4",
     "scipy>=1.17",
     "sentencepiece>=0.2.3",
+    "protobuf>=7.36.1",  # reads SentencePiece's own description of a model
     "tokenizers>=0.23,<0.24",
     "tensorflow-datasets>=4.9.10,<5",  # read and written as array_record, without TensorFlow
     "array_record>=0.8.3",
@@ -39,6 +40,7 @@ LOCKED = [
     "numpy==2.4.6",
     "scipy==1.17.1",
     "sentencepiece==0.2.3",
+    "protobuf==7.36.2",
     "tokenizers==0.23.3",
     "tensorflow-datasets==4.9.10",
     "array_record==0.8.6",

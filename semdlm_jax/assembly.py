@@ -178,7 +178,8 @@ def make_checkpointer(config, workdir, report=None):
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A finished or running model, read from its work directory, with EMA parameters on the mesh."""
+    """A finished or running model, read from its work directory, with EMA parameters on the mesh. programs: what
+    `Generator` has compiled of it, gone with the model."""
 
     config: ConfigDict
     corpus: Corpus
@@ -187,6 +188,7 @@ class Trained:
     mesh: jax.sharding.Mesh
     params: dict
     step: int
+    programs: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def rows(self, split):
         """A split's rows, under the run's protocol."""

@@ -13,115 +13,27 @@ batch size and machine give the same text. Samples go to the terminal, and with 
 A sample is a row of the run's protocol; its documents are printed a line each.
 """
 
+import contextlib
 import json
-import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
-from semdlm_jax import assembly, cli, trace
+from semdlm_jax import assembly, cli, storage, streams, trace
 from semdlm_jax.data import conditioning
+from semdlm_jax.data.conditioning import Condition
 from semdlm_jax.data.protocols import read_row
 from semdlm_jax.errors import UserError
-from semdlm_jax.objectives import Autoregressive
-from semdlm_jax.runtime.mesh import place_batch
+from semdlm_jax.generator import Generator
 from semdlm_jax.runtime.progress import Progress
-from semdlm_jax.samplers import METHODS, Sampler, make_controls, make_method, make_plan, sample_autoregressive
+from semdlm_jax.samplers import METHODS
 from semdlm_jax.samplers.plan import GRIDS
-from semdlm_jax.samplers.presets import PRESETS, make_settings
-
-
-class Generator:
-    """A trained model with the settings of its sampler, compiled once for all prompts, seeds and temperatures.
-
-    recorded: of how many rows of a batch the whole way is kept. UserError for impossible settings, before any work.
-    """
-
-    def __init__(self, trained, settings, recorded=0):
-        self.trained, self.settings, self.recorded = trained, settings, recorded
-        self.controls = make_controls(
-            trained.corpus.vocabulary.table,
-            forbidden_V=trained.forbidden,
-            **{
-                name: getattr(settings, name)
-                for name in "temperature greedy_end top_k top_p lambda_freq lambda_sem window".split()
-            },
-        )
-        self.chain = isinstance(trained.objective, Autoregressive)
-        if self.chain:
-            _check_chain(settings, recorded)
-            self._compiled = jax.jit(self._write_chain)
-            return
-        length, objective = trained.config.data.length, trained.objective
-        method = make_method(settings.sampler, **settings.options)
-        self.sampler = Sampler(
-            method, objective.kernel, objective.posterior, settings.corrector_steps, settings.corrector_strength
-        )
-        self.plan = make_plan(
-            objective.kernel,
-            settings.steps,
-            settings.strides,
-            length,
-            objective.t_min if settings.t_min is None else settings.t_min,
-            grid=settings.grid,
-            between=method.between(objective.kernel),
-        )
-        self._compiled = jax.jit(self._write)
-
-    def _write(self, params, key, layout, plan, controls):
-        network = assembly.build_network(self.trained.denoiser, params)
-        return self.sampler.sample(
-            key,
-            network,
-            layout["tokens"],
-            layout["given"],
-            plan,
-            controls,
-            recorded=self.recorded,
-            lengths_B=layout.get("lengths"),
-        )
-
-    def _write_chain(self, params, key, layout, plan, controls):
-        given, is_given = layout["tokens"], layout["given"]
-        denoiser, start_id = self.trained.denoiser, self.trained.objective.start_id
-        text = sample_autoregressive(
-            key,
-            lambda token, position, cache: denoiser.step(params, token, position, cache),
-            lambda features: denoiser.logits(params, features),
-            denoiser.init_cache(*given.shape),
-            start_id,
-            given,
-            is_given,
-            controls.choose,
-        )
-        return text, None
-
-    def write(self, key, layout):
-        """(text [B, L] int32, Record), on the host. layout: a Layout of B rows, which divide over the mesh."""
-        rows = {name: value for name, value in layout._asdict().items() if value is not None}
-        plan = None if self.chain else self.plan
-        out = self._compiled(self.trained.params, key, place_batch(rows, self.trained.mesh), plan, self.controls)
-        return jax.tree.map(np.asarray, out)
-
-    def trace(self, record, is_given):
-        """The Trace of a Record; is_given: [R, L] of its rows."""
-        t, s, _, start, stop = self.plan
-        more = len(record.tokens) - len(t)
-        if more:  # corrections of finished text
-            at = np.full(more, self.sampler.method.correct_time)
-            t, s = np.append(t, at), np.append(s, at)
-            start, stop = np.append(start, np.zeros(more, int)), np.append(stop, np.full(more, is_given.shape[1]))
-        return trace.Trace(t, s, start, stop, *record, is_given)
-
-
-def _check_chain(settings, recorded):
-    """UserError for settings that only a reverse process has."""
-    for name in ("sampler", "options", "strides", "grid", "corrector_steps", "t_min", "window"):
-        if getattr(settings, name) != getattr(make_settings(), name):
-            raise UserError(f"an autoregressive run writes left to right, a token a step: {name} says nothing there")
-    if recorded:
-        raise UserError("an autoregressive run has no reverse process to replay: leave out --trace")
+from semdlm_jax.samplers.presets import PRESETS, Settings, make_settings
 
 
 def check_conditions(conditions, settings, chain):
@@ -136,16 +48,49 @@ def check_conditions(conditions, settings, chain):
         )
 
 
-def generate(trained, settings, *, num_samples, seed=0, conditions=None, batch_size=64, recorded=0):
+def generate(
+    trained: assembly.Trained,
+    settings: Settings,
+    *,
+    num_samples: int,
+    seed: int = 0,
+    conditions: Sequence[Condition] | None = None,
+    batch_size: int = 64,
+    recorded: int = 0,
+) -> tuple[np.ndarray, trace.Trace | None]:
     """([C x num_samples, L] int32 tokens of rows, Trace of the first `recorded` of them or None), on the host.
 
     Rows are as the run's protocol has them: begin and end tokens in their places and, where rows are padded, lengths
-    drawn from the train split's. conditions: C Conditions, num_samples samples of each; None is a free one. UserError
+    drawn from the train split's. conditions: C Conditions, num_samples samples of each; None is a free one. A second
+    call for the same trained model compiles nothing where shapes and what `Generator` compiles are the same. UserError
     for impossible settings, before any work.
     """
+    options = {"seed": seed, "conditions": conditions, "batch_size": batch_size, "recorded": recorded}
+    texts, ways = zip(*write_batches(trained, settings, num_samples=num_samples, **options))
+    return np.concatenate(texts), ways[0]
+
+
+class Batch(NamedTuple):
+    """tokens: [B, L] int32 of finished rows. way: the Trace of the first ones, of the first batch where it was asked."""
+
+    tokens: np.ndarray
+    way: trace.Trace | None
+
+
+def write_batches(
+    trained: assembly.Trained,
+    settings: Settings,
+    *,
+    num_samples: int,
+    seed: int,
+    conditions: Sequence[Condition] | None,
+    batch_size: int,
+    recorded: int,
+) -> Iterator[Batch]:
+    """What `generate` gives, batch by batch as it comes. UserError as there, at the first."""
     if num_samples < 1 or batch_size < 1:
         raise UserError(f"--num_samples={num_samples} and --batch_size={batch_size} must be at least 1")
-    conditions = conditions or [conditioning.Condition()]
+    conditions = conditions or [Condition()]
     total = num_samples * len(conditions)
     rows = assembly.whole_rows(min(batch_size, total), trained.mesh)
     recorded = min(recorded, rows, total)
@@ -157,32 +102,34 @@ def generate(trained, settings, *, num_samples, seed=0, conditions=None, batch_s
     lengths, protocol = np.random.default_rng(seed), trained.rows("train")
     layouts = [conditioning.lay_out([conditions[i] for i in picked], protocol, lengths) for picked in which]
     free = int(np.mean([np.sum(~layout.given) for layout in layouts]))
-    texts, way = [], None
     with Progress(batches, units_per_step=free, label=f"generate {total}") as progress:
         for index, layout in enumerate(layouts):
             key = jax.random.fold_in(jax.random.key(seed), index)
             text, record = generator.write(key, layout)
-            texts.append(text)
-            if recorded and index == 0:
-                way = generator.trace(record, layout.given[:recorded])
+            way = generator.trace(record, layout.given[:recorded]) if recorded and index == 0 else None
             progress.update(index + 1)
-    return np.concatenate(texts)[:total], way
+            yield Batch(text[: total - index * rows], way)
 
 
 def read_conditions(options, tokenizer, room):
-    """The Conditions that the flags ask for; UserError when they exclude one another."""
-    asked = [name for name in ("prompt", "prompts", "infill") if getattr(options, name)]
+    """The Conditions that the flags ask for; UserError when they exclude one another, or say nothing that the
+    vocabulary knows. Tells what of them it does not know."""
+    asked = [name for name in ("prompt", "prompts", "infill") if getattr(options, name) not in (None, "")]
     if len(asked) > 1 or (options.suffix and options.infill):
         raise UserError(f"--{asked[0]} and --{asked[1] if len(asked) > 1 else 'suffix'} exclude one another: give one")
-    if options.infill:
+    if options.infill is not None:
+        conditioning.tell_unknown(tokenizer, {"--infill": [conditioning.text_of(options.infill)]}, _warn)
         return [conditioning.fill_in(tokenizer, options.infill, room)]
-    prompts = conditioning.read_prompts(options.prompts) if options.prompts else [options.prompt]
+    prompts = [options.prompt] if options.prompts is None else conditioning.read_prompts(options.prompts)
+    given = {"--prompt": prompts} if options.prompts is None else {f"--prompts={options.prompts}": prompts}
+    conditioning.tell_unknown(tokenizer, given | {"--suffix": [options.suffix]}, _warn)
     return [conditioning.continue_from(tokenizer, prompt, room, options.suffix) for prompt in prompts]
 
 
 def main(options):
     cli.check_output(options.output)
     cli.check_output(options.trace, "trace")
+    cli.check_distinct(output=options.output, trace=options.trace, prompts=options.prompts)
     own = {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}
     settings = make_settings(options.preset, options=own, **{name: getattr(options, name) for name in SETTINGS})
     trained = assembly.load_trained(options.workdir, options.checkpoint)
@@ -190,7 +137,7 @@ def main(options):
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to generate")
     tokenizer = trained.corpus.prepared.tokenizer
     conditions = read_conditions(options, tokenizer, trained.rows("train").room)
-    tokens, way = generate(
+    batches = write_batches(
         trained,
         settings,
         num_samples=options.num_samples,
@@ -199,29 +146,62 @@ def main(options):
         batch_size=options.batch_size,
         recorded=options.trace_samples if options.trace else 0,
     )
-    print(settings)
-    rows = []
-    for index, row in enumerate(tokens):
-        row = row[row != tokenizer.pad_id]
-        prompt, text = conditions[index // options.num_samples].text, read_row(tokenizer, row)
-        rows.append({"index": index, "prompt": prompt, "text": text, "tokens": row.tolist()})
-        print(f"── {index} ──\n{text}\n")
+    if jax.process_index() != 0:
+        for _ in batches:
+            pass
+        return
+    count = 0
+    with _growing(options.output) as append:
+        for tokens, way in batches:
+            prompts = [conditions[i // options.num_samples].text for i in range(count, count + len(tokens))]
+            samples = [_sample(tokenizer, count + i, *pair) for i, pair in enumerate(zip(prompts, tokens, strict=True))]
+            append("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
+            if not count:
+                _show(str(settings))
+            if way is not None:
+                _write_trace(options, trained, settings, way)
+            for sample in samples:
+                _show(f"── {sample['index']} ──\n{sample['text']}\n")
+            count += len(samples)
+            if streams.nobody_reads() and not options.output and jax.process_count() == 1:
+                return
     if options.output:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        pathlib.Path(options.output).write_text(text)
-        print(f"{len(rows)} samples written to {options.output}")
-    if options.trace:
-        neighbours = np.asarray(trained.corpus.vocabulary.table.ids)
-        trace.write_page(
-            options.trace,
-            way,
-            trace.events(way, neighbours),
-            [piece if i != tokenizer.pad_id else "" for i, piece in enumerate(tokenizer.pieces)],
-            title=f"{options.workdir}, step {trained.step}",
-            settings={"kernel": trained.config.kernel.name, "sampling": str(settings), "seed": str(options.seed)},
-            mask_id=tokenizer.mask_id,
-        )
-        print(f"the way of {len(way.initial)} samples written to {options.trace}: open it in a browser")
+        print(f"{count} samples written to {options.output}")
+
+
+def _growing(path):
+    """`storage.growing`, and a function that keeps nothing where there is no path."""
+    return storage.growing(path) if path else contextlib.nullcontext(lambda text: None)
+
+
+def _show(text):
+    """Prints, beside a bar that may stand below."""
+    tqdm.write(text, file=sys.stdout)
+
+
+def _warn(text):
+    if jax.process_index() == 0:
+        print(f"warning: {text}", file=sys.stderr)
+
+
+def _sample(tokenizer, index, prompt, row):
+    """A line of the file."""
+    row = row[row != tokenizer.pad_id]
+    return {"index": index, "prompt": prompt, "text": read_row(tokenizer, row), "tokens": row.tolist()}
+
+
+def _write_trace(options, trained, settings, way):
+    tokenizer, neighbours = trained.corpus.prepared.tokenizer, np.asarray(trained.corpus.vocabulary.table.ids)
+    trace.write_page(
+        options.trace,
+        way,
+        trace.events(way, neighbours),
+        [piece if i != tokenizer.pad_id else "" for i, piece in enumerate(tokenizer.pieces)],
+        title=f"{options.workdir}, step {trained.step}",
+        settings={"kernel": trained.config.kernel.name, "sampling": str(settings), "seed": str(options.seed)},
+        mask_id=tokenizer.mask_id,
+    )
+    _show(f"the way of {len(way.initial)} samples written to {options.trace}: open it in a browser")
 
 
 def _define_flags():

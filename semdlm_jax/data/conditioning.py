@@ -1,13 +1,18 @@
 """What a sample must hold: prompts, suffixes and texts with blanks, as tokens at fixed positions of a row."""
 
-import pathlib
 import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from semdlm_jax.data.files import read_lines
 from semdlm_jax.data.protocols import Rows
+from semdlm_jax.data.tokenizers import Tokenizer, unknown_pieces
 from semdlm_jax.errors import UserError
+
+
+BLANK = r"\[(_+)\]"
 
 
 class Condition(NamedTuple):
@@ -62,17 +67,19 @@ def lay_out(conditions, rows: Rows, generator):
     return Layout(tokens, given, lengths.astype(np.int32) if rows.padded else None)
 
 
-def continue_from(tokenizer, prompt, room, suffix=""):
-    """The prompt starts the text and the suffix ends it. UserError when they leave nothing of `room` to write."""
-    start, end = (tokenizer.encode(text) if text else np.zeros(0, np.int32) for text in (prompt, suffix))
+def continue_from(tokenizer: Tokenizer, prompt: str, room: int, suffix: str = "") -> Condition:
+    """The prompt starts the text and the suffix ends it: with a new word where it begins with a space, else going on
+    with what is written before it. UserError when they leave nothing of `room` to write."""
+    start, end = tokenizer.encode(prompt), np.array(_encode_between(tokenizer, suffix, True, False), np.int32)
     _check_room("the prompt" if not suffix else "prompt and suffix", len(start) + len(end), room)
-    return Condition(prompt + (" … " + suffix if suffix else ""), start, np.ones(len(start), bool), end)
+    return Condition(prompt + (" … " + suffix.strip() if suffix else ""), start, np.ones(len(start), bool), end)
 
 
-def fill_in(tokenizer, template, room):
-    """The template starts the text; `[___]` in it is a blank of as many tokens as it has underscores. What comes
-    after the template is free. UserError: no blank, or a template longer than `room` tokens."""
-    parts = re.split(r"\[(_+)\]", template)
+def fill_in(tokenizer: Tokenizer, template: str, room: int) -> Condition:
+    """The template starts the text; `[___]` in it is a blank of as many tokens as it has underscores. Text right after
+    a blank goes on with its last word; after a space it begins a new one. What comes after the template is free.
+    UserError: no blank, or a template longer than `room` tokens."""
+    parts = re.split(BLANK, template)
     if len(parts) == 1:
         raise UserError("the infilling text has no blank: write one as [___], an underscore for each token to fill in")
     start, known = [], []
@@ -88,7 +95,8 @@ def fill_in(tokenizer, template, room):
 
 def _encode_between(tokenizer, text, after_blank, before_blank):
     """[ids] of text beside blanks: a line break next to a blank stays, where the tokenizer keeps line breaks."""
-    ids = tokenizer.encode(text).tolist() if text.strip() else []
+    encode = tokenizer.encode_after if after_blank else tokenizer.encode
+    ids = encode(text).tolist() if text.strip() else []
     if tokenizer.newline_id is None:
         return ids
     before, after = (re.search(pattern, text)[0] for pattern in (r"^\s*", r"\s*$"))
@@ -97,15 +105,37 @@ def _encode_between(tokenizer, text, after_blank, before_blank):
     return lead + ids + tail
 
 
-def read_prompts(path):
-    """The lines of a UTF-8 file that hold text. UserError: no such file, or nothing in it."""
+def text_of(template: str) -> str:
+    """What a template gives, without its blanks."""
+    return re.sub(BLANK, " ", template)
+
+
+def tell_unknown(
+    tokenizer: Tokenizer, given: Mapping[str, Sequence[str]], tell: Callable[[str], None] = lambda line: None
+) -> None:
+    """Tells in a line what of texts, {flag: texts}, the vocabulary lacks. UserError: it knows nothing of one."""
+    for flag, texts in given.items():
+        for text in filter(str.strip, texts):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise UserError(f"{flag} is not UTF-8 text: convert it to UTF-8") from None
+            if not any(tokenizer.texts[i] for i in tokenizer.encode(text)):
+                raise UserError(
+                    f"{flag}: the vocabulary knows nothing of {text!r}: give text like what the run was trained on"
+                )
+        unknown = unknown_pieces(tokenizer, " ".join(texts))
+        if unknown.count:
+            tell(f"{flag}: {unknown.describe()}; {tokenizer.pieces[tokenizer.unk_id]} stands for what is not known")
+
+
+def read_prompts(path: str) -> list[str]:
+    """The lines of a UTF-8 file, .gz or not, that hold text; they end at a line feed alone. UserError: no such file,
+    or nothing in it."""
     try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"--prompts={path}: cannot be read ({error}): give a UTF-8 text file, a prompt a line"
-        ) from None
-    prompts = [line.strip() for line in lines if line.strip()]
+        prompts = list(read_lines(path))
+    except UserError as error:
+        raise UserError(f"--prompts={error}") from None
     if not prompts:
         raise UserError(f"--prompts={path} holds no text: give a prompt a line")
     return prompts

@@ -8,6 +8,7 @@ import pathlib
 
 import numpy as np
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
 from semdlm_jax.data.normalisation import normalise
 from semdlm_jax.errors import UserError
@@ -49,6 +50,7 @@ class SentencePieceTokenizer:
         starts = [piece.startswith("▁") and bool(text) for piece, text in zip(pieces, texts)]
         for name, value in (
             ("_processor", processor),
+            ("_processors", {}),
             ("_learnt", processor.vocab_size()),
             *zip(("pad_id", "unk_id", "bos_id", "eos_id", "mask_id"), specials, strict=True),
             ("special_ids", special_ids),
@@ -141,6 +143,24 @@ class SentencePieceTokenizer:
                 ids += next(encoded)
             results.append(np.array(ids, np.int32))
         return results
+
+    def encode_after(self, text: str) -> np.ndarray:
+        """`encode`, but '▁' stands before the first word where the text begins with white space, and only there."""
+        first, *rest = normalise(text, self.lowercase).split("\n")
+        ids = self._prefixing(text[:1].isspace()).encode(first)
+        if not rest:
+            return np.array(ids, np.int32)
+        between = [] if self.newline_id is None else [self.newline_id]
+        return np.concatenate([np.array(ids + between, np.int32), self.encode("\n".join(rest))])
+
+    def _prefixing(self, space):
+        """The processor that puts a space before all that it encodes, or none: models have either as their own."""
+        if space not in self._processors:
+            model = sentencepiece_model_pb2.ModelProto.FromString(self.model)
+            model.normalizer_spec.add_dummy_prefix = space
+            processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+            self._processors[space] = processor
+        return self._processors[space]
 
     def decode(self, ids):
         """The text of ids [N], specials dropped: inverts `encode` on normalised text without unknown characters."""

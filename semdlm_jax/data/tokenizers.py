@@ -44,6 +44,10 @@ class Tokenizer(Protocol):
     def encode_batch(self, texts) -> list[np.ndarray]:
         """`encode` of each text."""
 
+    def encode_after(self, text: str) -> np.ndarray:
+        """Ids [N] int32 of text that stands behind other text: where it begins with white space it begins a new word,
+        else it goes on with the last one."""
+
     def decode(self, ids) -> str:
         """The text of ids [N], specials dropped."""
 

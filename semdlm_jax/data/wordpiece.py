@@ -47,6 +47,12 @@ class WordPieceTokenizer:
             clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=self.lowercase
         )
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        inside = {piece.removeprefix("##"): i for piece, i in ids.items() if piece.startswith("##") and piece != "##"}
+        continuing = models.WordPiece(
+            vocab=inside | {f"##{piece}": i for piece, i in inside.items()} | {"[UNK]": ids["[UNK]"]},
+            unk_token="[UNK]",
+            max_input_chars_per_word=100,
+        )
         special_ids = [
             i for piece, i in ids.items() if piece in SPECIAL_PIECES or re.fullmatch(r"\[unused\d+\]", piece)
         ]
@@ -57,6 +63,7 @@ class WordPieceTokenizer:
         identity = json.dumps(["wordpiece", self.pieces, self.lowercase]).encode()
         for name, value in (
             ("_backend", backend),
+            ("_continuing", continuing),  # a word from its second piece on
             *zip(("pad_id", "unk_id", "bos_id", "eos_id", "mask_id"), (ids[s] for s in SPECIAL_PIECES), strict=True),
             ("special_ids", special_ids),
             ("texts", tuple("" if i in frozenset(special_ids) else text for i, text in enumerate(texts))),
@@ -105,6 +112,16 @@ class WordPieceTokenizer:
         """`encode` of each text, on all cores: a list of [N_i] int32."""
         encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(one.ids, np.int32) for one in encoded]
+
+    def encode_after(self, text: str) -> np.ndarray:
+        """`encode`, but a letter or digit that begins the text goes on with the word before it, in pieces marked '##';
+        punctuation and what BERT sets apart like it stand alone as ever."""
+        anchor = "" if text[:1].isspace() else "a"
+        normal = self._backend.normalizer.normalize_str(anchor + text)
+        words = [word for word, _ in self._backend.pre_tokenizer.pre_tokenize_str(normal)]
+        first = words.pop(0).removeprefix(anchor) if anchor else ""
+        ids = [token.id for token in self._continuing.tokenize(first)] if first else []
+        return np.concatenate([np.array(ids, np.int32), self.encode(" ".join(words))])
 
     def decode(self, ids):
         """The text of ids [N], specials dropped, with the usual spacing of English.

@@ -1,17 +1,29 @@
 """Prompts, suffixes and texts with blanks, as tokens at fixed positions."""
 
+import string
+
 import numpy as np
 import pytest
+from sentencepiece import sentencepiece_model_pb2
 
-from semdlm_jax.data.conditioning import Condition, continue_from, fill_in, lay_out, read_prompts
+from semdlm_jax.data.conditioning import (
+    Condition,
+    continue_from,
+    fill_in,
+    lay_out,
+    read_prompts,
+    tell_unknown,
+    text_of,
+)
 from semdlm_jax.data.corpora import load_corpus
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows
 from semdlm_jax.data.tokenizers import SentencePieceTokenizer
+from semdlm_jax.data.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
 from semdlm_jax.errors import UserError
 
 LENGTH = 24
-PROMPT, SUFFIX = "the state of the union", "and the people"
+PROMPT, SUFFIX = "the state of the union", "and the people"  # the suffix after a space
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +59,14 @@ def test_a_prompt_starts_the_sample(tokenizer):
 
 
 def test_a_suffix_ends_the_sample(tokenizer):
-    condition = continue_from(tokenizer, "", LENGTH, SUFFIX)
+    condition = continue_from(tokenizer, "", LENGTH, f" {SUFFIX}")
     assert spans(laid(condition)[1]) == [(LENGTH - len(tokenizer.encode(SUFFIX)), LENGTH)] and not condition.only_prompt
     assert given_text(tokenizer, condition) == [SUFFIX]
     assert SUFFIX in condition.text
 
 
 def test_both_stand_at_their_ends(tokenizer):
-    condition = continue_from(tokenizer, PROMPT, LENGTH, SUFFIX)
+    condition = continue_from(tokenizer, PROMPT, LENGTH, f" {SUFFIX}")
     start, end = len(tokenizer.encode(PROMPT)), len(tokenizer.encode(SUFFIX))
     assert spans(laid(condition)[1]) == [(0, start), (LENGTH - end, LENGTH)] and not condition.only_prompt
     assert given_text(tokenizer, condition) == [PROMPT, SUFFIX]
@@ -73,13 +85,13 @@ def test_something_must_be_left_to_write(tokenizer):
     start, end = len(tokenizer.encode(PROMPT)), len(tokenizer.encode(SUFFIX))
     shortest = continue_from(tokenizer, PROMPT, start + 1)
     assert shortest.least == start + 1 and laid(shortest, start + 1)[1].sum() == start
-    shortest = continue_from(tokenizer, PROMPT, start + end + 1, SUFFIX)
+    shortest = continue_from(tokenizer, PROMPT, start + end + 1, f" {SUFFIX}")
     assert shortest.least == start + end + 1 and (~laid(shortest, start + end + 1)[1]).sum() == 1
     for length in (start, start - 1, 1):
         with pytest.raises(UserError, match=f"^the prompt has {start} tokens but the context holds {length}: shorten"):
             continue_from(tokenizer, PROMPT, length)
     with pytest.raises(UserError, match=f"^prompt and suffix has|have {start + end} tokens but the context holds"):
-        continue_from(tokenizer, PROMPT, start + end, SUFFIX)
+        continue_from(tokenizer, PROMPT, start + end, f" {SUFFIX}")
 
 
 def template_spans(tokenizer, *pieces):
@@ -105,7 +117,7 @@ def template_spans(tokenizer, *pieces):
         ("the [__][_] union", ("the", 3, "union")),
         ("the [__] [_] union", ("the", 3, "union")),
         ("[______]", (6,)),
-        ("the state[___]union", ("the state", 3, "union")),
+        ("the state[___] union", ("the state", 3, "union")),
         ("the [] [state [_] union", ("the [] [state", 1, "union")),
     ],
 )
@@ -170,7 +182,7 @@ def stream(tokenizer):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_rows_are_laid_out_as_the_protocol_has_them(tokenizer, stream, name):
     rows = make_rows(name, stream, LENGTH, tokenizer)
-    conditions = [Condition(), continue_from(tokenizer, PROMPT, rows.room, "people")] * 20
+    conditions = [Condition(), continue_from(tokenizer, PROMPT, rows.room, " people")] * 20
     tokens, given, lengths = lay_out(conditions, rows, np.random.default_rng(0))
     assert tokens.shape == given.shape == (40, LENGTH) and tokens.dtype == np.int32 and given.dtype == bool
     assert (tokens[~given] == 0).all()
@@ -206,10 +218,65 @@ def test_lengths_are_those_of_the_corpus_that_hold_the_condition(tokenizer, stre
     assert lay_out([continue_from(tokenizer, PROMPT, short.room)], short, np.random.default_rng(1)).lengths == LENGTH
 
 
+def words(tokenizer):
+    """A WordPiece vocabulary that spells what the other does."""
+    texts = {text for text in tokenizer.texts if text.isalpha()} | set(string.ascii_lowercase + ",.'-")
+    return WordPieceTokenizer((*SPECIAL_PIECES, *sorted(texts), *(f"##{text}" for text in sorted(texts))), True)
+
+
+def bare(tokenizer):
+    """The same pieces in a given model that puts no space before a text."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.model)
+    model.normalizer_spec.add_dummy_prefix = False
+    return SentencePieceTokenizer(model.SerializeToString(), True)
+
+
+@pytest.mark.parametrize("make", [lambda tokenizer: tokenizer, words, bare])
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("the state", "s, the people"),
+        ("the state", ", and the people"),
+        ("the state", " and the people"),
+        ("the pe", "ople"),
+        ("the state", "\nof the union\nand the people"),
+        ("the state", "-of-the-union"),
+        ("the state", ""),
+    ],
+)
+def test_text_behind_text_goes_on_as_it_is_written(tokenizer, make, before, text):
+    """As a suffix, and behind a blank: its tokens after those of a text read as both texts do together."""
+    tokenizer = make(tokenizer)
+    start = tokenizer.encode(before).tolist()
+    suffix = continue_from(tokenizer, before, LENGTH + 20, text)
+    filled = fill_in(tokenizer, f"[_]{text}", LENGTH + 20)
+    assert filled.known.tolist() == [False] + [True] * (len(filled.start) - 1)
+    wanted = before + text if tokenizer.newline_id is not None else (before + text).replace("\n", " ")
+    for ids in (suffix.end.tolist(), filled.start[1:].tolist()):
+        assert tokenizer.decode(start + ids) == wanted.replace("-", " - " if isinstance(tokenizer, WordPieceTokenizer) else "-")
+
+
+def test_what_is_unknown_is_told(tokenizer):
+    lines = []
+    tell_unknown(tokenizer, {"--prompt": ["the state", "of the 漢字 union", " "], "--suffix": [""]}, lines.append)
+    assert lines == ["--prompt: 1 of 6 words are unknown to the vocabulary: 漢字; <unk> stands for what is not known"]
+    tell_unknown(tokenizer, {"--infill": [text_of("the [_] union")]}, lines.append)
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("text", ["漢字 Привет", "\u200b", "\udcff the state"])
+def test_text_of_which_nothing_is_known_is_refused(tokenizer, text):
+    with pytest.raises(UserError, match="^--prompts=x(: the vocabulary knows nothing of| is not UTF-8)") as refused:
+        tell_unknown(tokenizer, {"--prompts=x": ["the state", text]})
+    assert "\n" not in str(refused.value)
+
+
 def test_prompts_are_the_lines_with_text(tmp_path):
+    """A line ends at a line feed, whatever else some take for an end."""
     path = tmp_path / "prompts.txt"
-    path.write_bytes("\n  first one \n\n \t\r\nsecond: “ü”\r\nthird".encode())
-    assert read_prompts(path) == read_prompts(str(path)) == ["first one", "second: “ü”", "third"]
+    path.write_bytes("\n  first one \n\n \t\r\nsecond: “ü”\r\none\u2028and\x85the\fsame\vone\x1cstill\nthird".encode())
+    wanted = ["first one", "second: “ü”", "one\u2028and\x85the\fsame\vone\x1cstill", "third"]
+    assert read_prompts(path) == read_prompts(str(path)) == wanted
 
 
 def test_a_mark_at_the_start_of_the_file_is_no_text(tmp_path):
@@ -224,8 +291,8 @@ def test_a_mark_at_the_start_of_the_file_is_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "cannot be read .*: give a UTF-8 text file"),
-        (b"caf\xe9 noir\n", "cannot be read .*utf-8.*: give a UTF-8 text file"),
+        (None, "cannot be read .*: give the path of a UTF-8 text file"),
+        (b"caf\xe9 noir\n", "line 1: not UTF-8 text .*: convert it to UTF-8"),
         (b"", "holds no text: give a prompt a line"),
         (b"\n \n\t\r\n", "holds no text: give a prompt a line"),
     ],

@@ -1,12 +1,20 @@
 """Generation through its command line: what a seed fixes, what a prompt keeps, what the file holds."""
 
+import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
+from semdlm_jax import assembly, streams
+from semdlm_jax.data.conditioning import continue_from
 from semdlm_jax.data.prepare import open_prepared
+from semdlm_jax.generate import generate
+from semdlm_jax.generator import PROGRAMS, Generator
+from semdlm_jax.samplers import Sampler
+from semdlm_jax.samplers.presets import make_settings
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +79,71 @@ def test_a_prompt_stays_and_no_special_is_written(samples, tokenizer, prompt):
     for row in samples[0]:
         assert row["tokens"][: len(given)] == given and row["text"].startswith(prompt)
         assert not np.isin(row["tokens"], tokenizer.special_ids).any()
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Keys of the batches written; the third may be made to fail by an exception appended to its second list."""
+    write, keys, failures = Generator.write, [], []
+
+    def counted(self, key, layout):
+        keys.append(key)
+        if failures and len(keys) == 3:
+            raise failures[0]
+        return write(self, key, layout)
+
+    monkeypatch.setattr(Generator, "write", counted)
+    return keys, failures
+
+
+def test_what_an_interrupted_run_has_written_stays(whole_run, prompt, samples, batches, tmp_path):
+    """Whole lines, beside what an earlier run has left at the place and beside what a later one writes."""
+    output = tmp_path / "samples.jsonl"
+    output.write_text("earlier\n")
+    command = [f"--workdir={whole_run}", f"--prompt={prompt}", "--seed=3", f"--output={output}"]
+    command += ["--num_samples=5", "--batch_size=2", "--steps=4", "--strides=2"]
+    batches[1].append(KeyboardInterrupt())
+    result = tiny.command("generate", *command)
+    assert result.status == 130 and "Traceback" not in result.err and output.read_text() == "earlier\n"
+    partial = tmp_path / "samples.jsonl.partial"
+    assert [json.loads(line) for line in partial.read_text().splitlines()] == samples[0][:4]
+    batches[1].clear()
+    assert tiny.command("generate", *command).status == 0
+    assert [json.loads(line) for line in output.read_text().splitlines()] == samples[0]
+    assert len(partial.read_text().splitlines()) == 4
+
+
+def test_a_reader_that_has_gone_stops_only_what_is_only_shown(whole_run, batches, monkeypatch, tmp_path):
+    monkeypatch.setattr(streams, "nobody_reads", lambda: True)
+    command = [f"--workdir={whole_run}", "--num_samples=5", "--batch_size=2", "--steps=4", "--strides=2"]
+    assert tiny.command("generate", *command).status == 0 and len(batches[0]) == 1
+    assert tiny.command("generate", *command, f"--output={tmp_path}/out").status == 0 and len(batches[0]) == 4
+    assert len((tmp_path / "out").read_text().splitlines()) == 5
+
+
+def test_equal_shapes_are_compiled_once(whole_run, tokenizer, prompt, monkeypatch):
+    """Whatever else two calls for one model differ in; and a model keeps a few programs, not all."""
+    sample, traced = Sampler.sample, []
+    monkeypatch.setattr(Sampler, "sample", lambda *args, **options: traced.append(1) or sample(*args, **options))
+    trained, settings = assembly.load_trained(whole_run), make_settings(steps=4)
+
+    def written(settings, **options):
+        return generate(trained, settings, **{"num_samples": 2, **options})[0].tolist(), len(traced)
+
+    first, _ = written(settings)
+    assert written(settings) == (first, 1)
+    assert written(settings, seed=1)[0] != first
+    written(settings, num_samples=4, batch_size=2, conditions=[continue_from(tokenizer, prompt, 16)])
+    for changes in ({"temperature": 0.5}, {"grid": "cosine"}, {"t_min": 0.01}, {"strides": 2}, {"greedy_end": True}):
+        assert written(dataclasses.replace(settings, **changes))[1] == 1
+    assert written(settings, num_samples=3)[1] == 2  # rows
+    assert written(settings, num_samples=2)[1] == 2
+    penalised = dataclasses.replace(settings, lambda_sem=0.5)
+    assert written(penalised)[1] == written(dataclasses.replace(settings, lambda_sem=0.1, lambda_freq=1.0))[1] == 3
+    programs = dict(trained.programs)
+    for strength in np.linspace(0, 1, PROGRAMS):
+        Generator(trained, settings)  # asked for again and again, so it stays
+        Generator(trained, dataclasses.replace(settings, corrector_strength=float(strength)))
+    assert len(trained.programs) == PROGRAMS
+    assert [kept for kept in programs.values() if kept in trained.programs.values()] == list(programs.values())
+    assert not dataclasses.replace(trained, params=jax.tree.map(np.asarray, trained.params)).programs

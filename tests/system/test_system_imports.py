@@ -26,7 +26,7 @@ ROOMS = {
     "streams": set(),
 }
 # Where the rooms meet.
-MEETING = {"assembly", "inputs", "train", "generate", "evaluate"}
+MEETING = {"assembly", "inputs", "train", "generator", "generate", "evaluate"}
 # Packages that only one place may know, and what no room may.
 ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoints.py"], "ml_collections": ["cli.py", "assembly.py"]}
 NOT_IN_MATHEMATICS = {"flax", "optax", "orbax", "grain", "absl", "ml_collections", "sentencepiece", "pathlib", "os"}

@@ -51,7 +51,7 @@ def write(workdir, tmp_path, *options):
 def test_prompts_of_a_file_and_a_suffix(whole_run, tokenizer, words, tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text(f"{words[0]}\n\n{words[1]} {words[2]}\n")
-    rows = write(whole_run, tmp_path, f"--prompts={file}", f"--suffix={words[3]}")
+    rows = write(whole_run, tmp_path, f"--prompts={file}", f"--suffix= {words[3]}")
     assert [row["index"] for row in rows] == [0, 1, 2, 3]
     end = tokenizer.encode(words[3]).tolist()
     for row, prompt in zip(rows, 2 * [words[0]] + 2 * [f"{words[1]} {words[2]}"], strict=True):
@@ -117,6 +117,11 @@ def test_the_page_ends_where_the_samples_do(whole_run, tokenizer, tmp_path):
         ("whole_run", ["--window=-1", "--lambda_sem=1"], ["window -1", "negative"]),
         ("whole_run", ["--prompt=a", "--infill=b [_]"], ["exclude one another"]),
         ("whole_run", ["--prompts=nowhere.txt"], ["--prompts=nowhere.txt", "cannot be read"]),
+        ("whole_run", ["--prompts="], ["--prompts=", "cannot be read"]),
+        ("whole_run", ["--infill="], ["no blank", "[___]"]),
+        ("whole_run", ["--prompt=漢字"], ["--prompt: the vocabulary knows nothing of '漢字'"]),
+        ("whole_run", ["--suffix=\udcff"], ["--suffix is not UTF-8 text"]),
+        ("whole_run", ["--output=/dev/full"], ["/dev/full: the disk is full"]),
         ("whole_run", ["--trace=nowhere/page.html"], ["--trace=nowhere/page.html", "directory"]),
         ("masked_run", ["--sampler=gidd_correct"], ["gidd_correct", "certain"]),
         ("masked_run", ["--sampler=sedd_euler", "--top_k=3"], ["top_k", "sedd"]),
@@ -127,7 +132,24 @@ def test_the_page_ends_where_the_samples_do(whole_run, tokenizer, tmp_path):
 )
 def test_what_makes_no_sense_is_refused(request, run, options, says):
     workdir = request.getfixturevalue(run)
-    tiny.assert_refused(tiny.command("generate", f"--workdir={workdir}", *COUNTS, *options), *says)
+    result = tiny.command("generate", f"--workdir={workdir}", *COUNTS, *options)
+    tiny.assert_refused(result, *says)
+    assert result.out == ""
+
+
+def test_one_file_is_not_two(whole_run, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("prompt\n")
+    for first, second in (("output", "trace"), ("output", "prompts"), ("trace", "prompts")):
+        result = tiny.command("generate", f"--workdir={whole_run}", f"--{first}={file}", f"--{second}={tmp_path}/./file")
+        tiny.assert_refused(result, f"--{first}=", f"--{second}=", "same file")
+    assert file.read_text() == "prompt\n"
+
+
+def test_what_of_a_prompt_is_unknown_is_told(whole_run, words):
+    result = tiny.command("generate", f"--workdir={whole_run}", *COUNTS, f"--prompt={words[0]} 漢字 {words[1]}")
+    assert result.status == 0
+    assert result.err.count("warning: --prompt: 1 of 3 words are unknown to the vocabulary: 漢字") == 1
 
 
 def test_help_groups_the_flags():

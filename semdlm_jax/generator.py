@@ -1,0 +1,121 @@
+"""A trained model made to write: what of it is compiled, and when it is compiled again."""
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from semdlm_jax import assembly, trace
+from semdlm_jax.data.conditioning import Layout
+from semdlm_jax.errors import UserError
+from semdlm_jax.objectives import Autoregressive
+from semdlm_jax.runtime.mesh import place_batch
+from semdlm_jax.samplers import Record, Sampler, make_controls, make_method, make_plan, sample_autoregressive
+from semdlm_jax.samplers.presets import Settings, make_settings
+
+PROGRAMS = 8  # compiled programs that a model keeps, each for all the shapes it has met
+
+
+class Generator:
+    """A trained model with the settings of its sampler. Generators of one model share a program where they differ in
+    prompts, seeds, times, temperatures, penalty weights and the like: only what changes the program compiles anew.
+
+    recorded: of how many rows of a batch the whole way is kept. UserError for impossible settings, before any work.
+    """
+
+    def __init__(self, trained: assembly.Trained, settings: Settings, recorded: int = 0):
+        self._trained, self.plan = trained, None
+        self.controls = make_controls(
+            trained.corpus.vocabulary.table,
+            forbidden_V=trained.forbidden,
+            **{
+                name: getattr(settings, name)
+                for name in "temperature greedy_end top_k top_p lambda_freq lambda_sem window".split()
+            },
+        )
+        self.chain = isinstance(trained.objective, Autoregressive)
+        if self.chain:
+            _check_chain(settings, recorded)
+            self._program = _program(trained, "chain", lambda: _chain(trained.denoiser, trained.objective.start_id))
+            return
+        objective = trained.objective
+        self._method = make_method(settings.sampler, **settings.options)
+        sampler = Sampler(
+            self._method, objective.kernel, objective.posterior, settings.corrector_steps, settings.corrector_strength
+        )
+        self.plan = make_plan(
+            objective.kernel,
+            settings.steps,
+            settings.strides,
+            trained.config.data.length,
+            objective.t_min if settings.t_min is None else settings.t_min,
+            grid=settings.grid,
+            between=self._method.between(objective.kernel),
+        )
+        static = self._method, settings.corrector_steps, settings.corrector_strength, recorded
+        self._program = _program(trained, static, lambda: _reverse_process(trained.denoiser, sampler, recorded))
+
+    def write(self, key: jax.Array, layout: Layout) -> tuple[np.ndarray, Record | None]:
+        """(text [B, L] int32, Record), whole on every process. layout: B rows, which divide over the mesh."""
+        rows = {name: value for name, value in layout._asdict().items() if value is not None}
+        rows = place_batch(rows, self._trained.mesh)
+        return jax.tree.map(np.asarray, self._program(self._trained.params, key, rows, self.plan, self.controls))
+
+    def trace(self, record: Record, is_given: np.ndarray) -> trace.Trace:
+        """The Trace of a Record; is_given: [R, L] of its rows."""
+        t, s, _, start, stop = self.plan
+        more = len(record.tokens) - len(t)
+        if more:  # corrections of finished text
+            at = np.full(more, self._method.correct_time)
+            t, s = np.append(t, at), np.append(s, at)
+            start, stop = np.append(start, np.zeros(more, int)), np.append(stop, np.full(more, is_given.shape[1]))
+        return trace.Trace(t, s, start, stop, *record, is_given)
+
+
+def _program(trained, static, build):
+    """The compiled form of the function that `build` makes, the model's own where it has met these static parts; the
+    one that was not asked for longest makes room. All take (params, key, layout, plan, controls)."""
+    programs = trained.programs
+    program = programs.pop(static, None) or jax.jit(
+        build(), out_shardings=NamedSharding(trained.mesh, PartitionSpec())
+    )
+    programs[static] = program
+    if len(programs) > PROGRAMS:
+        del programs[next(iter(programs))]
+    return program
+
+
+def _reverse_process(denoiser, sampler, recorded):
+    def write(params, key, layout, plan, controls):
+        given, is_given, lengths = layout["tokens"], layout["given"], layout.get("lengths")
+        network = assembly.build_network(denoiser, params)
+        return sampler.sample(key, network, given, is_given, plan, controls, recorded=recorded, lengths_B=lengths)
+
+    return write
+
+
+def _chain(denoiser, start_id):
+    def write(params, key, layout, plan, controls):
+        del plan
+        given, is_given = layout["tokens"], layout["given"]
+        text = sample_autoregressive(
+            key,
+            lambda token, position, cache: denoiser.step(params, token, position, cache),
+            lambda features: denoiser.logits(params, features),
+            denoiser.init_cache(*given.shape),
+            start_id,
+            given,
+            is_given,
+            controls.choose,
+        )
+        return text, None
+
+    return write
+
+
+def _check_chain(settings, recorded):
+    """UserError for settings that only a reverse process has."""
+    for name in ("sampler", "options", "strides", "grid", "corrector_steps", "t_min", "window"):
+        if getattr(settings, name) != getattr(make_settings(), name):
+            raise UserError(f"an autoregressive run writes left to right, a token a step: {name} says nothing there")
+    if recorded:
+        raise UserError("an autoregressive run has no reverse process to replay: leave out --trace")
