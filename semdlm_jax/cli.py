@@ -44,8 +44,8 @@ def check_distinct(**paths):
 
 
 def run(main, required=()):
-    """Runs `main()` under absl; a UserError becomes one line on stderr and exit status 2. Work goes on, quietly, where
-    nobody can read what is printed any more.
+    """Runs `main()` under absl; a UserError becomes one line on stderr and its exit status. Work goes on, quietly,
+    where nobody can read what is printed any more.
 
     required: names of flags that must be given; the config always is one where it is defined.
     """
@@ -63,14 +63,14 @@ def run(main, required=()):
             streams.check_shown()
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            sys.exit(error.status)
 
     with streams.sturdy():
         try:
             app.run(guarded, flags_parser=_parse_flags)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            sys.exit(error.status)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)

@@ -6,8 +6,16 @@ import difflib
 class UserError(Exception):
     """Something the caller can mend: the message is one sentence with the cause and the mend.
 
-    Entry points print it as `error: …` and exit with status 2; no traceback.
+    Entry points print it as `error: …` and exit with `status`; no traceback.
     """
+
+    status = 2
+
+
+class StorageError(UserError):
+    """The disk failed under work that was asked for rightly: the same command can be given again once it is mended."""
+
+    status = 1
 
 
 def nearest(name, valid):
