@@ -6,14 +6,18 @@ import io
 import json
 import pathlib
 
+import google.protobuf.message
 import numpy as np
 import sentencepiece
-from sentencepiece import sentencepiece_model_pb2
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from semdlm_jax.data.normalisation import normalise
 from semdlm_jax.errors import UserError
 
 SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")  # ids 0 to 4 of a vocabulary learnt here
+# The trainer takes specials' names out of its text, and their letters go unlearnt: it gets names no text has.
+_UNWRITABLE = "\x01"
+_PIECE_KEYS = ("pad_piece", "unk_piece", "bos_piece", "eos_piece")
 MAX_TRAINING_CHARACTERS = 20_000_000  # larger corpora are thinned evenly: the vocabulary settles long before
 
 
@@ -23,8 +27,10 @@ class SentencePieceTokenizer:
 
     Lines are encoded one by one, so a word has the same pieces after a line break as after a space. A line break is a
     piece of its own, `newline_id`; in a given vocabulary that has none (newline_id None) it reads as a space. Specials
-    that a given vocabulary lacks are appended to it. model: the serialised SentencePiece model. lowercase: whether
-    text is lowercased first.
+    that a given vocabulary lacks are appended to it. Text that spells a special is not read as one, whatever the model
+    says of it. model: the serialised SentencePiece model. lowercase: whether text is lowercased first.
+
+    UserError: not such a model, cut short, or with one piece in two roles.
     """
 
     model: bytes = dataclasses.field(repr=False)
@@ -33,25 +39,22 @@ class SentencePieceTokenizer:
     FILE = "tokenizer.model"
 
     def __post_init__(self):
-        processor = sentencepiece.SentencePieceProcessor(model_proto=self.model)
-        pieces = [processor.id_to_piece(i) for i in range(processor.vocab_size())]
-        # Ids by role: the model's own where it has them (-1: none), else a piece of that name, else one appended.
-        roles = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id(), -1)
-        specials = []
-        for piece, index in zip(SPECIAL_PIECES, roles):
-            if index < 0 and piece not in pieces:
-                pieces.append(piece)
-            specials.append(index if index >= 0 else pieces.index(piece))
-        control = [i for i in range(processor.vocab_size()) if processor.is_control(i) or processor.is_unused(i)]
+        proto, processor = _open_model(self.model)
+        pieces = [piece.piece for piece in proto.pieces]
+        specials = _role_ids(processor, pieces)  # appends those that the model lacks
+        control = [i for i in range(len(proto.pieces)) if processor.is_control(i) or processor.is_unused(i)]
         own = tuple(pieces[: len(SPECIAL_PIECES)]) == SPECIAL_PIECES and "\n" in pieces
         identity = [pieces, self.lowercase] + ([] if own else [hashlib.sha256(self.model).hexdigest()])
         special_ids = tuple(sorted({*specials, *control}))
         texts = ["" if i in special_ids else piece.replace("▁", "") for i, piece in enumerate(pieces)]
         starts = [piece.startswith("▁") and bool(text) for piece, text in zip(pieces, texts)]
+        reading = _closed_to_text(proto, special_ids) or self.model
         for name, value in (
-            ("_processor", processor),
+            ("_reading", reading),
+            ("_processor", sentencepiece.SentencePieceProcessor(model_proto=reading)),
             ("_processors", {}),
-            ("_learnt", processor.vocab_size()),
+            ("_learnt", len(proto.pieces)),
+            ("_unread", np.isin(np.arange(len(pieces)), special_ids)),
             *zip(("pad_id", "unk_id", "bos_id", "eos_id", "mask_id"), specials, strict=True),
             ("special_ids", special_ids),
             ("pieces", tuple(pieces)),
@@ -86,7 +89,8 @@ class SentencePieceTokenizer:
                 unk_id=1,
                 bos_id=2,
                 eos_id=3,
-                control_symbols=["<mask>"],  # control: text spelling "<mask>" is never encoded as the special
+                **{key: _UNWRITABLE + piece for key, piece in zip(_PIECE_KEYS, SPECIAL_PIECES)},
+                control_symbols=[_UNWRITABLE + SPECIAL_PIECES[4]],
                 user_defined_symbols=["\n"],
                 max_sentence_length=1_000_000,
                 num_threads=1,  # the sums of EM depend on how threads divide them
@@ -95,7 +99,7 @@ class SentencePieceTokenizer:
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split()).rpartition("] ")[2]
             raise UserError(f"vocab_size = {vocab_size} does not suit this text: {reason}") from None
-        return cls(model.getvalue(), bool(lowercase))
+        return cls(_renamed(model.getvalue()), bool(lowercase))
 
     def save(self, path):
         """Writes PATH and, beside it, the lowercase setting as PATH with the suffix .json."""
@@ -109,7 +113,7 @@ class SentencePieceTokenizer:
         path = pathlib.Path(path)
         try:
             return cls(path.read_bytes(), json.loads(path.with_suffix(".json").read_text())["lowercase"])
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"{path}: cannot read the tokenizer ({error}): prepare the data again") from None
 
     @classmethod
@@ -119,8 +123,8 @@ class SentencePieceTokenizer:
             return cls(pathlib.Path(path).read_bytes(), bool(lowercase))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}): give a SentencePiece model file") from None
-        except RuntimeError:
-            raise UserError(f"{path}: not a SentencePiece model: give the .model file that spm_train wrote") from None
+        except _BadModel as error:
+            raise UserError(f"{path}: {error}") from None
 
     @property
     def vocab_size(self):
@@ -141,7 +145,7 @@ class SentencePieceTokenizer:
             for _ in lines_of_one[1:]:
                 ids += between
                 ids += next(encoded)
-            results.append(np.array(ids, np.int32))
+            results.append(self._as_text(ids))
         return results
 
     def encode_after(self, text: str) -> np.ndarray:
@@ -149,14 +153,20 @@ class SentencePieceTokenizer:
         first, *rest = normalise(text, self.lowercase).split("\n")
         ids = self._prefixing(text[:1].isspace()).encode(first)
         if not rest:
-            return np.array(ids, np.int32)
+            return self._as_text(ids)
         between = [] if self.newline_id is None else [self.newline_id]
-        return np.concatenate([np.array(ids + between, np.int32), self.encode("\n".join(rest))])
+        return np.concatenate([self._as_text(ids + between), self.encode("\n".join(rest))])
+
+    def _as_text(self, ids):
+        """[N] int32 of a list of ids: a vocabulary of whole words finds specials by their names too, as no text does."""
+        ids = np.array(ids, np.int32)
+        ids[self._unread[ids]] = self.unk_id
+        return ids
 
     def _prefixing(self, space):
         """The processor that puts a space before all that it encodes, or none: models have either as their own."""
         if space not in self._processors:
-            model = sentencepiece_model_pb2.ModelProto.FromString(self.model)
+            model = ModelProto.FromString(self._reading)
             model.normalizer_spec.add_dummy_prefix = space
             processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
             self._processors[space] = processor
@@ -184,3 +194,61 @@ def _thinned(texts):
             kept, stride = kept[::2], 2 * stride
             size = sum(map(len, kept))
     return kept
+
+
+class _BadModel(UserError):
+    """What is wrong with a model, and the mend; without the name of its file."""
+
+
+def _renamed(model):
+    """A model just learnt, its specials under their own names, which are the trainer's defaults."""
+    proto = ModelProto.FromString(model)
+    for piece, name in zip(proto.pieces, SPECIAL_PIECES):
+        piece.piece = name
+    for key in _PIECE_KEYS:
+        proto.trainer_spec.ClearField(key)
+    proto.trainer_spec.control_symbols[:] = SPECIAL_PIECES[4:]
+    return proto.SerializeToString()
+
+
+def _open_model(model):
+    """(its ModelProto, its processor)."""
+    proto = ModelProto()
+    try:
+        proto.ParseFromString(model)
+        whole = proto.pieces and proto.HasField("trainer_spec") and proto.HasField("normalizer_spec")
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model) if whole else None
+    except (google.protobuf.message.DecodeError, RuntimeError):
+        processor = None
+    if processor is None:
+        state = "not a SentencePiece model, or one cut short" if model else "an empty file"
+        raise _BadModel(f"{state}: give the .model file that spm_train wrote")
+    return proto, processor
+
+
+def _role_ids(processor, pieces):
+    """Ids of padding, unknown, begin, end and mask: the model's own where it has them (-1: none), else a piece of that
+    name, else one appended to `pieces`."""
+    roles = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id(), -1)
+    ids = []
+    for piece, index in zip(SPECIAL_PIECES, roles):
+        if index < 0 and piece not in pieces:
+            pieces.append(piece)
+        ids.append(index if index >= 0 else pieces.index(piece))
+    if shared := [pieces[i] for i in ids if ids.count(i) > 1]:
+        raise _BadModel(
+            f"its piece {shared[0]!r} would be two of padding, unknown, begin, end and mask: give a model that has a "
+            "piece for each, or none"
+        )
+    return ids
+
+
+def _closed_to_text(proto, special_ids):
+    """The serialised model whose special pieces are control pieces, with which text is never encoded; None where the
+    model's own are."""
+    kinds = ModelProto.SentencePiece
+    named = [proto.pieces[i] for i in special_ids if i < len(proto.pieces)]
+    open_to_text = [piece for piece in named if piece.type not in (kinds.CONTROL, kinds.UNKNOWN, kinds.UNUSED)]
+    for piece in open_to_text:
+        piece.type = kinds.CONTROL
+    return proto.SerializeToString() if open_to_text else None

@@ -1,9 +1,12 @@
+import io
 import json
 import sys
 import unicodedata
 
 import numpy as np
 import pytest
+import sentencepiece
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from semdlm_jax.data.corpora import load_corpus
 from semdlm_jax.data.normalisation import normalise
@@ -84,6 +87,63 @@ def test_a_word_has_the_same_pieces_after_a_line_break(tokenizer):
 def test_spelling_a_special_does_not_make_one(tokenizer):
     ids = tokenizer.encode("</s> <mask> <s> <pad>")
     assert not np.isin(ids, [tokenizer.mask_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id]).any()
+
+
+NAMED = "the <mask> of <pad> a </s> <s><mask> the\n<mask> a\n<unk>"
+
+
+def their_model(**options):
+    """A model that others might give, of a few words, as it may come."""
+    model = io.BytesIO()
+    options = {"vocab_size": 40, "user_defined_symbols": ["<mask>", "<pad>"], "hard_vocab_limit": False, **options}
+    lines = ["the state of a union", "a union of the states <mask>", "of the </s> a state <pad>"] * 9
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, minloglevel=2, num_threads=1, **options
+    )
+    return model.getvalue()
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "word", "char"])
+def test_no_model_reads_a_special_out_of_text(kind, prefix):
+    options = {"vocab_size": 14} if kind == "word" else {}
+    model = their_model(model_type=kind, add_dummy_prefix=prefix, **options)
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model)
+    tokenizer = SentencePieceTokenizer(model, lowercase=True)
+    if kind != "word" or not prefix:  # else the words are '▁<mask>' and '▁<pad>'
+        assert theirs.piece_to_id("<mask>") in theirs.encode("<mask> <pad>")
+    assert (tokenizer.mask_id, tokenizer.pad_id) == (theirs.piece_to_id("<mask>"), theirs.piece_to_id("<pad>"))
+    assert tokenizer.pieces == tuple(theirs.id_to_piece(i) for i in range(theirs.vocab_size()))
+    after = [tokenizer.encode_after(text) for text in ("<mask> a", " <pad>", "\n<mask>\n<pad>")]
+    for ids in (*tokenizer.encode_batch([NAMED, *NAMED.split()]), *after):
+        assert len(ids) and not np.isin(ids, [i for i in tokenizer.special_ids if i != tokenizer.unk_id]).any()
+    plain = "the states of a union"
+    np.testing.assert_array_equal(tokenizer.encode(plain), theirs.encode(plain))
+
+
+def test_a_vocabulary_learnt_from_text_that_names_specials():
+    texts = [f"{NAMED} ▁▁ \ufeff word {i}" for i in range(50)]
+    tokenizer = SentencePieceTokenizer.train(texts, 40, lowercase=True)
+    assert tokenizer.pieces[:5] == SPECIAL_PIECES and len(set(tokenizer.pieces)) == 40
+    assert not np.isin(tokenizer.encode(texts[0]), tokenizer.special_ids).any()  # every character of it is known
+    assert tokenizer.decode(tokenizer.encode(texts[0])) == normalise(texts[0], True)
+
+
+def test_models_that_cannot_serve_are_refused(tmp_path):
+    cut = ModelProto.FromString(their_model())
+    cut.ClearField("normalizer_spec")
+    two_roles = their_model(user_defined_symbols=[], pad_id=3, pad_piece="<mask>")
+    for content, message in (
+        (b"", "an empty file"),
+        (b"no model", "cut short"),
+        (their_model()[:-1], "cut short"),
+        (cut.SerializeToString(), "cut short"),
+        (two_roles, "'<mask>' would be two of"),
+    ):
+        (tmp_path / "a.model").write_bytes(content)
+        with pytest.raises(UserError, match=message) as error:
+            SentencePieceTokenizer.from_file(tmp_path / "a.model", True)
+        assert "a.model" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_specials_are_dropped_in_decoding(tokenizer):
