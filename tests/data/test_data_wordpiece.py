@@ -119,6 +119,55 @@ def test_files_of_hugging_face(small, tmp_path):
         WordPieceTokenizer.from_file(path, True)
 
 
+def described(**changes):
+    """A tokenizer.json as the library writes it, with changes to its parts."""
+    whole = json.loads(WordPieceTokenizer(PIECES, True)._backend.to_str())
+    for part, change in changes.items():
+        whole[part] = {**whole[part], **change} if isinstance(change, dict) else change
+    return whole
+
+
+@pytest.mark.parametrize(
+    "changes, lowercase, message",
+    [
+        ({}, False, "has lowercase = True but data.lowercase is False"),
+        ({"model": {"type": "BPE", "merges": []}}, True, "its model is BPE, not WordPiece"),
+        ({"model": {"type": "Unigram", "vocab": [["a", 0.0]]}}, True, "its model is Unigram"),
+        ({"model": {"continuing_subword_prefix": "@@"}}, True, "continuing_subword_prefix = '@@', BERT's '##'"),
+        ({"model": {"unk_token": "<unk>"}}, True, "unk_token = '<unk>'"),
+        ({"normalizer": None}, True, "normalizer has type = None, BERT's 'BertNormalizer'"),
+        ({"normalizer": {"type": "Lowercase"}}, True, "type = 'Lowercase'"),
+        ({"normalizer": {"strip_accents": False}}, True, "strip_accents = False"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, True, "pre_tokenizer has type = 'Whitespace'"),
+        ({"pre_tokenizer": []}, True, "pre_tokenizer has type"),
+        ({"added_tokens": [{"id": 99, "content": "<extra>"}]}, True, "it adds '<extra>'"),
+        ({"added_tokens": [3]}, True, "it adds 3"),
+        ({"model": []}, True, "no WordPiece vocabulary"),
+    ],
+)
+def test_files_that_encode_otherwise_are_refused(tmp_path, changes, lowercase, message):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(described(**changes)))
+    with pytest.raises(UserError, match=message) as error:
+        WordPieceTokenizer.from_file(path, lowercase)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_as_the_library_writes_it_is_read(small, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    specials = [{"id": i, "content": piece, "special": True} for i, piece in enumerate(SPECIAL_PIECES)]
+    path.write_text(json.dumps(described(normalizer={"strip_accents": True}, added_tokens=specials)))
+    assert WordPieceTokenizer.from_file(path, True) == small
+    old = described()
+    del old["model"]["type"]  # as published with the first BERT models
+    path.write_text(json.dumps(old))
+    assert WordPieceTokenizer.from_file(path, True) == small
+    old["model"]["merges"] = []
+    path.write_text(json.dumps(old))
+    with pytest.raises(UserError, match="its model is BPE"):
+        WordPieceTokenizer.from_file(path, True)
+
+
 @pytest.mark.parametrize(
     "pieces, message",
     [
