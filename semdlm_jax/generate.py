@@ -1,12 +1,15 @@
 """Writes text: python -m semdlm_jax.generate --workdir=runs/quickstart --num_samples=8 --steps=128 --strides=2
 
 The whole reverse process is one compiled program (a scan over the steps); samples are drawn in batches. The same seed,
-batch size and machine give the same text. Samples go to the terminal, and with --output also to a JSONL file:
-{"index": 0, "prompt": "…", "text": "…", "tokens": [...]} a line.
+batch size and machine give the same text. Samples are printed as they come; with --output=FILE each batch is first
+put on disk: {"index": 0, "prompt": "…", "text": "…", "tokens": [...]} a line. Until all are made they are in
+FILE.partial: a run that is stopped leaves them there, and another start does not touch them (it has FILE.partial-2).
 
     --preset=remdm_loop                         a system's authors' settings; single flags change them
     --prompt="my fellow citizens"               the start of every sample; --suffix its end; --prompts=FILE one a line
     --infill="the [___] of the union is [__]"   blanks, an underscore a token
+    --infill="my [__], we met[_] him" --suffix=" and good night"
+                                                text right behind a blank goes on with its word, after a space not
     --lambda_freq=0.5 --lambda_sem=0.5          less of what has been said, and of what means the same (Eq. 23)
     --trace=trace.html                          a page that replays how the first samples came to be
 
@@ -212,12 +215,12 @@ def _define_flags():
     flags.DEFINE_integer("num_samples", 8, run + "How many samples, of every prompt.")
     flags.DEFINE_integer("seed", 0, run + "Seed of all randomness.")
     flags.DEFINE_integer("batch_size", 64, run + "Samples drawn at once.")
-    flags.DEFINE_string("output", None, run + "JSONL file for tokens and text.")
+    flags.DEFINE_string("output", None, run + "JSONL file for tokens and text, written batch by batch.")
     flags.DEFINE_string("trace", None, run + "HTML page that replays the first samples, step by step.")
     flags.DEFINE_integer("trace_samples", 4, run + "How many it replays.", lower_bound=1)
     flags.DEFINE_string("prompt", "", what + "Text that starts every sample.")
-    flags.DEFINE_string("suffix", "", what + "Text that ends every sample.")
-    flags.DEFINE_string("prompts", None, what + "File of prompts, one a line.")
+    flags.DEFINE_string("suffix", "", what + "Text that ends every sample; a space before it begins a word.")
+    flags.DEFINE_string("prompts", None, what + "UTF-8 file of prompts, one a line; .gz is unpacked.")
     flags.DEFINE_string("infill", None, what + "Text with blanks [___], an underscore for each token to fill in.")
     flags.DEFINE_enum("preset", None, list(PRESETS), how + "Settings of a system's authors; other flags change them.")
     known = flags.FLAGS.flag_values_dict()

@@ -1,7 +1,12 @@
 """Generation through its command line: what a seed fixes, what a prompt keeps, what the file holds."""
 
+import concurrent.futures
 import dataclasses
 import json
+import os
+import socket
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -147,3 +152,31 @@ def test_equal_shapes_are_compiled_once(whole_run, tokenizer, prompt, monkeypatc
     assert len(trained.programs) == PROGRAMS
     assert [kept for kept in programs.values() if kept in trained.programs.values()] == list(programs.values())
     assert not dataclasses.replace(trained, params=jax.tree.map(np.asarray, trained.params)).programs
+
+
+PROCESS = """
+import sys
+import jax
+jax.distributed.initialize(sys.argv.pop(1), num_processes=2, process_id=int(sys.argv.pop(1)))
+import tiny
+result = tiny.command("generate", *sys.argv[1:])
+print(result.out, end="")
+sys.exit(result.status or "generate 5" in result.err and jax.process_index())
+"""
+
+
+def test_two_processes_write_the_text_of_one_and_only_the_first_says_so(whole_run, samples, prompt, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        place = f"localhost:{probe.getsockname()[1]}"
+    output = tmp_path / "samples.jsonl"
+    command = [f"--workdir={whole_run}", f"--prompt={prompt}", "--seed=3", f"--output={output}"]
+    command += ["--num_samples=5", "--batch_size=2", "--steps=4", "--strides=2"]
+    path = {"PYTHONPATH": os.pathsep.join([str(Path(tiny.__file__).parent), *sys.path])}
+    with concurrent.futures.ThreadPoolExecutor() as both:
+        run = [both.submit(tiny.python, "-c", PROCESS, place, index, *command, **path) for index in range(2)]
+        first, second = (one.result() for one in run)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert [json.loads(line) for line in output.read_text().splitlines()] == samples[0]
+    assert "5 samples written" in first.stdout and "samples" not in second.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.jsonl"]
