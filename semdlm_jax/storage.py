@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from semdlm_jax.errors import UserError
+from semdlm_jax.errors import StorageError, UserError
 
 PathLike = str | os.PathLike
 _FULL = "the disk is full: free space there, or choose another place"
@@ -22,16 +22,19 @@ _CAUSES = {
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
     errno.EPIPE: "whoever reads there has stopped: start again with a reader that takes all",
 }
+_FAILURES = errno.ENOSPC, errno.EDQUOT, errno.EIO
 
 
 @contextlib.contextmanager
 def storage_errors(place: PathLike) -> Iterator[None]:
-    """Makes an OSError of the block, which writes at `place`, a UserError of one sentence."""
+    """Makes an OSError of the block, which writes at `place`, a UserError of one sentence; a StorageError where the
+    place was a good one and its disk failed."""
     try:
         yield
     except OSError as error:
         other = f"cannot be written ({error.strerror or error}): choose another place"
-        raise UserError(f"{place}: {_CAUSES.get(error.errno, other)}") from None
+        kind = StorageError if error.errno in _FAILURES else UserError
+        raise kind(f"{place}: {_CAUSES.get(error.errno, other)}") from None
 
 
 @contextlib.contextmanager
@@ -206,4 +209,4 @@ def _with_place(error, path, partial):
         with storage_errors(path):
             raise error
     except UserError as told:
-        return UserError(f"{told}; what was written before is in {partial}")
+        return type(told)(f"{told}; what was written before is in {partial}")

@@ -1,6 +1,7 @@
 """Sampling through the command line: what is given, presets, the autoregressive reference, the page, refusals."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -121,7 +122,6 @@ def test_the_page_ends_where_the_samples_do(whole_run, tokenizer, tmp_path):
         ("whole_run", ["--infill="], ["no blank", "[___]"]),
         ("whole_run", ["--prompt=漢字"], ["--prompt: the vocabulary knows nothing of '漢字'"]),
         ("whole_run", ["--suffix=\udcff"], ["--suffix is not UTF-8 text"]),
-        ("whole_run", ["--output=/dev/full"], ["/dev/full: the disk is full"]),
         ("whole_run", ["--trace=nowhere/page.html"], ["--trace=nowhere/page.html", "directory"]),
         ("masked_run", ["--sampler=gidd_correct"], ["gidd_correct", "certain"]),
         ("masked_run", ["--sampler=sedd_euler", "--top_k=3"], ["top_k", "sedd"]),
@@ -135,6 +135,13 @@ def test_what_makes_no_sense_is_refused(request, run, options, says):
     result = tiny.command("generate", f"--workdir={workdir}", *COUNTS, *options)
     tiny.assert_refused(result, *says)
     assert result.out == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_is_told_before_anything_is_shown(whole_run):
+    result = tiny.command("generate", f"--workdir={whole_run}", *COUNTS, "--output=/dev/full")
+    assert result.status == 1 and result.out == ""
+    assert result.err.endswith("error: /dev/full: the disk is full: free space there, or choose another place\n")
 
 
 def test_one_file_is_not_two(whole_run, tmp_path):
