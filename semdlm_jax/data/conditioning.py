@@ -122,7 +122,7 @@ def tell_unknown(
                 raise UserError(f"{flag} is not UTF-8 text: convert it to UTF-8") from None
             if not any(tokenizer.texts[i] for i in tokenizer.encode(text)):
                 raise UserError(
-                    f"{flag}: the vocabulary knows nothing of {text!r}: give text like what the run was trained on"
+                    f"{flag}: the vocabulary knows nothing of {text[:60]!r}: give text like what the run was trained on"
                 )
         unknown = unknown_pieces(tokenizer, " ".join(texts))
         if unknown.count:

@@ -13,8 +13,8 @@ class Progress:
     """Shows step, values, units per second and the time left on stderr; only process 0 shows anything.
 
     `initial` of the `total_steps` are already done; each step handles `units_per_step` units (tokens). Rates start at
-    the first update, so the first step's compilation does not count. On a terminal this is a bar; else a plain line at
-    the first update, at most every 10 s after, and at the end.
+    the first update, so the first step's compilation does not count. On a terminal this is a bar; else a plain line
+    before the first step, at the first update, at most every 10 s after, and at the end.
     """
 
     def __init__(self, total_steps, initial=0, units_per_step=1, unit="tok", label=""):
@@ -23,9 +23,13 @@ class Progress:
         self._origin = None  # (step, seconds) of the first update
         self._line, self._shown_at = None, None
         self._bar = None
-        if not self._silent and sys.stderr.isatty():
+        if self._silent:
+            return
+        if sys.stderr.isatty():
             layout = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}]{postfix}"
             self._bar = tqdm(total=total_steps, initial=initial, desc=label or None, bar_format=layout, leave=True)
+        else:
+            print(f"{label} {initial}/{total_steps}".strip(), file=sys.stderr, flush=True)
 
     def update(self, step, **shown):
         """`step` steps are done; `shown` are numbers to display beside, e.g. loss=3.2."""
