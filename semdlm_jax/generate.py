@@ -74,7 +74,7 @@ def generate(
 
 
 class Batch(NamedTuple):
-    """tokens: [B, L] int32 of finished rows. way: the Trace of the first ones, of the first batch where it was asked."""
+    """tokens: [B, L] int32, finished rows. way: the Trace of the first rows, in the first batch, if asked for."""
 
     tokens: np.ndarray
     way: trace.Trace | None

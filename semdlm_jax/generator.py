@@ -75,9 +75,7 @@ def _program(trained, static, build):
     """The compiled form of the function that `build` makes, the model's own where it has met these static parts; the
     one that was not asked for longest makes room. All take (params, key, layout, plan, controls)."""
     programs = trained.programs
-    program = programs.pop(static, None) or jax.jit(
-        build(), out_shardings=NamedSharding(trained.mesh, PartitionSpec())
-    )
+    program = programs.pop(static, None) or jax.jit(build(), out_shardings=NamedSharding(trained.mesh, PartitionSpec()))
     programs[static] = program
     if len(programs) > PROGRAMS:
         del programs[next(iter(programs))]

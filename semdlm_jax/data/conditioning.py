@@ -11,7 +11,6 @@ from semdlm_jax.data.protocols import Rows
 from semdlm_jax.data.tokenizers import Tokenizer, unknown_pieces
 from semdlm_jax.errors import UserError
 
-
 BLANK = r"\[(_+)\]"
 
 

@@ -253,7 +253,9 @@ def test_text_behind_text_goes_on_as_it_is_written(tokenizer, make, before, text
     assert filled.known.tolist() == [False] + [True] * (len(filled.start) - 1)
     wanted = before + text if tokenizer.newline_id is not None else (before + text).replace("\n", " ")
     for ids in (suffix.end.tolist(), filled.start[1:].tolist()):
-        assert tokenizer.decode(start + ids) == wanted.replace("-", " - " if isinstance(tokenizer, WordPieceTokenizer) else "-")
+        assert tokenizer.decode(start + ids) == wanted.replace(
+            "-", " - " if isinstance(tokenizer, WordPieceTokenizer) else "-"
+        )
 
 
 def test_what_is_unknown_is_told(tokenizer):

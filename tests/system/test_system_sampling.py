@@ -148,7 +148,9 @@ def test_one_file_is_not_two(whole_run, tmp_path):
     file = tmp_path / "file"
     file.write_text("prompt\n")
     for first, second in (("output", "trace"), ("output", "prompts"), ("trace", "prompts")):
-        result = tiny.command("generate", f"--workdir={whole_run}", f"--{first}={file}", f"--{second}={tmp_path}/./file")
+        result = tiny.command(
+            "generate", f"--workdir={whole_run}", f"--{first}={file}", f"--{second}={tmp_path}/./file"
+        )
         tiny.assert_refused(result, f"--{first}=", f"--{second}=", "same file")
     assert file.read_text() == "prompt\n"
 

@@ -53,5 +53,7 @@ def test_closed_streams(tmp_path, shell):
 def test_a_full_disk_is_told_when_all_is_done(tmp_path):
     status, _, err, done = run(tmp_path, "> /dev/full")
     assert (status, done) == (1, "False")
-    assert err.endswith("log 19999\nerror: standard output: the disk is full: free space there, or choose another place\n")
+    assert err.endswith(
+        "log 19999\nerror: standard output: the disk is full: free space there, or choose another place\n"
+    )
     assert run(tmp_path, "2> /dev/full")[0] == 0
