@@ -33,7 +33,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs.systems import SYSTEMS
-from semdlm_jax import assembly, cli, inputs
+from semdlm_jax import assembly, checks, cli, inputs
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import score_likelihood
 from semdlm_jax.objectives import Autoregressive
@@ -213,7 +213,7 @@ def main(options):
     folder = pathlib.Path(options.workdir)
     for entry in entries:  # all of them before any long work
         config = configure(entry, options.steps, seeds[0])
-        assembly.check_config(config)
+        checks.check_config(config)
         assembly.build_optimizer(config)
         assembly.build_objective(config, inputs.build_corpus(config))
     results = {entry: [measure(entry, options.steps, seed, folder) for seed in seeds] for entry in entries}

@@ -8,13 +8,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from semdlm_jax.data.protocols import PROTOCOLS
-from semdlm_jax.errors import UserError, choose
+from semdlm_jax import checks
+from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import compile_terms
 from semdlm_jax.inputs import Corpus, build_corpus, build_rows, check_unchanged, pads
 from semdlm_jax.kernels import kernel_options, make_kernel, make_noise_schedule
 from semdlm_jax.network import RULES, Denoiser
-from semdlm_jax.objectives import Autoregressive, Objective, Stages
+from semdlm_jax.objectives import AUTOREGRESSIVE, Autoregressive, Objective, Stages
 from semdlm_jax.runtime import mesh as meshes
 from semdlm_jax.runtime.checkpoints import Checkpointer, read_config
 from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
@@ -25,7 +25,8 @@ from semdlm_jax.samplers import Network
 FREE_KEYS = (
     "mesh",
     "evaluation",
-    "semantics.table",  # a path: what lies there is bound by Corpus.identity
+    "data.directory",  # a path, as the next: what lies there is bound by Corpus.identity
+    "semantics.table",
     "network.unroll",
     "network.attention",
     "training.log_every",
@@ -33,43 +34,10 @@ FREE_KEYS = (
     "training.checkpoint_every",
     "training.keep_latest",
 )
-# Counts and the least they can be: below it a run would fail only once it is under way.
-LEAST = {
-    1: "data.length network.width network.layers network.heads network.expansion network.condition_width "
-    "network.unroll training.log_every training.eval_every training.checkpoint_every training.keep_latest "
-    "evaluation.batch_size evaluation.valid_batches evaluation.draws",
-    0: "warmup.steps objective.chunk evaluation.chunk evaluation.samples",
-}
 BEST_METRIC = "valid/nelbo"
-AUTOREGRESSIVE = "autoregressive"
 # Keys that a recorded configuration has beside its own: Corpus.identity; Corpus.table_made, compared with nothing.
 TRAINED_ON, TABLE_MADE = "trained_on", "table_made"
 BOUND_ENDS = {"t_min": 1e-3, "t_max": 1.0 - 1e-5}  # of runs recorded before these keys existed
-
-
-def check_config(config):
-    """UserError for values that no part refuses before a run has begun."""
-    for least, keys in LEAST.items():
-        for key in keys.split():
-            section, name = key.split(".")
-            if config[section][name] < least:
-                raise UserError(f"{key} = {config[section][name]} is not possible: give {least} or more")
-    choose("protocol", config.data.protocol, PROTOCOLS)
-    if not 0 <= config.network.dropout < 1:
-        raise UserError(f"network.dropout = {config.network.dropout} lies outside [0, 1): give 0 for none")
-    evaluation, length = config.evaluation, config.data.length
-    if not 0 < evaluation.t_min < evaluation.t_max <= 1:
-        raise UserError(
-            f"evaluation.t_min = {evaluation.t_min} and evaluation.t_max = {evaluation.t_max} "
-            "must satisfy 0 < t_min < t_max <= 1"
-        )
-    if evaluation.temperature < 0:
-        raise UserError(f"evaluation.temperature = {evaluation.temperature} is negative: give 0 (greedy) or more")
-    if evaluation.strides < 1 or length % evaluation.strides or evaluation.sample_steps < evaluation.strides:
-        raise UserError(
-            f"evaluation.strides = {evaluation.strides} must divide data.length = {length} "
-            f"and not exceed evaluation.sample_steps = {evaluation.sample_steps}"
-        )
 
 
 def build_objective(config, corpus: Corpus):
@@ -164,12 +132,6 @@ def shard_rule(mesh):
     return lambda tree: meshes.shardings_from_rules(tree, mesh, RULES)
 
 
-def check_workdir(workdir):
-    """UserError when a file is in the way."""
-    if pathlib.Path(workdir).is_file():
-        raise UserError(f"--workdir={workdir} is a file: give a directory")
-
-
 def make_checkpointer(config, workdir, report=None):
     return Checkpointer(
         pathlib.Path(workdir) / "checkpoints", config.training.keep_latest, best_metric=BEST_METRIC, report=report
@@ -201,10 +163,16 @@ class Trained:
         return np.isin(np.arange(self.corpus.vocab_size), never)
 
 
-def load_trained(workdir, checkpoint="best"):
-    """Builds the run of a work directory and restores its EMA parameters from the 'best' or 'latest' checkpoint."""
-    check_workdir(workdir)
+def load_trained(workdir, checkpoint="best", *, data_directory=None, trust_kernel=False):
+    """Builds the run of a work directory and restores its EMA parameters from the 'best' or 'latest' checkpoint.
+
+    data_directory: where its prepared data lie now; None where they lay at its start. trust_kernel: import the module
+    of a kernel of its author's own, which runs that module's code.
+    """
+    checks.check_workdir(workdir)
     config = ConfigDict(read_config(workdir))
+    checks.check_recorded(config, trust_kernel=trust_kernel)
+    checks.find_data(config, config.get(checks.PLACES, {}), data_directory)
     corpus = build_corpus(config)
     check_unchanged(workdir, config.get(TRAINED_ON, {}), config, corpus)
     objective, denoiser = build_objective(config, corpus), build_denoiser(config, corpus)

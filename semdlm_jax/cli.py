@@ -1,7 +1,7 @@
-"""What every entry point shares: the --config flag, and errors told in one sentence."""
+"""What every entry point shares: the --config flag, values checked before any work, errors told in one sentence."""
 
 import itertools
-import pathlib
+import os
 import re
 import sys
 import textwrap
@@ -9,8 +9,9 @@ import textwrap
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from semdlm_jax import storage, streams
+from semdlm_jax import keys, storage, streams
 from semdlm_jax.errors import UserError, nearest
+from semdlm_jax.options import OWN, Option
 
 flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
 
@@ -23,6 +24,24 @@ def define_config_flag():
         "a configuration file, e.g. configs/quickstart.py; override any key with --config.section.key=value",
         lock_config=True,
     )
+
+
+def define_data_flag(heading=""):
+    """Defines `--data_directory=DIR`; returns its flag holder."""
+    help_text = heading + "Where the prepared data lie now, if they were moved."
+    return flags.DEFINE_string("data_directory", None, help_text)
+
+
+def define_load_flags(heading=""):
+    """Defines the flags of whoever reads a run."""
+    define_data_flag(heading)
+    trust = "Import the module of a kernel of the trainer's own, which runs its code."
+    flags.DEFINE_bool("trust_kernel", False, heading + trust)
+
+
+def load_options(options) -> dict:
+    """The values of those flags, as assembly.load_trained takes them."""
+    return {"data_directory": options.data_directory, "trust_kernel": options.trust_kernel}
 
 
 def check_output(path, flag="output"):
@@ -43,11 +62,12 @@ def check_distinct(**paths):
             raise UserError(f"--{first}={path} and --{second}={other} are the same file: give another for one of them")
 
 
-def run(main, required=()):
+def run(main, required=(), needs=keys.SECTIONS):
     """Runs `main()` under absl; a UserError becomes one line on stderr and its exit status. Work goes on, quietly,
     where nobody can read what is printed any more.
 
-    required: names of flags that must be given; the config always is one where it is defined.
+    required: names of flags that must be given; the config always is one where it is defined. needs: keys of the
+    config, or sections, that must be there.
     """
 
     def guarded(argv):
@@ -59,21 +79,51 @@ def run(main, required=()):
             for name in ("config", *required):
                 if name in flags.FLAGS and flags.FLAGS[name].value is None:
                     raise UserError(f"--{name} is missing: give {flags.FLAGS[name].help}")
+            _check_values(argv[0], needs)
             main()
             streams.check_shown()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(error.status)
+            _refuse(error)
 
     with streams.sturdy():
         try:
             app.run(guarded, flags_parser=_parse_flags)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(error.status)
+            _refuse(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
+
+
+def _refuse(error):
+    """One line on stderr, whatever the value holds that it tells of."""
+    line = " ".join(str(error).split())
+    print("error:", "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line), file=sys.stderr)
+    sys.exit(error.status)
+
+
+def option_of(flag: str) -> Option | None:
+    """What the table of options says of a flag, by its name: None where nothing."""
+    return keys.SAMPLING.get(flag) or keys.FLAGS.get(flag) or keys.KEYS.get(f"semantics.{flag}")
+
+
+def _check_values(program, needs):
+    """UserError for a flag or a key of the configuration out of its range; ~ and $HOME in paths are replaced."""
+    for flag in flags.FLAGS.get_key_flags_for_module(program):
+        option = option_of(flag.name)
+        if option is not None and flag.value is not None:
+            flag.value = option.expanded(flag.value)
+            option.check(f"--{flag.name}", flag.value)
+    if "config" in flags.FLAGS:
+        config = flags.FLAGS["config"].value
+        keys.expand_paths(config)
+        keys.check_config(config, own=_own_options(config), needs=needs)
+
+
+def _own_options(config):
+    """The names that may be options of a kernel of the user's own, whose module is not imported for that."""
+    kernel = config.get("kernel", {})
+    return kernel if hasattr(kernel, "items") and OWN.fullmatch(str(kernel.get("name"))) else ()
 
 
 def help_text(program):
@@ -99,6 +149,7 @@ def _parse_flags(argv):
     if any(re.fullmatch("--?(help|h)", argument) for argument in argv[1:]):
         print(help_text(argv[0]))
         sys.exit(0)
+    argv = [_expand_config(argument) for argument in argv]
     overridden = _overridden(argv)
     try:
         return flags.FLAGS(argv)
@@ -118,32 +169,59 @@ def _overridden(argv):
     """
     if "config" not in flags.FLAGS:
         return {}
-    path, keys = None, []
+    path, names = None, []
     for argument, following in zip(argv, [*argv[1:], ""]):
         name, equals, value = argument.partition("=")
         if re.fullmatch("--?config", name):
             path = value if equals else following
         elif found := re.match(r"--?(?:no)?config\.(.+)", name):
-            keys.append(found[1])
+            names.append(found[1])
     if path is None:
         return {}
-    if not pathlib.Path(path.partition(":")[0]).is_file():
+    if not os.path.isfile(path.partition(":")[0]):
         raise UserError(f"--config={path}: no such file: give one, e.g. configs/quickstart.py")
     config = parse_config(path)
-    return {key: _lookup(config, key) for key in keys}
+    return {name: _lookup(config, name) for name in names}
+
+
+def _expand_config(argument):
+    """An argument --config=PATH with ~ and $HOME replaced."""
+    name, equals, path = argument.partition("=")
+    is_config = equals and re.fullmatch("--?config", name)
+    return name + equals + os.path.expandvars(os.path.expanduser(path)) if is_config else argument
 
 
 def parse_config(path):
     """The configuration at FILE[:SYSTEM]. UserError when the file is none, or knows no systems."""
     file, _, system = path.partition(":")
     try:
-        return flags.FLAGS["config"].parser.parse(path)
-    except (TypeError, AttributeError, ImportError, SyntaxError) as error:
+        config = flags.FLAGS["config"].parser.parse(path)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the user's own file does
+        if isinstance(error, SystemExit) and not error.code:
+            raise  # the list of systems was asked for, and printed
         if system and "get_config() takes 0 positional" in str(error):
             raise UserError(f"--config={path}: {file} knows no systems: give it without :{system}") from None
+        cause = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(
-            f"--config={path}: not a configuration ({error}): it needs a function get_config(system=None)"
+            f"--config={path}: not a configuration ({cause}): it needs a function get_config(system=None)"
         ) from None
+    if not isinstance(config, ConfigDict):
+        kind = "nothing" if config is None else type(config).__name__
+        raise UserError(f"--config={path}: its get_config returns {kind}: return a ConfigDict, as configs/base.py does")
+    return config
+
+
+def changes(data_directory=None) -> dict:
+    """What this command line changes: {"given": {key: the configuration file's own value}, "file_config": that file's
+    configuration, None where a system of it is named}. data_directory: as --config.data.directory, where given."""
+    flag = flags.FLAGS["config"]
+    config, given = parse_config(flag.config_filename), dict(flag.override_values)
+    if data_directory is not None:
+        flag.value.data.directory = given["data.directory"] = data_directory
+    given = {key: _lookup(config, key) for key in given}
+    return {"given": given, "file_config": None if ":" in flag.config_filename else config}
 
 
 def set_key(config, key, text):

@@ -128,7 +128,7 @@ def main(options):
     text = read_text(options.text) if options.text else None
     if text is not None and not text.strip():
         raise UserError(f"--text={options.text} is empty: give a file with text")
-    trained = assembly.load_trained(options.workdir, options.checkpoint)
+    trained = assembly.load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
     # Runs recorded before the key existed were scored with one draw.
     trained.config.evaluation.draws = options.draws or trained.config.evaluation.get("draws", 1)
     prepared, evaluation = trained.corpus.prepared, trained.config.evaluation
@@ -176,6 +176,7 @@ def main(options):
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "the work directory of a training run")
     flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], "Which of its checkpoints; its EMA weights are used.")
+    cli.define_load_flags()
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored and compared with.")
     flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split.")
     flags.DEFINE_enum("protocol", None, sorted(PROTOCOLS), "How text becomes rows; by default as the run was trained.")

@@ -135,7 +135,7 @@ def main(options):
     cli.check_distinct(output=options.output, trace=options.trace, prompts=options.prompts)
     own = {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}
     settings = make_settings(options.preset, options=own, **{name: getattr(options, name) for name in SETTINGS})
-    trained = assembly.load_trained(options.workdir, options.checkpoint)
+    trained = assembly.load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
     if trained.corpus.prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to generate")
     tokenizer = trained.corpus.prepared.tokenizer
@@ -212,6 +212,7 @@ def _define_flags():
     run, what, how = "[run] ", "[what is given] ", "[sampler] "
     flags.DEFINE_string("workdir", None, "the work directory of a training run")
     flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], run + "Which checkpoint; its EMA weights are used.")
+    cli.define_load_flags(run)
     flags.DEFINE_integer("num_samples", 8, run + "How many samples, of every prompt.")
     flags.DEFINE_integer("seed", 0, run + "Seed of all randomness.")
     flags.DEFINE_integer("batch_size", 64, run + "Samples drawn at once.")

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from semdlm_jax import assembly, cli, inputs
+from semdlm_jax import assembly, checks, cli, inputs
 from semdlm_jax.data.pipeline import eval_batches
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood
@@ -91,8 +91,8 @@ class Run:
 
     def __init__(self, config, workdir):
         self.config, self.workdir = config, pathlib.Path(workdir)
-        assembly.check_config(config)
-        assembly.check_workdir(workdir)
+        checks.check_config(config)
+        checks.check_workdir(workdir, written=True)
         self.mesh = assembly.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
         self.corpus = inputs.build_corpus(config)
@@ -103,7 +103,8 @@ class Run:
         self.iterator = inputs.train_iterator(config, self.corpus, self.mesh)
         prepared = self.corpus.prepared
         self.valid_rows = None if prepared is None else inputs.build_rows(config, prepared, "valid")
-        added = {assembly.TRAINED_ON: self.corpus.identity, assembly.TABLE_MADE: self.corpus.table_made}
+        made = self.corpus.table_made
+        added = {assembly.TRAINED_ON: self.corpus.identity, assembly.TABLE_MADE: made, checks.PLACES: checks.places(config)}
         record = write_config(self.workdir, {**config.to_dict(), **added}, free=(*assembly.FREE_KEYS, *added))
         inputs.check_unchanged(workdir, record.get(assembly.TRAINED_ON, {}), config, self.corpus)
         self.checkpointer = assembly.make_checkpointer(config, self.workdir)
@@ -179,6 +180,7 @@ class Run:
                     since = (step, now)
                 valid = self.validate() if validates else {}
                 if valid:
+                    self._checked(step, {"valid NELBO": valid["nelbo"]})
                     bound = f"{valid['nelbo']:.3f} ± {valid['standard_error']:.3f}"
                     progress.write(f"step {step}: valid NELBO {bound} nats/token")
                     writer.write(step, valid, "valid")
@@ -207,9 +209,14 @@ class Run:
         return values
 
 
-def main(config, workdir):
+def main(config, workdir, given=None, file_config=None):
+    """Trains to the end. given: {key: the configuration file's value} of keys that this start changes, with what its
+    file alone says in file_config: what cannot matter is told, and warm-ups shrink with the steps."""
+    given = given or {}
+    shrunk = checks.fit_warmup(config, given)
     run = Run(config, workdir)
-    print(describe(run.state, run.denoiser), flush=True)
+    notes = shrunk, checks.tell_unread(config, given, file_config), checks.tell_table(config, given, run.corpus.table_made)
+    print(*filter(None, notes), describe(run.state, run.denoiser), sep="\n", flush=True)
     if int(run.state.step) >= config.training.steps:
         print(f"{workdir} is trained to its {config.training.steps} steps")
         return
@@ -222,4 +229,5 @@ def main(config, workdir):
 if __name__ == "__main__":
     CONFIG = cli.define_config_flag()
     WORKDIR = flags.DEFINE_string("workdir", None, "a directory for the run: made at first, continued afterwards")
-    cli.run(lambda: main(CONFIG.value, WORKDIR.value), required=["workdir"])
+    DATA = cli.define_data_flag()
+    cli.run(lambda: main(CONFIG.value, WORKDIR.value, **cli.changes(DATA.value)), required=["workdir"])

@@ -212,4 +212,4 @@ if __name__ == "__main__":
         cli.run(lambda: prepare_dataset(DATASET.value, SOURCE.value))
     else:
         CONFIG = cli.define_config_flag()
-        cli.run(lambda: main(CONFIG.value.data))
+        cli.run(lambda: main(CONFIG.value.data), needs=["data"])

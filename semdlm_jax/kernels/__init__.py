@@ -2,7 +2,7 @@
 
 from semdlm_jax.kernels import branches, schedules
 from semdlm_jax.kernels.family import Kernel
-from semdlm_jax.kernels.named import KERNELS, kernel_options, make_kernel
+from semdlm_jax.kernels.named import KERNELS, is_imported, kernel_options, make_kernel
 from semdlm_jax.kernels.neighbours import NeighbourTable
 from semdlm_jax.kernels.numerics import LOG_ZERO
 from semdlm_jax.kernels.prior import GlobalPrior
@@ -21,6 +21,7 @@ __all__ = [
     "NeighbourTable",
     "Vocabulary",
     "branches",
+    "is_imported",
     "kernel_options",
     "make_kernel",
     "make_noise_schedule",

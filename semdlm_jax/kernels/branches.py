@@ -16,6 +16,7 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.schedules import Linear, Schedule, fall, power
+from semdlm_jax.keys import check_options
 
 
 class Weights(NamedTuple):
@@ -63,10 +64,7 @@ class _Drifting:
     schedule: Schedule = Linear()
 
     def __post_init__(self):
-        if self.k_max < 1 or self.gamma <= 0:
-            raise UserError(
-                f"a semantic kernel needs k_max >= 1 and gamma > 0, not k_max = {self.k_max} and gamma = {self.gamma}"
-            )
+        check_options("kernel", k_max=self.k_max, gamma=self.gamma)
 
     def growth(self, noise):
         return (self.k_max - 1) * power(noise, self.gamma)
@@ -99,11 +97,8 @@ class Practical(_Drifting):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.alpha_min <= 1 or self.beta_max < 0 or self.alpha_power <= 0 or self.beta_power <= 0:
-            raise UserError(
-                "kernel 'semdlm_plus_practical' needs 0 <= alpha_min <= 1, beta_max >= 0, alpha_power > 0 and "
-                f"beta_power > 0, not {self.alpha_min}, {self.beta_max}, {self.alpha_power} and {self.beta_power}"
-            )
+        names = "alpha_min alpha_power beta_max beta_power".split()
+        check_options("kernel", **{name: getattr(self, name) for name in names})
         n = np.linspace(0.0, 1.0, 1001)
         kept = self.alpha_min + (1 - self.alpha_min) * (1 - n) ** self.alpha_power
         semantic = 1 - kept - self.beta_max * n**self.beta_power
@@ -139,10 +134,7 @@ class Hybrid:
     schedule: Schedule = Linear()
 
     def __post_init__(self):
-        if not 0 <= self.uniform_share < 1 or self.gamma <= 0:
-            raise UserError(
-                f"kernel 'hybrid' needs 0 <= uniform_share < 1 and gamma > 0, not {self.uniform_share} and {self.gamma}"
-            )
+        check_options("kernel", uniform_share=self.uniform_share, hybrid_gamma=self.gamma)
 
     @property
     def height(self):

@@ -16,10 +16,10 @@ import math
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.numerics import derivative, ratio
 from semdlm_jax.kernels.protocol import KernelBase
 from semdlm_jax.kernels.schedules import Schedule
+from semdlm_jax.keys import check_options
 
 NODE_WIDTH = 1 / 3  # of b; similarities lie in [-1, 1], so that log Z is smooth on this scale
 BLOCK = 128  # tokens whose similarities to all others are alive at a time
@@ -47,11 +47,8 @@ class SoftmaxKernel(KernelBase):
 
     @classmethod
     def build(cls, embeddings, schedule, tau_min, tau_scale):
-        """UserError for temperatures that are not positive."""
-        if not (tau_min > 0 and tau_scale > 0):
-            raise UserError(
-                f"kernel 'semantic_softmax' needs tau_min > 0 and tau_scale > 0, not {tau_min} and {tau_scale}"
-            )
+        """UserError for impossible temperatures."""
+        check_options("kernel", tau_min=tau_min, tau_scale=tau_scale)
         embeddings = jnp.asarray(embeddings, jnp.result_type(float))
         nearest, log_sums, slopes = _tabulate(embeddings, 1 / tau_min, nodes=1 + math.ceil(1 / tau_min / NODE_WIDTH))
         return cls(embeddings, nearest, log_sums, slopes, schedule, tau_min, tau_scale)

@@ -8,6 +8,7 @@ be exchanged.
 import dataclasses
 import importlib
 import inspect
+import sys
 
 import jax.numpy as jnp
 
@@ -19,6 +20,7 @@ from semdlm_jax.kernels.neighbours import NeighbourTable
 from semdlm_jax.kernels.prior import GlobalPrior
 from semdlm_jax.kernels.schedules import Linear
 from semdlm_jax.kernels.vocabulary import Vocabulary
+from semdlm_jax.options import OWN
 
 
 def absorbing(vocabulary, *, schedule=Linear()):
@@ -136,18 +138,42 @@ KERNELS = {
 
 def find_kernel(name):
     """The builder of this name: one of KERNELS, or `module:function` of the caller's own. UserError for neither."""
-    module, separator, function = name.partition(":")
-    if not separator:
+    if ":" not in name:
         return choose("kernel", name, KERNELS)
+    if not OWN.fullmatch(name):
+        raise UserError(f"kernel {name!r} is no name of a function: give module:function")
+    module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"kernel {name!r} cannot be imported ({error}): run where Python finds {module}") from None
+        found = getattr(importlib.import_module(module), function)
+    except (Exception, SystemExit) as error:  # whatever the user's own module does
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"kernel {name!r} cannot be imported ({cause}): run where Python finds {module}") from None
+    if not _builds_kernels(found):
+        raise UserError(
+            f"kernel {name!r} is not the builder of a kernel: give a function (vocabulary, *, option=default, …)"
+        )
+    return found
+
+
+def _builds_kernels(function):
+    """Whether its signature is that of a builder: nothing else is ever called."""
+    try:
+        first, *options = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # no function, or one without a signature or parameters
+        return False
+    return first.name == "vocabulary" and all(option.default is not option.empty for option in options)
 
 
 def kernel_options(name):
-    """The option names of a kernel."""
-    return set(list(inspect.signature(find_kernel(name)).parameters)[1:])
+    """The options of a kernel and their defaults, by name."""
+    _, *options = inspect.signature(find_kernel(name)).parameters.values()
+    return {option.name: option.default for option in options}
+
+
+def is_imported(name):
+    """Whether using a kernel of this name runs no code that this process has not run: it is one of KERNELS, or its
+    module has been imported."""
+    return ":" not in name or name.partition(":")[0] in sys.modules
 
 
 def make_kernel(name, vocabulary: Vocabulary, **options):

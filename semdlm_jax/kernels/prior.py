@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.keys import check_options
 
 
 @jax.tree_util.register_dataclass
@@ -51,8 +52,7 @@ class GlobalPrior:
         counts = np.asarray(counts, np.float64)
         keep = counts >= max(least, 1)
         keep = keep if valid is None else keep & np.asarray(valid)
-        if not 0 < tau <= 1:
-            raise UserError(f"the power of a unigram prior must lie in (0, 1], not {tau}")
+        check_options("kernel", tau=tau, least=least)
         if not keep.any():
             raise UserError(f"no token occurs {least} times or more: lower the floor of the unigram prior")
         return cls.from_probs(np.where(keep, counts, 0) ** tau * keep)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError, choose
+from semdlm_jax.keys import check_options
 
 
 class Schedule(Protocol):
@@ -46,7 +47,7 @@ class LogLinear:
     eps: float = 1e-3
 
     def __post_init__(self):
-        _check_eps("loglinear", self.eps)
+        _check(self)
 
     def alpha(self, t):
         return self.eps + (1 - self.eps) * (1 - t)
@@ -65,7 +66,7 @@ class Cosine:
     eps: float = 1e-3
 
     def __post_init__(self):
-        _check_eps("cosine", self.eps)
+        _check(self)
 
     def alpha(self, t):
         return self.eps + (1 - self.eps) * jnp.sin(math.pi / 2 * (1 - t))
@@ -85,9 +86,10 @@ class Geometric:
     sigma_max: float = 20.0
 
     def __post_init__(self):
-        if not 0 < self.sigma_min < self.sigma_max:
+        _check(self)
+        if not self.sigma_min < self.sigma_max:
             raise UserError(
-                f"schedule 'geometric' needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}"
+                f"schedule 'geometric' needs sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}"
             )
 
     def _sigma(self, t):
@@ -110,8 +112,7 @@ class Polynomial:
     power: float = 2.0
 
     def __post_init__(self):
-        if not self.power > 0:
-            raise UserError(f"schedule 'polynomial' needs power > 0, not {self.power}")
+        _check(self)
 
     def alpha(self, t):
         late = t > 0.5
@@ -134,9 +135,8 @@ def fall(t, exponent):
     return t if exponent == 1 else -jnp.expm1(exponent * jnp.log1p(-t))
 
 
-def _check_eps(name, eps):
-    if not 0 <= eps < 1:
-        raise UserError(f"schedule {name!r} needs 0 <= eps < 1, not {eps}")
+def _check(schedule):
+    check_options("kernel.schedule", **dataclasses.asdict(schedule))
 
 
 SCHEDULES = {

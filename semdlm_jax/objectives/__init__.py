@@ -5,4 +5,17 @@ from semdlm_jax.objectives.objective import Autoregressive, Objective, stratifie
 from semdlm_jax.objectives.posterior import PARAMETERISATIONS, Posterior
 from semdlm_jax.objectives.stages import Stages
 
-__all__ = ["LOSSES", "PARAMETERISATIONS", "Autoregressive", "Objective", "Posterior", "Stages", "stratified_times"]
+AUTOREGRESSIVE = "autoregressive"  # the name of Autoregressive, which is no loss on a kernel's noise
+NAMES = (*LOSSES, AUTOREGRESSIVE)
+
+__all__ = [
+    "AUTOREGRESSIVE",
+    "LOSSES",
+    "NAMES",
+    "PARAMETERISATIONS",
+    "Autoregressive",
+    "Objective",
+    "Posterior",
+    "Stages",
+    "stratified_times",
+]

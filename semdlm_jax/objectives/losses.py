@@ -122,7 +122,6 @@ def check(objective):
     """UserError when this loss cannot train this kernel and parameterisation, or its options are impossible."""
     name, kernel, parameterisation = objective.name, objective.kernel, objective.parameterisation
     choose("objective", name, LOSSES)
-    choose("weighting", objective.gidd_weights, GIDD_WEIGHTS)
     if (name == "score_entropy") != (parameterisation == "score"):
         raise UserError(
             f"objective {name!r} does not train parameterisation {parameterisation!r}: "
@@ -134,6 +133,3 @@ def check(objective):
         raise UserError(
             "objective 'gidd' needs kernel 'hybrid' and parameterisation 'bayes', whose softmax is its x_theta"
         )
-    for option, least in (("timesteps", 1), ("y_samples", 0), ("ce_weight", 0)):
-        if getattr(objective, option) < least:
-            raise UserError(f"{option} must be at least {least}, not {getattr(objective, option)}")

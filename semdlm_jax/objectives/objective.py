@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
+from semdlm_jax.keys import check_options
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.objectives.losses import LOSSES, LossInput, check
 from semdlm_jax.objectives.posterior import Posterior
@@ -44,15 +45,11 @@ class Objective:
     chunk: int = 0
 
     def __post_init__(self):
+        options = (field.name for field in dataclasses.fields(self) if field.name != "kernel")
+        check_options("objective", **{name: getattr(self, name) for name in options})
         check(self)
-        if not 0 < self.t_min < self.t_max <= 1:
-            raise UserError(
-                f"times must satisfy 0 < t_min < t_max <= 1, not t_min = {self.t_min}, t_max = {self.t_max}"
-            )
-        if not self.time_power >= 1:
-            raise UserError(f"time_power must be at least 1 (uniform times), not {self.time_power}")
-        if not self.lambda_changed > 0:
-            raise UserError(f"lambda_changed must be above 0, not {self.lambda_changed}: changed tokens teach the most")
+        if not self.t_min < self.t_max:
+            raise UserError(f"times must satisfy t_min < t_max, not t_min = {self.t_min}, t_max = {self.t_max}")
         self.posterior.check(self.kernel)  # refuses a weight it could not undo, too
 
     @property

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from semdlm_jax.errors import UserError, choose
+from semdlm_jax.keys import check_options
 from semdlm_jax.runtime.paths import map_with_path
 
 # Muon is meant for the dense maps between hidden states. Modulation and time maps see one vector a sequence, not one a
@@ -42,15 +43,13 @@ def make_schedule(name, learning_rate, warmup_steps, total_steps, decay_fraction
     it over the last `decay_fraction` of `total_steps`. UserError for an unknown name or values out of range.
     """
     shape = choose("schedule", name, SCHEDULES)
-    if learning_rate <= 0:
-        raise UserError(f"learning rate {learning_rate} is not positive: give one above 0, e.g. 3e-4")
-    if not 0 <= warmup_steps < total_steps:
+    shape_of = {"decay_fraction": decay_fraction, "final_fraction": final_fraction}
+    check_options("optimizer", learning_rate=learning_rate, warmup_steps=warmup_steps, **shape_of)
+    if not warmup_steps < total_steps:
         raise UserError(
             f"{warmup_steps} warm-up steps do not fit in {total_steps} training steps: lower optimizer.warmup_steps"
         )
-    if not 0 <= final_fraction <= 1:
-        raise UserError(f"final fraction {final_fraction} of the learning rate lies outside [0, 1]: give one inside")
-    if name == "wsd" and not 0 < decay_fraction <= 1 - warmup_steps / total_steps:
+    if name == "wsd" and not decay_fraction <= 1 - warmup_steps / total_steps:
         raise UserError(
             f"decay fraction {decay_fraction} leaves no room after {warmup_steps} of {total_steps} warm-up steps:"
             f" give one in (0, {1 - warmup_steps / total_steps:g}]"
@@ -85,12 +84,8 @@ def make_optimizer(name, schedule, *, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.
     UserError for an unknown name or values out of range.
     """
     build = choose("optimizer", name, OPTIMIZERS)
-    for label, value in (("b1", b1), ("b2", b2), ("muon_momentum", muon_momentum)):
-        if not 0 <= value < 1:
-            raise UserError(f"optimizer {label}={value} lies outside [0, 1): give one inside")
-    for label, value in (("weight_decay", weight_decay), ("clip_norm", clip_norm)):
-        if value < 0:
-            raise UserError(f"optimizer {label}={value} is negative: give 0 to switch it off")
+    factors = {"weight_decay": weight_decay, "clip_norm": clip_norm, "muon_momentum": muon_momentum}
+    check_options("optimizer", b1=b1, b2=b2, eps=eps, **factors)
     adamw = optax.adamw(
         schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=lambda tree: map_with_path(_decays, tree)
     )

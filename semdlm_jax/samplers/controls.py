@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.errors import UserError
+from semdlm_jax.keys import check_options
 from semdlm_jax.samplers.draws import draw, truncate
 from semdlm_jax.samplers.penalty import Penalty
 
@@ -61,16 +61,8 @@ def make_controls(
 ):
     """Controls from plain numbers; table: the neighbours. Off: top_k = 0, top_p = 1, both lambdas 0; window = 0 is the
     whole sequence. UserError for values out of range."""
-    if not temperature >= 0:
-        raise UserError(f"--temperature={temperature:g} is negative: give 0 (most likely token) or more")
-    if top_k < 0:
-        raise UserError(f"top_k {top_k} is negative: give a number of tokens, or 0 for all")
-    if not 0 < top_p <= 1:
-        raise UserError(f"top_p {top_p} lies outside (0, 1]: give a share of the probability, or 1 for all of it")
-    if not (lambda_freq >= 0 and lambda_sem >= 0):
-        raise UserError(f"lambda_freq {lambda_freq} and lambda_sem {lambda_sem} must be 0 (off) or more")
-    if window < 0:
-        raise UserError(f"window {window} is negative: give a number of positions, or 0 for the whole sequence")
+    check_options("sampling", temperature=temperature, greedy_end=greedy_end, top_k=top_k, top_p=top_p)
+    check_options("sampling", lambda_freq=lambda_freq, lambda_sem=lambda_sem, window=window)
     penalty = None
     if lambda_freq or lambda_sem:
         penalty = Penalty(table, jnp.float32(lambda_freq), jnp.float32(lambda_sem), window or None)

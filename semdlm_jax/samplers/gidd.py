@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.numerics import put
 from semdlm_jax.objectives.posterior import only_masks
-from semdlm_jax.samplers.methods import Ancestral, in_share
+from semdlm_jax.samplers.methods import Ancestral
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +26,6 @@ class SelfCorrecting(Ancestral):
     correct_time: float = 0.01
     patience: int = 32
     at_once: int = 1
-
-    def __post_init__(self):
-        in_share("correct_time", self.correct_time)
-        if self.corrections < 1 or self.patience < 1 or self.at_once < 1:
-            raise UserError("corrections, patience and at_once must be at least 1")
-        if not self.correct_temperature > 0:
-            raise UserError(f"correct_temperature = {self.correct_temperature} must be above 0")
 
     def check(self, kernel):
         if only_masks(kernel):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
+from semdlm_jax.keys import check_options
 from semdlm_jax.objectives import Posterior
 from semdlm_jax.samplers.controls import Controls
 from semdlm_jax.samplers.draws import draw, truncate
@@ -54,11 +55,7 @@ class Sampler:
 
     def __post_init__(self):
         self.method.check(self.kernel)
-        if self.corrector_steps < 0 or not 0 <= self.corrector_strength <= 1:
-            raise UserError(
-                f"corrector_steps = {self.corrector_steps} must be 0 or more, "
-                f"corrector_strength = {self.corrector_strength} a chance in [0, 1]"
-            )
+        check_options("sampling", corrector_steps=self.corrector_steps, corrector_strength=self.corrector_strength)
 
     def sample(
         self,

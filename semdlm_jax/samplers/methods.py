@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase, return_rates, reverse_step
+from semdlm_jax.keys import check_options
 from semdlm_jax.samplers import plan as plans
 
 
@@ -44,10 +44,13 @@ class Step(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A step of the reverse process. clean_drafts: whether what is drawn is text. corrections: network evaluations on
-    finished text, by a method `correct`."""
+    finished text, by a method `correct`. UserError for an option out of its range."""
 
     clean_drafts = True
     corrections = 0
+
+    def __post_init__(self):
+        check_options("sampling", **dataclasses.asdict(self))
 
     def check(self, kernel: KernelBase):
         """UserError when the method makes no sense with this kernel."""
@@ -71,12 +74,6 @@ class Method:
 
 def step_to(tokens, state=None):
     return Step(tokens, jnp.zeros(tokens.shape, bool), state)
-
-
-def in_share(name, value):
-    """UserError unless value lies in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise UserError(f"{name} = {value} lies outside [0, 1]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +110,6 @@ class Blockwise(Method):
 
     rho: float = 1.0
     freeze: float = 1.0
-
-    def __post_init__(self):
-        in_share("freeze", self.freeze)
-        if not self.rho >= 0:
-            raise UserError(f"rho = {self.rho} is negative: give 0 (whatever the confidence) or more")
 
     def step(self, kernel, key, xt, proposal, now, state):
         coin_key, noise_key = jax.random.split(key)

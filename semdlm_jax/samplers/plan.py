@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from semdlm_jax.errors import UserError, choose
+from semdlm_jax.keys import check_options
 
 
 class Plan(NamedTuple):
@@ -77,9 +78,8 @@ def make_plan(kernel, steps, strides, length, t_min, *, grid="uniform", between=
     strides do not divide the length.
     """
     point = choose("grid", grid, GRIDS)
-    if not 0 < t_min < 1:
-        raise UserError(f"--t_min={t_min:g} must lie between 0 and 1: the last step goes from there to text")
-    if strides < 1 or length % strides:
+    check_options("sampling", steps=steps, strides=strides, t_min=t_min)
+    if length % strides:
         raise UserError(f"--strides={strides} must divide the sequence length {length} into equal parts")
     if steps < strides:
         raise UserError(f"--steps={steps} is fewer than --strides={strides}: every stride needs at least one step")

@@ -3,6 +3,7 @@
 import dataclasses
 
 from semdlm_jax.errors import UserError, choose, nearest
+from semdlm_jax.keys import check_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ PRESETS = {
 
 def make_settings(preset=None, **changes):
     """The defaults, changed by the preset and then by `changes`, of which None says nothing; `options` are merged.
-    UserError for an unknown preset or setting."""
+    UserError for an unknown preset or setting, or an impossible value."""
     settings = dict(choose("preset", preset, PRESETS)) if preset else {}
     changes = {name: value for name, value in changes.items() if value is not None}
     known = [field.name for field in dataclasses.fields(Settings)]
@@ -77,4 +78,6 @@ def make_settings(preset=None, **changes):
     own = settings.pop("options", {})
     if changes.get("sampler", settings.get("sampler")) != settings.get("sampler"):
         own = {}  # another sampler's
-    return Settings(**{**settings, **changes, "options": {**own, **changes.get("options", {})}})
+    settings = {**settings, **changes, "options": {**own, **changes.get("options", {})}}
+    check_options("sampling", **{name: value for name, value in settings.items() if name != "options"})
+    return Settings(**settings)

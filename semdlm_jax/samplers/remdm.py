@@ -14,7 +14,7 @@ import numpy as np
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.numerics import ratio
 from semdlm_jax.objectives.posterior import only_masks
-from semdlm_jax.samplers.methods import Method, in_share, step_to
+from semdlm_jax.samplers.methods import Method, step_to
 from semdlm_jax.samplers.plan import steps_between, time_of
 
 
@@ -51,9 +51,6 @@ class Cap(_Remasking):
     """sigma = eta, as far as allowed. The authors' eta is for 1,024 tokens."""
 
     eta: float = 0.008
-
-    def __post_init__(self):
-        in_share("eta", self.eta)
 
     def sigma(self, largest, now, state):
         return jnp.minimum(self.eta, largest)
@@ -99,11 +96,9 @@ class Loop(_Remasking):
     alpha_on: float = 0.9
 
     def __post_init__(self):
-        in_share("eta", self.eta)
-        if not 0 < self.t_off < self.t_on < 1:
-            raise UserError(f"t_on = {self.t_on} and t_off = {self.t_off} must satisfy 0 < t_off < t_on < 1")
-        if not 0 < self.alpha_on < 1:
-            raise UserError(f"alpha_on = {self.alpha_on} must lie between 0 and 1: the share written while it loops")
+        super().__post_init__()
+        if not self.t_off < self.t_on:
+            raise UserError(f"t_on = {self.t_on} and t_off = {self.t_off} must satisfy t_off < t_on")
 
     def between(self, kernel):
         """The grid's times are ReMDM's own; the kernel's are those at which it keeps as much."""

@@ -146,4 +146,4 @@ if __name__ == "__main__":
     elif COMMAND == "build" or "--help" in sys.argv:
         # Where --config is defined it must be given.
         define_build_flags("--config" in str(sys.argv) or "--tokenizer" not in str(sys.argv))
-    cli.run(lambda: main(COMMAND, WORDS))
+    cli.run(lambda: main(COMMAND, WORDS), needs=["data.directory", "semantics"])

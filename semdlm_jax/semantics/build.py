@@ -115,4 +115,4 @@ def main(config):
 
 if __name__ == "__main__":
     CONFIG = cli.define_config_flag()
-    cli.run(lambda: main(CONFIG.value))
+    cli.run(lambda: main(CONFIG.value), needs=["data.directory", "semantics"])

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from semdlm_jax.errors import UserError, choose
+from semdlm_jax.errors import UserError
+from semdlm_jax.keys import check_options
 from semdlm_jax.semantics.sources import check_source
 
 HUBNESS = {
@@ -53,19 +54,8 @@ class Settings:
 
     def __post_init__(self):
         check_source(self.embeddings)
-        choose("hubness control", self.hubness, HUBNESS)
-        choose("rule for characters", self.characters, CHARACTERS)
-        choose("rule for the prior", self.prior_tokens, PRIOR_TOKENS)
-        for name, least in (("neighbours", 1), ("window", 1), ("dimensions", 1), ("min_count", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"semantics.{name} = {getattr(self, name)} is not possible: give {least} or more")
-        if self.max_in_degree is not None and self.max_in_degree < 1:
-            raise UserError(f"semantics.max_in_degree = {self.max_in_degree} leaves no neighbours: give 1 or more")
-        if self.remove_components < BY_SOURCE:
-            raise UserError(
-                f"semantics.remove_components = {self.remove_components}: give 0 or more, or -1 for what suits "
-                "the embeddings"
-            )
+        values = dataclasses.asdict(self)
+        check_options("semantics", **{name: value for name, value in values.items() if value is not None})
         if self.embeddings == "ppmi" and self.components >= self.dimensions:
             raise UserError(
                 f"semantics.remove_components = {self.components} leaves none of {self.dimensions} dimensions: "

@@ -35,7 +35,7 @@ def load_vectors(embeddings, tokenizer):
 def check_source(embeddings):
     """UserError unless `embeddings` is `ppmi`, or a name of SOURCES with what it asks for after a colon."""
     kind, _, name = embeddings.partition(":")
-    choose("embeddings", kind, {"ppmi": None, **SOURCES})
+    choose("embeddings", kind, EMBEDDINGS)
     if bool(name) == (kind == "ppmi"):
         mend = "ppmi takes no name" if kind == "ppmi" else f"give {kind}:{'DIR' if kind == 'checkpoint' else 'NAME'}"
         raise UserError(f"--embeddings={embeddings} is incomplete or too much: {mend}")
@@ -113,6 +113,7 @@ def _checkpoint(workdir, tokenizer):
 
 # kind -> function(what follows the colon, tokenizer) -> [V, D]
 SOURCES = {"package": _package, "hf": _hugging_face, "checkpoint": _checkpoint}
+EMBEDDINGS = {"ppmi": None, **SOURCES}  # the first needs no other place
 
 
 def _input_embedding(source, weights, tokenizer):

@@ -71,7 +71,7 @@ def test_hybrid_has_its_share_of_uniform_noise_at_the_middle():
 def test_softmax_of_infinite_temperature_is_uniform(float64):
     x0, xt = toys.pairs()
     t = jnp.array([0.3, 0.8])[:, None, None]
-    hot, flat = build("semantic_softmax", tau_scale=1e7), build("uniform")
+    hot, flat = build("semantic_softmax", tau_scale=1e6), build("uniform")
     np.testing.assert_allclose(hot.prob(xt, x0, t), flat.prob(xt, x0, t), atol=1e-6)
     # Cold, every token with a meaning is its own nearest: 1 / tau = 200, against the dense softmax.
     cold = build("semantic_softmax", tau_min=2.5e-3, tau_scale=2.5e-3)
@@ -131,9 +131,9 @@ def test_priors_by_name():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"gamma": 0.0}, "gamma > 0"),
-        ({"gamma": -1.0}, "gamma > 0"),
-        ({"k_max": 0}, "k_max >= 1"),
+        ({"gamma": 0.0}, "gamma = 0.0"),
+        ({"gamma": float("nan")}, "gamma = nan"),
+        ({"k_max": 0}, "k_max = 0"),
         ({"alpha_min": 0.3, "beta_max": 0.8}, "semantic branch"),
         ({"beta_power": 0.5}, "semantic branch"),
         ({"alpha_min": -0.2}, "alpha_min"),
@@ -152,13 +152,13 @@ def test_impossible_branches_are_refused(options, says):
 
 @pytest.mark.parametrize("options", [{"uniform_share": 1.0}, {"uniform_share": -0.1}, {"hybrid_gamma": 0.0}])
 def test_impossible_hybrids_are_refused(options):
-    with pytest.raises(UserError, match="'hybrid' needs"):
+    with pytest.raises(UserError, match=next(iter(options))):
         build("hybrid", **options)
 
 
 @pytest.mark.parametrize("options", [{"tau_min": 0.0}, {"tau_scale": -1.0}])
 def test_impossible_temperatures_are_refused(options):
-    with pytest.raises(UserError, match="'semantic_softmax' needs"):
+    with pytest.raises(UserError, match=next(iter(options))):
         build("semantic_softmax", **options)
 
 
@@ -182,7 +182,7 @@ def test_a_kernel_of_the_callers_own_module(tmp_path, monkeypatch):
         "    return make_kernel('hybrid', vocabulary, uniform_share=strength)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert kernel_options("my_kernels:doubled") == {"strength"}
+    assert kernel_options("my_kernels:doubled") == {"strength": 1.0}
     assert build("my_kernels:doubled", strength=0.3).branches.uniform_share == 0.3
     with pytest.raises(UserError, match="no option 'strenght'.*'strength'"):
         build("my_kernels:doubled", strenght=0.3)

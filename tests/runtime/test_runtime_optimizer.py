@@ -36,9 +36,9 @@ def test_schedule_corners(name, corners):
     "change, words",
     [
         ({"name": "cosin"}, "did you mean 'cosine'"),
-        ({"learning_rate": 0.0}, "not positive"),
+        ({"learning_rate": 0.0}, r"learning_rate = 0.0 .*\(0, 1000\]"),
         ({"warmup_steps": 100}, "do not fit in 100"),
-        ({"final_fraction": 1.5}, "outside"),
+        ({"final_fraction": 1.5}, r"\[0, 1\]"),
         ({"decay_fraction": 0.95}, r"give one in \(0, 0.9\]"),
     ],
 )
@@ -51,8 +51,8 @@ def test_schedule_errors(change, words):
 def test_optimizer_errors():
     for name, change, words in (
         ("adam", {}, "did you mean 'adamw'"),
-        ("adamw", {"b2": 1.0}, "b2=1.0"),
-        ("muon", {"clip_norm": -1.0}, "clip_norm=-1.0"),
+        ("adamw", {"b2": 1.0}, "b2 = 1.0"),
+        ("muon", {"clip_norm": -1.0}, "clip_norm = -1.0"),
     ):
         with pytest.raises(UserError, match=words):
             make_optimizer(name, lambda step: 1e-3, **change)

@@ -72,7 +72,7 @@ def test_strides_share_the_steps(grid, steps, strides):
 
 @pytest.mark.parametrize(
     ("steps", "strides", "says"),
-    [(8, 3, "divide"), (8, 0, "divide"), (8, -2, "divide"), (8, 32, "divide"), (1, 2, "fewer"), (0, 1, "fewer")],
+    [(8, 3, "divide"), (8, 0, "strides = 0"), (8, -2, "strides = -2"), (8, 32, "divide"), (1, 2, "fewer"), (0, 1, "steps = 0")],
 )
 def test_impossible_plans(steps, strides, says):
     with pytest.raises(UserError, match=says):
@@ -81,7 +81,7 @@ def test_impossible_plans(steps, strides, says):
 
 @pytest.mark.parametrize("t_min", [0, -0.1, 1, 2, float("nan")])
 def test_a_last_step_from_no_time(t_min):
-    with pytest.raises(UserError, match="--t_min=.* between 0 and 1"):
+    with pytest.raises(UserError, match="t_min = .* in "):
         make_plan(LINEAR, 4, 1, 16, t_min)
 
 
@@ -264,7 +264,7 @@ def test_changes_go_over_presets_and_presets_over_defaults():
             "'remdm_cap' does not know 'etta'; it has eta: did you mean 'eta'",
         ),
         (lambda: make_method("ancestral", eta=0.1), "'ancestral' does not know 'eta'; it has no options"),
-        (lambda: make_method("remdm_loop", t_on=0.01), "0 < t_off < t_on < 1"),
+        (lambda: make_method("remdm_loop", t_on=0.01), "t_off < t_on"),
         (lambda: make_method("remdm_loop", alpha_on=1.0), "alpha_on = 1.0"),
         (lambda: make_method("remdm_cap", eta=1.5), "eta = 1.5"),
     ],

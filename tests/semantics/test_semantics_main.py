@@ -16,7 +16,7 @@ SETTINGS = {"neighbours": 8, "dimensions": 32, "window": 4, "max_in_degree": 16,
 @pytest.fixture
 def config(prepared, tmp_path):
     settings = dataclasses.asdict(Settings(**SETTINGS))
-    values = {"data": {"directory": str(prepared.directory)}, "semantics": settings}
+    values = {"data": {"directory": str(prepared.directory)}, "semantics": settings | {"table": ""}}
     path = tmp_path / "config.py"
     path.write_text(f"import ml_collections\ndef get_config():\n  return ml_collections.ConfigDict({values})\n")
     return f"--config={path}"
@@ -76,7 +76,7 @@ def test_inspecting_an_old_table(command, tmp_path):
         (["build"], ["--config is missing"]),
         (["build", "CONFIG", "king"], ["unexpected argument 'king'"]),
         (["build", "CONFIG", "--hubness=cups"], ["cups", "cap"]),
-        (["build", "CONFIG", "--k=0"], ["semantics.neighbours = 0"]),
+        (["build", "CONFIG", "--k=0"], ["neighbours = 0"]),
         (["build", "CONFIG", "--output=/nowhere/at/all.npz"], ["--output=/nowhere/at/all.npz"]),
         (["build", "CONFIG", "--config.data.directory=/nowhere"], ["/nowhere", "semdlm_jax.data.prepare"]),
     ],

@@ -98,12 +98,22 @@ def test_it_warms_up_another(config_file, own, tmp_path):
     assert result.status == 0, result.err
 
 
+def test_elsewhere_it_is_not_run_unasked(workdir, own, monkeypatch):
+    """A work directory may come from anyone, and importing a module runs its code."""
+    monkeypatch.delitem(sys.modules, own[1])
+    for module in ("evaluate", "generate"):
+        result = tiny.command(module, f"--workdir={workdir}")
+        tiny.assert_refused(result, f"{own[1]}:tempered", "--trust_kernel", f"import {own[1]} first")
+    assert own[1] not in sys.modules
+    assert tiny.command("generate", f"--workdir={workdir}", "--trust_kernel", "--num_samples=1", "--steps=1").status == 0
+
+
 def test_elsewhere_it_is_missed(workdir, own, monkeypatch):
     """A work directory moved to where the module is not: told in one line, with where to run."""
     monkeypatch.delitem(sys.modules, own[1])
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(own[0].parent)])
     for module in ("evaluate", "generate"):
-        result = tiny.command(module, f"--workdir={workdir}")
+        result = tiny.command(module, f"--workdir={workdir}", "--trust_kernel")
         tiny.assert_refused(result, f"{own[1]}:tempered", f"where Python finds {own[1]}")
 
 

@@ -1,0 +1,172 @@
+"""What is checked of a run before it begins: the values of its configuration, what reads them, and its places."""
+
+import dataclasses
+import math
+import os
+import pathlib
+import tempfile
+
+from semdlm_jax import keys
+from semdlm_jax.errors import UserError, nearest
+from semdlm_jax.kernels import SCHEDULES, is_imported, kernel_options
+from semdlm_jax.objectives import AUTOREGRESSIVE
+from semdlm_jax.options import flatten, nest
+from semdlm_jax.semantics.settings import from_config
+
+# Keys of a record beside the configuration's own: where data lay at the first start, seen from anywhere.
+PLACES = "places"
+PATHS = ("data.directory", "semantics.table")
+
+
+def check_config(config):
+    """UserError for a key that nothing knows, values that no run can have, or that exclude one another."""
+    keys.check_config(config, own=config.kernel, needs=keys.SECTIONS)
+    known = {key.split(".")[1] for key in keys.KEYS if key.startswith("kernel.")}
+    own = [name for name in config.kernel if name not in known]
+    options = set().union(*(kernel_options(name) for name in _kernels(config))) if own else set()
+    for name in own:
+        if name not in options:
+            raise UserError(f"config has no key 'kernel.{name}': {nearest(name, known | options)}")
+    evaluation, length = config.evaluation, config.data.length
+    if not evaluation.t_min < evaluation.t_max:
+        raise UserError(
+            f"evaluation.t_min = {evaluation.t_min} and evaluation.t_max = {evaluation.t_max} "
+            "must satisfy t_min < t_max"
+        )
+    if length % evaluation.strides or evaluation.sample_steps < evaluation.strides:
+        raise UserError(
+            f"evaluation.strides = {evaluation.strides} must divide data.length = {length} "
+            f"and not exceed evaluation.sample_steps = {evaluation.sample_steps}"
+        )
+
+
+def check_recorded(config, *, trust_kernel: bool = False):
+    """UserError for values of a recorded configuration that no run can have, and for a kernel of its author's own.
+
+    A run may come from elsewhere, and importing its kernel's module runs that module's code: only trust_kernel does so
+    where this process has not imported it already.
+    """
+    for key, value in flatten(config).items():
+        if key in keys.KEYS:
+            keys.KEYS[key].check(f"recorded {key}", value)
+    name = config["kernel"]["name"]
+    if not (trust_kernel or is_imported(name)):
+        raise UserError(
+            f"this run's kernel {name!r} is code of whoever trained it: give --trust_kernel to run it, "
+            f"or import {name.partition(':')[0]} first"
+        )
+
+
+def check_workdir(workdir: str | os.PathLike, *, written: bool = False):
+    """UserError unless there can be a directory at this path; written: and unless files can be made in it."""
+    path = pathlib.Path(workdir)
+    there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        what = "is a file" if there == path else f"lies below {there}, which is a file"
+        raise UserError(f"--workdir={workdir} {what}: give a directory")
+    if written:
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"--workdir={workdir}: nothing can be written in {there} ({error.strerror}): give another directory"
+            ) from None
+
+
+def unread(config) -> list[str]:
+    """The keys that nothing reads under the names chosen in the configuration."""
+    kernels, schedule = _kernels(config), config.kernel.schedule.name
+    options = set().union(*(kernel_options(name) for name in kernels), {"name", "k_max"})
+    of_schedule = {field.name for field in dataclasses.fields(SCHEDULES[schedule])} | {"name"}
+    found = []
+    for key in flatten(config):
+        section, _, name = key.rpartition(".")
+        chain = config.objective.name == AUTOREGRESSIVE and (section == "objective" and name not in ("name", "chunk"))
+        of_kernel = section == "kernel" and name not in options
+        of_noise = section == "kernel.schedule" and ("schedule" not in options or name not in of_schedule)
+        elsewhere = key in keys.KEYS and not keys.KEYS[key].is_read(lambda other: _in_use(config, other))
+        if chain or of_kernel or of_noise or elsewhere:
+            found.append(key)
+    return found
+
+
+def tell_unread(config, given, file_config=None) -> str:
+    """A line on keys that were set and change nothing, '' where there are none.
+
+    given: the keys of the command line. file_config: the configuration file's own, where it names no system: what one
+    sets beyond the defaults, and does not read, is told too. A file's keys serve all its systems, so those are not.
+    """
+    names = [key for key in unread(config) if key in given]
+    if file_config is not None:
+        flat = flatten(file_config)
+        names += [key for key in unread(file_config) if key in keys.KEYS and flat[key] != keys.KEYS[key].default]
+    flat = flatten(config)
+    shown = ", ".join(f"{key} = {flat[key]!r}" for key in dict.fromkeys(names))
+    return f"note: nothing reads {shown} under what else is chosen here" if shown else ""
+
+
+def tell_table(config, given, made: dict) -> str:
+    """A line on keys of how a table is built that were set and are not how it was built, '' where there are none.
+
+    made: the table's own record.
+    """
+    wanted = dataclasses.asdict(from_config(config.semantics))
+    wanted["remove_components"] = from_config(config.semantics).components
+    names = [key.rpartition(".")[2] for key in given if key.startswith("semantics.")]
+    other = [name for name in names if name in made and made[name] != wanted.get(name)]
+    shown = ", ".join(f"semantics.{name} = {wanted[name]!r} (it has {made[name]!r})" for name in other)
+    return f"note: the neighbour table was built otherwise: {shown}: build it anew to change that" if shown else ""
+
+
+def fit_warmup(config, given: dict) -> str:
+    """Shrinks what does not fit into fewer training.steps than the configuration file has, in place; the line that says
+    so, or ''. given: {key: the file's value} of the command line, whose keys stay as they are."""
+    steps, before = config.training.steps, given.get("training.steps", 0)
+    if steps >= before:
+        return ""
+    changed = {}
+    for section in (config.optimizer, config.warmup):
+        name = "warmup_steps" if section is config.optimizer else "steps"
+        key = f"optimizer.{name}" if section is config.optimizer else f"warmup.{name}"
+        if key not in given and section[name] >= steps:
+            changed[key] = min(math.ceil(section[name] * steps / before), steps - 1)
+            section[name] = changed[key]
+    room = 1 - config.optimizer.warmup_steps / steps
+    decays = config.optimizer.schedule == "wsd" and "optimizer.decay_fraction" not in given
+    if decays and config.optimizer.decay_fraction > room > 0:
+        changed["optimizer.decay_fraction"] = config.optimizer.decay_fraction = room
+    shown = ", ".join(f"{key} = {value:g}" for key, value in changed.items())
+    return f"note: with training.steps = {steps} instead of {before}: {shown}" if shown else ""
+
+
+def places(config) -> dict:
+    """{section: {key: absolute path}} of what a run reads, to be found from another directory."""
+    flat = flatten(config)
+    return nest({key: os.path.abspath(flat[key]) for key in PATHS if flat.get(key)})
+
+
+def find_data(config, recorded: dict, data_directory: str | None = None):
+    """Points a recorded configuration to its data, in place: to `data_directory`, or to the place recorded at the first
+    start where the path it was given leads nowhere from here."""
+    if data_directory is not None:
+        config["data"]["directory"] = data_directory
+    for key, absolute in flatten(recorded).items():
+        section, name = key.split(".")
+        path = config[section].get(name)
+        if path and not os.path.exists(path):
+            config[section][name] = absolute
+
+
+def _kernels(config):
+    """The names of the kernels that train."""
+    named = [] if config.objective.name == AUTOREGRESSIVE else [config.kernel.name]
+    return [*named, config.warmup.kernel] if config.warmup.steps else named
+
+
+def _in_use(config, key):
+    """The names used under a key of the configuration: under that of the loss, the warm-up's too."""
+    chosen = [flatten(config)[key]]
+    if config.warmup.steps and key in ("objective.name", "kernel.name"):
+        chosen.append(config.warmup["objective" if key == "objective.name" else "kernel"])
+    return chosen

@@ -1,0 +1,190 @@
+"""What an option's value may be, and the one check of it; `semdlm_jax.keys` is the table of all options.
+
+Every refusal is a sentence with the value, what is wrong with it and what to give instead:
+
+    kernel.gamma = nan is no finite number: give one in [0.001, 1000]
+"""
+
+import dataclasses
+import functools
+import importlib
+import math
+import numbers
+import os
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from semdlm_jax.errors import UserError, nearest
+
+# A function of the user's own, as a kernel's name.
+OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# Of the file systems in use: bytes of a name and of a whole path.
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+SHOWN = 80  # characters of a refused value
+
+
+class Interval(NamedTuple):
+    """A range of numbers: '[0, 1)' holds 0 and not 1."""
+
+    low: float
+    high: float
+    low_open: bool
+    high_open: bool
+
+    def holds(self, value: float) -> bool:
+        above = self.low < value if self.low_open else self.low <= value
+        return above and (value < self.high if self.high_open else value <= self.high)
+
+
+@functools.cache
+def interval(text: str) -> Interval:
+    """The Interval written as '[0, 1)'. Both ends are finite, so that no option can be infinite."""
+    low, high = map(float, text[1:-1].split(","))
+    assert text[0] in "[(" and text[-1] in "])" and -math.inf < low < high < math.inf, text
+    return Interval(low, high, text[0] == "(", text[-1] == ")")
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option.
+
+    default: what holds where nothing is given; None where that depends on other things. meaning: one line. kind: bool,
+    int, float or str. within: of numbers, the interval that holds them. among: of texts, the valid names: a tuple, or
+    'module:REGISTRY' of this package; of a text that goes on after a colon, of its part before. own: `module:function`
+    is a valid name too. path: 'whole' if the text is a path, 'after' if what follows a colon is one. filled: '' is
+    refused. only: where the option is read, as alternatives 'key: value value'; '' is everywhere.
+    """
+
+    default: object
+    meaning: str
+    kind: type
+    within: str = ""
+    among: tuple[str, ...] | str = ()
+    own: bool = False
+    path: str = ""
+    filled: bool = False
+    only: str = ""
+
+    def check(self, name: str, value: object):
+        """UserError, which calls the option `name`, unless it can have this value."""
+        if value is None and self.default is None:
+            return
+        problem = self._text_problem(value) if self.kind is str else self._number_problem(value)
+        if problem:
+            equals = "=" if name.startswith("--") else " = "
+            raise UserError(f"{name}{equals}{shown(value)} {problem}")
+
+    def _number_problem(self, value):
+        if self.kind is bool:
+            return "" if isinstance(value, bool) else "is neither true nor false: give one of them"
+        whole = self.kind is int
+        a = "a whole number" if whole else "a number"
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
+            return f"is not {a}: give one in {self.within}"
+        if not whole and not math.isfinite(value):
+            return f"is no finite number: give one in {self.within}"
+        return "" if interval(self.within).holds(value) else f"is not possible: give {a} in {self.within}"
+
+    def _text_problem(self, value):
+        if not isinstance(value, str):
+            return "is no text: give one in quotes"
+        if self.filled and not value.strip():
+            return f"is empty: give {self.meaning}, or leave it out"
+        head, colon, tail = value.partition(":")
+        found = path_problem({"": "", "whole": value, "after": tail}[self.path])
+        if found or not self.among or (self.own and OWN.fullmatch(value)):
+            return found
+        name = head if self.path == "after" else value
+        return "" if name in (valid := self.names()) else f"is unknown: {nearest(name, valid)}"
+
+    def names(self) -> tuple[str, ...]:
+        """The valid names of a text, () where any will do."""
+        return tuple(resolve(self.among)) if isinstance(self.among, str) else self.among
+
+    def expanded(self, value):
+        """The value with ~ and $HOME in its path replaced by what they stand for."""
+        if not (self.path and isinstance(value, str)):
+            return value
+        head, colon, tail = value.partition(":") if self.path == "after" else ("", "", value)
+        return head + colon + os.path.expandvars(os.path.expanduser(tail))
+
+    def is_read(self, in_use) -> bool:
+        """Whether anything reads the option. in_use: key -> the names that a run uses under it."""
+        alternatives = (part.partition(":") for part in self.only.split("|") if part.strip())
+        found = [set(names.split()) & set(in_use(key.strip())) for key, _, names in alternatives]
+        return not found or any(found)
+
+    def describe(self) -> str:
+        """Its meaning, and what it may be, for a reader of --help."""
+        valid = self.within or " ".join(self.names()) + (" or module:function" if self.own else "")
+        return "; ".join(part for part in (self.meaning, valid) if part)
+
+
+def number(default, within: str, meaning: str, **more) -> Option:
+    """A float or an int, as its default is; kind=… where that is None."""
+    return Option(default, meaning, **{"kind": type(default), "within": within, **more})
+
+
+def switch(default: bool | None, meaning: str, **more) -> Option:
+    return Option(default, meaning, bool, **more)
+
+
+def text(default: str | None, meaning: str, among: tuple[str, ...] | str = (), **more) -> Option:
+    return Option(default, meaning, str, among=among, **more)
+
+
+def path_problem(path: str) -> str:
+    """What keeps a text from being the path of a file here, '' for nothing. No file is looked for."""
+    if "\0" in path:
+        return "holds a NUL byte, which no path can: give another"
+    if ADDRESS.match(path):
+        return "is an address, and only files of this machine are read and written: give a path, of a copy or a mount"
+    parts = os.fsencode(path).split(b"/")
+    if max(map(len, parts)) > LONGEST_NAME or len(os.fsencode(path)) > LONGEST_PATH:
+        return f"is longer than a path can be ({LONGEST_NAME} bytes a name): give a shorter one"
+    if path.startswith("~"):
+        return "begins with ~ and the name of no user: give the whole path"
+    return ""
+
+
+def shown(value: object) -> str:
+    """A value in a message, on one line and not too long."""
+    written = repr(value)
+    return written if len(written) <= SHOWN else written[: SHOWN - 1] + "…"
+
+
+def resolve(place: str):
+    """What 'module:NAME' of this package names; the module is imported only now."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(f"semdlm_jax.{module}"), name)
+
+
+def flatten(tree, prefix: str = "") -> dict[str, object]:
+    """{'section.key': value} of nested mappings."""
+    flat = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if hasattr(value, "items") else {f"{prefix}{key}": value}
+    return flat
+
+
+def nest(flat: dict[str, object]) -> dict:
+    """The nested dict of {'section.key': value}."""
+    tree = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        here = tree
+        for section in sections:
+            here = here.setdefault(section, {})
+        here[name] = value
+    return tree
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str:
+    """`did you mean …` of an unknown dotted key: among the names of its section, or among the sections."""
+    section, _, name = key.rpartition(".")
+    siblings = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == section]
+    if siblings:
+        return nearest(name, siblings)
+    return nearest(key.partition(".")[0], {one.partition(".")[0] for one in known})
