@@ -5,6 +5,7 @@ parameter tree. Shape suffixes: B batch, L positions, D width, C condition width
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -25,6 +26,15 @@ def _normalise(x):
     x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
     return x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + 1e-6)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _gated(y_BxLxD, gate_BxD):
+    """y times a gate that is open at 0: in float32, as the gate's gradient is a sum over positions.
+
+    Rematerialised, so that the backward pass keeps y as it came and not its float32 copy.
+    """
+    return (y_BxLxD * (gate_BxD + 1)[:, None]).astype(y_BxLxD.dtype)
 
 
 def _modulate(x, shift, scale, dtype):
@@ -61,9 +71,9 @@ class Block(nn.Module):
         y, new = SelfAttention(self.heads, self.causal, self.attention, self.dtype, name="attention")(
             _modulate(x_BxLxD, shift_a, scale_a, self.dtype), lengths_B, cache, position
         )
-        x_BxLxD = x_BxLxD + drop(y * (gate_a + 1)[:, None].astype(y.dtype))
+        x_BxLxD = x_BxLxD + drop(_gated(y, gate_a))
         y = MLP(self.expansion, self.dtype, name="mlp")(_modulate(x_BxLxD, shift_m, scale_m, self.dtype))
-        return x_BxLxD + drop(y * (gate_m + 1)[:, None].astype(y.dtype)), new
+        return x_BxLxD + drop(_gated(y, gate_m)), new
 
 
 class TimeEmbedding(nn.Module):
@@ -109,9 +119,9 @@ class Backbone(nn.Module):
             length=self.layers,
             unroll=self.unroll,
         )
-        self.embed = nn.Embed(
-            self.vocab_size, self.width, dtype=self.dtype, embedding_init=nn.initializers.normal(0.02), name="embed"
-        )
+        # Looked up in float32 whatever the compute dtype: the table's gradient adds up a token's positions one by one,
+        # and in bfloat16 a sum stops growing once it is 256 times what is added.
+        self.embed = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.normal(0.02), name="embed")
         self.time_embedding = TimeEmbedding(self.condition_width)
         self.blocks = stack(self.heads, self.expansion, self.causal, self.dropout, self.attention, self.dtype)
         self.final_modulation = _dense(2 * self.width, jnp.float32, None, zero=True, bias=True)
@@ -132,7 +142,7 @@ class Backbone(nn.Module):
             t_B = jnp.zeros_like(t_B)
         condition_BxC = self.time_embedding(t_B)
         # Unit variance into the residual stream; the table itself stays small for a tied output.
-        x_BxLxD = self.embed(tokens_BxL) * jnp.asarray(50.0, self.dtype)
+        x_BxLxD = (self.embed(tokens_BxL) * 50.0).astype(self.dtype)
         x_BxLxD, new = self.blocks(x_BxLxD, condition_BxC, lengths_B, deterministic, cache, position)
         shift, scale = jnp.split(self.final_modulation(condition_BxC), 2, axis=-1)
         return _modulate(x_BxLxD, shift, scale, self.dtype), new
