@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
@@ -65,8 +66,32 @@ class Objective:
             t_B = jnp.ceil(t_B * self.timesteps) / self.timesteps
         return self.kernel.corrupt(noise_key, x0_BxL, t_B[:, None]), t_B
 
-    def importance(self, t):
-        """Uniform density over that of the times drawn, at t: power u^(power - 1); shape of t."""
+    def check_times(self) -> None:
+        """UserError when a loss over whole steps would never meet some of them, which its sum cannot do without."""
+        missed = np.sum(self.step_chances() == 0) if self.name == "d3pm" else 0
+        if missed:
+            raise UserError(
+                f"objective 'd3pm' would never train {missed} of its {self.timesteps} steps: set objective.t_min below "
+                f"1 / timesteps and objective.t_max above 1 - 1 / timesteps, not {self.t_min} and {self.t_max}"
+            )
+
+    def step_chances(self) -> np.ndarray:
+        """[timesteps]: how often a time drawn is rounded up to the k-th of d3pm's, k / timesteps: u_k - u_{k-1}, where
+        u^power of the range is k / timesteps at u_k, or an end of the range that lies between two steps."""
+        share = (np.arange(self.timesteps + 1) / self.timesteps - self.t_min) / (self.t_max - self.t_min)
+        return np.diff(np.clip(share, 0, 1) ** (1 / self.time_power))
+
+    def importance(self, t: jax.Array) -> jax.Array:
+        """What makes times drawn unevenly count as even ones: the loss at t [...] is worth so much; 1 for power 1.
+
+        The density of uniform times over that of those drawn: power u^(power - 1). Times of d3pm are whole steps,
+        of which each is to count 1 / timesteps: that over its chance. (With power 1 the first step is drawn less often
+        than the others by t_min times their number, 0.1 % in D3PM's systems, and the loss is left as its authors'.)
+        """
+        if self.name == "d3pm" and self.time_power != 1:
+            chances = self.step_chances()
+            worth = np.divide(1 / self.timesteps, chances, out=np.zeros_like(chances), where=chances > 0)
+            return jnp.asarray(worth, t.dtype)[jnp.round(t * self.timesteps).astype(jnp.int32) - 1]
         u = jnp.clip((t - self.t_min) / (self.t_max - self.t_min), 0, 1) ** (1 / self.time_power)
         return self.time_power * u ** (self.time_power - 1)
 
@@ -93,6 +118,9 @@ class Autoregressive:
 
     start_id: int
     chunk: int = 0
+
+    def check_times(self) -> None:
+        """Its tokens have no times."""
 
     def corrupt(self, key, x0_BxL):
         """(the tokens one place later, times of zero): what the network reads."""

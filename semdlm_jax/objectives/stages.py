@@ -24,6 +24,8 @@ class Stages:
     def __post_init__(self):
         if self.starts[0] != 0 or sorted(self.starts) != list(self.starts):
             raise UserError(f"training stages must start at step 0 and follow one another, not start at {self.starts}")
+        for objective in self.objectives:
+            objective.check_times()
         several = len(self.objectives) > 1
         if several and any(objective.parameterisation != "bayes" for objective in self.objectives):
             raise UserError(

@@ -9,7 +9,8 @@ import toys
 from toy_objectives import loss_and_weight, objective
 from toys import MASK, P_DATA, TOYS, V
 
-from semdlm_jax.objectives import bound
+from semdlm_jax.errors import UserError
+from semdlm_jax.objectives import Stages, bound
 from semdlm_jax.objectives.posterior import Posterior
 
 
@@ -116,3 +117,41 @@ def test_times_of_d3pm_are_whole_steps():
     trained = objective("d3pm", "uniform", timesteps=8, t_min=1e-6, t_max=1.0)
     _, t = trained.corrupt(toys.key(0), jnp.zeros((64, 2), jnp.int32))
     np.testing.assert_array_equal(np.unique(np.asarray(t) * 8, return_counts=True), (np.arange(1, 9), np.full(8, 8)))
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize(("t_min", "t_max"), [(1e-6, 1.0), (0.05, 0.97), (1e-3, 1 - 1e-5)])
+def test_every_step_of_d3pm_counts_the_same(power, t_min, t_max):
+    """Chance times weight is 1 / T at each of T steps: the chance by counting where a million even u lead, each time
+    drawn as in training. A range that ends between two steps cuts the first and last short, and they weigh more."""
+    steps, many = 8, 2**20
+    trained = objective("d3pm", "uniform", timesteps=steps, time_power=power, t_min=t_min, t_max=t_max)
+    _, t = jax.jit(trained.corrupt)(toys.key(0), jnp.zeros((many, 1), jnp.int32))
+    counts = np.bincount(np.round(np.asarray(t) * steps).astype(int), minlength=steps + 1)[1:]
+    np.testing.assert_allclose(trained.step_chances(), counts / many, atol=3 / many)  # a stratum at either end
+    worth = np.asarray(trained.importance(jnp.arange(1, steps + 1) / steps), np.float64)
+    if power == 1:  # the loss as its authors have it
+        np.testing.assert_array_equal(worth, 1)
+    else:
+        np.testing.assert_allclose(worth * counts / many, 1 / steps, rtol=1e-4)
+
+
+def test_a_thousand_steps_of_d3pm_count_the_same_at_small_times():
+    """The system's own range: 1.998, 1.172, 1.101, … is what u^2 gave where steps were weighed by a density."""
+    trained = objective("d3pm", "uniform", time_power=2.0, t_min=1e-6, t_max=1.0)
+    t = np.arange(1001) / 1000
+    u = np.sqrt(np.clip((t - 1e-6) / (1 - 1e-6), 0, None))
+    worth = np.asarray(trained.importance(jnp.arange(1, 1001) / 1000), np.float64)
+    np.testing.assert_allclose(1000 * worth * np.diff(u), 1, rtol=1e-6)
+    assert worth[0] == pytest.approx(1e-3 / np.sqrt(1e-3), rel=1e-3) and worth[-1] == pytest.approx(2, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("t_min", "t_max", "missed"), [(1e-3, 1.0, 1), (0.0025, 1.0, 2), (1e-6, 0.999, 1), (1e-6, 0.9985, 1), (2e-3, 0.99, 12)]
+)
+def test_steps_that_are_never_drawn_are_not_trained(t_min, t_max, missed):
+    """Scoring and sampling what was trained so goes on; training asks for the whole range."""
+    never = objective("d3pm", "uniform", t_min=t_min, t_max=t_max)
+    with pytest.raises(UserError, match=f"never train {missed} of its 1000 steps: set objective.t_min below"):
+        Stages((never,), (0,))
+    Stages((objective("d3pm", "uniform", t_min=9e-4, t_max=0.9995), objective("nelbo", t_min=0.1, t_max=0.9)), (0, 5))
