@@ -4,25 +4,58 @@ import dataclasses
 import glob
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from semdlm_jax.data import splitting, tfds_source
-from semdlm_jax.data.files import holds_many, read_documents, read_lines, read_text
+from semdlm_jax.data.files import Skipped, check_beginning, parts_of, read_documents, read_lines, read_parts, read_text
+from semdlm_jax.data.formats import PLAIN, kind_of
+from semdlm_jax.data.runs import find_runs, read_run
 from semdlm_jax.errors import UserError, choose
 
+SPLITS = ("train", "valid", "test")
 MIN_FILES_TO_SPLIT_BY_FILE = 20
 IN_MEMORY_BYTES = 20_000_000  # corpora of many-document files up to this size are split exactly, larger ones by hash
+IN_MEMORY_CHARACTERS = 50_000_000  # the same of what they hold, which gzip and parquet pack
+
+
+class Part(NamedTuple):
+    """A stretch of a document. Only a line break parts it from the next one. ends: whether it is the document's last."""
+
+    split: str
+    text: str
+    ends: bool
+
+
+class _Documents:
+    """What every corpus offers, from `read()`: (split, parts of its text) of every document, in a fixed order."""
+
+    def parts(self) -> Iterator[Part]:
+        """Every document in parts that memory holds, in a fixed order."""
+        for split, texts in self.read():
+            texts = iter(texts)
+            part = next(texts)
+            for following in texts:
+                yield Part(split, part, False)
+                part = following
+            yield Part(split, part, True)
+
+    def documents(self) -> Iterator[tuple[str, str]]:
+        """(split, text) of every document, in a fixed order."""
+        for split, texts in self.read():
+            yield split, "".join(texts)
 
 
 @dataclasses.dataclass(frozen=True)
-class Corpus:
+class Corpus(_Documents):
     """Documents in memory, by split, each a string as the source has it (not normalised).
 
     name: the spec it was loaded from, e.g. 'sotu'. origin: where the text comes from, for a reader. files: what it was
-    read from.
+    read from. skipped: the rows of those that hold no text.
     """
 
     train: tuple[str, ...]
@@ -31,31 +64,28 @@ class Corpus:
     name: str
     origin: str
     files: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    skipped: Skipped = dataclasses.field(default_factory=Skipped, compare=False)
 
     @property
     def splits(self):
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
-    def documents(self):
-        """(split, text) of every document, in a fixed order."""
+    def read(self) -> Iterator[tuple[str, Iterator[str]]]:
         for split, documents in self.splits.items():
             for text in documents:
-                yield split, text
+                yield split, parts_of(text)
 
 
 @dataclasses.dataclass(frozen=True)
-class Streamed:
-    """Documents read anew in every pass. read: () -> (split, text) of every document, in a fixed order. Else as
-    Corpus."""
+class Streamed(_Documents):
+    """Documents read anew in every pass. read: () -> (split, parts of the text) of every document, in a fixed order.
+    skipped: the rows without text of a pass, when it is over. Else as Corpus."""
 
-    read: Callable[[], Iterator[tuple[str, str]]]
+    read: Callable[[], Iterator[tuple[str, Iterable[str]]]]
     name: str
     origin: str
     files: tuple[str, ...]
-
-    def documents(self):
-        """(split, text) of every document, in a fixed order."""
-        return self.read()
+    skipped: Skipped = dataclasses.field(default_factory=Skipped, compare=False)
 
 
 class Digest:
@@ -64,11 +94,11 @@ class Digest:
     def __init__(self):
         self._hash, self._split = hashlib.sha256(), None
 
-    def add(self, split, text):
-        if split != self._split:
-            self._hash.update(split.encode() + b"\0")
-            self._split = split
-        self._hash.update(text.encode() + b"\0")
+    def add(self, part: Part) -> None:
+        if part.split != self._split:
+            self._hash.update(part.split.encode() + b"\0")
+            self._split = part.split
+        self._hash.update(part.text.encode() + b"\0" * part.ends)
 
     def hex(self):
         return self._hash.hexdigest()
@@ -77,8 +107,8 @@ class Digest:
 def digest_of(corpus):
     """The Digest of all documents of a corpus, which this reads, in hex."""
     digest = Digest()
-    for split, text in corpus.documents():
-        digest.add(split, text)
+    for part in corpus.parts():
+        digest.add(part)
     return digest.hex()
 
 
@@ -143,59 +173,94 @@ def _text(spec, pattern):
     Of files that hold many documents, valid and test get 5 % each, or less of a large corpus: HELD_OUT_BYTES. Of plain
     text, from 20 files on, a file is a document and falls in one split; with fewer, every file is cut between
     blank-line separated blocks into three contiguous runs, a document each: the first 90 % of its characters train,
-    then 5 % valid, then 5 % test.
+    then 5 % valid, then 5 % test. Plain text is read line by line, in every pass anew.
     """
     paths = _matching(spec, pattern)
-    many = [path for path in paths if holds_many(path)]
-    if many and len(many) < len(paths):
-        other = next(path for path in paths if path not in many)
-        raise UserError(f"corpus {spec!r} mixes {many[0]} with {other}: give files of one kind")
-    if many:
+    kinds = {path: kind_of(path) for path in paths}
+    if other := next((path for path in paths if (kinds[path] == PLAIN) != (kinds[paths[0]] == PLAIN)), None):
+        raise UserError(f"corpus {spec!r} mixes {paths[0]} with {other}: give files of one kind")
+    if kinds[paths[0]] != PLAIN:
         return _many(spec, paths, read_documents)
+    for path in paths:
+        check_beginning(path)
     origin = f"{len(paths)} text files matching {pattern}"
-    if len(paths) >= MIN_FILES_TO_SPLIT_BY_FILE:
-        sizes = {path: os.path.getsize(path) for path in paths}
-        parts = splitting.split_groups({path: [path] for path in paths}, sizes)
-        return Streamed(lambda: _whole_files(parts), spec, origin, paths)
-    texts = [text for path in paths for text in read_documents(path)]
-    if not texts:
+    cut = _whole_files if len(paths) >= MIN_FILES_TO_SPLIT_BY_FILE else _cut_files
+    skipped = Skipped()
+    return Streamed(cut(spec, paths, skipped), spec, origin, paths, skipped)
+
+
+def _whole_files(spec, paths, skipped):
+    sizes = {path: os.path.getsize(path) for path in paths}
+    parts = splitting.split_groups({path: [path] for path in paths}, sizes)
+
+    def read():
+        skipped.clear()
+        for split, chosen in zip(SPLITS, parts, strict=True):
+            for path in chosen:
+                texts = read_parts(path)
+                if (first := next(texts, None)) is None:
+                    skipped.add(path)
+                else:
+                    yield split, itertools.chain([first], texts)
+
+    return read
+
+
+def _cut_files(spec, paths, skipped):
+    runs = {path: find_runs(path) for path in paths}
+    if not any(runs.values()):
         raise UserError(f"corpus {spec!r}: every matching file is empty")
-    runs = [splitting.split_blocks(text) for text in texts]
-    return Corpus(*(tuple(run for run in split if run) for split in zip(*runs)), spec, origin, paths)
+    for split in SPLITS:
+        check_split(spec, split, sum(split in run for run in runs.values()))
+    skipped.rows, skipped.first = sum(not run for run in runs.values()), next((p for p in paths if not runs[p]), None)
 
+    def read():
+        for split in SPLITS:
+            for path in paths:
+                if split in runs[path]:
+                    yield split, read_run(path, *runs[path][split])
 
-def _whole_files(parts):
-    for split, paths in zip(("train", "valid", "test"), parts):
-        for path in paths:
-            for text in read_documents(path):
-                yield split, text
+    return read
 
 
 def _lines(spec, pattern):
     """Files of sentences, plain or .gz: every line that is not blank is a document. Split as many documents are."""
-    return _many(spec, _matching(spec, pattern), read_lines)
+    paths = _matching(spec, pattern)
+    for path in paths:
+        if kind_of(path) != PLAIN:
+            raise UserError(f"corpus {spec!r}: {path} is {kind_of(path)}, not a sentence a line: give it as text:{path}")
+        check_beginning(path)
+    return _many(spec, paths, lambda path, skipped: read_lines(path))
 
 
 def _many(spec, paths, read):
-    """The corpus of files that hold many documents each."""
+    """The corpus of files that hold many documents each. read: (path, Skipped) -> documents."""
     total = sum(map(os.path.getsize, paths))
     origin = f"documents of {len(paths)} files matching {spec.partition(':')[2]}"
-    if total > IN_MEMORY_BYTES:
+    skipped = Skipped()
+
+    def texts():
+        skipped.clear()
+        for path in paths:
+            yield from read(path, skipped)
+
+    def documents():
         fraction = splitting.held_out_fraction(total)
+        for text in texts():
+            yield splitting.split_of(text, fraction), parts_of(text)
 
-        def documents():
-            for path in paths:
-                for text in read(path):
-                    yield splitting.split_of(text, fraction), text
-
-        return Streamed(documents, spec, origin, paths)
-    groups = {}  # by their text: a document's copies stay with it
-    for path in paths:
-        for text in read(path):
-            groups.setdefault(text, []).append(text)
+    streamed = Streamed(documents, spec, origin, paths, skipped)
+    if total > IN_MEMORY_BYTES:
+        return streamed
+    groups, characters = {}, 0  # by their text: a document's copies stay with it
+    for text in texts():
+        groups.setdefault(text, []).append(text)
+        characters += len(text)
+        if characters > IN_MEMORY_CHARACTERS:  # of packed files
+            return streamed
     if not groups:
         raise UserError(f"corpus {spec!r}: every matching file is empty")
-    return Corpus(*map(tuple, splitting.split_groups(groups)), spec, origin, paths)
+    return Corpus(*map(tuple, splitting.split_groups(groups)), spec, origin, paths, skipped)
 
 
 def _matching(spec, pattern):
@@ -209,8 +274,9 @@ def _matching(spec, pattern):
 def _tfds(spec, name):
     """A dataset that tensorflow-datasets has prepared as array_record. Its train, validation and test splits are used;
     a missing one is drawn from train."""
-    read, origin, files = tfds_source.open_dataset(name)
-    return Streamed(read, spec, origin, files)
+    skipped = Skipped()
+    read, origin, files = tfds_source.open_dataset(name, skipped)
+    return Streamed(lambda: ((split, parts_of(text)) for split, text in read()), spec, origin, files, skipped)
 
 
 CORPORA = {"sotu": _sotu, "text": _text, "lines": _lines, "tfds": _tfds}  # name -> function(spec, argument) -> corpus

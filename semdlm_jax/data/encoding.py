@@ -1,18 +1,23 @@
-"""Documents to stored streams, in bounded memory."""
+"""Documents to stored streams, in bounded memory.
+
+A document comes in parts, cut after line breaks. Its tokens are those of its parts, with the token of a line break
+between them where the tokenizer has one: every tokenizer here reads lines one by one, or words.
+"""
 
 import collections
 import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-from semdlm_jax.data.corpora import Digest
+from semdlm_jax.data.corpora import Digest, Part
 from semdlm_jax.data.packing import token_dtype
 from semdlm_jax.data.protocols import lost_to_padding
 from semdlm_jax.data.store import ArrayWriter
 
-BATCH_CHARACTERS = 2**20  # encoded at a time, and one document more
-BATCH_DOCUMENTS = 4096
+BATCH_CHARACTERS = 2**20  # encoded at a time, and one part more
+BATCH_PARTS = 4096
 COUNTED = 2**22  # tokens counted at a time
 
 
@@ -20,29 +25,42 @@ class SplitWriter:
     """A split's stream and the starts of its documents, as they come. counts: [V] int64, of its tokens."""
 
     def __init__(self, folder, split, tokenizer):
-        self._frame = tokenizer.bos_id, tokenizer.eos_id
         self._dtype = token_dtype(tokenizer.vocab_size)
+        self._bos, self._eos, self._newline = (
+            np.array([i for i in (index,) if i is not None], self._dtype)
+            for index in (tokenizer.bos_id, tokenizer.eos_id, tokenizer.newline_id)
+        )
         self._tokens = ArrayWriter(folder / tokens_file(split), self._dtype)
         self._starts = ArrayWriter(folder / starts_file(split), np.int64)
         self.documents = self.characters = 0
         self.counts = np.zeros(tokenizer.vocab_size, np.int64)
+        self._within = 0  # tokens of the document that has begun, its begin token among them
 
     @property
     def tokens(self):
         return self._tokens.count
 
-    def append(self, texts, encoded):
-        """texts: documents. encoded: their ids, [N_i] each."""
-        bos, eos = self._frame
-        lengths = np.array([len(ids) + 2 for ids in encoded])
-        ends = np.cumsum(lengths)
-        stream = np.empty(ends[-1], self._dtype)
-        for start, end, ids in zip(ends - lengths, ends, encoded, strict=True):
-            stream[start], stream[start + 1 : end - 1], stream[end - 1] = bos, ids, eos
-        self._starts.append(self.tokens + ends - lengths)
+    def append(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> None:
+        """encoded: the ids of each part, [N_i]."""
+        stream, starts, end = [], [], self.tokens
+        for part, ids in zip(parts, encoded, strict=True):
+            framed = [ids]
+            if not self._within:
+                starts.append(end)
+                framed = [self._bos, ids]
+            elif self._within > 1 and len(ids):  # a line break, where the tokenizer keeps it, between two lines
+                framed = [self._newline, ids]
+            if part.ends:
+                framed.append(self._eos)
+            size = sum(map(len, framed))
+            self._within = 0 if part.ends else self._within + size
+            end += size
+            stream += framed
+            self.documents += part.ends
+            self.characters += len(part.text)
+        stream = np.concatenate(stream).astype(self._dtype)
+        self._starts.append(starts)
         self._tokens.append(stream)
-        self.documents += len(texts)
-        self.characters += sum(map(len, texts))
         self.counts += count_tokens(stream, len(self.counts))
 
     def close(self):
@@ -77,28 +95,28 @@ def encode_corpus(corpus, tokenizer, folder, splits):
             stack.callback(_quietly(writers[split].abandon))
         digest = Digest()
         with tqdm(desc="encoding", unit=" documents", unit_scale=True, disable=None) as bar:
-            for batch in batches(corpus.documents()):
-                encoded = tokenizer.encode_batch([text for _, text in batch])
+            for batch in batches(corpus.parts()):
+                encoded = tokenizer.encode_batch([part.text for part in batch])
                 of_split = collections.defaultdict(lambda: ([], []))
-                for (split, text), ids in zip(batch, encoded, strict=True):
-                    digest.add(split, text)
-                    of_split[split][0].append(text)
-                    of_split[split][1].append(ids)
+                for part, ids in zip(batch, encoded, strict=True):
+                    digest.add(part)
+                    of_split[part.split][0].append(part)
+                    of_split[part.split][1].append(ids)
                 for split, pair in of_split.items():
                     writers[split].append(*pair)
-                bar.update(len(batch))
+                bar.update(sum(part.ends for part in batch))
         for writer in writers.values():
             writer.close()
     return writers, digest.hex()
 
 
-def batches(documents):
-    """Lists of (split, text): at most BATCH_DOCUMENTS, and closed once they hold BATCH_CHARACTERS."""
+def batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """Parts in order: at most BATCH_PARTS, and closed once they hold BATCH_CHARACTERS."""
     batch, size = [], 0
-    for pair in documents:
-        batch.append(pair)
-        size += len(pair[1])
-        if size >= BATCH_CHARACTERS or len(batch) >= BATCH_DOCUMENTS:
+    for part in parts:
+        batch.append(part)
+        size += len(part.text)
+        if size >= BATCH_CHARACTERS or len(batch) >= BATCH_PARTS:
             yield batch
             batch, size = [], 0
     if batch:

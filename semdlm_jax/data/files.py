@@ -1,100 +1,198 @@
 """Documents out of files of several kinds, one at a time, with every fault told in a sentence."""
 
 import contextlib
+import dataclasses
 import gzip
+import itertools
 import json
-import pathlib
 import zlib
+from collections.abc import Iterable, Iterator
 
 import pyarrow
 import pyarrow.parquet
 
+from semdlm_jax.data import formats
+from semdlm_jax.data.formats import check_plain, kind_of
 from semdlm_jax.errors import UserError
 
 MAX_LINE = 2**20  # bytes of a line of a `lines:` file: a sentence is far shorter
+MAX_PARAGRAPH = 10 * 2**20  # characters of a line of any document (bytes of a plain one): it is encoded as one
 MAX_RECORD = 2**26  # bytes of a line of JSON: a book is shorter
-PARQUET_ROWS = 1000  # in memory at a time
+PARQUET_ROWS = 64  # in memory at a time
+PARQUET_BUFFER = 2**20  # bytes; without one a whole group of rows is read at once
+PART = 2**18  # characters of a part of a document
+_OBJECTS = "give one JSON object a line (jq -c '.[]' makes them of an array)"
 
 
-def read_text(path):
-    """The contents of a plain text file, .gz or not. UserError: unreadable, not strict UTF-8, or holding NUL bytes."""
+@dataclasses.dataclass
+class Skipped:
+    """Rows without text that a pass over files has left out. first: where the first one is."""
+
+    rows: int = 0
+    first: str | None = None
+
+    def add(self, place: str) -> None:
+        self.rows += 1
+        self.first = self.first or place
+
+    def clear(self) -> None:
+        self.rows, self.first = 0, None
+
+
+def read_contents(path) -> str:
+    """What a file of UTF-8 holds, .gz or not. UserError: unreadable, not strict UTF-8, or holding NUL bytes."""
     with _open(path) as file:
         return _decoded(file.read(), path)
 
 
-def read_lines(path):
-    """The lines of a text file, .gz or not, that are not blank, stripped, one at a time.
+def read_text(path) -> str:
+    """`read_contents` of a file of plain text. UserError: also where it is of another kind, e.g. JSON."""
+    with _open(path) as file:
+        check_plain(path, file.peek(formats.HEAD))
+        return _decoded(file.read(), path)
+
+
+def read_lines(path) -> Iterator[str]:
+    """The lines of a file of plain text, .gz or not, that are not blank, stripped, one at a time.
 
     UserError: as `read_text`, or a line of more than MAX_LINE bytes.
     """
     advice = "put a sentence or document a line, or give whole documents to text:"
-    for _, line in _numbered(path, MAX_LINE, advice):
+    for _, line in _numbered(path, MAX_LINE, advice, check_plain):
         if line := line.strip():
             yield line
 
 
-def read_documents(path):
-    """The documents of a file that are not blank, one at a time, by its name's ending: .jsonl (a JSON object with the
-    string 'text' a line) and .parquet (the column 'text') hold many, any other is one of plain text. All but .parquet
-    may be gzipped, with a further .gz.
+def read_documents(path, skipped: Skipped | None = None) -> Iterator[str]:
+    """The documents of a file that are not blank, one at a time. JSON lines (an object with the string 'text' a line)
+    and parquet (the column 'text') hold many, see `formats.KINDS`; any other file is one of plain text. All but
+    parquet may be gzipped, with a further .gz. skipped: counts rows whose text is null or blank, and blank files.
 
-    UserError: unreadable, broken, not UTF-8, without 'text', or a record of more than MAX_RECORD bytes.
+    UserError: unreadable, broken, not UTF-8, without 'text', a record of more than MAX_RECORD bytes, or a line of
+    more than MAX_PARAGRAPH.
     """
-    name = pathlib.Path(path).name.removesuffix(".gz")
-    read = _json_lines if name.endswith(".jsonl") else _parquet if name.endswith(".parquet") else _whole
-    for text in read(path):
-        if text.strip():
+    for place, text in _READERS[kind_of(path)](path):
+        if text is not None and text.strip():
             yield text
+        elif skipped is not None:
+            skipped.add(place)
 
 
-def holds_many(path):
-    """Whether a file of this name holds many documents."""
-    return pathlib.Path(path).name.removesuffix(".gz").endswith((".jsonl", ".parquet"))
+def read_plain_lines(path) -> Iterator[str]:
+    """The lines of a file of plain text, .gz or not, each with its end: joined they are `read_text`."""
+    with _open(path) as file:
+        check_plain(path, file.peek(formats.HEAD))
+        offset = number = 0
+        while line := file.readline(MAX_PARAGRAPH + 1):
+            number += 1
+            if len(line) > MAX_PARAGRAPH:
+                raise _too_long(f"{path}, line {number}")
+            yield _decoded(line, path, offset)
+            offset += len(line)
+
+
+def read_parts(path) -> Iterator[str]:
+    """A file of plain text in parts, as `parts_of_lines` has them; none of a blank one."""
+    parts, first = parts_of_lines(read_plain_lines(path)), []
+    for part in parts:
+        first.append(part)
+        if part.strip():
+            yield from itertools.chain(first, parts)
+
+
+def check_beginning(path) -> None:
+    """UserError where a file, by its name or its first bytes, is no plain text, or cannot be read."""
+    with _open(path) as file:
+        check_plain(path, file.peek(formats.HEAD))
+
+
+def parts_of_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Lines, each with its end, joined to parts of PART characters, or a line more. The tokens of a text are those of
+    its parts, one after the other: see `encoding`."""
+    part, size = [], 0
+    for line in lines:
+        part.append(line)
+        size += len(line)
+        if size >= PART:
+            yield "".join(part)
+            part, size = [], 0
+    if part:
+        yield "".join(part)
+
+
+def parts_of(text: str, end_mark: str = "\n") -> Iterator[str]:
+    """A text in parts of PART characters or a little more, each to the end of a line; none of ''."""
+    start = 0
+    while start < len(text):
+        end = text.find(end_mark, start + PART) + 1 or len(text)
+        yield text[start:end]
+        start = end
 
 
 def _whole(path):
-    yield read_text(path)
+    yield path, "".join(read_plain_lines(path))
 
 
 def _json_lines(path):
     for number, line in _numbered(path, MAX_RECORD, "a record holds one document"):
         if not line.strip():
             continue
+        place = f"{path}, line {number}"
         try:
-            text = json.loads(line)["text"]
+            row = json.loads(line)
         except (ValueError, RecursionError):
-            raise UserError(f"{path}, line {number}: not JSON: give one JSON object a line") from None
-        except (KeyError, TypeError):
-            text = None
-        yield _string(text, f"{path}, line {number}")
+            raise UserError(f"{place}: not JSON lines: {_OBJECTS}") from None
+        if not isinstance(row, dict) or "text" not in row:
+            raise _no_string(place)
+        yield place, _checked(row["text"], place)
 
 
 def _parquet(path):
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER) as file:
             if "text" not in file.schema_arrow.names:
                 names = ", ".join(file.schema_arrow.names)
                 raise UserError(f"{path}: has no column 'text' but {names}: rename the column of the documents")
+            number = 0
             for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=["text"]):
                 for text in batch.column(0).to_pylist():
-                    yield _string(text, path)
+                    number += 1
+                    place = f"{path}, row {number}"
+                    yield place, _checked(text, place)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         cause = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: cannot be read as parquet ({cause}): fetch or write it again") from None
 
 
-def _string(text, place):
+_READERS = {formats.PLAIN: _whole, formats.JSON_LINES: _json_lines, formats.PARQUET: _parquet}
+
+
+def _checked(text, place):
+    """The text of a row, None where it is null. UserError: of another type, half a surrogate pair, a long line."""
+    if text is None:
+        return None
     if not isinstance(text, str):
-        raise UserError(f"{place}: no string under 'text': name the field of the documents so")
+        raise _no_string(place)
+    if len(text) > MAX_PARAGRAPH and max(map(len, text.split("\n"))) > MAX_PARAGRAPH:
+        raise _too_long(place)
     with contextlib.suppress(UnicodeEncodeError):
         text.encode()
         return text
     raise UserError(f"{place}: not UTF-8 text (half a surrogate pair): convert it to UTF-8")
 
 
-def _numbered(path, limit, advice):
+def _no_string(place):
+    return UserError(f"{place}: no string under 'text': name the field of the documents so; {_OBJECTS}")
+
+
+def _too_long(place):
+    return UserError(f"{place}: a line of text of more than {MAX_PARAGRAPH / 2**20:.0f} MiB: break it into paragraphs")
+
+
+def _numbered(path, limit, advice, check=lambda path, head: None):
     """(number from 1, line) of a file, without its end of line."""
     with _open(path) as file:
+        check(path, file.peek(formats.HEAD))
         number = 0
         while line := file.readline(limit + 1):
             number += 1
@@ -107,7 +205,7 @@ def _numbered(path, limit, advice):
 def _open(path):
     """The bytes of a file, gunzipped where its name ends in .gz."""
     try:
-        with (gzip.open if str(path).endswith(".gz") else open)(path, "rb") as file:
+        with (gzip.open if str(path).lower().endswith(".gz") else open)(path, "rb") as file:
             yield file
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path}: broken gzip ({error}): fetch or write it again") from None
@@ -116,11 +214,12 @@ def _open(path):
         raise UserError(f"{path}: cannot be read ({cause}): give the path of a UTF-8 text file") from None
 
 
-def _decoded(data, place):
+def _decoded(data, place, offset=0):
+    """offset: bytes of the file before `data`."""
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8" if offset else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{place}: not UTF-8 text (byte {error.start}): convert it to UTF-8") from None
+        raise UserError(f"{place}: not UTF-8 text (byte {offset + error.start}): convert it to UTF-8") from None
     if "\0" in text:
         raise UserError(f"{place}: holds NUL bytes, so it is not plain text: convert it to UTF-8")
     return text

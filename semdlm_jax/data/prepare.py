@@ -91,7 +91,7 @@ def prepare(corpus, directory, vocab_size, lowercase, progress=lambda line: None
         stamp = corpora.stamp_of(corpus)
         if given is None:
             progress(f"learning a vocabulary of {vocab_size} pieces")
-            train = (text for split, text in corpus.documents() if split == "train")
+            train = (part.text for part in corpus.parts() if part.split == "train")
             given = SentencePieceTokenizer.train(train, vocab_size, lowercase)
         progress(f"encoding {corpus.origin}")
         with appearing(directory) as folder:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import pathlib
 
@@ -73,13 +74,13 @@ class SentencePieceTokenizer:
         read once; of more than MAX_TRAINING_CHARACTERS, every second, fourth, … is taken, so that memory is bounded.
         UserError: no text, or a vocab_size too small for the characters or too large for the text.
         """
-        paragraphs = [line for text in _thinned(texts) for line in normalise(text, lowercase).split("\n") if line]
-        if not paragraphs:
+        paragraphs = _paragraphs(_thinned(texts), lowercase)
+        if (first := next(paragraphs, None)) is None:
             raise UserError("no text to learn a vocabulary from: the training documents are empty")
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(paragraphs),
+                sentence_iterator=itertools.chain([first], paragraphs),
                 model_writer=model,
                 vocab_size=vocab_size,
                 model_type="unigram",
@@ -141,10 +142,12 @@ class SentencePieceTokenizer:
         between = () if self.newline_id is None else (self.newline_id,)
         results = []
         for lines_of_one in lines:
-            ids = list(next(encoded))
-            for _ in lines_of_one[1:]:
-                ids += between
-                ids += next(encoded)
+            ids = []
+            for _ in lines_of_one:
+                line = next(encoded)
+                if ids and line:
+                    ids += between
+                ids += line
             results.append(self._as_text(ids))
         return results
 
@@ -180,6 +183,13 @@ class SentencePieceTokenizer:
             return self._processor.decode(ids.tolist())
         lines = np.split(ids, np.flatnonzero(ids == self.newline_id))
         return "\n".join(self._processor.decode([i for i in line.tolist() if i != self.newline_id]) for line in lines)
+
+
+def _paragraphs(texts, lowercase):
+    """The lines of a list of texts, which this takes out of it as it goes on."""
+    texts.reverse()
+    while texts:
+        yield from filter(None, normalise(texts.pop(), lowercase).split("\n"))
 
 
 def _thinned(texts):

@@ -2,9 +2,7 @@
 
 import hashlib
 import random
-import re
-
-import numpy as np
+from collections.abc import Callable, Iterable
 
 HELD_OUT_FRACTION = 0.05  # of the characters, each for valid and test
 HELD_OUT_BYTES = 10_000_000  # enough of a large corpus, which gives a smaller fraction
@@ -31,20 +29,26 @@ def split_groups(groups, sizes=None):
     return tuple([text for key in groups if place[key] == split for text in groups[key]] for split in range(3))
 
 
-def split_blocks(text):
-    """Cuts a text between blank-line separated blocks into (train, valid, test), about 90/5/5 by characters.
+def run_ends(sizes: Callable[[], Iterable[int]]) -> tuple[int, int, int]:
+    """(blocks, first of valid, first of test): where a text of blocks is cut into train, valid and test, about 90/5/5.
 
-    Each gets at least a block where there are three; fewer all go to train, and the others are ''.
+    sizes: () -> the characters of each block, called twice. A block falls where its middle falls. Each split gets at
+    least a block where there are three; fewer all go to train.
     """
-    blocks = [block.strip("\n") for block in re.split(r"\n[ \t\r]*\n", text) if block.strip()]
-    if len(blocks) < 3:
-        return "\n\n".join(blocks), "", ""
-    sizes = np.array([len(block) for block in blocks])
-    middles = (np.cumsum(sizes) - sizes / 2) / sizes.sum()  # a block falls where its middle falls
-    valid, test = np.searchsorted(middles, [1 - 2 * HELD_OUT_FRACTION, 1 - HELD_OUT_FRACTION])
-    valid = min(valid, len(blocks) - 2)
-    test = min(max(test, valid + 1), len(blocks) - 1)
-    return tuple("\n\n".join(run) for run in (blocks[:valid], blocks[valid:test], blocks[test:]))
+    count = total = 0
+    for size in sizes():
+        count, total = count + 1, total + size
+    if count < 3:
+        return count, count, count
+    bounds = [1 - 2 * HELD_OUT_FRACTION, 1 - HELD_OUT_FRACTION]
+    first, seen = [], 0
+    for index, size in enumerate(sizes()):
+        seen += size
+        while len(first) < 2 and (seen - size / 2) / total >= bounds[len(first)]:
+            first.append(index)
+    valid, test = (*first, count, count)[:2]
+    valid = min(valid, count - 2)
+    return count, valid, min(max(test, valid + 1), count - 1)
 
 
 def held_out_fraction(total_bytes):

@@ -42,8 +42,9 @@ def _version(path):
     return tuple(int(part) if part.isdigit() else -1 for part in path.name.split("."))
 
 
-def open_dataset(name):
+def open_dataset(name, skipped):
     """(() -> (split, text) of its documents, origin, files). Splits that it lacks are drawn from its train split.
+    skipped: files.Skipped, of the records without text of a pass.
 
     UserError: not prepared, not as array_record, without a feature 'text' or a train split.
     """
@@ -65,10 +66,14 @@ def open_dataset(name):
     fraction = splitting.held_out_fraction(builder.info.splits[names["train"]].num_bytes)
 
     def documents():
+        skipped.clear()
         for role, split in names.items():
             if split is None:
                 continue
-            for text in _texts(builder.as_data_source(split)):
+            for number, text in enumerate(_texts(builder.as_data_source(split)), 1):
+                if not text.strip():
+                    skipped.add(f"{directory}, record {number} of {split}")
+                    continue
                 yield (splitting.split_of(text, fraction, missing) if role == "train" else role), text
 
     files = tuple(sorted(str(path) for path in directory.iterdir() if path.is_file()))
@@ -83,5 +88,4 @@ def _texts(source):
                 text = record["text"].decode()
             except UnicodeDecodeError:
                 raise UserError("a record of the dataset is not UTF-8 text: prepare it again") from None
-            if text.strip():
-                yield text
+            yield text

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ import re
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from semdlm_jax.data.files import read_text
+from semdlm_jax.data.files import parts_of, read_contents
 from semdlm_jax.errors import UserError
 
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -123,12 +124,14 @@ class WordPieceTokenizer:
 
     def encode(self, text):
         """Ids [N] int32 of the text, normalised as BERT does; no specials but [UNK] for unknown words."""
-        return np.array(self._backend.encode(text, add_special_tokens=False).ids, np.int32)
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts):
         """`encode` of each text, on all cores: a list of [N_i] int32."""
-        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(one.ids, np.int32) for one in encoded]
+        # Spaces part words: a long text is read in stretches, each of which takes a hundred times its size.
+        stretches = [[*parts_of(text, " ")] or [""] for text in texts]
+        encoded = iter(self._backend.encode_batch_fast([*itertools.chain(*stretches)], add_special_tokens=False))
+        return [np.concatenate([np.array(next(encoded).ids, np.int32) for _ in one]) for one in stretches]
 
     def encode_after(self, text: str) -> np.ndarray:
         """`encode`, but a letter or digit that begins the text goes on with the word before it, in pieces marked '##';
@@ -180,7 +183,7 @@ def _index(pieces):
 
 def _read_pieces(path):
     if path.suffix != ".json":
-        return tuple(line.removesuffix("\r") for line in read_text(path).removesuffix("\n").split("\n"))
+        return tuple(line.removesuffix("\r") for line in read_contents(path).removesuffix("\n").split("\n"))
     try:
         vocabulary = _read_json(path)["model"]["vocab"]
         ordered = sorted(vocabulary, key=vocabulary.get)
@@ -194,7 +197,7 @@ def _read_pieces(path):
 def _read_json(path):
     """{key: value} of a tokenizer.json."""
     try:
-        described = json.loads(read_text(path))
+        described = json.loads(read_contents(path))
     except (ValueError, RecursionError):
         raise _BadVocabulary("not JSON: give vocab.txt instead") from None
     if not isinstance(described, dict) or not isinstance(described.get("model"), dict):

@@ -61,17 +61,13 @@ def test_few_files_are_cut_between_blocks(tmp_path):
     (tmp_path / "a.txt").write_text("\r\n\r\n".join(blocks[:60]), newline="")
     (tmp_path / "b.txt").write_text("\n \n\n".join(blocks[60:]))
     corpus = corpora.load_corpus(f"text:{tmp_path}/*.txt")
-    assert all(len(documents) == 2 for documents in corpus.splits.values())  # a contiguous run of each file
+    splits = {split: [text for place, text in corpus.documents() if place == split] for split in corpora.SPLITS}
+    assert all(len(documents) == 2 for documents in splits.values())  # a contiguous run of each file
     for i, file_blocks in enumerate((blocks[:60], blocks[60:])):
-        runs = [corpus.train[i], corpus.valid[i], corpus.test[i]]
+        runs = [documents[i] for documents in splits.values()]
         found = [block.strip() for run in runs for block in run.split("\n\n")]
         assert found == [block.strip() for block in file_blocks]
-        assert len(corpus.train[i]) / sum(map(len, runs)) == pytest.approx(0.9, abs=0.03)
-
-
-@pytest.mark.parametrize("count", [3, 4, 10])
-def test_three_blocks_are_enough(count):
-    assert all(splitting.split_blocks("\n\n".join("word" for _ in range(count))))
+        assert len(runs[0]) / sum(map(len, runs)) == pytest.approx(0.9, abs=0.03)
 
 
 @pytest.mark.parametrize(

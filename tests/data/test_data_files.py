@@ -5,7 +5,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from semdlm_jax.data import files
+from semdlm_jax.data import corpora, files
 from semdlm_jax.errors import UserError
 
 
@@ -39,9 +39,9 @@ WHOLE = gzip.compress(b'{"text": "some text that is long enough"}\n' * 50, mtime
         ("a.jsonl.gz", WHOLE[: len(WHOLE) // 2], "a.jsonl.gz: broken gzip"),
         ("a.jsonl.gz", b"not gzip", "a.jsonl.gz: broken gzip"),
         ("a.jsonl.gz", WHOLE[:-6] + b"abcdef", "a.jsonl.gz: broken gzip"),
-        ("a.txt.gz", WHOLE[:20], "a.txt.gz: broken gzip"),
+        ("a.txt.gz", gzip.compress(b"plain text", mtime=0)[:20], "a.txt.gz: broken gzip"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n', "a.jsonl, line 2: not UTF-8"),
-        ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', "a.jsonl, line 3: not JSON"),
+        ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', "a.jsonl, line 3: not JSON lines: give one JSON object a line"),
         ("a.jsonl", b'{"body": "a"}\n', "line 1: no string under 'text'"),
         ("a.jsonl", b'{"text": 3}\n', "line 1: no string under 'text'"),
         ("a.jsonl", b'["text"]\n', "line 1: no string under 'text'"),
@@ -58,10 +58,79 @@ def test_bad_files_are_told_in_a_sentence(tmp_path, name, contents, message):
     assert "\n" not in str(error.value)
 
 
+JSON_TEXT = b'[\n  {"id": 1, "text": "a"},\n  {"id": 2, "text": "b"}\n]\n'
+
+
+@pytest.mark.parametrize(
+    "name, contents, message",
+    [
+        ("a.json", JSON_TEXT, "a.json, line 1: not JSON lines: give one JSON object a line"),
+        ("a.json.gz", gzip.compress(JSON_TEXT), "a.json.gz, line 1: not JSON lines"),
+        ("a.json", b'["a", "b"]', "no string under 'text'"),
+        ("a.json", b'{\n  "text": "a"\n}', "not JSON lines"),
+        ("a.txt", b'{"text": "a"}\n', "not plain text but JSON: give JSON lines named .jsonl"),
+        ("a.txt", b"\xef\xbb\xbf" + JSON_TEXT, "not plain text but JSON"),
+        ("a.txt.gz", gzip.compress(b'\n {"id": 1, "text": "a"}'), "not plain text but JSON"),
+        ("a", gzip.compress(b"text"), "gzip: name it .gz"),
+        ("a", b"PK\x03\x04", "a packed archive: unpack it"),
+        ("a.txt", b"%PDF-1.7", "PDF"),
+        ("a.txt", b"<!DOCTYPE html><p>text", "HTML"),
+        ("a.csv", b"id,text\n", "files ending in .csv are not read"),
+        ("a.CSV.gz", b"id,text\n", "files ending in .csv.gz are not read"),
+        ("a.parquet.gz", b"PAR1", "files ending in .parquet.gz are not read"),
+        ("a.txt.zst", b"text", "files ending in .zst are not unpacked here"),
+        ("a.tar.gz", b"text", "files ending in .tar are not unpacked here"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["text", "lines"])
+def test_what_is_no_plain_text_is_refused_by_name(tmp_path, name, contents, message, kind):
+    (tmp_path / name).write_bytes(contents)
+    if kind == "lines" and name.startswith("a.json"):
+        message = "is JSON lines, not a sentence a line: give it as text:"
+    with pytest.raises(UserError, match=message) as error:
+        list(corpora.load_corpus(f"{kind}:{tmp_path}/{name}").documents())
+    assert "\n" not in str(error.value) and f"{tmp_path}/{name}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.ndjson", "a.JSONL"])
+def test_json_lines_by_any_name(tmp_path, name):
+    content = b'{"text": "one"}\n\n{"id": 3, "text": "two\\nlines"}\n'
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert list(files.read_documents(tmp_path / name)) == ["one", "two\nlines"]
+
+
+@pytest.mark.parametrize("name", ["notes.md", "news.en-00001-of-00100", "a.tokens", "[Illustration]"])
+def test_plain_text_has_any_name(tmp_path, name):
+    (tmp_path / name).write_text('[Illustration]\n{a} "b": c')
+    assert list(files.read_lines(tmp_path / name)) == ["[Illustration]", '{a} "b": c']
+    assert files.read_text(tmp_path / name) == "".join(files.read_plain_lines(tmp_path / name))
+
+
+def test_rows_without_text_are_counted(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n\n{"text": null}\n{"text": " "}\n{"text": "b"}\n')
+    skipped = files.Skipped()
+    assert list(files.read_documents(tmp_path / "a.jsonl", skipped)) == ["a", "b"]
+    assert skipped == files.Skipped(2, f"{tmp_path}/a.jsonl, line 3")
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", None, "", "b"]}), tmp_path / "a.parquet")
+    skipped = files.Skipped()
+    assert list(files.read_documents(tmp_path / "a.parquet", skipped)) == ["a", "b"]
+    assert skipped == files.Skipped(2, f"{tmp_path}/a.parquet, row 2")
+
+
+def test_a_line_too_long_to_be_encoded_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_PARAGRAPH", 2**20)
+    long = "word " * 300_000
+    (tmp_path / "a.txt").write_text(f"one\n\ntwo\n{long}\n\nthree")
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": f"one\n{long}"}))
+    for name, place in (("a.txt", "a.txt, line 4"), ("a.jsonl", "a.jsonl, line 1")):
+        with pytest.raises(UserError, match=f"{place}: a line of text of more than 1 MiB"):
+            corpora.load_corpus(f"text:{tmp_path}/{name}")
+
+
 def test_a_parquet_file_without_text_is_told(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"body": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="no column 'text' but body"):
         list(files.read_documents(tmp_path / "a.parquet"))
     pyarrow.parquet.write_table(pyarrow.table({"text": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(UserError, match="no string under 'text'"):
+    with pytest.raises(UserError, match="a.parquet, row 1: no string under 'text'"):
         list(files.read_documents(tmp_path / "a.parquet"))

@@ -53,7 +53,7 @@ def test_a_grown_file_is_that_of_numpy(dtype, count, tmp_path):
 
 def test_batches_change_nothing(source, tmp_path, monkeypatch):
     whole = contents(prepare(source, tmp_path / "whole").directory)
-    monkeypatch.setattr(encoding, "BATCH_DOCUMENTS", 7)
+    monkeypatch.setattr(encoding, "BATCH_PARTS", 7)
     monkeypatch.setattr(corpora, "IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(corpora, "_many", streamed_like(corpora._many))
     assert contents(prepare(source, tmp_path / "parts").directory) == whole
@@ -66,7 +66,7 @@ def streamed_like(load):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(corpora, "IN_MEMORY_BYTES", 10**9)
             corpus = load(spec, paths, read)
-        return corpora.Streamed(corpus.documents, corpus.name, corpus.origin, corpus.files)
+        return corpora.Streamed(corpus.read, corpus.name, corpus.origin, corpus.files)
 
     return streamed
 
@@ -107,7 +107,7 @@ SCRIPT = """
 import sys, time
 from semdlm_jax.data import corpora, encoding, prepare
 source, directory, pause = sys.argv[1:]
-encoding.BATCH_DOCUMENTS = 100
+encoding.BATCH_PARTS = 100
 count = encoding.count_tokens
 def slow(*arguments):
     print("encoding", flush=True)
@@ -196,7 +196,7 @@ def test_too_little_text_leaves_nothing(tmp_path):
     (tmp_path / "few").write_text("one\n")
     with pytest.raises(UserError, match="leaves no text for valid"):
         preparing.prepare(corpora.load_corpus(f"lines:{tmp_path}/few"), tmp_path / "data", 0, True)
-    corpus = corpora.Streamed(lambda: iter([("train", "one"), ("test", "two")]), "lines:x", "two lines", ())
+    corpus = corpora.Streamed(lambda: iter([("train", ["one"]), ("test", ["two"])]), "lines:x", "two lines", ())
     with pytest.raises(UserError, match="leaves no text for valid"):
         preparing.prepare(corpus, tmp_path / "place" / "data", 0, True, tokenizer="bert-base-uncased")
     assert list((tmp_path / "place").iterdir()) == []
