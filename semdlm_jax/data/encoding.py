@@ -131,6 +131,12 @@ def count_tokens(tokens, vocab_size):
     return counts
 
 
+def ids_below(tokens: np.ndarray, vocab_size: int) -> bool:
+    """Whether every id of tokens [N] is one of a vocabulary's."""
+    stretches = (tokens[first : first + COUNTED] for first in range(0, len(tokens), COUNTED))
+    return all(stretch.min() >= 0 and stretch.max() < vocab_size for stretch in stretches)
+
+
 def padding_report(folder, splits, length):
     """What `padded` rows of L = length leave out, for meta.json: by split, documents cut and tokens lost."""
     starts = {split: np.load(folder / starts_file(split), mmap_mode="r") for split in splits}

@@ -1,0 +1,157 @@
+"""A prepared directory: text as streams of tokens, its vocabulary, and the proof that they are what was written."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+
+from semdlm_jax.data.corpora import SPLITS
+from semdlm_jax.data.encoding import count_tokens, ids_below, starts_file, tokens_file
+from semdlm_jax.data.protocols import document_starts
+from semdlm_jax.data.sealing import WHOLE, check_seals, seal_of
+from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, Tokenizer, load_tokenizer, unknown_share_of
+from semdlm_jax.errors import UserError
+from semdlm_jax.storage import PathLike, write_text
+
+COMMAND = "python -m semdlm_jax.data.prepare --config=…"
+META, UNIGRAM = "meta.json", "unigram.npy"
+LEARNT = "sentencepiece"  # the tokenizer of directories prepared before others were there
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A prepared directory, open for reading.
+
+    splits: {'train' | 'valid' | 'test': [N] uint16 or int32 memmap}, streams `[begin] doc [end] [begin] doc [end] …`.
+    unigram: [V] int64, how often each token occurs in train. meta: what meta.json says.
+    """
+
+    directory: pathlib.Path
+    tokenizer: Tokenizer
+    splits: dict
+    unigram: np.ndarray
+    meta: dict
+
+    def starts(self, split):
+        """[D + 1] int64: where each document of the split's stream starts, and its end."""
+        path = self.directory / starts_file(split)
+        if not path.exists():
+            return document_starts(self.splits[split], self.tokenizer.bos_id)
+        return np.load(path, mmap_mode="r")
+
+    def unigram_entropy(self, split):
+        """Entropy of the split's own token frequencies, specials as they occur, in nats per token."""
+        counts = self._counts(split)
+        frequencies = counts[counts > 0] / counts.sum()
+        return float(-(frequencies * np.log(frequencies)).sum())
+
+    def unigram_cross_entropy(self, split):
+        """What the add-one train unigram pays on the split, in nats per token."""
+        counts, smoothed = self._counts(split), self.unigram + 1
+        return float(-(counts / counts.sum() * np.log(smoothed / smoothed.sum())).sum())
+
+    def unknown_share(self, split) -> float:
+        """Share of unknown ones among the split's tokens of text."""
+        return unknown_share_of(self.tokenizer, self._counts(split))
+
+    def _counts(self, split):
+        return self.unigram if split == "train" else count_tokens(self.splits[split], self.tokenizer.vocab_size)
+
+
+def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
+    """Opens what `prepare` wrote. whole: reads files to their ends that are else sampled because of their size.
+
+    UserError: missing, incomplete, damaged, or with other contents than were written. Directories that were prepared
+    before contents were sealed have their ids and sizes checked; preparing again seals them.
+    """
+    directory = pathlib.Path(directory)
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no prepared data there: run {COMMAND}")
+    remove = f"remove it and run {COMMAND}"
+    try:
+        meta = json.loads((directory / META).read_text())
+        if "files" in meta:
+            check_seals(directory, meta["files"], whole)
+            if meta.pop("sha256") != _digest(meta):
+                raise UserError(f"{META} has other contents than were written")
+        meta["settings"].setdefault("tokenizer", LEARNT)
+        splits = {split: np.load(directory / tokens_file(split), mmap_mode="r") for split in SPLITS}
+        prepared = Prepared(directory, load_tokenizer(directory), splits, np.load(directory / UNIGRAM), meta)
+        fault = _fault(prepared, whole)
+    except UserError as error:
+        raise UserError(f"{directory}: its files do not belong together ({error}): {remove}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, RecursionError) as error:
+        cause = " ".join(f"{type(error).__name__} {error}".split())
+        raise UserError(f"{directory}: prepared data incomplete ({cause}): {remove}") from None
+    if fault:
+        raise UserError(f"{directory}: its files do not belong together ({fault}): {remove}")
+    return prepared
+
+
+def _fault(prepared, whole):
+    """What in a prepared directory does not fit together, or None."""
+    meta, tokenizer = prepared.meta, prepared.tokenizer
+    if tokenizer.fingerprint != meta["fingerprint"] or prepared.unigram.shape != (tokenizer.vocab_size,):
+        return "the vocabulary is another"
+    for split, stream in prepared.splits.items():
+        if stream.ndim != 1 or stream.dtype.kind not in "ui" or len(stream) != meta["tokens"][split]:
+            return f"{tokens_file(split)} does not hold {meta['tokens'][split]:,} tokens"
+        int(meta["characters"][split])
+        starts = prepared.starts(split)
+        if starts.shape != (meta["documents"][split] + 1,) or starts[0] != 0 or starts[-1] != len(stream):
+            return f"{starts_file(split)} does not hold the starts of {meta['documents'][split]:,} documents"
+        if whole or ("files" not in meta and stream.nbytes <= WHOLE):
+            if not ids_below(stream, tokenizer.vocab_size):
+                return f"{tokens_file(split)} holds ids that the vocabulary has not"
+            if split == "train" and (count_tokens(stream, tokenizer.vocab_size) != prepared.unigram).any():
+                return f"{tokens_file(split)} does not hold the tokens that {UNIGRAM} counts"
+    framing = {tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id}
+    if prepared.unigram[[i for i in tokenizer.special_ids if i not in framing]].any():
+        return "text was taken for special tokens, as versions before this one could"
+    return None
+
+
+def write_meta(directory: pathlib.Path, meta: dict, tokenizer: Tokenizer) -> None:
+    """Writes META of a directory whose other files are written: what `meta` says, and digests of them and of that."""
+    names = [file(split) for split in SPLITS for file in (tokens_file, starts_file)]
+    names += [UNIGRAM, tokenizer.FILE, "tokenizer.json"]
+    files = {name: seal_of(directory / name) for name in names if (directory / name).exists()}
+    meta = {**meta, "files": files}
+    write_text(directory / META, json.dumps({**meta, "sha256": _digest(meta)}, indent=2) + "\n")
+
+
+def _digest(meta):
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def describe(prepared, padded=False):
+    """A readable summary, one line a split. padded: with what padded rows leave out."""
+    meta = prepared.meta
+    lines = [
+        f"{prepared.directory}: {meta['origin']}",
+        f"vocabulary of {prepared.tokenizer.vocab_size} pieces ({meta['settings']['tokenizer']}), "
+        f"lowercase {prepared.tokenizer.lowercase}, fingerprint {prepared.tokenizer.fingerprint[:12]}",
+        f"{'split':<6}{'documents':>12}{'tokens':>15}{'chars/token':>12}{'unknown':>9}{'entropy':>9}{'unigram':>9}"
+        "  (nats/token)",
+    ]
+    unknown = {split: prepared.unknown_share(split) for split in SPLITS}
+    for split in SPLITS:
+        tokens = meta["tokens"][split]
+        lines.append(
+            f"{split:<6}{meta['documents'][split]:>12,}{tokens:>15,}{meta['characters'][split] / tokens:>12.2f}"
+            f"{unknown[split]:>9.2%}{prepared.unigram_entropy(split):>9.3f}"
+            f"{prepared.unigram_cross_entropy(split):>9.3f}"
+        )
+    if (most := max(unknown.values())) > UNKNOWN_WARNED:
+        lines.append(f"warning: {most:.1%} of the tokens are unknown to the vocabulary: take one made for such text")
+    if (skipped := meta.get("skipped")) and skipped["rows"]:
+        lines.append(f"skipped {skipped['rows']:,} rows without text: the first is {skipped['first']}")
+    if padded and (padding := meta.get("padding")):
+        lost = ", ".join(
+            f"{split} {padding['tokens_lost'][split]:,} tokens of {padding['documents_cut'][split]:,} documents"
+            for split in SPLITS
+        )
+        lines.append(f"padded rows of {padding['length']} tokens leave out: {lost}")
+    return "\n".join(lines)
