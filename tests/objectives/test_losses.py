@@ -144,6 +144,20 @@ def test_times_are_uniform_within_their_strata(power):
     assert scipy.stats.kstest(within.ravel(), "uniform").pvalue > 1e-6
 
 
+@pytest.mark.parametrize(("name", "power"), [("denoising", 1.0), ("nelbo", 2.0)])
+def test_a_batch_is_corrupted_at_a_time_of_every_stratum(name, power):
+    """The times that training gets with its noisy tokens: each of 5 strata of [t_min, t_max] in every batch, the last
+    up to t_max. False alarm 1e-6 (Kolmogorov-Smirnov)."""
+    trained = objective(name, "absorbing", time_power=power, t_min=0.2, t_max=0.7)
+    keys = jax.random.split(toys.key(6), 1000)
+    _, times = jax.jit(jax.vmap(lambda key: trained.corrupt(key, jnp.zeros((5, 2), jnp.int32))))(keys)
+    u = np.clip((np.asarray(times, np.float64) - 0.2) / 0.5, 0, 1) ** (1 / power)
+    within = np.sort(u, axis=1) * 5 - np.arange(5)
+    assert within.min() > -1e-5 and within.max() < 1 + 1e-5
+    for stratum in within.T:
+        assert scipy.stats.kstest(stratum, "uniform").pvalue > 1e-6
+
+
 @pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
 def test_importance_undoes_the_density_of_times(power):
     """The mean of f(t) over uniform times, whatever the times drawn: a midpoint rule of 4,096 strata, at random
