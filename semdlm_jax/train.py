@@ -7,6 +7,12 @@ the first stopped. SIGTERM saves and exits 0. The work directory gets config.jso
 tensorboard/.
 """
 
+# ruff: noqa: E402
+from semdlm_jax.runtime.startup import leave_on_request
+
+if __name__ == "__main__":
+    leave_on_request()  # what is imported below takes seconds
+
 import contextlib
 import math
 import pathlib
@@ -21,6 +27,7 @@ from semdlm_jax import assembly, checks, cli, inputs
 from semdlm_jax.data.pipeline import eval_batches
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood
+from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.checkpoints import write_config
 from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch, place_local
 from semdlm_jax.runtime.metrics import MetricWriter
@@ -152,14 +159,18 @@ class Run:
         self.saved_step = step
 
     def loop(self):
-        """Steps to the end or to SIGTERM; returns whether it reached the end."""
+        """Steps to the end or until all processes agree to stop; returns whether it reached the end."""
         training = self.config.training
         first = int(self.state.step)
         tokens_a_step = training.batch_size * self.config.data.length
-        writer = MetricWriter(self.workdir, first)
-        progress = Progress(training.steps, first, tokens_a_step, label="train")
         pending, since = None, (first, time.monotonic())
-        with contextlib.closing(self.checkpointer), contextlib.closing(writer), GracefulStop() as stop, progress:
+        with contextlib.ExitStack() as stack:
+            stop = stack.enter_context(GracefulStop())  # first, so that it outlasts the last save
+            stack.enter_context(contextlib.closing(self.checkpointer))
+            writer = stack.enter_context(contextlib.closing(MetricWriter(self.workdir, first)))
+            progress = stack.enter_context(Progress(training.steps, first, tokens_a_step, label="train"))
+            if stop.agreed():
+                return False
             for step in range(first + 1, training.steps + 1):
                 batch = place_local(next(self.iterator), training.batch_size, self.mesh)
                 self.state, metrics = self.train_step(self.state, batch["tokens"], batch["mask"])
@@ -168,7 +179,7 @@ class Run:
                     shown = self._checked(*pending)
                     progress.update(step - 1, loss=shown["loss"])
                 pending = (step, metrics)
-                stopping = stop.requested  # read once: a signal after this line is the next step's
+                stopping = stop.agreed()  # asked once: a signal after this line is the next step's
                 validates = step % training.eval_every == 0 or step == training.steps
                 saves = step % training.checkpoint_every == 0 or step == training.steps or stopping
                 if step % training.log_every == 0 or validates or saves:
@@ -212,6 +223,7 @@ class Run:
 def main(config, workdir, given=None, file_config=None):
     """Trains to the end. given: {key: the configuration file's value} of keys that this start changes, with what its
     file alone says in file_config: what cannot matter is told, and warm-ups shrink with the steps."""
+    distributed.start(stops=True)
     given = given or {}
     shrunk = checks.fit_warmup(config, given)
     run = Run(config, workdir)
@@ -222,6 +234,8 @@ def main(config, workdir, given=None, file_config=None):
         return
     if run.loop():
         print(f"trained to step {config.training.steps}; checkpoints in {run.workdir / 'checkpoints'}")
+    elif run.saved_step is None:
+        print("stopped on request before the first step: the same command starts anew")
     else:
         print(f"stopped on request at step {int(run.state.step)}; saved: the same command continues")
 
@@ -230,4 +244,5 @@ if __name__ == "__main__":
     CONFIG = cli.define_config_flag()
     WORKDIR = flags.DEFINE_string("workdir", None, "a directory for the run: made at first, continued afterwards")
     DATA = cli.define_data_flag()
-    cli.run(lambda: main(CONFIG.value, WORKDIR.value, **cli.changes(DATA.value)), required=["workdir"])
+    with distributed.ends_together():
+        cli.run(lambda: main(CONFIG.value, WORKDIR.value, **cli.changes(DATA.value)), required=["workdir"])

@@ -1,0 +1,150 @@
+"""Several processes as one program: they find one another, speak with one voice and end together."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from typing import NoReturn
+
+import jax
+from jax._src import clusters, distributed  # the number of processes ahead of joining, and the client, are not public
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.runtime import fatal
+
+HEARTBEAT_SECONDS = 40  # a process without a sign of life for so long counts as dead
+LEAVING_SECONDS = 5
+ADDRESS, COUNT, INDEX = ASKED = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+# How a collective, a barrier or a connection says that the other side is gone.
+LOST = re.compile("gloo|nccl|peer|heartbeat|preempted|barrier|coordination.?service|socket closed", re.IGNORECASE)
+
+
+def start(stops: bool = False) -> None:
+    """Joins the other processes of the run, where the environment tells of several; else it does nothing.
+
+    It tells by JAX_COORDINATOR_ADDRESS (host:port of the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID, or by what JAX
+    detects of SLURM, Open MPI, TPU pods and Kubernetes. Comes before anything that asks JAX for devices. From then on
+    process 0 alone writes to standard output. stops: SIGTERM and SIGINT become requests to `GracefulStop`, which all
+    processes answer together; only in the main thread. UserError when they do not find one another.
+    """
+    if jax.distributed.is_initialized():
+        return
+    try:
+        asked = _asked()
+        if asked.get("num_processes") == 1 or not (asked or _detected() > 1):
+            return
+        if asked.get("process_id") == 0 and "coordinator_address" in asked:
+            socket.create_server(("", int(asked["coordinator_address"].rpartition(":")[2]))).close()  # JAX would crash
+        _shorten_fatal_errors()
+        jax.config.update("jax_enable_preemption_service", stops)
+        with _requests_kept() if stops else contextlib.nullcontext():
+            jax.distributed.initialize(**asked, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    except (ValueError, RuntimeError, LookupError, OSError, ImportError) as error:
+        cause = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the processes of this run do not find one another ({cause}): give {', '.join(ASKED)} to each, the address"
+            " as host:port of the first, or to none"
+        ) from None
+    if distributed.global_state.process_id:
+        sys.stdout = open(os.devnull, "w")
+
+
+def _asked():
+    """What the environment says outright, as arguments of jax.distributed.initialize, which reads only the address
+    itself. ValueError for nonsense."""
+    given = {name: os.environ[name] for name in ASKED if os.environ.get(name)}
+    for name, value in given.items():
+        if not re.fullmatch(r".+:\d+" if name == ADDRESS else r"\d+", value):
+            raise ValueError(f"{name} is {value!r}")
+    names = {ADDRESS: "coordinator_address", COUNT: "num_processes", INDEX: "process_id"}
+    return {names[name]: value if name == ADDRESS else int(value) for name, value in given.items()}
+
+
+def _detected():
+    """How many processes a launcher that JAX knows has started; 1 without one."""
+    single = {
+        # The shell that salloc opens is a step of one task, but JAX would count the job's.
+        clusters.SlurmCluster: os.environ.get("SLURM_STEP_NUM_TASKS") == "1",
+        # In a pod of anything but an indexed job JAX would ask the cluster, and fail.
+        clusters.K8sCluster: "JOB_COMPLETION_INDEX" not in os.environ,
+    }
+    for cluster in clusters.ClusterEnv._cluster_types:
+        if not (cluster.opt_in_only_method or single.get(cluster)) and cluster.is_env_present():
+            return cluster.get_process_count()
+    return 1
+
+
+@contextlib.contextmanager
+def _requests_kept():
+    """Signals that come while the processes join are handed to JAX afterwards, and so are later ones: its handler of
+    SIGTERM, which replaces Python's, tells all processes."""
+    early = []
+    signums = (signal.SIGTERM, signal.SIGINT)
+    former = {signum: signal.signal(signum, lambda *_: early.append(signum)) for signum in signums}
+    try:
+        yield
+    except BaseException:
+        for signum, handler in former.items():
+            signal.signal(signum, handler)
+        raise
+    signal.signal(signal.SIGINT, _pass_on)
+    if early:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _pass_on(signum, frame):
+    """The first SIGINT is a request; a second one raises KeyboardInterrupt."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _shorten_fatal_errors():
+    """From now on what is written to descriptor 2 goes through `fatal`."""
+    command = [sys.executable, "-I", "-S", fatal.__file__]
+    copier = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    sys.stderr.flush()
+    os.dup2(copier.stdin.fileno(), 2)
+    copier.stdin.close()
+    copier.returncode = 0  # nobody waits for it: it ends with this process
+
+
+@contextlib.contextmanager
+def ends_together() -> Iterator[None]:
+    """Around a program: where one of several processes fails inside, it leaves at once, so that the others end, too.
+
+    They would wait for it, and it for them. An error that says that another process is gone is told in one sentence.
+    """
+    try:
+        yield
+    except SystemExit as exit:
+        if exit.code and jax.distributed.is_initialized():
+            _leave(exit.code)
+        raise
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        lost = LOST.search(str(error))
+        if lost:
+            print(f"{fatal.SENTENCE} ({' '.join(str(error).split())[:200]})", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        _leave(1, alone=lost)
+
+
+def _leave(status, alone=False) -> NoReturn:
+    """Ends this process without the wait for the others that Python's end would begin. Unless alone, it gives those
+    that fail alike a moment to tell why: the end of the first process aborts them."""
+    if not alone:
+        with contextlib.suppress(Exception):
+            distributed.global_state.client.wait_at_barrier("leaving", 1000 * LEAVING_SECONDS)
+            time.sleep(0 if distributed.global_state.process_id else 0.5)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 1)
