@@ -33,6 +33,7 @@ from semdlm_jax.data.conditioning import Condition
 from semdlm_jax.data.protocols import read_row
 from semdlm_jax.errors import UserError
 from semdlm_jax.generator import Generator
+from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.samplers import METHODS
 from semdlm_jax.samplers.plan import GRIDS
@@ -130,6 +131,7 @@ def read_conditions(options, tokenizer, room):
 
 
 def main(options):
+    distributed.start()
     cli.check_output(options.output)
     cli.check_output(options.trace, "trace")
     cli.check_distinct(output=options.output, trace=options.trace, prompts=options.prompts)
@@ -258,4 +260,5 @@ def _define_flags():
 
 if __name__ == "__main__":
     SETTINGS, OPTIONS = _define_flags()
-    cli.run(lambda: main(flags.FLAGS), required=["workdir"])
+    with distributed.ends_together():
+        cli.run(lambda: main(flags.FLAGS), required=["workdir"])

@@ -6,6 +6,7 @@ import io
 import os
 import random
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,7 @@ def command(module, *arguments):
     known, argv = set(flags.FLAGS), sys.argv
     path = importlib.util.find_spec(f"semdlm_jax.{module}").origin
     out, err = io.StringIO(), io.StringIO()
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
     sys.argv = [path, *map(str, arguments)]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -77,6 +79,8 @@ def command(module, *arguments):
         return Result(exit.code or 0, out.getvalue(), err.getvalue())
     finally:
         sys.argv = argv
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
         for name in set(flags.FLAGS) - known:
             delattr(flags.FLAGS, name)
         flags.FLAGS.unparse_flags()
