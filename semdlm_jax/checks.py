@@ -23,7 +23,7 @@ def check_config(config):
     keys.check_config(config, own=config.kernel, needs=keys.SECTIONS)
     known = {key.split(".")[1] for key in keys.KEYS if key.startswith("kernel.")}
     own = [name for name in config.kernel if name not in known]
-    options = set().union(*(kernel_options(name) for name in _kernels(config))) if own else set()
+    options = set().union(*(kernel_options(name) for name in _kernels(config)))
     for name in own:
         if name not in options:
             raise UserError(f"config has no key 'kernel.{name}': {nearest(name, known | options)}")
@@ -85,8 +85,9 @@ def unread(config) -> list[str]:
         chain = config.objective.name == AUTOREGRESSIVE and (section == "objective" and name not in ("name", "chunk"))
         of_kernel = section == "kernel" and name not in options
         of_noise = section == "kernel.schedule" and ("schedule" not in options or name not in of_schedule)
+        before = section == "warmup" and name != "steps" and not config.warmup.steps
         elsewhere = key in keys.KEYS and not keys.KEYS[key].is_read(lambda other: _in_use(config, other))
-        if chain or of_kernel or of_noise or elsewhere:
+        if chain or of_kernel or of_noise or before or elsewhere:
             found.append(key)
     return found
 

@@ -194,6 +194,8 @@ def _expand_config(argument):
 def parse_config(path):
     """The configuration at FILE[:SYSTEM]. UserError when the file is none, or knows no systems."""
     file, _, system = path.partition(":")
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # of a configuration that is None ml_collections tells on its own
     try:
         config = flags.FLAGS["config"].parser.parse(path)
     except UserError:
@@ -207,6 +209,8 @@ def parse_config(path):
         raise UserError(
             f"--config={path}: not a configuration ({cause}): it needs a function get_config(system=None)"
         ) from None
+    finally:
+        logging.set_verbosity(verbosity)
     if not isinstance(config, ConfigDict):
         kind = "nothing" if config is None else type(config).__name__
         raise UserError(f"--config={path}: its get_config returns {kind}: return a ConfigDict, as configs/base.py does")

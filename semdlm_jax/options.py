@@ -91,7 +91,8 @@ class Option:
         if not isinstance(value, str):
             return "is no text: give one in quotes"
         if self.filled and not value.strip():
-            return f"is empty: give {self.meaning}, or leave it out"
+            wanted = f"one like its default {self.default!r}" if self.default else f"{self.meaning}, or leave it out"
+            return f"is empty: give {wanted}"
         head, colon, tail = value.partition(":")
         found = path_problem({"": "", "whole": value, "after": tail}[self.path])
         if found or not self.among or (self.own and OWN.fullmatch(value)):

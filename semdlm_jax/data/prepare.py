@@ -41,6 +41,8 @@ def prepare(corpus, directory, vocab_size, lowercase, progress=lambda line: None
     disk.
     """
     directory = pathlib.Path(directory)
+    if directory.name in ("", ".."):
+        directory = directory.resolve()  # whose neighbours by name the lock and the unfinished directory are
     given = given_tokenizer(tokenizer, lowercase)
     settings = {"corpus": corpus.name, "lowercase": bool(lowercase), "tokenizer": tokenizer}
     if given is None:

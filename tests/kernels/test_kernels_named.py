@@ -192,6 +192,12 @@ def test_a_kernel_of_the_callers_own_module(tmp_path, monkeypatch):
     del sys.modules["my_kernels"]
 
 
+@pytest.mark.parametrize("name", ["os:system", "shutil:rmtree", "builtins:exec", "math:pi", "json:JSONDecodeError"])
+def test_nothing_but_a_builder_is_called(name):
+    with pytest.raises(UserError, match=f"'{name}' is not the builder of a kernel: .*vocabulary"):
+        build(name)
+
+
 @pytest.mark.parametrize(
     ("what", "changes"),
     [

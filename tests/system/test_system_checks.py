@@ -1,0 +1,128 @@
+"""What is told of a configuration that can be trained but is not what it seems, and how a run finds its data."""
+
+import importlib
+import json
+import shutil
+
+import pytest
+import tiny
+
+from configs import systems
+from semdlm_jax import checks
+from semdlm_jax.options import flatten
+
+CONFIGS = [importlib.import_module(f"configs.{name}") for name in ("quickstart", "lm1b", "openwebtext")]
+
+
+@pytest.mark.parametrize("module", CONFIGS, ids=lambda module: module.__name__)
+def test_the_configurations_say_nothing_in_vain(module):
+    assert checks.tell_unread(module.get_config(), {}, module.get_config()) == ""
+    for name in systems.SYSTEMS:
+        # What the command line sets of a system's own choice is read, whatever the file sets for others.
+        config, system = module.get_config(name), systems.SYSTEMS[name]
+        own = flatten({**system.changes, "optimizer": {}})
+        assert checks.tell_unread(config, own) == "", name
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "told"),
+    [
+        ({"kernel.name": "hybrid"}, "kernel.gamma", True),
+        ({"kernel.name": "hybrid"}, "kernel.hybrid_gamma", False),
+        ({"kernel.name": "hybrid", "warmup.steps": 9, "warmup.kernel": "semdlm_plus"}, "kernel.gamma", False),
+        ({"kernel.prior": "uniform"}, "kernel.tau", True),
+        ({"kernel.prior": "unigram"}, "kernel.tau", False),
+        ({"kernel.name": "unigram"}, "kernel.tau", False),
+        ({"kernel.schedule.name": "cosine"}, "kernel.schedule.sigma_max", True),
+        ({"kernel.schedule.name": "cosine"}, "kernel.schedule.eps", False),
+        ({"objective.name": "nelbo"}, "objective.lambda_same", True),
+        ({"objective.name": "denoising"}, "objective.lambda_same", False),
+        ({"objective.name": "nelbo"}, "objective.y_samples", False),
+        ({"objective.name": "autoregressive"}, "objective.t_min", True),
+        ({"objective.name": "autoregressive"}, "kernel.gamma", True),
+        ({"objective.name": "autoregressive"}, "objective.chunk", False),
+        ({"warmup.steps": 0}, "warmup.kernel", True),
+        ({"optimizer.name": "adamw"}, "optimizer.muon_momentum", True),
+        ({"optimizer.schedule": "cosine"}, "optimizer.decay_fraction", True),
+        ({"semantics.embeddings": "package:x"}, "semantics.window", True),
+        ({"semantics.hubness": "csls"}, "semantics.max_in_degree", True),
+    ],
+)
+def test_a_key_that_nothing_reads_is_told(changes, key, told):
+    config = CONFIGS[1].get_config()
+    config.update_from_flattened_dict(changes)
+    assert (f"nothing reads {key} = " in checks.tell_unread(config, {key: None})) == told
+    own_file = CONFIGS[1].get_config()
+    own_file.update_from_flattened_dict(changes)
+    if told and key == "kernel.gamma":
+        own_file.kernel.gamma = 3.0  # a file of the user's own, which names no system
+        assert "nothing reads kernel.gamma = 3.0" in checks.tell_unread(own_file, {}, own_file)
+
+
+def test_a_table_that_was_built_otherwise_is_told():
+    config = CONFIGS[0].get_config()
+    config.semantics.window = 8
+    made = {"window": 4, "neighbours": 32}
+    assert "semantics.window = 8 (it has 4)" in checks.tell_table(config, ["semantics.window"], made)
+    assert checks.tell_table(config, ["semantics.neighbours"], made) == checks.tell_table(config, [], made) == ""
+
+
+@pytest.mark.parametrize("module", CONFIGS, ids=lambda module: module.__name__)
+@pytest.mark.parametrize("steps", [1, 2, 5, 40])
+def test_a_smoke_run_has_room_for_its_warmup(module, steps):
+    config, before = module.get_config(), module.get_config().training.steps
+    config.training.steps = steps
+    line = checks.fit_warmup(config, {"training.steps": before})
+    optimizer = config.optimizer
+    assert optimizer.warmup_steps < steps and config.warmup.steps < steps
+    assert optimizer.schedule != "wsd" or optimizer.decay_fraction <= 1 - optimizer.warmup_steps / steps
+    assert f"training.steps = {steps} instead of {before}" in line and "optimizer.warmup_steps = " in line
+
+
+def test_what_fits_or_was_asked_for_stays():
+    config = CONFIGS[0].get_config()
+    config.training.steps = 500
+    assert checks.fit_warmup(config, {"training.steps": 2800}) == ""
+    config.training.steps = 40
+    given = {"training.steps": 2800, "optimizer.warmup_steps": 50, "warmup.steps": 400}
+    assert checks.fit_warmup(config, given) == ""
+    assert (config.optimizer.warmup_steps, config.warmup.steps) == (50, 400)
+
+
+def test_a_smoke_run(config_file, tmp_path):
+    """The whole command; what is set by hand and impossible is refused as ever."""
+    arguments = [f"--config={config_file}", f"--workdir={tmp_path}/run", "--config.training.steps=2", "--config.warmup.steps=0"]
+    refused = tiny.command("train", *arguments, "--config.optimizer.warmup_steps=2")
+    tiny.assert_refused(refused, "2 warm-up steps do not fit in 2 training steps")
+    run = tiny.command("train", *arguments, "--config.optimizer.muon_momentum=0.9")
+    assert run.status == 0, run.err
+    notes = [line for line in run.out.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: with training.steps = 2 instead of 12: optimizer.warmup_steps = 1",
+        "note: nothing reads optimizer.muon_momentum = 0.9 under what else is chosen here",
+    ]
+    recorded = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert recorded["optimizer"]["warmup_steps"] == 1
+
+
+def test_a_run_finds_its_data_from_elsewhere(config_file, whole_run, tmp_path, monkeypatch):
+    """Recorded with a path that leads nowhere from here: by the absolute one, or by --data_directory."""
+    record = json.loads((whole_run / "config.json").read_text())
+    here = record["data"]["directory"]
+    assert record["places"]["data"]["directory"] == here == str(config_file.parent / "data")
+    shutil.copytree(whole_run, tmp_path / "run")
+    record["data"]["directory"] = "data/tiny"
+    monkeypatch.chdir(tmp_path)
+    command = ["generate", f"--workdir={tmp_path}/run", "--num_samples=1", "--steps=1"]
+
+    def generate(*more, **changes):
+        (tmp_path / "run" / "config.json").write_text(json.dumps(record | changes))
+        return tiny.command(*command, *more)
+
+    tiny.assert_refused(generate(places={}), "data/tiny: no prepared data")
+    for result in (generate(), generate(f"--data_directory={here}", places={})):
+        assert result.status == 0, result.err
+    train = [f"--config={config_file}", f"--workdir={tmp_path}/run", "--config.data.directory=gone"]
+    result = tiny.command("train", *train[:2], f"--data_directory={here}")
+    assert result.status == 0 and "is trained to its 12 steps" in result.out, result.err
+    tiny.assert_refused(tiny.command("train", *train), "gone: no prepared data")

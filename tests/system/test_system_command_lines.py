@@ -1,0 +1,58 @@
+"""Every option has its line in the one table, and every value that it cannot have is refused in one sentence."""
+
+import sys
+
+import pytest
+import tiny
+
+from benchmarks.command_lines import bad_values, cases
+from configs import base
+from semdlm_jax.errors import UserError
+from semdlm_jax.keys import FLAGS, KEYS, SAMPLING, check_config
+from semdlm_jax.options import nest
+
+OPTIONS = {**FLAGS, **SAMPLING, **KEYS}
+
+
+def test_the_table_is_the_configuration():
+    assert tiny.flat(base.get_config()) == {key: option.default for key, option in KEYS.items()}
+    for key, option in OPTIONS.items():
+        option.check(key, option.default)
+        assert option.default is None or type(option.default) is option.kind, key
+        assert option.meaning and "\n" not in option.meaning, key
+
+
+@pytest.mark.parametrize("key", OPTIONS)
+def test_a_value_that_an_option_cannot_have(key):
+    for value in bad_values(OPTIONS[key]):
+        with pytest.raises(UserError, match=f"^{key} = ") as error:
+            OPTIONS[key].check(key, value)
+        assert len(str(error.value)) < 500 and "\n" not in str(error.value)
+        if key in KEYS:
+            with pytest.raises(UserError):
+                check_config(nest({key: value}), needs=[key])
+
+
+def test_command_lines(config_file, tmp_path, monkeypatch):
+    """More than a thousand, before anything is compiled or written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cases").mkdir()
+    count = 0
+    for count, case in enumerate(cases(config_file, tmp_path / "cases"), start=1):
+        sys.modules.pop("config_config", None)  # what another process would not have
+        result = tiny.command(case.module, *case.arguments)
+        (line,) = result.err.splitlines()
+        assert result.status == 2 and not result.out and line.startswith("error: ") and case.word in line, (case, result)
+    assert count > 1000
+    assert [path.suffix for path in (tmp_path / "cases").iterdir() if path.suffix != ".py"] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["cases"]
+
+
+def test_a_path_from_home(config_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given in ("~/none", "$HOME/none", "${HOME}/none"):
+        tiny.assert_refused(tiny.command("evaluate", f"--workdir={given}"), f"{tmp_path}/none holds no config.json")
+        arguments = [f"--config={config_file}", f"--workdir={given}", f"--config.data.directory={given}"]
+        tiny.assert_refused(tiny.command("train", *arguments), f"{tmp_path}/none: no prepared data")
+    (tmp_path / "own.py").write_text(config_file.read_text().replace("return", "config.seed = -1\n    return"))
+    tiny.assert_refused(tiny.command("train", "--config=~/own.py", "--workdir=~/run"), "seed = -1")
