@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 from semdlm_jax import assembly, cli
-from semdlm_jax.data.files import read_text
+from semdlm_jax.data.files import lines_of, read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
@@ -24,7 +24,7 @@ from semdlm_jax.generate import generate
 from semdlm_jax.inputs import PROTOCOL
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
-from semdlm_jax.runtime.progress import Progress
+from semdlm_jax.runtime.progress import Progress, tell
 from semdlm_jax.samplers.presets import make_settings
 
 BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are known: more would not fit in memory
@@ -90,6 +90,12 @@ def compare_samples(trained, split, settings, *, num_samples, seed=0):
     }
 
 
+def _encode(documents, tokenizer):
+    """The token stream of documents, with a bar: a large text takes seconds."""
+    with Progress(sum(map(len, documents)), unit="characters", label="encode") as progress:
+        return pack(documents, tokenizer, progress.update)
+
+
 def _table(report):
     """The report for a terminal."""
     nelbo = report["likelihood"]
@@ -128,6 +134,7 @@ def main(options):
     text = read_text(options.text) if options.text else None
     if text is not None and not text.strip():
         raise UserError(f"--text={options.text} is empty: give a file with text")
+    tell(f"reading {options.workdir}")
     trained = assembly.load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
     # Runs recorded before the key existed were scored with one draw.
     trained.config.evaluation.draws = options.draws or trained.config.evaluation.get("draws", 1)
@@ -138,8 +145,8 @@ def main(options):
     own = data.get("protocol", PROTOCOL)
     data.protocol = options.protocol or own
     # A file is one document, but a row each of its lines where rows are documents.
-    documents = [text] if text is None or data.protocol != "padded" else [line for line in text.splitlines() if line]
-    tokens = prepared.splits[options.split] if text is None else pack(documents, prepared.tokenizer)
+    documents = [text] if text is None or data.protocol != "padded" else lines_of(text)
+    tokens = prepared.splits[options.split] if text is None else _encode(documents, prepared.tokenizer)
     likelihood, protocol = score_likelihood(trained, tokens)
     if data.protocol != own:
         protocol += f", trained on {own} rows"

@@ -34,7 +34,7 @@ from semdlm_jax.data.protocols import read_row
 from semdlm_jax.errors import UserError
 from semdlm_jax.generator import Generator
 from semdlm_jax.runtime import distributed
-from semdlm_jax.runtime.progress import Progress
+from semdlm_jax.runtime.progress import Progress, tell
 from semdlm_jax.samplers import METHODS
 from semdlm_jax.samplers.plan import GRIDS
 from semdlm_jax.samplers.presets import PRESETS, Settings, make_settings
@@ -137,6 +137,7 @@ def main(options):
     cli.check_distinct(output=options.output, trace=options.trace, prompts=options.prompts)
     own = {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}
     settings = make_settings(options.preset, options=own, **{name: getattr(options, name) for name in SETTINGS})
+    tell(f"reading {options.workdir}")
     trained = assembly.load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
     if trained.corpus.prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to generate")
@@ -185,8 +186,7 @@ def _show(text):
 
 
 def _warn(text):
-    if jax.process_index() == 0:
-        print(f"warning: {text}", file=sys.stderr)
+    tell(f"warning: {text}")
 
 
 def _sample(tokenizer, index, prompt, row):

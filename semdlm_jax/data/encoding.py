@@ -1,23 +1,17 @@
-"""Documents to stored streams, in bounded memory.
-
-A document comes in parts, cut after line breaks. Its tokens are those of its parts, with the token of a line break
-between them where the tokenizer has one: every tokenizer here reads lines one by one, or words.
-"""
+"""Documents to stored streams, in bounded memory."""
 
 import collections
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from semdlm_jax.data.corpora import Digest, Part
-from semdlm_jax.data.packing import token_dtype
+from semdlm_jax.data.packing import Packer, batches
 from semdlm_jax.data.protocols import lost_to_padding
 from semdlm_jax.data.store import ArrayWriter
 
-BATCH_CHARACTERS = 2**20  # encoded at a time, and one part more
-BATCH_PARTS = 4096
 COUNTED = 2**22  # tokens counted at a time
 
 
@@ -25,16 +19,11 @@ class SplitWriter:
     """A split's stream and the starts of its documents, as they come. counts: [V] int64, of its tokens."""
 
     def __init__(self, folder, split, tokenizer):
-        self._dtype = token_dtype(tokenizer.vocab_size)
-        self._bos, self._eos, self._newline = (
-            np.array([i for i in (index,) if i is not None], self._dtype)
-            for index in (tokenizer.bos_id, tokenizer.eos_id, tokenizer.newline_id)
-        )
-        self._tokens = ArrayWriter(folder / tokens_file(split), self._dtype)
+        self._packer = Packer(tokenizer)
+        self._tokens = ArrayWriter(folder / tokens_file(split), self._packer.dtype)
         self._starts = ArrayWriter(folder / starts_file(split), np.int64)
         self.documents = self.characters = 0
         self.counts = np.zeros(tokenizer.vocab_size, np.int64)
-        self._within = 0  # tokens of the document that has begun, its begin token among them
 
     @property
     def tokens(self):
@@ -42,26 +31,12 @@ class SplitWriter:
 
     def append(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> None:
         """encoded: the ids of each part, [N_i]."""
-        stream, starts, end = [], [], self.tokens
-        for part, ids in zip(parts, encoded, strict=True):
-            framed = [ids]
-            if not self._within:
-                starts.append(end)
-                framed = [self._bos, ids]
-            elif self._within > 1 and len(ids):  # a line break, where the tokenizer keeps it, between two lines
-                framed = [self._newline, ids]
-            if part.ends:
-                framed.append(self._eos)
-            size = sum(map(len, framed))
-            self._within = 0 if part.ends else self._within + size
-            end += size
-            stream += framed
-            self.documents += part.ends
-            self.characters += len(part.text)
-        stream = np.concatenate(stream).astype(self._dtype)
-        self._starts.append(starts)
+        stream, starts = self._packer.append(parts, encoded)
+        self._starts.append(self.tokens + starts)
         self._tokens.append(stream)
         self.counts += count_tokens(stream, len(self.counts))
+        self.documents += sum(part.ends for part in parts)
+        self.characters += sum(len(part.text) for part in parts)
 
     def close(self):
         """Completes the files."""
@@ -108,19 +83,6 @@ def encode_corpus(corpus, tokenizer, folder, splits):
         for writer in writers.values():
             writer.close()
     return writers, digest.hex()
-
-
-def batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Parts in order: at most BATCH_PARTS, and closed once they hold BATCH_CHARACTERS."""
-    batch, size = [], 0
-    for part in parts:
-        batch.append(part)
-        size += len(part.text)
-        if size >= BATCH_CHARACTERS or len(batch) >= BATCH_PARTS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def count_tokens(tokens, vocab_size):

@@ -106,6 +106,11 @@ def check_beginning(path) -> None:
         check_plain(path, file.peek(formats.HEAD))
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text that are not blank, stripped; they end at a line feed alone, as those of `read_lines`."""
+    return [line for part in text.split("\n") if (line := part.strip())]
+
+
 def parts_of_lines(lines: Iterable[str]) -> Iterator[str]:
     """Lines, each with its end, joined to parts of PART characters, or a line more. The tokens of a text are those of
     its parts, one after the other: see `encoding`."""

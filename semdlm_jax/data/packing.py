@@ -1,6 +1,18 @@
-"""One flat stream of tokens, `[begin] doc [end] [begin] doc [end] …`, in the tokenizer's own begin and end pieces."""
+"""One flat stream of tokens, `[begin] doc [end] [begin] doc [end] …`, in the tokenizer's own begin and end pieces.
+
+A document comes in parts, cut after line breaks. Its tokens are those of its parts, with the token of a line break
+between them where the tokenizer has one: every tokenizer here reads lines one by one, or words.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+
+from semdlm_jax.data.corpora import Part
+from semdlm_jax.data.files import parts_of
+
+BATCH_CHARACTERS = 2**20  # encoded at a time, and one part more
+BATCH_PARTS = 4096
 
 
 def token_dtype(vocab_size):
@@ -8,12 +20,66 @@ def token_dtype(vocab_size):
     return np.dtype(np.uint16 if vocab_size <= 2**16 else np.int32)
 
 
-def pack(documents, tokenizer):
-    """Encodes documents and joins them. documents: iterable of str. Returns [N] uint16 or int32."""
-    dtype = token_dtype(tokenizer.vocab_size)
-    bos, eos = np.array([tokenizer.bos_id], dtype), np.array([tokenizer.eos_id], dtype)
-    parts = [part for ids in tokenizer.encode_batch(documents) for part in (bos, ids.astype(dtype), eos)]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+class Packer:
+    """Frames and joins encoded parts of documents as they come. dtype: of the stream."""
+
+    def __init__(self, tokenizer):
+        self.dtype = token_dtype(tokenizer.vocab_size)
+        self._bos, self._eos, self._newline = (
+            np.array([i for i in (index,) if i is not None], self.dtype)
+            for index in (tokenizer.bos_id, tokenizer.eos_id, tokenizer.newline_id)
+        )
+        self._within = 0  # tokens of the document that has begun, its begin token among them
+
+    def append(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(the stream's next tokens [N], where in them documents start [D] int64). encoded: the ids of each part."""
+        stream, starts, end = [], [], 0
+        for part, ids in zip(parts, encoded, strict=True):
+            framed = [ids]
+            if not self._within:
+                starts.append(end)
+                framed = [self._bos, ids]
+            elif self._within > 1 and len(ids):  # a line break, where the tokenizer keeps it, between two lines
+                framed = [self._newline, ids]
+            if part.ends:
+                framed.append(self._eos)
+            size = sum(map(len, framed))
+            self._within = 0 if part.ends else self._within + size
+            end += size
+            stream += framed
+        return np.concatenate(stream).astype(self.dtype), np.array(starts, np.int64)
+
+
+def pack(documents: Iterable[str], tokenizer, progress: Callable[[int], None] = lambda done: None) -> np.ndarray:
+    """Encodes documents and joins them: [N] uint16 or int32. progress: called with the number of characters done."""
+    packer, done = Packer(tokenizer), 0
+    streams = [np.zeros(0, packer.dtype)]
+    for batch in batches(_parts(documents)):
+        texts = [part.text for part in batch]
+        streams.append(packer.append(batch, tokenizer.encode_batch(texts))[0])
+        done += sum(map(len, texts))
+        progress(done)
+    return np.concatenate(streams)
+
+
+def batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """Parts in order: at most BATCH_PARTS, and closed once they hold BATCH_CHARACTERS."""
+    batch, size = [], 0
+    for part in parts:
+        batch.append(part)
+        size += len(part.text)
+        if size >= BATCH_CHARACTERS or len(batch) >= BATCH_PARTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _parts(documents):
+    for text in documents:
+        *before, last = list(parts_of(text)) or [""]
+        yield from (Part("", part, False) for part in before)
+        yield Part("", last, True)
 
 
 def unpack(tokens, tokenizer):

@@ -9,6 +9,12 @@ from tqdm import tqdm
 LOG_SECONDS = 10.0
 
 
+def tell(line: str) -> None:
+    """A line on stderr, from process 0 alone."""
+    if jax.process_index() == 0:
+        print(line, file=sys.stderr, flush=True)
+
+
 class Progress:
     """Shows step, values, units per second and the time left on stderr; only process 0 shows anything.
 

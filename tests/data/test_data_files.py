@@ -134,3 +134,11 @@ def test_a_parquet_file_without_text_is_told(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"text": [1]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="a.parquet, row 1: no string under 'text'"):
         list(files.read_documents(tmp_path / "a.parquet"))
+
+
+def test_lines_end_at_a_line_feed_alone(tmp_path):
+    """Whatever else some take for an end; the same of a file and of a text that has been read."""
+    path = tmp_path / "lines.txt"
+    path.write_bytes("\ufeffone\u2028and\x85the\fsame\vone\x1cstill\r\n \n\r\n two\rand more \nlast".encode())
+    wanted = ["one\u2028and\x85the\fsame\vone\x1cstill", "two\rand more", "last"]
+    assert list(files.read_lines(path)) == files.lines_of(files.read_text(path)) == wanted

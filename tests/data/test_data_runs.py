@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from semdlm_jax.data import corpora, encoding, files, packing, splitting
+from semdlm_jax.data import corpora, files, packing, splitting
 from semdlm_jax.data import prepare as preparing
 from semdlm_jax.data.normalisation import normalise
 
@@ -29,7 +29,22 @@ def split_blocks(text):
 def random_text(seed):
     """Lines and blocks of all the shapes that a cut could get wrong."""
     rng = np.random.default_rng(seed)
-    pieces = ["\n"] * 8 + [" ", "\t", "\r", "\r\n", "\n\n", "\n \n", "\u2028", "\u00a0", "\x85", "\x1c", "\ufeff", "ΑΣ", "é", "e\u0301"]
+    pieces = ["\n"] * 8 + [
+        " ",
+        "\t",
+        "\r",
+        "\r\n",
+        "\n\n",
+        "\n \n",
+        "\u2028",
+        "\u00a0",
+        "\x85",
+        "\x1c",
+        "\ufeff",
+        "ΑΣ",
+        "é",
+        "e\u0301",
+    ]
     words = ["the", "union", "of", "states", "fi", "ﬁ", "½", "a"]
     return "".join(rng.choice(pieces if rng.random() < 0.5 else words) for _ in range(rng.integers(1, 150)))
 
@@ -65,14 +80,17 @@ def test_parts_change_no_token(tokenizer, tmp_path, monkeypatch):
     kept = {}
     for part in (2**18, 7):
         monkeypatch.setattr(files, "PART", part)
-        monkeypatch.setattr(encoding, "BATCH_PARTS", 4096 if part > 7 else 3)
+        monkeypatch.setattr(packing, "BATCH_PARTS", 4096 if part > 7 else 3)
         for name in ("a.txt", "a.jsonl"):
             corpus = corpora.load_corpus(f"text:{tmp_path}/{name}")
             assert part > 7 or len(list(corpus.parts())) > len(list(corpus.documents()))
             made = preparing.prepare(corpus, tmp_path / f"{name}-{part}", 60, True, tokenizer=tokenizer)
             documents = {split: [text for place, text in corpus.documents() if place == split] for split in SPLITS}
             for split, stream in made.splits.items():
-                np.testing.assert_array_equal(stream, packing.pack(documents[split], made.tokenizer))
+                t = made.tokenizer
+                wanted = [i for text in documents[split] for i in (t.bos_id, *t.encode(text), t.eos_id)]
+                np.testing.assert_array_equal(stream, wanted)
+                np.testing.assert_array_equal(packing.pack(documents[split], t), wanted)
                 assert made.meta["characters"][split] == sum(map(len, documents[split]))
             found = made.meta["settings"]["corpus_sha256"], made.meta["documents"], made.tokenizer.fingerprint
             assert kept.setdefault(name, found) == found

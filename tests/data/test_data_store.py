@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from semdlm_jax.data import corpora, encoding, store
+from semdlm_jax.data import corpora, encoding, packing, store
 from semdlm_jax.data import prepare as preparing
 from semdlm_jax.errors import UserError
 
@@ -53,7 +53,7 @@ def test_a_grown_file_is_that_of_numpy(dtype, count, tmp_path):
 
 def test_batches_change_nothing(source, tmp_path, monkeypatch):
     whole = contents(prepare(source, tmp_path / "whole").directory)
-    monkeypatch.setattr(encoding, "BATCH_PARTS", 7)
+    monkeypatch.setattr(packing, "BATCH_PARTS", 7)
     monkeypatch.setattr(corpora, "IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(corpora, "_many", streamed_like(corpora._many))
     assert contents(prepare(source, tmp_path / "parts").directory) == whole
@@ -105,9 +105,9 @@ def test_unchanged_files_are_not_read_again(source, tmp_path, monkeypatch):
 
 SCRIPT = """
 import sys, time
-from semdlm_jax.data import corpora, encoding, prepare
+from semdlm_jax.data import corpora, encoding, packing, prepare
 source, directory, pause = sys.argv[1:]
-encoding.BATCH_PARTS = 100
+packing.BATCH_PARTS = 100
 count = encoding.count_tokens
 def slow(*arguments):
     print("encoding", flush=True)

@@ -22,7 +22,7 @@ def trained(whole_run):
 def evaluated(workdir, output, *options):
     result = tiny.command("evaluate", f"--workdir={workdir}", f"--output={output}", *options)
     assert result.status == 0, result.err
-    return json.loads(output.read_text()), result.out
+    return json.loads(output.read_text()), result.out + result.err
 
 
 def test_the_report_of_a_split(whole_run, trained, tmp_path):
@@ -50,11 +50,13 @@ def test_the_report_of_a_split(whole_run, trained, tmp_path):
 def test_a_text_shorter_than_a_window(config_file, whole_run, trained, tmp_path):
     text = tmp_path / "short.txt"
     text.write_text("one two")
-    report, _ = evaluated(whole_run, tmp_path / "report.json", f"--text={text}", "--samples=0", "--draws=3")
+    report, shown = evaluated(whole_run, tmp_path / "report.json", f"--text={text}", "--samples=0", "--draws=3")
     tokens = len(trained.corpus.prepared.tokenizer.encode("one two")) + 2
     assert tokens < 16 and report["likelihood"]["tokens"] == tokens and report["likelihood"]["sequences"] == 1
     assert np.isfinite(report["likelihood"]["nelbo"])
     assert report["split"] == str(text) and report["samples"] == {} and "3 stratified t" in report["protocol"]
+    stages = [shown.index(f"{stage}\n") for stage in (f"reading {whole_run}", "encode 0/7", "NELBO 0/3")]
+    assert stages == sorted(stages)  # each tells of itself before it begins
 
 
 def test_training_lowers_the_bound(config_file, tmp_path):
