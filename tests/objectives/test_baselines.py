@@ -147,7 +147,8 @@ def test_a_thousand_steps_of_d3pm_count_the_same_at_small_times():
 
 
 @pytest.mark.parametrize(
-    ("t_min", "t_max", "missed"), [(1e-3, 1.0, 1), (0.0025, 1.0, 2), (1e-6, 0.999, 1), (1e-6, 0.9985, 1), (2e-3, 0.99, 12)]
+    ("t_min", "t_max", "missed"),
+    [(1e-3, 1.0, 1), (0.0025, 1.0, 2), (1e-6, 0.999, 1), (1e-6, 0.9985, 1), (2e-3, 0.99, 12)],
 )
 def test_steps_that_are_never_drawn_are_not_trained(t_min, t_max, missed):
     """Scoring and sampling what was trained so goes on; training asks for the whole range."""

@@ -53,7 +53,8 @@ class Watched:
 
     def note(self, **keys):
         for what, key in keys.items():
-            jax.debug.callback(lambda data, what=what: self.keys.append((what, *data.tolist())), jax.random.key_data(key))
+            data = jax.random.key_data(key)
+            jax.debug.callback(lambda data, what=what: self.keys.append((what, *data.tolist())), data)
 
     def features(self, params, xt_BxL, t_B, *, lengths_B, dropout_key):
         self.note(dropout=dropout_key)
