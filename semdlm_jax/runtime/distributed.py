@@ -58,7 +58,7 @@ def start(stops: bool = False) -> None:
 def _asked():
     """What the environment says outright, as arguments of jax.distributed.initialize, which reads only the address
     itself. ValueError for nonsense."""
-    given = {name: os.environ[name] for name in ASKED if os.environ.get(name)}
+    given = {name: os.environ[name] for name in ASKED if name in os.environ}
     for name, value in given.items():
         if not re.fullmatch(r".+:\d+" if name == ADDRESS else r"\d+", value):
             raise ValueError(f"{name} is {value!r}")

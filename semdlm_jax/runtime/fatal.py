@@ -12,8 +12,8 @@ import signal
 
 SENTENCE = "error: another process of this run has ended or cannot be reached: see what it said, start all of them again"
 FATAL = re.compile(rb"^F.*Terminating process because the JAX distributed service", re.MULTILINE)
-# What comes before it, and is kept back until it is clear whether it was that.
-OMENS = re.compile(rb"^E\d+ .*coordination_service", re.MULTILINE)
+# How it begins, where more of it comes within so many seconds.
+OMEN = re.compile(FATAL.pattern + rb"|^E\d+ .*(coordination_service|preemption_sync)", re.MULTILINE)
 SECONDS = 2.0
 
 
@@ -24,11 +24,11 @@ def copy(source: int, target: int) -> None:
         late = held and not select.select([source], [], [], SECONDS)[0]
         text = b"" if late else os.read(source, 1 << 16)
         held += text
-        if FATAL.search(held) or text and OMENS.search(held):
-            continue
-        _write(target, held)
-        told, held = told or SENTENCE.encode() in held, b""
-        if not (text or late):
+        begins = text and OMEN.search(held)
+        plain, held = (held[: begins.start()], held[begins.start() :]) if begins else (held, b"")
+        _write(target, plain)
+        told = told or SENTENCE.encode() in plain
+        if not (text or late or begins):
             return
     if not told:
         _write(target, SENTENCE.encode() + b"\n")
