@@ -1,5 +1,6 @@
 """What every entry point shares: the --config flag, values checked before any work, errors told in one sentence."""
 
+import functools
 import itertools
 import os
 import re
@@ -87,7 +88,7 @@ def run(main, required=(), needs=keys.SECTIONS):
 
     with streams.sturdy():
         try:
-            app.run(guarded, flags_parser=_parse_flags)
+            app.run(guarded, flags_parser=functools.partial(_parse_flags, needs=needs))
         except UserError as error:
             _refuse(error)
         except KeyboardInterrupt:
@@ -126,9 +127,9 @@ def _own_options(config):
     return kernel if hasattr(kernel, "items") and OWN.fullmatch(str(kernel.get("name"))) else ()
 
 
-def help_text(program):
+def help_text(program, needs):
     """The program's docstring and its flags, in the order and under the headings of their definitions: a flag whose
-    help begins with `[heading]` goes under it."""
+    help begins with `[heading]` goes under it. Where there is a --config, its keys that the program needs too."""
     groups = {}
     for flag in flags.FLAGS.get_key_flags_for_module(program):
         # absl puts an enum's values before its help.
@@ -137,17 +138,23 @@ def help_text(program):
         kind = "|".join(values) if values else flag.flag_type().upper()
         name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}={kind}"
         default = "" if flag.boolean or flag.value in (None, "") else f" Default: {flag.value}."
-        lines = textwrap.wrap(text + default, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
-        groups.setdefault(heading or "", []).append("\n".join([f"  {name}", *lines]))
+        groups.setdefault(heading or "", []).append(_entry(name, text + default))
+    if "config" in flags.FLAGS:
+        entries = [_entry(f"{key}={keys.KEYS[key].default}", keys.KEYS[key].describe()) for key in keys.below(needs)]
+        groups["keys of the configuration, --config.KEY=VALUE, and their defaults"] = entries
     parts = [(sys.modules["__main__"].__doc__ or "").strip()]
     parts += [f"{heading}:\n" * bool(heading) + "\n".join(entries) for heading, entries in groups.items()]
     return "\n\n".join(parts)
 
 
-def _parse_flags(argv):
+def _entry(name, text):
+    return "\n".join([f"  {name}", *textwrap.wrap(text, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)])
+
+
+def _parse_flags(argv, needs):
     """absl's parser, with every bad flag told in one sentence, and its help by groups."""
     if any(re.fullmatch("--?(help|h)", argument) for argument in argv[1:]):
-        print(help_text(argv[0]))
+        print(help_text(argv[0], needs))
         sys.exit(0)
     argv = [_expand_config(argument) for argument in argv]
     overridden = _overridden(argv)

@@ -33,6 +33,7 @@ from semdlm_jax.data.conditioning import Condition
 from semdlm_jax.data.protocols import read_row
 from semdlm_jax.errors import UserError
 from semdlm_jax.generator import Generator
+from semdlm_jax.keys import check_options
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.progress import Progress, tell
 from semdlm_jax.samplers import METHODS
@@ -92,8 +93,7 @@ def write_batches(
     recorded: int,
 ) -> Iterator[Batch]:
     """What `generate` gives, batch by batch as it comes. UserError as there, at the first."""
-    if num_samples < 1 or batch_size < 1:
-        raise UserError(f"--num_samples={num_samples} and --batch_size={batch_size} must be at least 1")
+    check_options("flags", num_samples=num_samples, seed=seed, batch_size=batch_size)
     conditions = conditions or [Condition()]
     total = num_samples * len(conditions)
     rows = assembly.whole_rows(min(batch_size, total), trained.mesh)

@@ -247,9 +247,10 @@ SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in KEYS))
 
 
 def check_options(section: str, **values):
-    """UserError for a value that its option cannot have. section: of KEYS, or 'sampling'."""
+    """UserError for a value that its option cannot have. section: of KEYS, 'sampling' or 'flags'."""
+    tables = {"sampling": SAMPLING, "flags": FLAGS}
     for name, value in values.items():
-        (SAMPLING[name] if section == "sampling" else KEYS[f"{section}.{name}"]).check(name, value)
+        (tables[section][name] if section in tables else KEYS[f"{section}.{name}"]).check(name, value)
 
 
 def check_config(config, own: Container[str] = (), needs: Iterable[str] = ()):
@@ -269,9 +270,14 @@ def check_config(config, own: Container[str] = (), needs: Iterable[str] = ()):
             raise UserError(f"config has no key {key!r}: {nearest_key(key, KEYS)}")
         if option is not None:
             option.check(key, value)
-    for key in KEYS:
-        if key not in flat and any(f"{key}.".startswith(f"{need}.") for need in needs):
+    for key in below(needs):
+        if key not in flat:
             raise UserError(f"config lacks the key {key!r}: {BEGIN}")
+
+
+def below(needs: Iterable[str]) -> list[str]:
+    """The keys among `needs`, and those of the sections among them."""
+    return [key for key in KEYS if any(f"{key}.".startswith(f"{need}.") for need in needs)]
 
 
 def _own(value):

@@ -56,3 +56,9 @@ def test_a_path_from_home(config_file, tmp_path, monkeypatch):
         tiny.assert_refused(tiny.command("train", *arguments), f"{tmp_path}/none: no prepared data")
     (tmp_path / "own.py").write_text(config_file.read_text().replace("return", "config.seed = -1\n    return"))
     tiny.assert_refused(tiny.command("train", "--config=~/own.py", "--workdir=~/run"), "seed = -1")
+
+
+def test_help_names_every_key():
+    shown = tiny.command("train", "--help").out
+    assert [key for key, option in KEYS.items() if f"\n  {key}={option.default}\n" not in shown] == []
+    assert "data.length" in (prepare := tiny.command("data.prepare", "--help").out) and "kernel.gamma" not in prepare

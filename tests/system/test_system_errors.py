@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
+from semdlm_jax.evaluation import likelihood
 from semdlm_jax.runtime.checkpoints import Checkpointer
 from semdlm_jax.train import Run
 
@@ -230,6 +232,17 @@ def test_reading_the_numbers_of_a_step_gives_the_device_no_work():
     metrics = {"loss": jnp.float32(1.5), "grad_norm": jnp.float32(0.25)}
     with jax.transfer_guard("disallow"):
         assert Run._checked(None, 1, metrics) == {"loss": 1.5, "grad_norm": 0.25}
+
+
+def test_a_bound_that_is_no_number(config_file, whole_run, tmp_path, monkeypatch):
+    """The averaged parameters are spoilt though the loss is not: they are not kept."""
+    workdir, bound = tmp_path / "run", SimpleNamespace(nelbo=float("nan"), standard_error=0.1)
+    shutil.copytree(whole_run, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "12")
+    monkeypatch.setattr(likelihood, "evaluate_likelihood", lambda *arguments, **options: bound)
+    result = tiny.command("train", f"--config={config_file}", f"--workdir={workdir}")
+    tiny.assert_refused(result, "valid NELBO not finite at step 12", "last good checkpoint is step 10")
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["10", "5"]
 
 
 def test_a_loss_that_is_no_number(config_file, whole_run, tmp_path, monkeypatch):
