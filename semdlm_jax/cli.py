@@ -19,12 +19,11 @@ flags.disclaim_key_flags()  # --config belongs to the entry point that asks for 
 
 def define_config_flag():
     """Defines `--config=FILE[:SYSTEM]` with `--config.some.key=value` overrides; returns its flag holder."""
-    return config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "a configuration file, e.g. configs/quickstart.py; override any key with --config.section.key=value",
-        lock_config=True,
-    )
+    about = "a configuration file, e.g. configs/quickstart.py; override any key with --config.section.key=value"
+    try:
+        return config_flags.DEFINE_config_file("config", None, about, lock_config=True)
+    except flags.Error as error:  # it reads --flagfile already
+        _refuse(UserError(error))
 
 
 def define_data_flag(heading=""):
@@ -165,8 +164,19 @@ def _parse_flags(argv, needs):
         raise UserError(f"unknown flag --{error.flagname}: {nearest(error.flagname, own)}") from None
     except flags.Error as error:
         cause = " ".join(str(error).split()).rstrip(".")
+        _check_text(argv, cause)
         key = next((key for key in overridden if cause.startswith(f"flag --config.{key}=")), None)
         raise UserError(f"{cause}: {_hint(key, overridden[key])}" if key else cause) from None
+
+
+def _check_text(argv, cause):
+    """UserError, in the words of the table, for the argument of which absl says `cause`."""
+    if found := re.match(r"flag (--(?:config\.)?([\w.]+))=", cause):
+        shown, name = found.groups()
+        texts = [argument.partition("=")[2] for argument in argv if argument.lstrip("-").startswith(f"{shown[2:]}=")]
+        option = keys.KEYS.get(name) if shown.startswith("--config.") else option_of(name)
+        if option is not None and texts:
+            option.check(shown, texts[-1])
 
 
 def _overridden(argv):
