@@ -1,8 +1,8 @@
 """Do the tests notice a change of the code? Small changes, one at a time, and the tests of the room that each is in.
 
     python -m benchmarks.mutations --output=benchmarks/results/mutations.md
-    python -m benchmarks.mutations --rooms=objectives --changes=40
-    python -m benchmarks.mutations --again=survived           (after new tests)
+    python -m benchmarks.mutations --rooms=objectives --changes=40 --near      (first only the nearest tests)
+    python -m benchmarks.mutations --again=survived                            (after it, or after new tests)
 
 --changes changes are drawn by --seed, evenly over rooms and kinds: an operator, a comparison or a constant becomes
 another, a term or a bound is dropped, two arguments are swapped, a random key is used twice, a check is never made.
@@ -58,12 +58,16 @@ def files_of(room):
     return found
 
 
-def tests_of(room, changed=""):
-    """A room's test files, those first that have the changed file's name in theirs: the first failure ends a run."""
+def tests_of(room, changed, near=False):
+    """A room's test files, those first that have the changed file's name in theirs, as the first failure ends a run.
+
+    near: those alone, where there are any.
+    """
     places = [ROOT / place for place in ROOMS[room][1].split()]
     files = [file for place in places for file in ([place] if place.is_file() else sorted(place.glob("test_*.py")))]
-    stem = pathlib.Path(changed).stem
-    return [str(file.relative_to(ROOT)) for file in sorted(files, key=lambda file: stem not in file.stem)]
+    named = [file for file in files if pathlib.Path(changed).stem in file.stem]
+    others = [] if near and named else [file for file in files if file not in named]
+    return [str(file.relative_to(ROOT)) for file in named + others]
 
 
 def _named(path, source, function):
@@ -122,23 +126,28 @@ def run_tests(folder, tests, limit, options=()):
     return "killed", (failed[0].split(" - ")[0] if failed else f"pytest ended with {run.returncode}")
 
 
-def run_all(drawn, record, *, limit, options, again=()):
+def check_unchanged(folder, drawn, near, options):
+    """UserError unless the tests pass as they are; compiles for the runs that follow what no change touches."""
+    tests = dict.fromkeys(test for room, _, change in drawn for test in tests_of(room, change.path, near))
+    since = time.monotonic()
+    if tests and run_tests(folder, tests, None, options) != ("survived", ""):
+        raise UserError("tests fail without any change: mend them first")
+    print(f"unchanged: {len(tests)} files of tests in {time.monotonic() - since:.0f} s", flush=True)
+
+
+def run_all(drawn, record, *, limit, near, options, again):
     """Runs what the record does not hold yet, or holds with a result in `again`."""
     known = read_record(record)
     todo = [x for x in drawn if x[1] not in known or known[x[1]]["result"] in again]
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         copy_tree(folder)
-        for room in dict.fromkeys(room for room, *_ in todo):
-            since = time.monotonic()
-            if run_tests(folder, tests_of(room), None, options) != ("survived", ""):
-                raise UserError(f"the tests of {room} fail without any change: mend them first")
-            print(f"{room}: unchanged, {time.monotonic() - since:.0f} s", flush=True)
+        check_unchanged(folder, todo, near, options)
         for index, (room, name, change) in enumerate(todo):
             source = (folder / change.path).read_text()  # not the tree's, which may be worked on
             (folder / change.path).write_text(change.apply(source))
             since = time.monotonic()
-            result, by = run_tests(folder, tests_of(room, change.path), limit, options)
+            result, by = run_tests(folder, tests_of(room, change.path, near), limit, options)
             (folder / change.path).write_text(source)
             row = {"name": name, "room": room, "result": result, "by": by, "seconds": round(time.monotonic() - since)}
             with record.open("a") as file:
@@ -179,7 +188,7 @@ def main(values):
     record.parent.mkdir(parents=True, exist_ok=True)
     drawn = draw(rooms, values.changes, values.seed)
     options = ["-k", values.select] if values.select else []
-    run_all(drawn, record, limit=values.limit, options=options, again=values.again)
+    run_all(drawn, record, limit=values.limit, near=values.near, options=options, again=values.again)
     text = report(drawn, read_record(record))
     print(text)
     if values.output:
@@ -192,7 +201,8 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seed", 0, "of which are drawn")
     flags.DEFINE_float("limit", 900.0, "seconds for the tests of one change", lower_bound=1.0)
     flags.DEFINE_list("again", [], "results of the record to run once more: survived, late, killed")
-    flags.DEFINE_string("select", None, "pytest's -k: only these tests, for a first, quick pass")
+    flags.DEFINE_bool("near", False, "only test files that have the changed file's name: a first pass")
+    flags.DEFINE_string("select", None, "pytest's -k: only these tests")
     flags.DEFINE_string("record", "runs/mutations.jsonl", "a line for every change that has been run")
     flags.DEFINE_string("output", None, "a Markdown file for the table and the survivors")
     cli.run(lambda: main(flags.FLAGS))
