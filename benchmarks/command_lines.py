@@ -37,7 +37,10 @@ NO_CONFIGS = {
     "arguments": (b"def get_config(a, b): pass\n", "get_config"),
     "import": (b"import no_such_module\n", "no_such_module"),
     **{
-        f"changed_{index}": (f"from configs import base\ndef get_config():\n c = base.get_config()\n {line}\n return c\n".encode(), word)
+        f"changed_{index}": (
+            f"from configs import base\ndef get_config():\n c = base.get_config()\n {line}\n return c\n".encode(),
+            word,
+        )
         for index, (line, word) in enumerate(
             {
                 "c.kernel.gama = 2.0": "did you mean 'gamma'",

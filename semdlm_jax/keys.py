@@ -76,12 +76,17 @@ KEYS: dict[str, Option] = {
         "semantics.settings:PRIOR_TOKENS",
         only=UNIGRAM,
     ),
-    "kernel.name": text("semdlm_plus", "it reads those of the options below that it knows", "kernels:KERNELS", own=True),
+    "kernel.name": text(
+        "semdlm_plus", "it reads those of the options below that it knows", "kernels:KERNELS", own=True
+    ),
     "kernel.k_max": number(16, "[1, 65536]", "K: the largest neighbourhood"),
     "kernel.gamma": number(1.0, POWER, "k_t = 1 + (K - 1) t^gamma"),
     "kernel.prior": text("uniform", "of the global branch: uniform, or unigram (Eq. 119)", "kernels.named:PRIORS"),
     "kernel.tau": number(
-        1.0, "(0, 1]", "the unigram prior is the training frequency to this power", only=UNIGRAM + "| kernel.name: unigram"
+        1.0,
+        "(0, 1]",
+        "the unigram prior is the training frequency to this power",
+        only=UNIGRAM + "| kernel.name: unigram",
     ),
     "kernel.least": number(
         1,
@@ -99,9 +104,7 @@ KEYS: dict[str, Option] = {
     "kernel.alpha_power": number(1.0, POWER, "Eq. 117: its power"),
     "kernel.beta_max": number(1.0, SHARE, "Eq. 118: the share of jumps at t = 1"),
     "kernel.beta_power": number(2.0, POWER, "Eq. 118: its power"),
-    "kernel.schedule.name": text(
-        "linear", "it reads those of the options below that it knows", "kernels:SCHEDULES"
-    ),
+    "kernel.schedule.name": text("linear", "it reads those of the options below that it knows", "kernels:SCHEDULES"),
     "kernel.schedule.eps": number(1e-3, BELOW_ONE, "loglinear, cosine: what is kept at t = 1"),
     "kernel.schedule.sigma_min": number(1e-4, "[1e-9, 1000]", "geometric: total noise at t = 0"),
     "kernel.schedule.sigma_max": number(20.0, "[1e-9, 10000]", "and at t = 1"),
@@ -118,12 +121,8 @@ KEYS: dict[str, Option] = {
         1.0, "[1, 100]", "times are u^power of their range, reweighted; 2 draws small times more often"
     ),
     "objective.timesteps": number(1000, "[1, 100000]", "of d3pm", only="objective.name: d3pm"),
-    "objective.ce_weight": number(
-        0.0, WEIGHT, "of d3pm: weight of its cross-entropy", only="objective.name: d3pm"
-    ),
-    "objective.gidd_weights": text(
-        "dynamic", "of gidd", "objectives.losses:GIDD_WEIGHTS", only="objective.name: gidd"
-    ),
+    "objective.ce_weight": number(0.0, WEIGHT, "of d3pm: weight of its cross-entropy", only="objective.name: d3pm"),
+    "objective.gidd_weights": text("dynamic", "of gidd", "objectives.losses:GIDD_WEIGHTS", only="objective.name: gidd"),
     "objective.y_samples": number(
         0, MANY, "of nelbo: tokens that estimate its sum over the vocabulary; 0: exact", only="objective.name: nelbo"
     ),
@@ -152,16 +151,12 @@ KEYS: dict[str, Option] = {
     "network.dtype": text("bfloat16", "of matrix products", ("float32", "bfloat16")),
     "optimizer.name": text("adamw", "adamw or muon", "runtime.optimizer:OPTIMIZERS"),
     "optimizer.learning_rate": number(3e-4, "(0, 1000]", "at its peak"),
-    "optimizer.schedule": text(
-        "constant", "wsd: warm-up, stable, decay", "runtime.optimizer:SCHEDULES"
-    ),
+    "optimizer.schedule": text("constant", "wsd: warm-up, stable, decay", "runtime.optimizer:SCHEDULES"),
     "optimizer.warmup_steps": number(2500, "[0, 1000000000]", "in which the learning rate rises"),
     "optimizer.decay_fraction": number(
         0.2, "(0, 1]", "of all steps: the end in which it falls", only="optimizer.schedule: wsd"
     ),
-    "optimizer.final_fraction": number(
-        0.0, SHARE, "of the peak, at the end", only="optimizer.schedule: cosine wsd"
-    ),
+    "optimizer.final_fraction": number(0.0, SHARE, "of the peak, at the end", only="optimizer.schedule: cosine wsd"),
     "optimizer.b1": number(0.9, BELOW_ONE, "of Adam: memory of the gradient"),
     "optimizer.b2": number(0.999, BELOW_ONE, "and of its square"),
     "optimizer.eps": number(1e-8, "[1e-30, 1]", "of Adam"),

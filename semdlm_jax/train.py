@@ -111,7 +111,11 @@ class Run:
         prepared = self.corpus.prepared
         self.valid_rows = None if prepared is None else inputs.build_rows(config, prepared, "valid")
         made = self.corpus.table_made
-        added = {assembly.TRAINED_ON: self.corpus.identity, assembly.TABLE_MADE: made, checks.PLACES: checks.places(config)}
+        added = {
+            assembly.TRAINED_ON: self.corpus.identity,
+            assembly.TABLE_MADE: made,
+            checks.PLACES: checks.places(config),
+        }
         record = write_config(self.workdir, {**config.to_dict(), **added}, free=(*assembly.FREE_KEYS, *added))
         inputs.check_unchanged(workdir, record.get(assembly.TRAINED_ON, {}), config, self.corpus)
         self.checkpointer = assembly.make_checkpointer(config, self.workdir)
@@ -227,8 +231,9 @@ def main(config, workdir, given=None, file_config=None):
     given = given or {}
     shrunk = checks.fit_warmup(config, given)
     run = Run(config, workdir)
-    notes = shrunk, checks.tell_unread(config, given, file_config), checks.tell_table(config, given, run.corpus.table_made)
-    print(*filter(None, notes), describe(run.state, run.denoiser), sep="\n", flush=True)
+    unread = checks.tell_unread(config, given, file_config)
+    notes = filter(None, [shrunk, unread, checks.tell_table(config, given, run.corpus.table_made)])
+    print(*notes, describe(run.state, run.denoiser), sep="\n", flush=True)
     if int(run.state.step) >= config.training.steps:
         print(f"{workdir} is trained to its {config.training.steps} steps")
         return

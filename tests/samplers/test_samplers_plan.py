@@ -72,7 +72,14 @@ def test_strides_share_the_steps(grid, steps, strides):
 
 @pytest.mark.parametrize(
     ("steps", "strides", "says"),
-    [(8, 3, "divide"), (8, 0, "strides = 0"), (8, -2, "strides = -2"), (8, 32, "divide"), (1, 2, "fewer"), (0, 1, "steps = 0")],
+    [
+        (8, 3, "divide"),
+        (8, 0, "strides = 0"),
+        (8, -2, "strides = -2"),
+        (8, 32, "divide"),
+        (1, 2, "fewer"),
+        (0, 1, "steps = 0"),
+    ],
 )
 def test_impossible_plans(steps, strides, says):
     with pytest.raises(UserError, match=says):

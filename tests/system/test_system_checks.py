@@ -91,7 +91,12 @@ def test_what_fits_or_was_asked_for_stays():
 
 def test_a_smoke_run(config_file, tmp_path):
     """The whole command; what is set by hand and impossible is refused as ever."""
-    arguments = [f"--config={config_file}", f"--workdir={tmp_path}/run", "--config.training.steps=2", "--config.warmup.steps=0"]
+    arguments = [
+        f"--config={config_file}",
+        f"--workdir={tmp_path}/run",
+        "--config.training.steps=2",
+        "--config.warmup.steps=0",
+    ]
     refused = tiny.command("train", *arguments, "--config.optimizer.warmup_steps=2")
     tiny.assert_refused(refused, "2 warm-up steps do not fit in 2 training steps")
     run = tiny.command("train", *arguments, "--config.optimizer.muon_momentum=0.9")

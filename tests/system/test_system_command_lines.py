@@ -42,7 +42,10 @@ def test_command_lines(config_file, tmp_path, monkeypatch):
         sys.modules.pop("config_config", None)  # what another process would not have
         result = tiny.command(case.module, *case.arguments)
         (line,) = [line for line in result.err.splitlines() if not line.startswith("reading ")]
-        assert result.status == 2 and not result.out and line.startswith("error: ") and case.word in line, (case, result)
+        assert result.status == 2 and not result.out and line.startswith("error: ") and case.word in line, (
+            case,
+            result,
+        )
     assert count > 1000
     assert [path.suffix for path in (tmp_path / "cases").iterdir() if path.suffix != ".py"] == []
     assert [path.name for path in tmp_path.iterdir()] == ["cases"]

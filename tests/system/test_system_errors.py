@@ -21,7 +21,10 @@ TRAIN = {
     "misspelt section": (["--config.optimiser.learning_rate=1"], ["'optimiser'", "did you mean 'optimizer'"]),
     "unheard-of key": (["--config.zzz=1"], ["'zzz'", "valid names: data, evaluation"]),
     "key below a value": (["--config.seed.value=1"], ["config.seed is a value"]),
-    "value of another type": (["--config.training.steps=many"], ["training.steps='many' is not a whole number", "[1, "]),
+    "value of another type": (
+        ["--config.training.steps=many"],
+        ["training.steps='many' is not a whole number", "[1, "],
+    ),
     "neither yes nor no": (["--config.data.lowercase=perhaps"], ["lowercase='perhaps'", "true nor false"]),
     "value for a section": (["--config.network=3"], ["section", "--config.network."]),
     "unknown flag": (["--work=here"], ["--work", "did you mean 'workdir'"]),
@@ -35,7 +38,10 @@ TRAIN = {
     "window beyond the text": (["--config.data.length=99998"], ["99998", "use more text"]),
     "kernel": (["--config.kernel.name=semdlm"], ["kernel.name = 'semdlm' is unknown", "did you mean 'semdlm_plus'"]),
     "objective": (["--config.objective.name=elbo"], ["objective.name = 'elbo' is unknown", "'nelbo'"]),
-    "parameterisation": (["--config.objective.parameterisation=bays"], ["parameterisation = 'bays' is unknown", "'bayes'"]),
+    "parameterisation": (
+        ["--config.objective.parameterisation=bays"],
+        ["parameterisation = 'bays' is unknown", "'bayes'"],
+    ),
     "optimizer": (["--config.optimizer.name=adam"], ["optimizer.name = 'adam' is unknown", "'adamw'"]),
     "schedule": (["--config.optimizer.schedule=cosinus"], ["optimizer.schedule = 'cosinus' is unknown", "'cosine'"]),
     "warm-up kernel": (["--config.warmup.kernel=absorbin"], ["warmup.kernel = 'absorbin' is unknown", "'absorbing'"]),
@@ -59,7 +65,10 @@ TRAIN = {
     "misspelt nested key": (["--config.kernel.schedule.epss=0.1"], ["config.kernel.schedule", "'epss'", "mean 'eps'"]),
     "value for a nested section": (["--config.kernel.schedule=cosine"], ["section", "--config.kernel.schedule."]),
     "key of another section": (["--config.kernel.eps=0.1"], ["config.kernel has no key 'eps'"]),
-    "noise schedule": (["--config.kernel.schedule.name=liner"], ["schedule.name = 'liner' is unknown", "mean 'linear'"]),
+    "noise schedule": (
+        ["--config.kernel.schedule.name=liner"],
+        ["schedule.name = 'liner' is unknown", "mean 'linear'"],
+    ),
     "noise without an end": (
         ["--config.kernel.schedule.name=geometric", "--config.kernel.schedule.sigma_min=30"],
         ["'geometric'", "sigma_min < sigma_max", "30"],

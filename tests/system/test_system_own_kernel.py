@@ -105,7 +105,9 @@ def test_elsewhere_it_is_not_run_unasked(workdir, own, monkeypatch):
         result = tiny.command(module, f"--workdir={workdir}")
         tiny.assert_refused(result, f"{own[1]}:tempered", "--trust_kernel", f"import {own[1]} first")
     assert own[1] not in sys.modules
-    assert tiny.command("generate", f"--workdir={workdir}", "--trust_kernel", "--num_samples=1", "--steps=1").status == 0
+    assert (
+        tiny.command("generate", f"--workdir={workdir}", "--trust_kernel", "--num_samples=1", "--steps=1").status == 0
+    )
 
 
 def test_elsewhere_it_is_missed(workdir, own, monkeypatch):
