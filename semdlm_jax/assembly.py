@@ -80,11 +80,12 @@ def _objective(config, corpus, kernel_name, loss_name):
     return Objective(kernel=kernel, **{**config.objective, "name": loss_name})
 
 
-def build_score(config, denoiser, objective, mesh, posterior=None):
-    """`compile_terms` with what the configuration says of the bound: the same for every system."""
+def build_score(config, denoiser, objective, mesh, posterior=None, padded=None):
+    """`compile_terms` with what the configuration says of the bound: the same for every system. padded: None is as the
+    configuration's protocol has it."""
     ends = {name: config.evaluation.get(name, default) for name, default in BOUND_ENDS.items()}
     chunk = config.evaluation.chunk
-    padded = pads(config)
+    padded = pads(config) if padded is None else padded
     return compile_terms(denoiser, objective, mesh, **ends, chunk=chunk, posterior=posterior, padded=padded)
 
 

@@ -5,60 +5,84 @@ samples compare with held-out text.
 """
 
 import dataclasses
+import functools
 import json
-import pathlib
+import math
+import sys
 
-import jax
 import numpy as np
 from absl import flags
 
 from semdlm_jax import assembly, cli
 from semdlm_jax.data.files import lines_of, read_text
 from semdlm_jax.data.packing import pack
-from semdlm_jax.data.pipeline import eval_batches
+from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
+from semdlm_jax.data.tokenizers import unknown_share
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
-from semdlm_jax.evaluation.likelihood import evaluate_likelihood
+from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
 from semdlm_jax.generate import generate
 from semdlm_jax.inputs import PROTOCOL
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress, tell
 from semdlm_jax.samplers.presets import make_settings
+from semdlm_jax.storage import write_text
 
+UNKNOWN_TOLD = 0.01  # share of unknown tokens above which a likelihood says little of the text
 BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are known: more would not fit in memory
 
 
-def score_likelihood(trained, tokens, seed=0, posterior=None):
-    """(Likelihood, protocol) of a token stream under the EMA weights. posterior: instead of the run's own."""
-    evaluation, data = trained.config.evaluation, trained.config.data
-    rows = make_rows(data.get("protocol", PROTOCOL), tokens, data.length, trained.corpus.prepared.tokenizer)
-    batch_size = assembly.whole_rows(evaluation.batch_size, trained.mesh)
+def score_likelihood(trained, tokens, protocol=None, **options):
+    """(Likelihood, protocol in words) of a token stream, as rows of a protocol (the run's own when None); options and
+    errors of `score_rows`."""
+    data = trained.config.data
+    own = data.get("protocol", PROTOCOL)
+    rows = make_rows(protocol or own, tokens, data.length, trained.corpus.prepared.tokenizer)
+    likelihood, words = score_rows(trained, rows, **options)
+    return likelihood, words + (f", trained on {own} rows" if rows.name != own else "")
+
+
+def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=None):
+    """(Likelihood, protocol in words) of a protocols.Rows under the EMA weights.
+
+    seed: of times and noise. draws: times and corruptions of a row. batch_size: of rows; changes nothing but speed and
+    memory. posterior: instead of the run's own. What is None is as the run's configuration has it. UserError where the
+    network gives no finite number.
+    """
+    evaluation = trained.config.evaluation
+    batch_size = assembly.whole_rows(batch_size or evaluation.batch_size, trained.mesh)
     exact = isinstance(trained.objective, Autoregressive)
-    batches, draws = -(-rows.ordered_count // batch_size), 1 if exact else evaluation.draws
-    compiled = assembly.build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
-    with Progress(batches * draws, units_per_step=batch_size * data.length, label="NELBO") as progress:
+    # Runs recorded before the key existed were scored with one draw.
+    draws = 1 if exact else draws or evaluation.get("draws", 1)
+    count, batches = scored_rows(rows), eval_batches(rows, batch_size)
+    compiled = assembly.build_score(
+        trained.config, trained.denoiser, trained.objective, trained.mesh, posterior, padded=rows.padded
+    )
+    steps = -(-count // batch_size) * draws
+    with Progress(steps, units_per_step=batch_size * rows.length, label="NELBO") as progress:
+        place = functools.partial(place_batch, mesh=trained.mesh)
         result = evaluate_likelihood(
-            compiled,
-            trained.params,
-            eval_batches(rows, batch_size),
-            jax.random.key(seed),
-            draws=draws,
-            place=lambda batch: place_batch(batch, trained.mesh),
-            progress=progress.update,
+            compiled, trained.params, batches, count, seed, draws=draws, place=place, progress=progress.update
+        )
+    if not math.isfinite(result.nelbo):
+        raise UserError(
+            f"the network of step {trained.step} gives no finite likelihood (NELBO {result.nelbo}): its training "
+            "diverged, or its weights are damaged: take another checkpoint or train anew"
         )
     t_min, t_max = (evaluation.get(name, default) for name, default in assembly.BOUND_ENDS.items())
     bound = (
-        f"continuous-time bound, {draws} stratified t in [{t_min:g}, {t_max:g}] a row with a corruption each, "
-        "prior and reconstruction included"
+        f"continuous-time bound, {draws} t in [{t_min:g}, {t_max:g}] a row with a corruption each, stratified over rows "
+        f"and draws, seed {seed}, prior and reconstruction included"
     )
     score = "exact likelihood by the chain rule, nothing before a row's first token" if exact else bound
     return result, f"{rows.describe()}; {score}; EMA weights, step {trained.step}"
 
 
 def compare_samples(trained, split, settings, *, num_samples, seed=0):
-    """Measures of generated rows beside those of a split's whole rows, padding left out: {name: {generated, heldout}}.
+    """Measures of generated rows beside those of a split's whole rows, padding left out: {name: {generated, heldout}};
+    None where a measure says nothing of such rows.
 
     UserError where the split has no whole row.
     """
@@ -83,17 +107,18 @@ def compare_samples(trained, split, settings, *, num_samples, seed=0):
     share = {name: quality.bigram_share(rows, known) for name, rows in texts.items()}
     return {
         "entropy_nats": {name: float(values.mean()) for name, values in entropy.items()},
-        "entropy_standard_error": {name: float(v.std() / np.sqrt(len(v))) for name, v in entropy.items()},
-        "basin_index": {name: float(value / affinity["heldout"]) for name, value in affinity.items()},
+        "entropy_standard_error": {name: quality.standard_error(values) for name, values in entropy.items()},
+        "basin_index": {name: quality.ratio(value, affinity["heldout"]) for name, value in affinity.items()},
         "bigrams_in_train": share | {"shuffled": floor},
         "distinct_2": {name: quality.distinct(rows[:num_samples], 2) for name, rows in samples.items()},
     }
 
 
-def _encode(documents, tokenizer):
-    """The token stream of documents, with a bar: a large text takes seconds."""
-    with Progress(sum(map(len, documents)), unit="characters", label="encode") as progress:
-        return pack(documents, tokenizer, progress.update)
+def _perplexity(report):
+    """The bound on the perplexity for a reader."""
+    if report["perplexity"] is None:
+        return f"above {sys.float_info.max:.1e}"
+    return with_error(report["perplexity"], report["perplexity_standard_error"], digits=2)
 
 
 def _table(report):
@@ -102,11 +127,15 @@ def _table(report):
     lines = [
         f"{'split':<28}{report['split']}: {nelbo['tokens']:,} tokens in {nelbo['sequences']:,} rows",
         f"{'protocol':<28}{report['protocol']}",
-        f"{'NELBO':<28}{nelbo['nelbo']:.4f} ± {nelbo['standard_error']:.4f} nats/token "
+        f"{'NELBO':<28}{with_error(nelbo['nelbo'], nelbo['standard_error'])} nats/token "
         f"(integral {nelbo['integral']:.4f}, prior {nelbo['prior']:.4f}, reconstruction {nelbo['reconstruction']:.4f})",
-        f"{'perplexity bound':<28}{report['perplexity']:.2f} ± {report['perplexity_standard_error']:.2f}",
+        f"{'perplexity bound':<28}{_perplexity(report)}",
         f"{'unigram entropy':<28}{report['unigram_entropy']:.4f} nats/token of the same tokens",
+        f"{'unknown tokens':<28}{report['unknown_share']:.3%} of the text",
     ]
+    if nelbo["error_over"] != "sequences":
+        cause = "over the draws of a single row" if nelbo["error_over"] else "unknown from one draw of a single row"
+        lines.insert(3, f"{'':<28}error {cause}: give more text, or --draws, for a better one")
     if samples := report["samples"]:
         lines += [
             "",
@@ -120,13 +149,15 @@ def _table(report):
         }
         for key, label in names.items():
             row = samples[key]
-            shuffled = f"{row['shuffled']:>12.3f}" if "shuffled" in row else ""
-            lines.append(f"{label:<60}{row['generated']:>12.3f}{row['heldout']:>12.3f}{shuffled}")
+            values = [row[name] for name in ("generated", "heldout", "shuffled") if name in row]
+            lines.append(f"{label:<60}" + "".join(f"{'n/a' if v is None else f'{v:.3f}':>12}" for v in values))
     return "\n".join(lines)
 
 
-def main(options):
+def read_options(options):
+    """The text of --text, None without; UserError for impossible flags, before any work."""
     cli.check_output(options.output)
+    cli.check_distinct(text=options.text, output=options.output)
     if options.samples is not None and options.samples < 0:
         raise UserError(f"--samples={options.samples} is negative: give 0 for none")
     if options.draws is not None and options.draws < 1:
@@ -134,49 +165,79 @@ def main(options):
     text = read_text(options.text) if options.text else None
     if text is not None and not text.strip():
         raise UserError(f"--text={options.text} is empty: give a file with text")
-    tell(f"reading {options.workdir}")
-    trained = assembly.load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
-    # Runs recorded before the key existed were scored with one draw.
-    trained.config.evaluation.draws = options.draws or trained.config.evaluation.get("draws", 1)
-    prepared, evaluation = trained.corpus.prepared, trained.config.evaluation
-    if prepared is None:
-        raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to score")
-    data = trained.config.data
-    own = data.get("protocol", PROTOCOL)
-    data.protocol = options.protocol or own
-    # A file is one document, but a row each of its lines where rows are documents.
-    documents = [text] if text is None or data.protocol != "padded" else lines_of(text)
-    tokens = prepared.splits[options.split] if text is None else _encode(documents, prepared.tokenizer)
-    likelihood, protocol = score_likelihood(trained, tokens)
-    if data.protocol != own:
-        protocol += f", trained on {own} rows"
-        data.protocol = own  # whose rows samples are
+    return text
+
+
+def encode(text, tokenizer, by_line):
+    """The token stream of a text as one document, or with a document for each of its lines that holds text. Shows a
+    bar: a large text takes seconds."""
+    documents = lines_of(text) if by_line else [text]
+    with Progress(sum(map(len, documents)), unit="characters", label="encode") as progress:
+        return pack(documents, tokenizer, progress.update)
+
+
+def report_likelihood(trained, tokens, protocol, options):
+    """The report's entries on the likelihood of a token stream. Warns of tokens that the vocabulary does not know."""
+    likelihood, words = score_likelihood(
+        trained, tokens, protocol, seed=options.seed, draws=options.draws, batch_size=options.batch_size
+    )
+    unknown = unknown_share(trained.corpus.prepared.tokenizer, tokens)
+    if unknown > UNKNOWN_TOLD:
+        print(
+            f"warning: {unknown:.1%} of the text is unknown to the vocabulary: what is scored there is how well an "
+            "unknown token is predicted, not the text",
+            file=sys.stderr,
+        )
     counts = np.unique(tokens, return_counts=True)[1]
     frequencies = counts / counts.sum()
-    num_samples = evaluation.samples if options.samples is None else options.samples
-    samples, samples_protocol = {}, ""
-    if num_samples:
-        settings = make_settings(
-            steps=evaluation.sample_steps,
-            strides=1 if isinstance(trained.objective, Autoregressive) else evaluation.strides,
-            temperature=evaluation.temperature,
-        )
-        samples = compare_samples(trained, options.split, settings, num_samples=num_samples)
-        samples_protocol = f"{num_samples} samples, {settings}"
-    report = {
-        "workdir": str(options.workdir),
-        "split": options.text or options.split,
-        "protocol": protocol,
+    return {
+        "protocol": words,
         "likelihood": dataclasses.asdict(likelihood),
         "perplexity": likelihood.perplexity,
         "perplexity_standard_error": likelihood.perplexity_error,
         "unigram_entropy": float(-np.sum(frequencies * np.log(frequencies))),
-        "samples_protocol": samples_protocol,
-        "samples": samples,
+        "unknown_share": unknown,
     }
+
+
+def report_samples(trained, options):
+    """The report's entries on samples; empty ones for --samples=0."""
+    evaluation = trained.config.evaluation
+    count = evaluation.samples if options.samples is None else options.samples
+    if not count:
+        return {"samples_protocol": "", "samples": {}}
+    settings = make_settings(
+        steps=evaluation.sample_steps,
+        strides=1 if isinstance(trained.objective, Autoregressive) else evaluation.strides,
+        temperature=evaluation.temperature,
+    )
+    samples = compare_samples(trained, options.split, settings, num_samples=count, seed=options.seed)
+    return {"samples_protocol": f"{count} samples, {settings}", "samples": samples}
+
+
+def main(options):
+    text = read_options(options)
+    tell(f"reading {options.workdir}")
+    trained = assembly.load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
+    prepared = trained.corpus.prepared
+    if prepared is None:
+        raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to score")
+    protocol = options.protocol or trained.config.data.get("protocol", PROTOCOL)
+    if text is None:
+        tokens = prepared.splits[options.split]
+    else:
+        tokens = encode(text, prepared.tokenizer, by_line=PROTOCOLS[protocol].padded)
+    report = {
+        "workdir": str(options.workdir),
+        "split": options.text or options.split,
+        "seed": options.seed,
+        **report_likelihood(trained, tokens, protocol, options),
+        **report_samples(trained, options),
+    }
+    if options.output:
+        write_text(options.output, json.dumps(report, indent=2, allow_nan=False) + "\n")
     print(_table(report))
     if options.output:
-        pathlib.Path(options.output).write_text(json.dumps(report, indent=2) + "\n")
         print(f"written to {options.output}")
 
 
@@ -191,5 +252,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer(
         "draws", None, "Times a window is corrupted and scored; the configuration's number by default."
     )
+    flags.DEFINE_integer("batch_size", None, "Rows scored at once; the configuration's by default.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed of times, noise and samples.", lower_bound=0)
     flags.DEFINE_string("output", None, "JSON file for the report.")
     cli.run(lambda: main(flags.FLAGS), required=["workdir"])

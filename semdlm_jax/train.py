@@ -24,9 +24,9 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
 from semdlm_jax import assembly, checks, cli, inputs
-from semdlm_jax.data.pipeline import eval_batches
+from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluation.likelihood import evaluate_likelihood
+from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.checkpoints import write_config
 from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch, place_local
@@ -147,16 +147,21 @@ class Run:
         return state
 
     def validate(self):
-        """The NELBO of the first batches of the valid split under the EMA parameters: metrics by name."""
+        """The NELBO of the first rows of the valid split under the EMA parameters: metrics by name."""
         evaluation = self.config.evaluation
         if self.valid_rows is None:
             return {}
-        rows = assembly.whole_rows(evaluation.batch_size, self.mesh)
-        batches = eval_batches(self.valid_rows, rows, evaluation.valid_batches)
+        limit = evaluation.valid_batches * evaluation.batch_size  # of rows: the same ones on any mesh
+        batches = eval_batches(self.valid_rows, assembly.whole_rows(evaluation.batch_size, self.mesh), limit)
         result = evaluate_likelihood(
-            self.score, self.state.ema_params, batches, jax.random.key(0), place=lambda x: place_batch(x, self.mesh)
+            self.score,
+            self.state.ema_params,
+            batches,
+            scored_rows(self.valid_rows, limit),
+            place=lambda batch: place_batch(batch, self.mesh),
         )
-        return {"nelbo": result.nelbo, "standard_error": result.standard_error}
+        values = {"nelbo": result.nelbo, "standard_error": result.standard_error}
+        return {name: value for name, value in values.items() if value is not None}
 
     def save(self, step, metrics=None):
         self.checkpointer.save(step, self.state, self.iterator, metrics)
@@ -196,7 +201,7 @@ class Run:
                 valid = self.validate() if validates else {}
                 if valid:
                     self._checked(step, {"valid NELBO": valid["nelbo"]})
-                    bound = f"{valid['nelbo']:.3f} ± {valid['standard_error']:.3f}"
+                    bound = with_error(valid["nelbo"], valid.get("standard_error"), digits=3)
                     progress.write(f"step {step}: valid NELBO {bound} nats/token")
                     writer.write(step, valid, "valid")
                 if saves:

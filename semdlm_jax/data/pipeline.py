@@ -4,11 +4,12 @@ Batches are dicts {'tokens': [B, L] int32, 'mask': [B, L] bool}; the mask is Fal
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
 
+from semdlm_jax.data.protocols import Rows
 from semdlm_jax.errors import UserError
 
 _IN_LINE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # tokens lie in memory: threads would only contend
@@ -69,16 +70,21 @@ def _endless(batch, batch_size, held):
     return iter(grain.MapDataset.range(2**62).map(lambda number: batch(number, held)).to_iter_dataset(_IN_LINE))
 
 
-def eval_batches(rows, batch_size, limit=None):
-    """Yields the rows of one ordered pass in batches; the last batch is filled up with rows whose mask is all False.
+def eval_batches(rows: Rows, batch_size: int, limit: int | None = None) -> Iterator[dict]:
+    """Yields the first rows of one ordered pass in batches, the same on every process; `row` [B] int32 is each one's
+    index. The last batch is filled up with rows whose mask is all False and whose index goes on.
 
-    rows: protocols.Rows. limit: stop after so many batches, None for all.
+    limit: of rows; None for all.
     """
-    count = -(-rows.ordered_count // batch_size)
-    for batch in range(count if limit is None else min(limit, count)):
+    count = scored_rows(rows, limit)
+    for first in range(0, count, batch_size):
         tokens = np.full((batch_size, rows.length), rows.pad_id, np.int32)
         mask = np.zeros((batch_size, rows.length), bool)
-        first = batch * batch_size
-        for i in range(min(batch_size, rows.ordered_count - first)):
+        for i in range(min(batch_size, count - first)):
             tokens[i], mask[i] = rows.ordered_row(first + i)
-        yield {"tokens": tokens, "mask": mask}
+        yield {"tokens": tokens, "mask": mask, "row": np.arange(first, first + batch_size, dtype=np.int32)}
+
+
+def scored_rows(rows: Rows, limit: int | None = None) -> int:
+    """How many rows `eval_batches` yields, filling left out."""
+    return rows.ordered_count if limit is None else min(limit, rows.ordered_count)

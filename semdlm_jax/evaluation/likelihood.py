@@ -2,13 +2,17 @@
 
 NELBO = integral of E l_t over [t_min, t_max]  +  KL(q_{t_max} || prior)  +  E -log p_theta(x0 | x_{t_min}).
 
-The integral is estimated with times stratified over each batch; the prior term is exact; the
-reconstruction takes one draw of x_{t_min} a sequence, with a network call of its own. An autoregressive model is scored
-by its exact likelihood, in the place of the integral.
+The integral is estimated at times stratified over all rows and draws (`times.stratified_uniforms`); the prior term is
+exact; the reconstruction takes one draw of x_{t_min} a row, with a network call of its own. A row's times and noise
+depend on the seed and its index alone: the same rows give the same numbers, up to rounding, in batches of any size and
+on any number of devices or processes. An autoregressive model is scored by its exact likelihood, in the place of the
+integral.
 """
 
 import dataclasses
 import math
+import sys
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -16,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from semdlm_jax.evaluation.times import stratified_uniforms
 from semdlm_jax.kernels import KernelBase
-from semdlm_jax.objectives import Autoregressive, Posterior, stratified_times
+from semdlm_jax.objectives import Autoregressive, Posterior
 from semdlm_jax.objectives.bound import at_token, nelbo_rate, prior_divergences
 from semdlm_jax.objectives.chunking import map_positions
 
@@ -33,10 +38,18 @@ class SequenceTerms(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood:
-    """nelbo: nats a token, with its standard error over sequences; its three terms; tokens and sequences scored."""
+    """nelbo: nats a token; its three terms; tokens and sequences scored.
+
+    standard_error: of the NELBO, in nats a token. error_over: what it is taken over. 'sequences': how much another text
+    of the same kind could differ, noise of the estimate included. 'draws', of a single sequence: the noise alone. None,
+    of a single sequence and draw: there is no telling, and standard_error is None too. draw_error: the noise alone,
+    given these sequences; None with one draw. With stratified times both are on the safe side.
+    """
 
     nelbo: float
-    standard_error: float
+    standard_error: float | None
+    error_over: str | None
+    draw_error: float | None
     integral: float
     prior: float
     reconstruction: float
@@ -44,40 +57,50 @@ class Likelihood:
     sequences: int
 
     @property
-    def perplexity(self):
-        return math.exp(self.nelbo)
+    def perplexity(self) -> float | None:
+        """exp(nelbo); None where no float is that large."""
+        return math.exp(self.nelbo) if self.nelbo < math.log(sys.float_info.max) else None
 
     @property
-    def perplexity_error(self):
-        """Standard error of the perplexity, by the delta method."""
-        return self.perplexity * self.standard_error
+    def perplexity_error(self) -> float | None:
+        """Standard error of the perplexity, by the delta method; None without either."""
+        if self.perplexity is None or self.standard_error is None:
+            return None
+        error = self.perplexity * self.standard_error
+        return error if math.isfinite(error) else None
+
+
+def with_error(value: float, error: float | None, digits: int = 4) -> str:
+    """'4.2750 ± 0.0344', or '4.2750 ± n/a' where there is no telling."""
+    return f"{value:.{digits}f} ± " + ("n/a" if error is None else f"{error:.{digits}f}")
 
 
 def bound_terms(
     denoiser,
     kernel: KernelBase,
     posterior: Posterior,
-    prior_V,
+    prior_V: jax.Array,
     params,
-    key,
-    x0_BxL,
-    mask_BxL,
+    keys_B: jax.Array,
+    t_B: jax.Array,
+    x0_BxL: jax.Array,
+    mask_BxL: jax.Array,
     *,
-    t_min,
-    t_max,
-    chunk=0,
-    padded=False,
-):
-    """The NELBO's terms of each sequence, from one time and one corruption a sequence. Pure: jit it.
+    t_min: float,
+    t_max: float,
+    chunk: int = 0,
+    padded: bool = False,
+) -> SequenceTerms:
+    """The NELBO's terms of each sequence, from one corruption to its time t_B and one to t_min. Pure: jit it.
 
-    prior_V: `prior_divergences` at t_max. padded: attention does not see positions where the mask is False.
+    keys_B: a key a sequence. t_B: times, each uniform on [t_min, t_max] if the integral is to be unbiased. prior_V:
+    `prior_divergences` at t_max. padded: attention does not see positions where the mask is False.
     """
     hidden = _lengths(mask_BxL) if padded else {}
-    time_key, noise_key, last_key = jax.random.split(key, 3)
-    t_B = stratified_times(time_key, x0_BxL.shape[0], t_min, t_max)
+    noise_keys_B, last_keys_B = jnp.moveaxis(jax.vmap(jax.random.split)(keys_B), 1, 0)
 
-    def score(function, key, t_B):
-        xt_BxL = kernel.corrupt(key, x0_BxL, t_B[:, None])
+    def score(function, keys_B, t_B):
+        xt_BxL = jax.vmap(kernel.corrupt)(keys_B, x0_BxL, t_B[:, None])
         features = denoiser.features(params, xt_BxL, t_B, **hidden)
 
         def positions(features, x0, xt, mask):
@@ -95,9 +118,9 @@ def bound_terms(
         return -at_token(log_posterior, x0)
 
     return SequenceTerms(
-        integral=(t_max - t_min) * score(integrand, noise_key, t_B),
+        integral=(t_max - t_min) * score(integrand, noise_keys_B, t_B),
         prior=jnp.sum(prior_V[x0_BxL] * mask_BxL, axis=1),
-        reconstruction=score(reconstruction, last_key, jnp.full_like(t_B, t_min)),
+        reconstruction=score(reconstruction, last_keys_B, jnp.full_like(t_B, t_min)),
         tokens=jnp.sum(mask_BxL, axis=1),
     )
 
@@ -107,7 +130,7 @@ def _lengths(mask_BxL):
     return {"lengths_B": jnp.maximum(jnp.sum(mask_BxL, axis=1), 1)}
 
 
-def exact_terms(denoiser, objective: Autoregressive, params, x0_BxL, mask_BxL, *, chunk=0):
+def exact_terms(denoiser, objective: Autoregressive, params, x0_BxL, mask_BxL, *, chunk=0) -> SequenceTerms:
     """The negative log-likelihood of each sequence by the chain rule, as a `SequenceTerms` without noise. Pure: jit
     it."""
     xt_BxL, t_B = objective.corrupt(None, x0_BxL)
@@ -122,55 +145,87 @@ def exact_terms(denoiser, objective: Autoregressive, params, x0_BxL, mask_BxL, *
     return SequenceTerms(total, nothing, nothing, jnp.sum(mask_BxL, axis=1))
 
 
-def compile_terms(denoiser, objective, mesh, *, t_min, t_max, chunk, posterior=None, padded=False):
-    """A jitted (params, key, tokens [B, L], mask [B, L]) -> SequenceTerms, the result whole on every process.
+def compile_terms(denoiser, objective, mesh, *, t_min, t_max, chunk, posterior=None, padded=False) -> Callable:
+    """A jitted (params, key, batch, draw) -> SequenceTerms, the result whole on every process.
 
-    posterior: instead of the objective's own. padded: rows may end in padding, where the mask is False: attention does
-    not see it (that of an autoregressive model sees nothing behind a token anyway).
+    batch: tokens, mask [B, L]; row [B], each row's index among all that are scored; uniform [B, draws], where its times
+    lie between t_min and t_max. draw: which of these. posterior: instead of the objective's own. padded: rows may end
+    in padding, where the mask is False: attention does not see it (that of an autoregressive model sees nothing behind
+    a token anyway).
     """
     whole = NamedSharding(mesh, PartitionSpec())
     if isinstance(objective, Autoregressive):
 
-        def terms(params, key, tokens, mask):
-            del key
-            return exact_terms(denoiser, objective, params, tokens, mask, chunk=chunk)
+        def exact(params, key, batch, draw):
+            del key, draw
+            return exact_terms(denoiser, objective, params, batch["tokens"], batch["mask"], chunk=chunk)
 
-        return jax.jit(terms, out_shardings=whole)
+        return jax.jit(exact, out_shardings=whole)
 
     kernel, posterior = objective.kernel, posterior or objective.posterior
     prior_V = jax.jit(lambda: prior_divergences(kernel, t_max), out_shardings=whole)()
 
-    def terms(params, key, tokens, mask):
+    def terms(params, key, batch, draw):
+        keys_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), draw))(batch["row"])
+        t_B = jnp.minimum(t_min + (t_max - t_min) * batch["uniform"][:, draw], t_max)
+        arrays = keys_B, t_B, batch["tokens"], batch["mask"]
         options = {"t_min": t_min, "t_max": t_max, "chunk": chunk, "padded": padded}
-        return bound_terms(denoiser, kernel, posterior, prior_V, params, key, tokens, mask, **options)
+        return bound_terms(denoiser, kernel, posterior, prior_V, params, *arrays, **options)
 
     return jax.jit(terms, out_shardings=whole)
 
 
-def summarise(terms: SequenceTerms):
-    """Host: all sequences' terms [N] to a `Likelihood`; the error is that of a ratio of sums over sequences."""
+def summarise(terms: SequenceTerms) -> Likelihood:
+    """Host: the terms of all draws and sequences, each [D, N], to a `Likelihood`.
+
+    The NELBO is a ratio of sums over sequences. Its error is taken over them, each residual with the share of the
+    tokens that its sequence does not have: unbiased if a sequence's noise is that of independent tokens, and of no use
+    for a single one (`Likelihood.error_over`).
+    """
     integral, prior, reconstruction, tokens = (np.asarray(x, np.float64) for x in terms)
-    total, count = integral + prior + reconstruction, tokens.sum()
-    nelbo = total.sum() / count
-    kept = tokens > 0
+    total, tokens = integral + prior + reconstruction, tokens[0]
+    draws, count, kept = len(total), tokens.sum(), tokens > 0
+    nelbo = total.mean(0).sum() / count
+    over_sequences = over_draws = None
+    if kept.sum() > 1:
+        residual = (total.mean(0) - nelbo * tokens)[kept]
+        over_sequences = float(np.sqrt(np.sum(residual**2 / (1 - tokens[kept] / count))) / count)
+    if draws > 1:
+        # With one draw in each stratum the draws' spread is more than their noise: an upper bound in expectation.
+        over_draws = float(np.sqrt(np.sum(total.var(0, ddof=1)) / draws) / count)
+    error = over_draws if over_sequences is None else over_sequences
+    over = None if error is None else "draws" if over_sequences is None else "sequences"
     return Likelihood(
         nelbo=float(nelbo),
-        standard_error=float(np.sqrt(np.sum((total - nelbo * tokens) ** 2)) / count),
-        integral=float(integral.sum() / count),
-        prior=float(prior.sum() / count),
-        reconstruction=float(reconstruction.sum() / count),
+        standard_error=error,
+        error_over=over,
+        draw_error=over_draws,
+        integral=float(integral.mean(0).sum() / count),
+        prior=float(prior.mean(0).sum() / count),
+        reconstruction=float(reconstruction.mean(0).sum() / count),
         tokens=int(count),
         sequences=int(kept.sum()),
     )
 
 
-def evaluate_likelihood(compiled_terms, params, batches, key, *, draws=1, place=lambda x: x, progress=None):
-    """Scores batches of {tokens, mask}; `compiled_terms(params, key, tokens, mask)` is what `compile_terms` gives.
+def evaluate_likelihood(
+    compiled_terms: Callable,
+    params,
+    batches: Iterable[dict],
+    rows: int,
+    seed: int = 0,
+    *,
+    draws: int = 1,
+    place: Callable = lambda x: x,
+    progress: Callable | None = None,
+) -> Likelihood:
+    """Scores batches of {tokens, mask, row}; `compiled_terms(params, key, batch, draw)` is what `compile_terms` gives.
 
-    draws: times and corruptions a sequence, averaged before the error is taken over sequences. place: moves a host
-    batch to the devices. Batches may be padded with rows whose mask is all False. progress: called with the number of
-    draws done.
+    rows: how many are scored in all; row: their indices below that. Batches may be padded with rows whose mask is all
+    False and whose index is that many or more. draws: times and corruptions a sequence. place: moves a host batch to
+    the devices. progress: called with the number of draws done.
     """
+    key, uniforms = jax.random.key(seed), stratified_uniforms(seed, rows, draws)
     collected, under_way, done = [], [], 0
 
     def wait(behind):
@@ -182,15 +237,15 @@ def evaluate_likelihood(compiled_terms, params, batches, key, *, draws=1, place=
             if progress is not None:
                 progress(done)
 
-    for index, batch in enumerate(batches):
-        batch, batch_key = place(batch), jax.random.fold_in(key, index)
-        total = None
+    for batch in batches:
+        batch = place({**batch, "uniform": uniforms[np.minimum(batch["row"], rows - 1)]})
+        of_batch = []
         for draw in range(draws):
-            terms = compiled_terms(params, jax.random.fold_in(batch_key, draw), batch["tokens"], batch["mask"])
-            total = terms if total is None else jax.tree.map(jnp.add, total, terms)
-            under_way.append(terms)
+            of_batch.append(compiled_terms(params, key, batch, draw))
+            under_way.append(of_batch[-1])
             wait(1)  # the next is dispatched while this one runs
-        collected.append(jax.tree.map(lambda x: x / draws, total))
+        collected.append(of_batch)
     wait(0)
-    collected = jax.device_get(collected)
-    return summarise(SequenceTerms(*(np.concatenate(parts) for parts in zip(*collected, strict=True))))
+    # [D, N] of each term, N over all batches.
+    stacked = [jax.tree.map(lambda *of_draws: np.stack(of_draws), *of_batch) for of_batch in jax.device_get(collected)]
+    return summarise(jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *stacked))

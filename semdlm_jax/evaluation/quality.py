@@ -33,10 +33,23 @@ def neighbour_affinity(rows, ids_VxK, similarities_VxK):
     return np.array(affinities)
 
 
-def distinct(rows, n):
-    """Distinct n-grams over all n-grams of the whole set; rows shorter than n have none."""
+def standard_error(values: np.ndarray) -> float | None:
+    """Of the mean of independent values [N]; None of a single one."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
+def ratio(value: float, whole: float) -> float | None:
+    """value / whole; None where whole is 0."""
+    return float(value / whole) if whole else None
+
+
+def distinct(rows, n) -> float | None:
+    """Distinct n-grams over all n-grams of the whole set; rows shorter than n have none. None where no row has any."""
     windows = np.lib.stride_tricks.sliding_window_view
-    grams = np.concatenate([windows(np.asarray(row), n) for row in rows if len(row) >= n])
+    grams = [windows(np.asarray(row), n) for row in rows if len(row) >= n]
+    if not grams:
+        return None
+    grams = np.concatenate(grams)
     return len(np.unique(grams, axis=0)) / len(grams)
 
 

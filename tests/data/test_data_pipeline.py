@@ -141,13 +141,16 @@ def test_synthetic_tokens_are_uniform_over_the_allowed():
     assert (np.abs(counts - expected) <= 6 * np.sqrt(expected)).all()
 
 
-@pytest.mark.parametrize("total, limit", [(1, None), (32, None), (33, None), (100, 2), (0, None)])
+@pytest.mark.parametrize("total, limit", [(1, None), (32, None), (33, None), (100, 6), (0, None)])
 def test_eval_batches_are_one_ordered_pass(total, limit):
     tokens = TOKENS[:total]
     batches = list(pipeline.eval_batches(cut(tokens), BATCH, limit))
     assert all(batch["tokens"].shape == batch["mask"].shape == (BATCH, LENGTH) for batch in batches)
     seen = np.concatenate([batch["tokens"][batch["mask"]] for batch in batches]) if batches else []
-    np.testing.assert_array_equal(seen, tokens if limit is None else tokens[: limit * BATCH * LENGTH])
+    np.testing.assert_array_equal(seen, tokens if limit is None else tokens[: limit * LENGTH])
+    assert [row for batch in batches for row in batch["row"]] == list(range(len(batches) * BATCH))
+    count = pipeline.scored_rows(cut(tokens), limit)
+    assert count == sum(batch["mask"].any(1).sum() for batch in batches) and len(batches) == -(-count // BATCH)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from semdlm_jax.data.packing import pack
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.data.protocols import make_rows
 from semdlm_jax.evaluation.quality import unigram_entropy
+from semdlm_jax.evaluation.times import stratified_uniforms
 from semdlm_jax.runtime.mesh import place_batch
 
 
@@ -96,8 +97,9 @@ def test_padding_reaches_no_score(run):
     score = assembly.build_score(trained.config, trained.denoiser, trained.objective, trained.mesh)
     found = []
     for filler in (rows.pad_id, 7):
-        batch = place_batch({"tokens": np.where(mask, tokens, filler), "mask": mask}, trained.mesh)
-        found.append(score(trained.params, jax.random.key(0), batch["tokens"], batch["mask"]))
+        batch = {"tokens": np.where(mask, tokens, filler), "mask": mask, "row": np.arange(8)}
+        batch = place_batch(batch | {"uniform": stratified_uniforms(0, 8, 1)}, trained.mesh)
+        found.append(score(trained.params, jax.random.key(0), batch, 0))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
     assert found[0].tokens.tolist() == mask.sum(1).tolist()

@@ -11,7 +11,8 @@ import pytest
 import tiny
 
 from semdlm_jax import assembly
-from semdlm_jax.evaluate import score_likelihood
+from semdlm_jax.errors import UserError
+from semdlm_jax.evaluate import encode, score_likelihood
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +55,62 @@ def test_a_text_shorter_than_a_window(config_file, whole_run, trained, tmp_path)
     tokens = len(trained.corpus.prepared.tokenizer.encode("one two")) + 2
     assert tokens < 16 and report["likelihood"]["tokens"] == tokens and report["likelihood"]["sequences"] == 1
     assert np.isfinite(report["likelihood"]["nelbo"])
-    assert report["split"] == str(text) and report["samples"] == {} and "3 stratified t" in report["protocol"]
+    assert report["split"] == str(text) and report["samples"] == {} and "3 t in [0.001" in report["protocol"]
     stages = [shown.index(f"{stage}\n") for stage in (f"reading {whole_run}", "encode 0/7", "NELBO 0/3")]
     assert stages == sorted(stages)  # each tells of itself before it begins
+
+
+def test_few_rows_score_the_same_in_any_batch(whole_run, trained, tmp_path):
+    """A letter of three rows, alone, in a batch that is mostly filling, and a row at a time: one number."""
+    words = trained.corpus.prepared.tokenizer.decode(trained.corpus.prepared.splits["test"][:60])
+    text = tmp_path / "letter.txt"
+    text.write_text(words)
+    found = []
+    for size in (3, 64, 1):
+        options = f"--text={text}", "--samples=0", "--draws=4", f"--batch_size={size}"
+        report, printed = evaluated(whole_run, tmp_path / "report.json", *options)
+        found.append(report["likelihood"])
+        assert found[-1].pop("error_over") == "sequences" and found[-1]["sequences"] > 2
+        assert found[-1] == pytest.approx(found[0], rel=1e-4, abs=1e-6) and report["unknown_share"] == 0
+    other, _ = evaluated(whole_run, tmp_path / "report.json", *options, "--seed=1")
+    assert other["seed"] == 1 and other["likelihood"]["integral"] != pytest.approx(found[0]["integral"], rel=1e-4)
+
+
+def test_an_error_is_told_only_where_it_is_known(whole_run, trained, tmp_path):
+    """One row: the error of its draws; of one draw, none. JSON stays JSON."""
+    text = tmp_path / "line.txt"
+    text.write_text(trained.corpus.prepared.tokenizer.decode(trained.corpus.prepared.splits["test"][1:8]))
+    for draws, over, shown in ((1, None, "± n/a"), (3, "draws", "over the draws of a single row")):
+        report, printed = evaluated(
+            whole_run, tmp_path / "report.json", f"--text={text}", "--samples=0", f"--draws={draws}"
+        )
+        likelihood = report["likelihood"]
+        assert likelihood["sequences"] == 1 and likelihood["error_over"] == over and shown in printed
+        assert (likelihood["standard_error"] is None) == (report["perplexity_standard_error"] is None) == (draws == 1)
+
+
+def test_text_that_the_vocabulary_does_not_know_is_told(whole_run, tmp_path):
+    text = tmp_path / "foreign.txt"
+    text.write_text("съешь же ещё этих мягких булок")
+    command = "evaluate", f"--workdir={whole_run}", f"--text={text}", "--samples=0", f"--output={tmp_path / 'r.json'}"
+    result = tiny.command(*command)
+    share = json.loads((tmp_path / "r.json").read_text())["unknown_share"]
+    assert result.status == 0 and share > 0.3
+    assert f"warning: {share:.1%} of the text is unknown" in result.err and f"{share:.3%} of the text" in result.out
+
+
+def test_lines_end_at_line_breaks_alone(trained):
+    """Not at form feeds and the like, which other tools count as ends too."""
+    tokenizer = trained.corpus.prepared.tokenizer
+    tokens = encode("ba\fbe\u2028bi\u0085bo\r\nbu\n\n de", tokenizer, by_line=True)
+    assert np.count_nonzero(tokens == tokenizer.bos_id) == 3
+    assert np.count_nonzero(encode("ba\nbe", tokenizer, by_line=False) == tokenizer.bos_id) == 1
+
+
+def test_a_likelihood_that_is_no_number_is_told(trained):
+    broken = dataclasses.replace(trained, params=jax.tree.map(lambda x: x * np.nan, trained.params))
+    with pytest.raises(UserError, match="no finite likelihood .*another checkpoint"):
+        score_likelihood(broken, trained.corpus.prepared.splits["test"][:40])
 
 
 def test_training_lowers_the_bound(config_file, tmp_path):
@@ -97,7 +151,7 @@ def test_a_run_recorded_before_some_keys_were_there(whole_run, tmp_path):
             del config[section][key]
     (old / "config.json").write_text(json.dumps(config))
     (report, _), (wanted, _) = (evaluated(run, tmp_path / "report.json", "--samples=2") for run in (old, whole_run))
-    assert "1 stratified t in [0.001, 0.99999]" in report["protocol"]
+    assert "1 t in [0.001, 0.99999]" in report["protocol"]
     assert report | {"workdir": ""} == wanted | {"workdir": ""}
 
 
