@@ -171,9 +171,10 @@ def load_trained(workdir, checkpoint="best", *, data_directory=None, trust_kerne
     of a kernel of its author's own, which runs that module's code.
     """
     checks.check_workdir(workdir)
-    config = ConfigDict(read_config(workdir))
-    checks.check_recorded(config, trust_kernel=trust_kernel)
-    checks.find_data(config, config.get(checks.PLACES, {}), data_directory)
+    record = read_config(workdir)
+    checks.check_recorded(record, workdir, trust_kernel=trust_kernel)
+    checks.find_data(record, record.get(checks.PLACES, {}), data_directory)
+    config = ConfigDict(record)
     corpus = build_corpus(config)
     check_unchanged(workdir, config.get(TRAINED_ON, {}), config, corpus)
     objective, denoiser = build_objective(config, corpus), build_denoiser(config, corpus)

@@ -16,6 +16,8 @@ from semdlm_jax.semantics.settings import from_config
 # Keys of a record beside the configuration's own: where data lay at the first start, seen from anywhere.
 PLACES = "places"
 PATHS = ("data.directory", "semantics.table")
+# Every run ever recorded has these.
+ESSENTIAL = ("kernel.name", "kernel.k_max", "objective.name", "data.corpus", "data.directory", "data.length")
 
 
 def check_config(config):
@@ -40,13 +42,19 @@ def check_config(config):
         )
 
 
-def check_recorded(config, *, trust_kernel: bool = False):
-    """UserError for values of a recorded configuration that no run can have, and for a kernel of its author's own.
+def check_recorded(config: object, workdir: str | os.PathLike, *, trust_kernel: bool = False):
+    """UserError where what `workdir` has recorded is no configuration, for values in it that no run can have, and for a
+    kernel of its author's own.
 
+    config: as read; of a run recorded before a key existed it lacks that key.
     A run may come from elsewhere, and importing its kernel's module runs that module's code: only trust_kernel does so
     where this process has not imported it already.
     """
-    for key, value in flatten(config).items():
+    flat = flatten(config) if hasattr(config, "items") else {}
+    for key in ESSENTIAL:
+        if key not in flat:
+            raise UserError(f"the config.json of {workdir} lacks {key}, so it is no run's: restore it")
+    for key, value in flat.items():
         if key in keys.KEYS:
             keys.KEYS[key].check(f"recorded {key}", value)
     name = config["kernel"]["name"]
@@ -55,6 +63,7 @@ def check_recorded(config, *, trust_kernel: bool = False):
             f"this run's kernel {name!r} is code of whoever trained it: give --trust_kernel to run it, "
             f"or import {name.partition(':')[0]} first"
         )
+    kernel_options(name)  # told before anything is read
 
 
 def check_workdir(workdir: str | os.PathLike, *, written: bool = False):

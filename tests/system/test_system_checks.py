@@ -110,6 +110,34 @@ def test_a_smoke_run(config_file, tmp_path):
     assert recorded["optimizer"]["warmup_steps"] == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda record: [], "lacks kernel.name"),
+        (lambda record: 3, "lacks kernel.name"),
+        (lambda record: record | {"kernel": 3}, "lacks kernel.name"),
+        (lambda record: {key: value for key, value in record.items() if key != "data"}, "lacks data.corpus"),
+        (lambda record: record | {"seed": -1}, "recorded seed = -1"),
+        (lambda record: record | {"kernel": record["kernel"] | {"gamma": float("nan")}}, "recorded kernel.gamma = nan"),
+        (lambda record: record | {"kernel": record["kernel"] | {"name": "os:system"}}, "not the builder of a kernel"),
+        (lambda record: record | {"kernel": record["kernel"] | {"name": "this:kernel"}}, "--trust_kernel"),
+    ],
+)
+def test_a_record_of_any_shape(change, words, tmp_path):
+    record = CONFIGS[0].get_config().to_dict()
+    record["data"]["directory"] = str(tmp_path / "none")
+    (tmp_path / "config.json").write_text(json.dumps(change(record)))
+    tiny.assert_refused(tiny.command("generate", f"--workdir={tmp_path}"), words)
+
+
+def test_the_current_directory_is_told_like_any_other(config_file, tmp_path, monkeypatch):
+    (tmp_path / "letter.txt").write_text("dear reader")
+    monkeypatch.chdir(tmp_path)
+    prepare = tiny.command("data.prepare", f"--config={config_file}", "--config.data.directory=.")
+    tiny.assert_refused(prepare, str(tmp_path), "prepared data incomplete")
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
 def test_a_run_finds_its_data_from_elsewhere(config_file, whole_run, tmp_path, monkeypatch):
     """Recorded with a path that leads nowhere from here: by the absolute one, or by --data_directory."""
     record = json.loads((whole_run / "config.json").read_text())
