@@ -210,24 +210,52 @@ def test_bad_text_in_the_middle_leaves_nothing(source, tmp_path, monkeypatch):
     assert list((tmp_path / "place").iterdir()) == []
 
 
-def test_memory_does_not_grow_with_the_corpus(tmp_path):
-    """Thirty times the text, 40 MB, and the peak of a process of its own hardly moves."""
-    peaks = []
-    for size in (1_000, 30_000):
-        path = tmp_path / f"{size}.jsonl"
-        with open(path, "w") as file:
-            file.writelines(json.dumps({"text": text(i % 500) * 10}) + "\n" for i in range(size))
-        script = f"""
-import resource
-from semdlm_jax.data import corpora, prepare
-corpora.IN_MEMORY_BYTES = 0
-prepare.prepare(corpora.load_corpus("text:{path}"), "{tmp_path}/{size}", 0, True, tokenizer="bert-base-uncased")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+MEMORY_SCRIPT = """
+import gzip, json, pathlib, resource, sys, types
+import numpy as np, pyarrow, pyarrow.parquet
+from semdlm_jax.data import corpora, encoding, sentencepieces
+
+corpora.IN_MEMORY_BYTES, sentencepieces.MAX_TRAINING_CHARACTERS = 0, 10**6
+folder = pathlib.Path(sys.argv[1])
+encode = lambda texts: [5 + np.frombuffer(text.encode()[::4], np.uint8).astype(np.int32) for text in texts]
+ids = dict(zip(("pad_id", "unk_id", "bos_id", "eos_id", "newline_id"), range(5)))
+tokenizer = types.SimpleNamespace(vocab_size=300, encode_batch=encode, **ids)
+
+
+def write(name, megabytes):
+    texts = [f"{i} " + 99 * "word " + "\\n" + 99 * "more " for i in range(1000 * megabytes)]
+    if "parquet" in name:
+        return pyarrow.parquet.write_table(pyarrow.table({"text": texts}), folder / name)
+    with (gzip.open if name.endswith("gz") else open)(folder / name, "wt") as file:
+        for text in texts:
+            file.write(json.dumps({"text": text}) + "\\n" if "json" in name else text + "\\n\\n")
+
+
+def peak(spec):
+    corpus = corpora.load_corpus(spec)
+    sentencepieces._thinned(part.text for part in corpus.parts() if part.split == "train")
+    encoding.encode_corpus(corpus, tokenizer, folder, corpora.SPLITS)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+for size in (3, 24):
+    for name in ("text:a.txt", "lines:a.txt", "text:a.txt.gz", "text:a.jsonl", "text:a.parquet"):
+        kind, _, file = name.partition(":")
+        if sys.argv[2] == "write":
+            write(f"{size}{file}", size)
+        else:
+            print(name, peak(f"{kind}:{folder}/{size}{file}"))
 """
-        run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        peaks.append(int(run.stdout.split()[-1]) / 1024)
-    assert (tmp_path / "30000" / "train.npy").stat().st_size > 2**22
-    assert peaks[1] - peaks[0] < 20, peaks  # MiB
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path):
+    """Eight times the text, 24 MB of every kind, and the peak of a process hardly moves, learning included."""
+    for job in ("write", "read"):
+        command = [sys.executable, "-c", MEMORY_SCRIPT, tmp_path, job]
+        run = subprocess.run(command, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+    peaks = [float(line.split()[1]) for line in run.stdout.splitlines()]
+    assert len(peaks) == 10 and peaks[-1] - peaks[4] < 15, run.stdout  # MiB
 
 
 def test_a_lock_is_released_with_its_process(tmp_path):
