@@ -64,6 +64,12 @@ NO_CONFIGS = {
     },
 }
 
+FLAGS_OF = {
+    "generate": (*SAMPLING, *"workdir data_directory output trace prompts infill".split())
+    + ("seed", "num_samples", "batch_size", "trace_samples"),
+    "evaluate": "workdir data_directory output text seed samples draws".split(),
+}
+
 
 class Case(NamedTuple):
     """A command and a word of what it says."""
@@ -120,10 +126,8 @@ def cases(config: str, folder: pathlib.Path) -> Iterator[Case]:
         yield Case("train", [train[0], f"--workdir={path}"], "--workdir=")
         yield from (Case(module, [f"--workdir={path}"], path[:20]) for module in ("generate", "evaluate"))
     yield from _of_files(folder)
-    flags = {"generate": set(SAMPLING) | set(FLAGS) - {"text", "source", "samples", "draws"}}
-    flags["evaluate"] = {"workdir", "data_directory", "output", "text", "samples", "draws"}
-    for module, names in flags.items():
-        for name in sorted(names):
+    for module, names in FLAGS_OF.items():
+        for name in names:
             for text in bad_texts({**FLAGS, **SAMPLING}[name]):
                 given = [] if name == "workdir" else [f"--workdir={folder}/run"]
                 yield Case(module, [*given, f"--{name}={text}"], f"{name}")

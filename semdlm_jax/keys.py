@@ -227,6 +227,7 @@ FLAGS: dict[str, Option] = {
             "text": "the path of a text file",
             "prompts": "the path of a file of prompts",
             "source": "the path of a folder or archive",
+            "init_from": "the directory of a run",
         }.items()
     },
     "infill": text(None, "a text with blanks", filled=True),
@@ -235,6 +236,10 @@ FLAGS: dict[str, Option] = {
     "batch_size": number(None, COUNT, "samples drawn at once", kind=int),
     "trace_samples": number(None, COUNT, "samples that are replayed", kind=int),
     "samples": number(None, MANY, "samples to generate", kind=int),
+    "shown": number(None, COUNT, "neighbours of each word", kind=int),
+    "hubs": number(None, MANY, "tokens of largest in-degree", kind=int),
+    "k": KEYS["semantics.neighbours"],
+    "tokenizer": KEYS["data.tokenizer"],
     "draws": number(None, COUNT, "times a window is corrupted and scored", kind=int),
 }
 

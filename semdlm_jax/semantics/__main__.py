@@ -104,8 +104,6 @@ def inspect(words, shown, hubs):
     """Prints what the table at words[0] holds of the other words. UserError: no table named, or a word unknown."""
     if not words:
         raise UserError("inspect needs a table: give the path of an .npz file, then words")
-    if shown < 1 or hubs < 0:
-        raise UserError(f"--shown={shown} and --hubs={hubs}: give 1 or more, and 0 or more")
     path, *words = words
     table, fingerprint, meta = read_table(path)
     notes = read_notes(path)

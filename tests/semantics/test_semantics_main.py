@@ -76,7 +76,7 @@ def test_inspecting_an_old_table(command, tmp_path):
         (["build"], ["--config is missing"]),
         (["build", "CONFIG", "king"], ["unexpected argument 'king'"]),
         (["build", "CONFIG", "--hubness=cups"], ["cups", "cap"]),
-        (["build", "CONFIG", "--k=0"], ["neighbours = 0"]),
+        (["build", "CONFIG", "--k=0"], ["--k=0"]),
         (["build", "CONFIG", "--output=/nowhere/at/all.npz"], ["--output=/nowhere/at/all.npz"]),
         (["build", "CONFIG", "--config.data.directory=/nowhere"], ["/nowhere", "semdlm_jax.data.prepare"]),
     ],

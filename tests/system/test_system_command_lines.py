@@ -1,5 +1,6 @@
 """Every option has its line in the one table, and every value that it cannot have is refused in one sentence."""
 
+import re
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ import tiny
 
 from benchmarks.command_lines import bad_values, cases
 from configs import base
+from semdlm_jax import cli
 from semdlm_jax.errors import UserError
 from semdlm_jax.keys import FLAGS, KEYS, SAMPLING, check_config
 from semdlm_jax.options import nest
@@ -31,6 +33,15 @@ def test_a_value_that_an_option_cannot_have(key):
         if key in KEYS:
             with pytest.raises(UserError):
                 check_config(nest({key: value}), needs=[key])
+
+
+def test_every_flag_has_its_line():
+    """But for free text, and for those that absl itself checks: switches and names."""
+    defined = set()
+    for path in (tiny.ROOT / "semdlm_jax").rglob("*.py"):
+        defined |= set(re.findall(r'DEFINE_(?:integer|float|string)\(\s*"(\w+)"', path.read_text()))
+    assert {"seed", "temperature", "workdir", "k"} <= defined
+    assert {name for name in defined if cli.option_of(name) is None} == {"prompt", "suffix", "dataset"}
 
 
 def test_command_lines(config_file, tmp_path, monkeypatch):
