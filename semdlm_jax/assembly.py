@@ -173,7 +173,7 @@ def load_trained(workdir, checkpoint="best", *, data_directory=None, trust_kerne
     checks.check_workdir(workdir)
     record = read_config(workdir)
     checks.check_recorded(record, workdir, trust_kernel=trust_kernel)
-    checks.find_data(record, record.get(checks.PLACES, {}), data_directory)
+    checks.find_data(record, data_directory)
     config = ConfigDict(record)
     corpus = build_corpus(config)
     check_unchanged(workdir, config.get(TRAINED_ON, {}), config, corpus)

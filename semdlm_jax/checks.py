@@ -136,12 +136,11 @@ def fit_warmup(config, given: dict) -> str:
     if steps >= before:
         return ""
     changed = {}
-    for section in (config.optimizer, config.warmup):
-        name = "warmup_steps" if section is config.optimizer else "steps"
-        key = f"optimizer.{name}" if section is config.optimizer else f"warmup.{name}"
-        if key not in given and section[name] >= steps:
-            changed[key] = min(math.ceil(section[name] * steps / before), steps - 1)
-            section[name] = changed[key]
+    for key in ("optimizer.warmup_steps", "warmup.steps"):
+        section, name = key.split(".")
+        if key not in given and config[section][name] >= steps:
+            changed[key] = min(math.ceil(config[section][name] * steps / before), steps - 1)
+            config[section][name] = changed[key]
     room = 1 - config.optimizer.warmup_steps / steps
     decays = config.optimizer.schedule == "wsd" and "optimizer.decay_fraction" not in given
     if decays and config.optimizer.decay_fraction > room > 0:
@@ -156,15 +155,16 @@ def places(config) -> dict:
     return nest({key: os.path.abspath(flat[key]) for key in PATHS if flat.get(key)})
 
 
-def find_data(config, recorded: dict, data_directory: str | None = None):
+def find_data(config: dict, data_directory: str | None = None):
     """Points a recorded configuration to its data, in place: to `data_directory`, or to the place recorded at the first
     start where the path it was given leads nowhere from here."""
-    if data_directory is not None:
-        config["data"]["directory"] = data_directory
-    for key, absolute in flatten(recorded).items():
+    flat = flatten(config)
+    for key in PATHS:
         section, name = key.split(".")
-        path = config[section].get(name)
-        if path and not os.path.exists(path):
+        path, absolute = flat.get(key), flat.get(f"{PLACES}.{key}")
+        if key == "data.directory" and data_directory is not None:
+            config[section][name] = data_directory
+        elif path and isinstance(absolute, str) and not os.path.exists(path):
             config[section][name] = absolute
 
 

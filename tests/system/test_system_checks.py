@@ -152,7 +152,9 @@ def test_a_run_finds_its_data_from_elsewhere(config_file, whole_run, tmp_path, m
         (tmp_path / "run" / "config.json").write_text(json.dumps(record | changes))
         return tiny.command(*command, *more)
 
-    tiny.assert_refused(generate(places={}), "data/tiny: no prepared data")
+    for places in ({}, 3, {"data": 3}, {"data": {"directory": 3}}):
+        tiny.assert_refused(generate(places=places), "data/tiny: no prepared data")
+    tiny.assert_refused(generate("--data_directory=gone"), "gone: no prepared data")
     for result in (generate(), generate(f"--data_directory={here}", places={})):
         assert result.status == 0, result.err
     train = [f"--config={config_file}", f"--workdir={tmp_path}/run", "--config.data.directory=gone"]
