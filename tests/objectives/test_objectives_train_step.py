@@ -1,5 +1,7 @@
 """The training step: what its randomness is of, what attention sees, and how microbatches add up."""
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +67,11 @@ class Watched:
 
     def corrupt(self, key, x0_BxL, step):
         self.note(noise=key)
+        # What a corruption splits its key into, and that again: a microbatch's keys may be none of these either.
+        for child in jax.random.split(key):
+            self.note(time_or_noise=child)
+            for grandchild in jax.random.split(child):
+                self.note(below=grandchild)
         return x0_BxL, jnp.zeros(len(x0_BxL))
 
     def sums(self, readout, features, x0, xt, t, mask, step, key):
@@ -82,7 +89,8 @@ def keys_of(seed, steps=2):
 def test_no_key_serves_twice():
     """Two steps of three microbatches under two seeds: noise by step, dropout and the loss's draws by microbatch."""
     found = keys_of(0) + keys_of(1)
-    assert [sum(key[0] == what for key in found) for what in ("noise", "dropout", "loss")] == [4, 12, 12]
+    counts = collections.Counter(what for what, *_ in found)
+    assert counts == {"noise": 4, "time_or_noise": 8, "below": 16, "dropout": 12, "loss": 12}
     assert len({key[1:] for key in found}) == len(found)
     assert sorted(keys_of(1)) == sorted(found[len(found) // 2 :])
 
