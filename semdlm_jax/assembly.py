@@ -15,10 +15,12 @@ from semdlm_jax.inputs import Corpus, build_corpus, build_rows, check_unchanged,
 from semdlm_jax.kernels import kernel_options, make_kernel, make_noise_schedule
 from semdlm_jax.network import RULES, Denoiser
 from semdlm_jax.objectives import AUTOREGRESSIVE, Autoregressive, Objective, Stages
+from semdlm_jax.record import TRAINED_ON, read_config
 from semdlm_jax.runtime import mesh as meshes
-from semdlm_jax.runtime.checkpoints import Checkpointer, read_config
+from semdlm_jax.runtime.checkpoint_reader import CheckpointReader
+from semdlm_jax.runtime.checkpoints import Checkpointer
 from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
-from semdlm_jax.runtime.state import abstract_state
+from semdlm_jax.runtime.state import abstract_tree
 from semdlm_jax.samplers import Network
 
 # What may change between two starts of one run: where it runs and how often it reports, never what it computes.
@@ -35,9 +37,6 @@ FREE_KEYS = (
     "training.keep_latest",
 )
 BEST_METRIC = "valid/nelbo"
-# Keys that a recorded configuration has beside its own: Corpus.identity; Corpus.table_made, compared with nothing.
-TRAINED_ON, TABLE_MADE = "trained_on", "table_made"
-BOUND_ENDS = {"t_min": 1e-3, "t_max": 1.0 - 1e-5}  # of runs recorded before these keys existed
 
 
 def build_objective(config, corpus: Corpus):
@@ -69,7 +68,7 @@ def build_kernel(config, corpus: Corpus, name):
 
 def _objective(config, corpus, kernel_name, loss_name):
     chain_rule = loss_name == AUTOREGRESSIVE
-    if chain_rule != config.network.get("causal", False):
+    if chain_rule != config.network.causal:
         raise UserError(
             f"objective {loss_name!r} needs network.causal = {chain_rule}: "
             "only an autoregressive model reads nothing but the tokens before"
@@ -83,10 +82,9 @@ def _objective(config, corpus, kernel_name, loss_name):
 def build_score(config, denoiser, objective, mesh, posterior=None, padded=None):
     """`compile_terms` with what the configuration says of the bound: the same for every system. padded: None is as the
     configuration's protocol has it."""
-    ends = {name: config.evaluation.get(name, default) for name, default in BOUND_ENDS.items()}
-    chunk = config.evaluation.chunk
+    options = {name: config.evaluation[name] for name in ("t_min", "t_max", "chunk")}
     padded = pads(config) if padded is None else padded
-    return compile_terms(denoiser, objective, mesh, **ends, chunk=chunk, posterior=posterior, padded=padded)
+    return compile_terms(denoiser, objective, mesh, **options, posterior=posterior, padded=padded)
 
 
 def build_denoiser(config, corpus: Corpus):
@@ -133,10 +131,22 @@ def shard_rule(mesh):
     return lambda tree: meshes.shardings_from_rules(tree, mesh, RULES)
 
 
-def make_checkpointer(config, workdir, report=None):
-    return Checkpointer(
-        pathlib.Path(workdir) / "checkpoints", config.training.keep_latest, best_metric=BEST_METRIC, report=report
-    )
+def make_checkpointer(config: ConfigDict, workdir: str | pathlib.Path) -> Checkpointer:
+    """For the training of `workdir`; whoever else reads there takes `make_reader`."""
+    return Checkpointer(pathlib.Path(workdir) / "checkpoints", config.training.keep_latest, best_metric=BEST_METRIC)
+
+
+def make_reader(workdir: str | pathlib.Path) -> CheckpointReader:
+    return CheckpointReader(pathlib.Path(workdir) / "checkpoints", best_metric=BEST_METRIC)
+
+
+def read_run(workdir: str | pathlib.Path) -> ConfigDict:
+    """The configuration that a run was recorded with, what else is recorded included. UserError: not there, damaged."""
+    checks.check_workdir(workdir)
+    try:
+        return ConfigDict(read_config(workdir))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # names that no key can have
+        raise UserError(f"the record in {workdir} is damaged ({error}): restore its config.json") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,22 +180,17 @@ def load_trained(workdir, checkpoint="best", *, data_directory=None, trust_kerne
     data_directory: where its prepared data lie now; None where they lay at its start. trust_kernel: import the module
     of a kernel of its author's own, which runs that module's code.
     """
-    checks.check_workdir(workdir)
-    record = read_config(workdir)
-    checks.check_recorded(record, workdir, trust_kernel=trust_kernel)
-    checks.find_data(record, data_directory)
-    config = ConfigDict(record)
+    config = read_run(workdir)
+    checks.check_recorded(config, workdir, trust_kernel=trust_kernel)
+    checks.find_data(config, data_directory)
     corpus = build_corpus(config)
     check_unchanged(workdir, config.get(TRAINED_ON, {}), config, corpus)
     objective, denoiser = build_objective(config, corpus), build_denoiser(config, corpus)
     # Elsewhere than it was trained: whatever devices are here share the batch.
     mesh = meshes.make_mesh(-1, 1, 1)
-    optimizer, _ = build_optimizer(config)
-    abstract = abstract_state(denoiser.init, optimizer, shard_rule(mesh))
-    checkpointer = make_checkpointer(config, workdir)
-    restored = checkpointer.restore(abstract, step=checkpoint)
-    checkpointer.close()
+    abstract = abstract_tree(denoiser.init, shard_rule(mesh))
+    restored = make_reader(workdir).restore_parts({"ema_params": abstract}, checkpoint)
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet: train it first with python -m semdlm_jax.train")
-    state, step = restored
-    return Trained(config, corpus, objective, denoiser, mesh, state.ema_params, step)
+    parts, step = restored
+    return Trained(config, corpus, objective, denoiser, mesh, parts["ema_params"], step)

@@ -13,11 +13,7 @@ from semdlm_jax.objectives import AUTOREGRESSIVE
 from semdlm_jax.options import flatten, nest
 from semdlm_jax.semantics.settings import from_config
 
-# Keys of a record beside the configuration's own: where data lay at the first start, seen from anywhere.
-PLACES = "places"
 PATHS = ("data.directory", "semantics.table")
-# Every run ever recorded has these.
-ESSENTIAL = ("kernel.name", "kernel.k_max", "objective.name", "data.corpus", "data.directory", "data.length")
 
 
 def check_config(config):
@@ -42,21 +38,19 @@ def check_config(config):
         )
 
 
-def check_recorded(config: object, workdir: str | os.PathLike, *, trust_kernel: bool = False):
+def check_recorded(config, workdir: str | os.PathLike, *, trust_kernel: bool = False):
     """UserError where what `workdir` has recorded is no configuration, for values in it that no run can have, and for a
     kernel of its author's own.
 
-    config: as read; of a run recorded before a key existed it lacks that key.
+    config: as read, so in today's shape.
     A run may come from elsewhere, and importing its kernel's module runs that module's code: only trust_kernel does so
     where this process has not imported it already.
     """
-    flat = flatten(config) if hasattr(config, "items") else {}
-    for key in ESSENTIAL:
+    flat = flatten(config)
+    for key, option in keys.KEYS.items():
         if key not in flat:
             raise UserError(f"the config.json of {workdir} lacks {key}, so it is no run's: restore it")
-    for key, value in flat.items():
-        if key in keys.KEYS:
-            keys.KEYS[key].check(f"recorded {key}", value)
+        option.check(f"recorded {key}", flat[key])
     name = config["kernel"]["name"]
     if not (trust_kernel or is_imported(name)):
         raise UserError(

@@ -23,7 +23,6 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
 from semdlm_jax.generate import generate
-from semdlm_jax.inputs import PROTOCOL
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress, tell
@@ -38,7 +37,7 @@ def score_likelihood(trained, tokens, protocol=None, **options):
     """(Likelihood, protocol in words) of a token stream, as rows of a protocol (the run's own when None); options and
     errors of `score_rows`."""
     data = trained.config.data
-    own = data.get("protocol", PROTOCOL)
+    own = data.protocol
     rows = make_rows(protocol or own, tokens, data.length, trained.corpus.prepared.tokenizer)
     likelihood, words = score_rows(trained, rows, **options)
     return likelihood, words + (f", trained on {own} rows" if rows.name != own else "")
@@ -54,8 +53,7 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     evaluation = trained.config.evaluation
     batch_size = assembly.whole_rows(batch_size or evaluation.batch_size, trained.mesh)
     exact = isinstance(trained.objective, Autoregressive)
-    # Runs recorded before the key existed were scored with one draw.
-    draws = 1 if exact else draws or evaluation.get("draws", 1)
+    draws = 1 if exact else draws or evaluation.draws
     count, batches = scored_rows(rows), eval_batches(rows, batch_size)
     compiled = assembly.build_score(
         trained.config, trained.denoiser, trained.objective, trained.mesh, posterior, padded=rows.padded
@@ -71,10 +69,9 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
             f"the network of step {trained.step} gives no finite likelihood (NELBO {result.nelbo}): its training "
             "diverged, or its weights are damaged: take another checkpoint or train anew"
         )
-    t_min, t_max = (evaluation.get(name, default) for name, default in assembly.BOUND_ENDS.items())
     bound = (
-        f"continuous-time bound, {draws} t in [{t_min:g}, {t_max:g}] a row with a corruption each, stratified over rows "
-        f"and draws, seed {seed}, prior and reconstruction included"
+        f"continuous-time bound, {draws} t in [{evaluation.t_min:g}, {evaluation.t_max:g}] a row with a corruption "
+        f"each, stratified over rows and draws, seed {seed}, prior and reconstruction included"
     )
     score = "exact likelihood by the chain rule, nothing before a row's first token" if exact else bound
     return result, f"{rows.describe()}; {score}; EMA weights, step {trained.step}"

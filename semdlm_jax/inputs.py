@@ -16,7 +16,6 @@ from semdlm_jax.runtime.mesh import local_rows
 from semdlm_jax.semantics.candidates import prior_tokens
 from semdlm_jax.semantics.table import load_table, table_path
 
-PROTOCOL = "packed"  # of runs recorded before the key existed
 SYNTHETIC_SPECIALS = (0, 1, 2, 3, 4)
 SYNTHETIC_MASK = 4
 
@@ -80,8 +79,7 @@ def build_corpus(config):
         tokenizer.mask_id,
         table=NeighbourTable.from_lists(table.ids, table.similarities, k_max, table.transposed),
         unigram=prepared.unigram,
-        # Runs recorded before the key existed jump to words.
-        valid=prior_tokens(tokenizer, config.semantics.get("prior_tokens", "words")),
+        valid=prior_tokens(tokenizer, config.semantics.prior_tokens),
         embeddings=table.embeddings,
     )
     return Corpus(vocabulary, tokenizer.special_ids, prepared, meta)
@@ -94,23 +92,23 @@ def check_unchanged(workdir, trained_on, config, corpus: Corpus):
     """
     now = corpus.identity
     for what, then in trained_on.items():
-        if now[what] != then:
+        if now.get(what) != then:
             where = table_path(config) if what == "neighbour table" else pathlib.Path(config.data.directory)
             raise UserError(
-                f"{workdir} was trained with another {what} than {where} holds now ({then[:12]}, now "
-                f"{now[what][:12]}): make {where} again as it was, or train in another work directory"
+                f"{workdir} was trained with another {what} than {where} holds now ({str(then)[:12]}, now "
+                f"{now.get(what, 'none')[:12]}): make {where} again as it was, or train in another work directory"
             )
 
 
 def pads(config):
     """Whether rows of the configuration's protocol hold padding, which attention must not see."""
     synthetic = config.data.corpus == "synthetic"
-    return not synthetic and PROTOCOLS[config.data.get("protocol", PROTOCOL)].padded
+    return not synthetic and PROTOCOLS[config.data.protocol].padded
 
 
 def build_rows(config, prepared: Prepared, split):
     """A split's rows of L tokens, under the configuration's protocol."""
-    name, tokens = config.data.get("protocol", PROTOCOL), prepared.splits[split]
+    name, tokens = config.data.protocol, prepared.splits[split]
     return make_rows(name, tokens, config.data.length, prepared.tokenizer, prepared.starts(split))
 
 

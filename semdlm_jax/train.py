@@ -23,12 +23,24 @@ import jax.numpy as jnp
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from semdlm_jax import assembly, checks, cli, inputs
+from semdlm_jax import assembly, checks, cli, inputs, parent
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
+from semdlm_jax.keys import KEYS
+from semdlm_jax.record import (
+    BESIDE,
+    HISTORY,
+    PARENT,
+    PLACES,
+    TABLE_MADE,
+    TRAINED_ON,
+    find_config,
+    replace_config,
+    write_config,
+)
 from semdlm_jax.runtime import distributed
-from semdlm_jax.runtime.checkpoints import write_config
+from semdlm_jax.runtime.lock import check_free, training_lock
 from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch, place_local
 from semdlm_jax.runtime.metrics import MetricWriter
 from semdlm_jax.runtime.preemption import GracefulStop
@@ -94,36 +106,43 @@ def describe(state, denoiser):
 
 
 class Run:
-    """One training run: everything that lives from its first step to its last."""
+    """One training run: everything that lives from its first step to its last.
 
-    def __init__(self, config, workdir):
+    Its work directory is locked until `close`. initial: another run to begin with the weights of.
+    """
+
+    def __init__(self, config, workdir, initial: parent.Request | None = None):
         self.config, self.workdir = config, pathlib.Path(workdir)
         checks.check_config(config)
         checks.check_workdir(workdir, written=True)
+        check_free(workdir)
         self.mesh = assembly.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
         self.corpus = inputs.build_corpus(config)
         self.objective = assembly.build_objective(config, self.corpus)
-        stages = assembly.build_stages(config, self.corpus)
+        self.stages = assembly.build_stages(config, self.corpus)
         self.denoiser = assembly.build_denoiser(config, self.corpus)
         self.optimizer, self.learning_rate = assembly.build_optimizer(config)
         self.iterator = inputs.train_iterator(config, self.corpus, self.mesh)
         prepared = self.corpus.prepared
         self.valid_rows = None if prepared is None else inputs.build_rows(config, prepared, "valid")
-        made = self.corpus.table_made
-        added = {
-            assembly.TRAINED_ON: self.corpus.identity,
-            assembly.TABLE_MADE: made,
-            checks.PLACES: checks.places(config),
-        }
-        record = write_config(self.workdir, {**config.to_dict(), **added}, free=(*assembly.FREE_KEYS, *added))
-        inputs.check_unchanged(workdir, record.get(assembly.TRAINED_ON, {}), config, self.corpus)
         self.checkpointer = assembly.make_checkpointer(config, self.workdir)
         self.saved_step = None
-        self.state = self._restore_or_create()
-        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        init, place = assembly.build_init(self.denoiser, self.corpus), assembly.shard_rule(self.mesh)
+        abstract = abstract_state(init, self.optimizer, place)
+        origin = parent.settle(initial, find_config(workdir), config, self.corpus, abstract)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(training_lock(self.workdir))
+            record = self._record(origin)
+            self.state = self._restore_or_create(abstract, init, origin)
+            self._settle_steps(record)
+            self._held = stack.pop_all()
+        self._compile()
+
+    def _compile(self):
+        config, shardings = self.config, jax.tree.map(lambda x: x.sharding, self.state)
         self.train_step = make_train_step(
-            stages,
+            self.stages,
             self.denoiser,
             self.optimizer,
             ema_decay=config.optimizer.ema_decay,
@@ -135,12 +154,45 @@ class Run:
         )
         self.score = assembly.build_score(config, self.denoiser, self.objective, self.mesh)
 
-    def _restore_or_create(self):
-        place = assembly.shard_rule(self.mesh)
-        init = assembly.build_init(self.denoiser, self.corpus)
-        abstract = abstract_state(init, self.optimizer, place)
+    def _record(self, origin):
+        """The run's record: written at its first start, compared at every other."""
+        added = {TRAINED_ON: self.corpus.identity, TABLE_MADE: self.corpus.table_made}
+        added |= {PLACES: checks.places(self.config)} | ({PARENT: origin} if origin else {})
+        free = (*assembly.FREE_KEYS, *BESIDE, "training.steps")
+        record = write_config(self.workdir, {**self.config.to_dict(), **added}, free)
+        inputs.check_unchanged(self.workdir, record.get(TRAINED_ON, {}), self.config, self.corpus)
+        return record
+
+    def _settle_steps(self, record):
+        """Records another number of steps than before, and says what it does. UserError: it is less than are done."""
+        done, steps, former = int(self.state.step), self.config.training.steps, record["training"].get("steps")
+        KEYS["training.steps"].check("recorded training.steps", former)
+        if done > steps:
+            raise UserError(
+                f"{self.workdir} has done {done} steps, more than training.steps = {steps}: "
+                f"give {done} or more, or another work directory"
+            )
+        if steps == former:
+            return
+        before = self.config.copy_and_resolve_references()
+        before.training.steps = former
+        rates = [float(rate(done)) for rate in (assembly.build_optimizer(before)[1], self.learning_rate)]
+        print(
+            f"training.steps was {former} and is {steps}: under the {self.config.optimizer.schedule} schedule the "
+            f"learning rate of step {done + 1} is {rates[1]:.4g}, and would have been {rates[0]:.4g}",
+            flush=True,
+        )
+        record["training"]["steps"] = steps
+        change = {"step": done, "key": "training.steps", "was": former, "is": steps}
+        record[HISTORY] = [*record.get(HISTORY, []), change]
+        replace_config(self.workdir, record)
+
+    def _restore_or_create(self, abstract, init, origin):
         restored = self.checkpointer.restore(abstract, self.iterator)
         if restored is None:
+            if origin is not None:
+                return parent.begin(origin, self.optimizer, abstract)
+            place = assembly.shard_rule(self.mesh)
             return create_state(init, self.optimizer, jax.random.key(self.config.seed), place)
         state, self.saved_step = restored
         print(f"continuing {self.workdir} from step {self.saved_step}", flush=True)
@@ -167,6 +219,10 @@ class Run:
         self.checkpointer.save(step, self.state, self.iterator, metrics)
         self.saved_step = step
 
+    def close(self):
+        """Lets other trainings have the work directory."""
+        self._held.close()
+
     def loop(self):
         """Steps to the end or until all processes agree to stop; returns whether it reached the end."""
         training = self.config.training
@@ -188,6 +244,7 @@ class Run:
                     shown = self._checked(*pending)
                     progress.update(step - 1, loss=shown["loss"])
                 pending = (step, metrics)
+                self.checkpointer.check()
                 stopping = stop.agreed()  # asked once: a signal after this line is the next step's
                 validates = step % training.eval_every == 0 or step == training.steps
                 saves = step % training.checkpoint_every == 0 or step == training.steps or stopping
@@ -229,30 +286,38 @@ class Run:
         return values
 
 
-def main(config, workdir, given=None, file_config=None):
-    """Trains to the end. given: {key: the configuration file's value} of keys that this start changes, with what its
-    file alone says in file_config: what cannot matter is told, and warm-ups shrink with the steps."""
+def main(config, workdir, initial=None, given=None, file_config=None):
+    """Trains to the end. initial: a run whose weights it begins with. given: {key: the configuration file's value} of
+    keys that this start changes, with what its file alone says in file_config: what cannot matter is told, and
+    warm-ups shrink with the steps."""
     distributed.start(stops=True)
     given = given or {}
     shrunk = checks.fit_warmup(config, given)
-    run = Run(config, workdir)
-    unread = checks.tell_unread(config, given, file_config)
-    notes = filter(None, [shrunk, unread, checks.tell_table(config, given, run.corpus.table_made)])
-    print(*notes, describe(run.state, run.denoiser), sep="\n", flush=True)
-    if int(run.state.step) >= config.training.steps:
-        print(f"{workdir} is trained to its {config.training.steps} steps")
-        return
-    if run.loop():
-        print(f"trained to step {config.training.steps}; checkpoints in {run.workdir / 'checkpoints'}")
-    elif run.saved_step is None:
-        print("stopped on request before the first step: the same command starts anew")
-    else:
-        print(f"stopped on request at step {int(run.state.step)}; saved: the same command continues")
+    with contextlib.closing(Run(config, workdir, initial)) as run:
+        unread = checks.tell_unread(config, given, file_config)
+        notes = filter(None, [shrunk, unread, checks.tell_table(config, given, run.corpus.table_made)])
+        print(*notes, describe(run.state, run.denoiser), sep="\n", flush=True)
+        if int(run.state.step) >= config.training.steps:
+            print(f"{workdir} is trained to its {config.training.steps} steps")
+        elif run.loop():
+            print(f"trained to step {config.training.steps}; checkpoints in {run.workdir / 'checkpoints'}")
+        elif run.saved_step is None:
+            print("stopped on request before the first step: the same command starts anew")
+        else:
+            print(f"stopped on request at step {int(run.state.step)}; saved: the same command continues")
 
 
 if __name__ == "__main__":
     CONFIG = cli.define_config_flag()
     WORKDIR = flags.DEFINE_string("workdir", None, "a directory for the run: made at first, continued afterwards")
     DATA = cli.define_data_flag()
+    INIT_FROM = flags.DEFINE_string("init_from", None, "RUN[:STEP|best|latest]: begin with another run's weights.")
+    WEIGHTS = flags.DEFINE_enum("init_weights", None, list(parent.WEIGHTS), "Which weights of it. Default: ema.")
+    MOMENTS = flags.DEFINE_bool("init_optimizer", False, "Take its optimizer's state too.")
+
+    def start():
+        initial = parent.parse(INIT_FROM.value, WEIGHTS.value, MOMENTS.value)
+        main(CONFIG.value, WORKDIR.value, initial, **cli.changes(DATA.value))
+
     with distributed.ends_together():
-        cli.run(lambda: main(CONFIG.value, WORKDIR.value, **cli.changes(DATA.value)), required=["workdir"])
+        cli.run(start, required=["workdir"])

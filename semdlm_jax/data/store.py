@@ -1,12 +1,13 @@
 """Writing large arrays bit by bit, and directories that appear whole or not at all."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import shutil
 
 import numpy as np
+
+from semdlm_jax import locks
 
 _HEADER = 128  # bytes: what numpy writes for one axis, however long
 
@@ -45,25 +46,11 @@ def locked(directory, progress=lambda line: None):
     """Holds the right to make a directory, over all processes of this machine; waits for it, and says so."""
     directory = pathlib.Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    path = directory.with_name(f".{directory.name}.lock")
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"another process is preparing {directory}: waiting for it to finish")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        # Whoever held it has removed the file: a lock on what has no name keeps nobody out.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), os.stat(path)):
-                break
-        os.close(lock)
-    try:
+    with locks.locked(
+        directory.with_name(f".{directory.name}.lock"),
+        wait=lambda: progress(f"another process is preparing {directory}: waiting for it to finish"),
+    ):
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        os.close(lock)
 
 
 @contextlib.contextmanager

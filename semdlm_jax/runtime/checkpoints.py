@@ -1,283 +1,224 @@
-"""Checkpoints that survive damage, and the configuration a work directory belongs to. The only orbax import."""
+"""Saving checkpoints that survive damage, and clearing old ones away: training alone does this."""
 
 import contextlib
+import errno
 import functools
-import json
+import logging
 import math
 import os
-import sys
+import re
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grain
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
-from semdlm_jax.errors import UserError
+from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.runtime import integrity
-from semdlm_jax.runtime.paths import path_text
-
-policies = ocp.checkpoint_managers
+from semdlm_jax.runtime.checkpoint_reader import METRICS, CheckpointReader
+from semdlm_jax.runtime.processes import barrier, on_process_0
 
 # Orbax stamps the commit time into this file after the seal is made; a restore does not need it.
 UNSEALED = ("_CHECKPOINT_METADATA",)
-# Where orbax keeps a checkpoint's metrics, read for every checkpoint as soon as its manager is built.
-METRICS = "metrics/"
-CONFIG = "config.json"
-NAMED_DIFFERENCES = 8
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what is being written
+DELETING = ".deleting"  # ends the name of what is being deleted
+THERE = "there already"
 
 
-class Checkpointer:
+class Checkpointer(CheckpointReader):
     """The checkpoints of one run under `directory`/<step>: the latest `keep_latest`, and the best by `best_metric`.
 
-    `best_metric` names the entry of save's `metrics` that ranks checkpoints, lower is better; None keeps only the
-    latest. Every file is sealed with its size and checksum before a checkpoint gets its final name, so a checkpoint is
-    either whole or found out. `report(line)` tells of one that is damaged (default: a line on stderr). In a run of
-    several processes all of them call every method; process 0 checks and renames.
+    None for `best_metric` keeps only the latest. Every file is sealed with its size and checksum before a checkpoint
+    gets its final name, and that name is taken away before a file of it is deleted, so a checkpoint is either whole or
+    found out; a damaged one is reported and renamed to '<step>.corrupt'. One Checkpointer a directory. In a run of
+    several processes all of them call every method; process 0 checks, renames and deletes.
+
+    A save that fails raises a StorageError that names the last good checkpoint; what it had written is removed.
     """
 
-    def __init__(self, directory, keep_latest=2, best_metric=None, report=None):
+    def __init__(
+        self,
+        directory: str | Path,
+        keep_latest: int = 2,
+        best_metric: str | None = None,
+        report: Callable[[str], None] | None = None,
+    ):
+        super().__init__(directory, best_metric, report)
         if keep_latest < 1:
             raise UserError(f"keeping {keep_latest} checkpoints makes no resume possible: give 1 or more")
-        self._directory = Path(directory).absolute()
-        self._keep_latest, self._best_metric = keep_latest, best_metric
-        self._report = report or (lambda line: print(line, file=sys.stderr))
-        self._saving = None
+        self._keep_latest = keep_latest
+        self._saving = None  # the step of the save under way
 
     @functools.cached_property
-    def _manager(self):
-        """Built on first use: asking a directory that does not exist must not create it."""
-        for step in _on_process_0(self._damaged_metrics):  # orbax would fail to open
-            self._set_aside(step, "its metrics are damaged")
-        keep = [policies.LatestN(self._keep_latest)]
-        if self._best_metric:
-            keep.append(policies.BestN(get_metric_fn=self._rank, reverse=True, n=1))
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy(keep),
-            best_fn=self._rank if self._best_metric else None,  # makes orbax write metrics at all
-            best_mode="min",
+    def _writer(self):
+        logging.getLogger("absl").addFilter(_not_of_orbax)
+        options = ocp.AsyncOptions(
             # Called on process 0 once all files are there and before the directory gets its final name.
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+            post_finalization_callback=self._seal,
+            # Else a directory that cannot be made is waited for, for minutes, by threads that fill it.
+            create_directories_asynchronously=False,
         )
-        return ocp.CheckpointManager(self._directory, options=options)
+        items = {
+            "state": ocp.StandardCheckpointHandler(),
+            "data": grain.checkpoint.CheckpointHandler(),
+            METRICS: ocp.JsonCheckpointHandler(METRICS),
+        }
+        composite = ocp.CompositeCheckpointHandler(
+            composite_options=ocp.CompositeOptions(async_options=options), **items
+        )
+        return ocp.AsyncCheckpointer(composite, async_options=options)
 
-    def save(self, step, state, data_iterator=None, metrics=None):
+    def save(
+        self,
+        step: int,
+        state: Any,
+        data_iterator: grain.DatasetIterator | None = None,
+        metrics: dict[str, float] | None = None,
+    ) -> None:
         """Starts to save `state` and the Grain iterator's position; returns once the state may be donated.
 
-        A step already on disk is left as it is. An error of the save before is raised here (or by wait, close).
+        A step already on disk is left as it is. An error of the save before is raised here (or by check, wait, close).
         """
         self.wait()
         step = int(step)
-        if step in self._manager.all_steps():
+        problem = on_process_0(lambda: self._make_room(step))
+        if problem == THERE:
             return
-        metrics = {name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)}
+        if problem:
+            raise self._failed(step, problem)
         items = {"state": ocp.args.StandardSave(state)}
         if data_iterator is not None:
             items["data"] = grain.checkpoint.CheckpointSave(data_iterator)
+        if self._best_metric:
+            finite = {name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)}
+            items[METRICS] = ocp.args.JsonSave(finite)
         self._saving = step
-        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+        with self._one_sentence():
+            self._writer.save(self._directory / str(step), args=ocp.args.Composite(**items))
 
-    def _rank(self, metrics):
-        return (metrics or {}).get(self._best_metric, math.inf)
+    def check(self) -> None:
+        """Raises the error of a save that has failed in the meantime; returns at once."""
+        if self._saving is not None:
+            with self._one_sentence():
+                self._writer.check_for_errors()
+
+    def wait(self) -> None:
+        """Blocks until the save under way is on disk, then deletes what need not be kept."""
+        if self._saving is None:
+            return
+        with self._one_sentence():
+            self._writer.wait_until_finished()
+        self._saving = None
+        if jax.process_index() == 0:
+            self._trim()
+        barrier("checkpoints trimmed")
+
+    def close(self) -> None:
+        """Waits, then releases orbax's threads."""
+        if "_writer" in self.__dict__:
+            try:
+                self.wait()
+            finally:
+                self._writer.close()
+
+    def _first_intact(self, step, read):
+        self.wait()
+        return super()._first_intact(step, read)
+
+    def _make_room(self, step):
+        """On process 0: THERE, why nothing can be written, or None. Clears away what a killed process left."""
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for left in (*self._directory.glob(f"*{UNFINISHED}*"), *self._directory.glob(f"*{DELETING}")):
+                _remove(left)
+            if step in self.steps():
+                return THERE
+            probe = self._directory / f"{step}{UNFINISHED}-probe"
+            probe.mkdir()
+            probe.rmdir()
+        except OSError as error:
+            return _cause(error)
 
     def _seal(self):
-        for folder in self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+        for folder in self._directory.glob(f"{self._saving}{UNFINISHED}*"):
             integrity.seal(folder, exclude=UNSEALED)
 
-    def restore(self, abstract_state, data_iterator=None, step="latest"):
-        """(state, step) of the checkpoint `step` ('latest', 'best' or a number), or None where nothing was ever saved.
+    def _trim(self):
+        """Deletes what is neither among the latest nor the best; under another name, so that no reader meets half of
+        one."""
+        ranks = {step: self._rank(step) for step in self.steps()}
+        kept = set(sorted(ranks, reverse=True)[: self._keep_latest])
+        best = min(ranks, key=ranks.get, default=None)  # the latest of equals
+        if best is not None and ranks[best] < math.inf:
+            kept.add(best)
+        for step in ranks.keys() - kept:
+            folder = self._directory / str(step)
+            with contextlib.suppress(OSError):  # somebody else may have taken it away
+                os.rename(folder, gone := folder.with_name(f"{step}{DELETING}"))
+                _remove(gone)
 
-        `abstract_state` is a tree of ShapeDtypeStructs whose shardings say where the arrays go: the mesh may differ
-        from the one that saved, and so may the number of processes. `data_iterator`, when given, is moved to the saved
-        position. A damaged checkpoint is reported, renamed to '<step>.corrupt', and the one before it (the next best)
-        is tried. UserError when none is intact, when `step` is not there, or when an intact one does not fit
-        `abstract_state`.
-        """
-        candidate = self._intact(step)
-        return None if candidate is None else (self._read(candidate, abstract_state, data_iterator), candidate)
-
-    def read_array(self, path, step="latest"):
-        """The one array of the state at `path` ('ema_params/embed/embedding'), on the host, without reading the rest.
-
-        The checkpoint is found as by `restore`, and so are the errors; None where nothing was ever saved. UserError
-        when the state holds no such array.
-        """
-        candidate = self._intact(step)
-        if candidate is None:
-            return None
-        folder = self._directory / str(candidate) / "state"
-        known = _shapes(ocp.PyTreeCheckpointHandler().metadata(folder).tree)
-        if path not in known:
-            raise UserError(f"checkpoint {folder.parent} holds no {path}: it is of another kind of model")
-        tree = ocp.RestoreArgs(restore_type=np.ndarray)
-        for name in reversed(path.split("/")):
-            tree = {name: tree}
-        wanted = ocp.args.PyTreeRestore(item=jax.tree.map(lambda _: 0, tree), restore_args=tree, partial_restore=True)
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            (array,) = jax.tree.leaves(checkpointer.restore(folder, args=wanted))
-        return array
-
-    def _intact(self, step):
-        """The step of the first undamaged candidate, None where nothing was ever saved. UserError as in `restore`."""
-        if not self._directory.is_dir():
-            return None
-        self.wait()
-        candidates = self._candidates(step)
-        for candidate in candidates:
-            if problem := _on_process_0(lambda: integrity.damage(self._directory / str(candidate))):
-                self._set_aside(candidate, problem)
-                self._manager.reload()
-            else:
-                return candidate
-        if candidates or list(self._directory.glob("*.corrupt*")):
-            raise UserError(f"no intact checkpoint is left in {self._directory}: delete it to start anew")
-        return None
-
-    def _candidates(self, step):
-        """The steps to try, in order."""
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        if step == "latest":
-            return steps
-        if step == "best":
-            if not self._best_metric:
-                raise UserError("no best checkpoint is tracked: name the metric that ranks them, or ask for the latest")
-            rank = {one: self._rank(self._manager.metrics(one)) for one in steps}
-            ranked = sorted((one for one in steps if rank[one] < math.inf), key=rank.get)
-            if steps and not ranked:
-                raise UserError(f"no checkpoint in {self._directory} has a {self._best_metric!r}: ask for the latest")
-            return ranked
-        if step not in steps:
-            there = ", ".join(map(str, reversed(steps))) or "none"
-            raise UserError(f"no checkpoint at step {step} in {self._directory}: there are {there}")
-        return [step]
-
-    def _read(self, step, abstract_state, data_iterator):
-        folder = self._directory / str(step)
-        # Orbax would say the same in many lines, and leave half-done reads behind.
-        there, here = _shapes(ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree), _shapes(abstract_state)
-        if differing := _differences(here, there):
-            raise UserError(f"checkpoint {folder} is of another model or optimizer ({differing}): use its config")
-        try:
-            if data_iterator is not None:
-                _move(data_iterator, folder / "data")
-            items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-            return self._manager.restore(step, args=items).state
-        except (ValueError, KeyError, FileNotFoundError) as error:  # the files are intact, so the request is at fault
-            cause = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"checkpoint {folder} does not fit this data pipeline or number of processes ({cause}):"
-                " use the configuration it was saved with"
-            ) from error
-
-    def _damaged_metrics(self):
-        steps = [path for path in self._directory.glob("[0-9]*") if path.name.isdigit()]
-        return [int(path.name) for path in steps if (path / METRICS).exists() and integrity.damage(path, METRICS)]
-
-    def _set_aside(self, step, problem):
-        """Renames a checkpoint so that it is neither listed nor overwritten."""
+    def _pass_over(self, step, problem):
+        """Renames a damaged checkpoint so that it is neither listed nor overwritten."""
         folder = self._directory / str(step)
         names = (folder.with_name(f"{step}.corrupt{suffix}") for suffix in ("", *(f"-{i}" for i in range(2, 1000))))
         if jax.process_index() == 0:
             aside = next(name for name in names if not name.exists())
-            self._report(f"checkpoint {folder} is damaged ({problem}): set aside as {aside.name}")
-            with contextlib.suppress(OSError):  # a reader without the right to rename still gets the one before
-                os.rename(folder, aside)
-        _barrier(f"set aside {step}")
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    os.rename(folder, aside)
+                except PermissionError:
+                    pass  # the one before is read all the same
+                self._report(f"checkpoint {folder} is damaged ({problem}): set aside as {aside.name}")
+        barrier(f"set aside {step}")
 
-    def wait(self):
-        """Blocks until the save under way is on disk."""
-        if "_manager" in self.__dict__:
-            self._manager.wait_until_finished()
+    def _none_left(self):
+        return f"no intact checkpoint is left in {self._directory}: delete it to start anew"
 
-    def close(self):
-        """Waits, then releases orbax's threads."""
-        if "_manager" in self.__dict__:
-            self._manager.close()
+    @contextlib.contextmanager
+    def _one_sentence(self):
+        """Makes what orbax raises for the save under way a StorageError."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            step, self._saving = self._saving, None
+            raise self._failed(step, _cause(error)) from error
 
-
-def _move(iterator, folder):
-    """Moves a Grain iterator to the position saved in `folder`. It is the same on all processes, so where another
-    number of them saved it, process 0's serves. ValueError: none there, or of another pipeline."""
-    own = folder / f"process_{jax.process_index()}-of-{jax.process_count()}.json"
-    path = own if own.exists() else next(iter(sorted(folder.glob("process_0-of-*.json"))), None)
-    if path is None:
-        raise ValueError(f"no position in the data was saved in {folder}")
-    iterator.set_state(json.loads(path.read_text()))
-    iterator.start_prefetch()
-
-
-def _on_process_0(compute):
-    """The JSON value of `compute()`, evaluated on process 0 only: all must take the same decision."""
-    if jax.process_count() == 1:
-        return compute()
-    text = json.dumps(compute()).encode() if jax.process_index() == 0 else b""
-    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
-    return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(text.ljust(length), np.uint8))))
-
-
-def _barrier(name):
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
-def write_config(workdir, config_dict, free=()):
-    """Records the nested dict `config_dict` as `workdir`/config.json, or compares it with the one recorded before.
-
-    Returns what is recorded: the first record stays as it is. UserError naming each key whose value differs; keys equal
-    to or below a dotted prefix in `free` may differ.
-    """
-    workdir = Path(workdir)
-    config = json.loads(json.dumps(config_dict))  # tuples become lists, as in the file
-    path = workdir / CONFIG
-    if not path.exists():
+    def _failed(self, step, cause):
+        """The StorageError for the save of `step`, whose remains are removed."""
         if jax.process_index() == 0:
-            workdir.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(config, indent=2) + "\n")
-            os.replace(temporary, path)
-        return config
-    recorded = read_config(workdir)
-    if differing := _differences(_flatten(config), _flatten(recorded), free):
-        raise UserError(f"{workdir} holds a run of another config ({differing}): go back to it or use another workdir")
-    return recorded
+            for left in self._directory.glob(f"{step}{UNFINISHED}*"):
+                _remove(left)
+        last = next(iter(self.steps()), None)
+        good = "there is no earlier one" if last is None else f"the last good checkpoint is step {last}"
+        return StorageError(
+            f"the checkpoint of step {step} could not be written in {self._directory} ({cause}); {good}: "
+            "make it possible to write there, then give the same command again"
+        )
 
 
-def read_config(workdir):
-    """The nested dict recorded in `workdir`/config.json. UserError when there is none or it cannot be read."""
-    path = Path(workdir) / CONFIG
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{workdir} holds no {CONFIG}: give the work directory of a training run") from None
-    except ValueError:
-        raise UserError(f"{path} is not valid JSON: restore it, or use another workdir") from None
+def _not_of_orbax(record):
+    """What fails in its threads is raised here as well: there it is logged with a traceback for each of them."""
+    return "/orbax/" not in record.pathname
 
 
-def _flatten(tree, prefix=""):
-    """{'a.b': value} of nested dicts; an empty dict is a value."""
-    flat = {}
-    for key, value in tree.items():
-        nested = isinstance(value, dict) and value
-        flat.update(_flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value})
-    return flat
+def _cause(error):
+    """Why a file could not be written, in the system's words where there are some: the library that writes arrays
+    tells them in a ValueError."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code or getattr(error, "errno", None):
+        number = int(code[1]) if code else error.errno
+        return "the disk is full" if number in (errno.ENOSPC, errno.EDQUOT) else os.strerror(number)
+    return " ".join(str(error).split())[:200]
 
 
-def _shapes(tree):
-    """{path: shape} of a tree of arrays or their descriptions."""
-    return {path_text(path): list(leaf.shape) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
-
-
-def _differences(here, there, free=()):
-    """'a.b is 1 and was 2; …' over two flat dicts, leaving out keys at or below a dotted prefix in `free`."""
-
-    def shown(flat, key):
-        return json.dumps(flat[key]) if key in flat else "absent"
-
-    differing = [
-        f"{key} is {shown(here, key)} and was {shown(there, key)}"
-        for key in sorted(here.keys() | there.keys())
-        if shown(here, key) != shown(there, key) and not any(f"{key}.".startswith(f"{prefix}.") for prefix in free)
-    ]
-    more = len(differing) - NAMED_DIFFERENCES
-    return "; ".join(differing[:NAMED_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+def _remove(folder):
+    """Removes a folder that threads of a failed save may still be writing to."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)

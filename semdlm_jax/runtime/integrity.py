@@ -1,7 +1,9 @@
 """Size and CRC-32 of every file in a folder: array files carry no checksum of their own, so rot could pass unseen."""
 
+import hashlib
 import json
 import zlib
+from pathlib import Path
 
 NAME = "integrity.json"
 BLOCK = 1 << 24  # bytes read at a time
@@ -16,30 +18,40 @@ def _measure(path):
     return [size, crc]
 
 
-def seal(folder, exclude=()):
+def seal(folder: Path, exclude: tuple[str, ...] = ()) -> None:
     """Writes the sizes and checksums of all files under `folder`, except those named in `exclude`, into it."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     manifest = {name: _measure(folder / name) for name in names if name not in exclude}
     (folder / NAME).write_text(json.dumps(manifest, indent=0))
 
 
-def damage(folder, under=""):
+def damage(folder: Path, under: str = "", contents: bool = True) -> str | None:
     """What is wrong with `folder` in a few words, or None when every sealed file (below `under`) is as it was.
 
-    A folder without a seal, or with one that cannot be read, counts as damaged.
+    contents: False looks at the sizes alone. A folder without a seal, or with one that cannot be read, counts as
+    damaged.
     """
     try:
         manifest = json.loads((folder / NAME).read_text())
-    except (OSError, ValueError):
+        sealed = {str(name): [int(size), int(crc)] for name, (size, crc) in manifest.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return f"{NAME} is missing or unreadable"
-    for name, (size, crc) in manifest.items():
-        path = folder / name
+    for name, (size, crc) in sealed.items():
         if not name.startswith(under):
             continue
-        if not path.is_file():
+        try:
+            found = (folder / name).stat().st_size
+            if found != size:
+                return f"{name} has {found} bytes instead of {size}"
+            if contents and _measure(folder / name) != [size, crc]:
+                return f"{name} has changed since it was written"
+        except FileNotFoundError:
             return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes instead of {size}"
-        if _measure(path) != [size, crc]:
-            return f"{name} has changed since it was written"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
     return None
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of the seal, in hexadecimal: says which contents, down to the byte, `folder` has."""
+    return hashlib.sha256((folder / NAME).read_bytes()).hexdigest()

@@ -1,63 +1,110 @@
 """Numbers of a run over time: metrics.jsonl for programs, TensorBoard events for eyes."""
 
+import contextlib
 import json
 import math
 import os
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from semdlm_jax.errors import StorageError
+from semdlm_jax.storage import replacing, storage_errors
+
+ROW = b'{"step": '  # how every row begins
 
 
 class MetricWriter:
     """Writes `workdir`/metrics.jsonl (one object a line: step, time in s since the epoch, values) and tensorboard/.
 
-    A run resumed at `start_step` drops what an earlier attempt wrote beyond it, so every step appears once. Only
-    process 0 writes; the others may call every method.
+    Every row is on disk, in both, when `write` returns. A run resumed at `start_step` drops what an earlier attempt
+    wrote beyond it, so every step appears once; lines that are no rows are dropped too, and `report(line)` tells of
+    them (default: on stderr). Only process 0 writes; the others may call every method. UserError: the files cannot be
+    opened; StorageError: nor written any more.
     """
 
-    def __init__(self, workdir, start_step=0):
+    def __init__(self, workdir: str | Path, start_step: int = 0, report: Callable[[str], None] | None = None):
         self._lines = self._board = None
         if jax.process_index() != 0:
             return
-        path = Path(workdir) / "metrics.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            kept = path.with_suffix(".tmp")
-            with open(path) as old, open(kept, "w") as new:
-                new.writelines(line for line in old if _written_by(line, start_step))
-            os.replace(kept, path)
-        self._lines = open(path, "a", buffering=1)  # by line: a killed run loses at most one
-        self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=start_step + 1)
+        self._path, board = Path(workdir) / "metrics.jsonl", Path(workdir) / "tensorboard"
+        with storage_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            dropped = _keep(self._path, start_step) if os.path.lexists(self._path) else 0
+            self._lines = open(self._path, "ab", buffering=0)
+        with storage_errors(board):
+            board.mkdir(exist_ok=True)
+            # Not its SummaryWriter: what waits in the queue of that one's thread is lost when a run is killed.
+            self._board = EventsWriter(str(board / "events"), f".{time.time_ns()}")
+            self._board.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
+            self._board.flush()
+        if dropped:
+            line = f"{self._path} had {dropped} lines that are no rows of metrics: they are left out"
+            (report or (lambda line: print(line, file=sys.stderr)))(line)
 
-    def write(self, step, values, prefix=""):
+    def write(self, step: int, values: dict[str, float], prefix: str = "") -> None:
         """Records `values` (name -> number) of `step` under 'prefix/name'; in the JSONL a non-finite one is null."""
         if self._lines is None:
             return
         row = {f"{prefix}/{name}" if prefix else name: float(value) for name, value in values.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        self._lines.write(json.dumps({"step": int(step), "time": time.time(), **finite}) + "\n")
-        for name, value in finite.items():
-            if value is not None:
-                self._board.add_scalar(name, value, step)
-
-    def flush(self):
-        """Brings everything written so far to disk."""
-        if self._lines is not None:
-            self._lines.flush()
+        now = time.time()
+        try:
+            self._append(json.dumps({"step": int(step), "time": now, **finite}).encode() + b"\n")
+            for name, value in finite.items():
+                if value is not None:
+                    self._board.write_event(Event(wall_time=now, step=int(step), summary=scalar(name, value)))
             self._board.flush()
+        except OSError as error:
+            raise StorageError(
+                f"the metrics of step {step} could not be written in {self._path.parent} ({error.strerror or error}): "
+                "make it possible to write there, then give the same command again"
+            ) from error
 
-    def close(self):
-        """Flushes and closes; nothing may be written after."""
+    def _append(self, line):
+        """Writes the whole line or nothing of it."""
+        before = os.fstat(self._lines.fileno()).st_size
+        try:
+            while line:
+                line = line[self._lines.write(line) :]
+        except OSError:
+            os.ftruncate(self._lines.fileno(), before)
+            raise
+
+    def close(self) -> None:
+        """Nothing may be written after."""
         if self._lines is not None:
             self._lines.close()
-            self._board.close()
+            with contextlib.suppress(OSError):  # of events that could not be written, as was told
+                self._board.close()
 
 
-def _written_by(line, step):
-    """Whether a JSONL line is whole and belongs to `step` or an earlier one."""
-    try:
-        return json.loads(line)["step"] <= step and line.endswith("\n")
-    except (ValueError, KeyError, TypeError):
-        return False
+def _keep(path, step):
+    """Rewrites the file with its rows up to `step`; returns how many lines of others there were."""
+    foreign = 0
+    with open(path, "rb") as old, replacing(path, "wb") as new:
+        for line in old:
+            row, whole = _row(line)
+            # A run that is killed leaves the last line torn: no news.
+            foreign += row is None and line.endswith(b"\n") and not line.isspace()
+            if row is not None and row <= step:
+                new.write(whole)
+    return foreign
+
+
+def _row(line):
+    """(step, the line) of a row; of one that follows a torn one on its line; or (None, None)."""
+    for text in {line, line[max(line.rfind(ROW), 0) :]}:
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            return row["step"], text.rstrip() + b"\n"
+    return None, None

@@ -1,6 +1,14 @@
-"""Tree paths as text, e.g. 'params/blocks/mlp/up/kernel': what sharding rules and parameter groups match against."""
+"""Tree paths as text, e.g. 'params/blocks/mlp/up/kernel': what sharding rules and parameter groups match against.
+
+And what differs between two trees, told by such paths.
+"""
+
+import json
+from collections.abc import Iterable
 
 import jax
+
+NAMED_DIFFERENCES = 8
 
 
 def path_text(path):
@@ -11,3 +19,18 @@ def path_text(path):
 def map_with_path(fn, tree):
     """`jax.tree.map` of `fn(path, leaf)` with the path as text."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: fn(path_text(path), leaf), tree)
+
+
+def differences(here: dict, there: dict, free: Iterable[str] = ()) -> str:
+    """'a.b is 1 and was 2; …' over two flat dicts, leaving out keys at or below a dotted prefix in `free`."""
+
+    def shown(flat, key):
+        return json.dumps(flat[key]) if key in flat else "absent"
+
+    differing = [
+        f"{key} is {shown(here, key)} and was {shown(there, key)}"
+        for key in sorted(here.keys() | there.keys())
+        if shown(here, key) != shown(there, key) and not any(f"{key}.".startswith(f"{prefix}.") for prefix in free)
+    ]
+    more = len(differing) - NAMED_DIFFERENCES
+    return "; ".join(differing[:NAMED_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -33,7 +34,12 @@ def abstract_state(init_fn, optimizer, shard):
 
     `init_fn(key)` gives the parameters; `shard(abstract_tree)` gives a sharding for each leaf.
     """
-    shapes = jax.eval_shape(functools.partial(_build, init_fn, optimizer), jax.random.key(0))
+    return abstract_tree(functools.partial(_build, init_fn, optimizer), shard)
+
+
+def abstract_tree(build: Callable, shard: Callable) -> Any:
+    """What `build(key)` gives, as ShapeDtypeStructs with shardings; `shard` as in `abstract_state`."""
+    shapes = jax.eval_shape(build, jax.random.key(0))
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shard(shapes)
     )
@@ -43,6 +49,31 @@ def create_state(init_fn, optimizer, key, shard):
     """A new TrainState at step 0, initialised straight into its shardings (arguments as in abstract_state)."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(init_fn, optimizer, shard))
     return jax.jit(functools.partial(_build, init_fn, optimizer), out_shardings=shardings)(key)
+
+
+def state_from(params: Any, optimizer: optax.GradientTransformation, abstract: TrainState, opt_state: Any = None):
+    """A TrainState at step 0 that begins with `params`, in the shardings of `abstract`.
+
+    opt_state: moments to go on from, a tree like abstract.opt_state; by default there are none yet. Schedules start
+    anew either way.
+    """
+
+    def build(params, opt_state):
+        opt_state = optimizer.init(params) if opt_state is None else _restart_schedules(opt_state)
+        return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), opt_state)
+
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    return jax.jit(build, out_shardings=shardings)(params, opt_state)
+
+
+def _restart_schedules(opt_state):
+    def restart(node):
+        return jax.tree.map(jnp.zeros_like, node) if is_schedule(node) else node
+
+    def is_schedule(node):
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    return jax.tree.map(restart, opt_state, is_leaf=is_schedule)
 
 
 def apply_update(state, grads, optimizer, ema_decay):

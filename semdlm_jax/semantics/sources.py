@@ -8,7 +8,8 @@ import numpy as np
 
 from semdlm_jax.data.tokenizers import load_tokenizer
 from semdlm_jax.errors import UserError, choose
-from semdlm_jax.runtime.checkpoints import Checkpointer, read_config
+from semdlm_jax.record import read_config
+from semdlm_jax.runtime.checkpoint_reader import CheckpointReader
 from semdlm_jax.semantics.onnx import read_onnx
 from semdlm_jax.semantics.weights import read_safetensors, read_torch
 
@@ -103,9 +104,7 @@ def _checkpoint(workdir, tokenizer):
             f"checkpoint:{workdir} was trained on vocabulary {found[:12]} (that of {directory}), but the tokenizer is "
             f"{tokenizer.fingerprint[:12]}: give a run of the same vocabulary"
         )
-    checkpointer = Checkpointer(pathlib.Path(workdir) / "checkpoints")
-    vectors = checkpointer.read_array(INPUT_EMBEDDING)
-    checkpointer.close()
+    vectors = CheckpointReader(pathlib.Path(workdir) / "checkpoints").read_array(INPUT_EMBEDDING)
     if vectors is None:
         raise UserError(f"checkpoint:{workdir} holds no checkpoint yet: train it first with python -m semdlm_jax.train")
     return vectors

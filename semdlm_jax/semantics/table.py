@@ -41,7 +41,7 @@ class Notes(NamedTuple):
 
 def table_path(config):
     """Where a configuration has its table: at semantics.table, or beside its prepared corpus."""
-    if "table" in config.semantics and config.semantics.table:  # runs recorded before the key existed have it beside
+    if config.semantics.table:
         return pathlib.Path(config.semantics.table)
     return pathlib.Path(config.data.directory) / TABLE
 

@@ -27,7 +27,6 @@ def test_metrics_of_a_resumed_run_appear_once(tmp_path):
         file.write('{"step": 1, "tra')  # killed while writing
     writer = MetricWriter(tmp_path, start_step=2)
     writer.write(3, {"train/loss": 0.5})
-    writer.flush()
     found = rows(tmp_path)
     writer.close()
     assert [(row["step"], row["train/loss"]) for row in found] == [(1, 9.0), (2, 8.0), (3, 0.5)]

@@ -12,7 +12,7 @@ import tiny
 from ml_collections import ConfigDict
 
 from semdlm_jax import assembly, inputs
-from semdlm_jax.runtime.checkpoints import read_config
+from semdlm_jax.record import read_config
 from semdlm_jax.runtime.metrics import MetricWriter
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.state import abstract_state

@@ -1,0 +1,142 @@
+"""Starting a run from the weights of another: which, whether they fit, and what is recorded of it."""
+
+import dataclasses
+import pathlib
+import re
+
+import jax
+import optax
+
+from semdlm_jax import assembly
+from semdlm_jax.data.tokenizers import load_tokenizer
+from semdlm_jax.errors import UserError, choose
+from semdlm_jax.inputs import Corpus
+from semdlm_jax.options import flatten
+from semdlm_jax.record import PARENT, TRAINED_ON
+from semdlm_jax.runtime.paths import differences
+from semdlm_jax.runtime.processes import on_process_0
+from semdlm_jax.runtime.state import TrainState, state_from
+
+FIELDS = {"workdir", "weights", "optimizer", "step", "checkpoint", "integrity"}
+WEIGHTS = {"ema": "ema_params", "raw": "params"}  # name -> part of a checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is asked for. run: a work directory. checkpoint: 'latest', 'best' or a step. weights: a name of WEIGHTS.
+    optimizer: whether its state is taken too."""
+
+    run: pathlib.Path
+    checkpoint: str | int
+    weights: str
+    optimizer: bool
+
+    def __post_init__(self):
+        choose("weights", self.weights, WEIGHTS)
+
+    def names(self, entry: dict) -> bool:
+        """Whether a recorded parent is what is asked for."""
+        same = all(entry.get(name) == value for name, value in self._said().items())
+        return same and self.checkpoint in (entry.get("step"), entry.get("checkpoint"))
+
+    def _said(self):
+        return {"workdir": str(self.run.absolute()), "weights": self.weights, "optimizer": self.optimizer}
+
+
+def parse(init_from: str | None, weights: str | None = None, optimizer: bool = False) -> Request | None:
+    """The Request of RUN[:step|best|latest]; None where none is made. UserError: options of none."""
+    if init_from is None:
+        if weights is not None or optimizer:
+            raise UserError("--init_weights and --init_optimizer say what to take from a run: give --init_from=RUN")
+        return None
+    run, which = re.fullmatch(r"(.*?)(?::(\d+|best|latest))?", init_from, re.DOTALL).groups()
+    if not run:
+        raise UserError(f"--init_from={init_from} names no run: give the work directory of one")
+    checkpoint = int(which) if which and which.isdigit() else which or "latest"
+    return Request(pathlib.Path(run).expanduser(), checkpoint, weights or "ema", optimizer)
+
+
+def settle(request: Request | None, recorded: dict | None, config, corpus: Corpus, abstract: TrainState) -> dict | None:
+    """What is to be recorded of the run's parent; None: it has none.
+
+    recorded: the record of an earlier start, which decides where there is one. config, corpus, abstract: of the new
+    run. UserError: the request is another than the first start's, or its weights do not fit.
+    """
+    if recorded is None:
+        return None if request is None else _resolve(request, config, corpus, abstract)
+    entry = recorded.get(PARENT)
+    if entry is not None and not FIELDS <= entry.keys():
+        raise UserError(f"the record of this run is damaged: its parent lacks {', '.join(FIELDS - entry.keys())}")
+    if request is not None:
+        if entry is None or not request.names(entry):
+            began = describe(entry) if entry else "new weights"
+            raise UserError(
+                f"--init_from={request.run}: the run in this work directory began with {began}: "
+                "give another work directory, or the former --init_from"
+            )
+        _tell(f"--init_from was used at the first start of this run, which began with {describe(entry)}")
+    return entry
+
+
+def describe(entry: dict) -> str:
+    """A recorded parent in words."""
+    moments = " and the optimizer state" if entry.get("optimizer") else ""
+    return f"the {entry.get('weights')} weights{moments} of {entry.get('workdir')}, step {entry.get('step')}"
+
+
+def begin(entry: dict, optimizer: optax.GradientTransformation, abstract: TrainState) -> TrainState:
+    """The state that a run with this parent begins with. UserError: the parent is not what it was."""
+    wanted = _parts(entry["weights"], entry["optimizer"], abstract)
+    reader = assembly.make_reader(entry["workdir"])
+    found = reader.restore_parts(wanted, entry["step"])
+    if found is None or on_process_0(lambda: reader.digest(found[1])) != entry["integrity"]:
+        raise UserError(
+            f"{entry['workdir']}: its checkpoint of step {entry['step']}, which this run is to begin with, is not what "
+            "it was: put it back, or begin in another work directory"
+        )
+    _tell(f"beginning with {describe(entry)}")
+    parts, _ = found
+    return state_from(parts[WEIGHTS[entry["weights"]]], optimizer, abstract, parts.get("opt_state"))
+
+
+def _resolve(request, config, corpus, abstract):
+    """The entry of a run that has not begun yet."""
+    former = assembly.read_run(request.run)
+    _check_vocabulary(request.run, former, corpus)
+    reader = assembly.make_reader(request.run)
+    step = reader.find(_parts(request.weights, False, abstract), request.checkpoint)
+    if step is None:
+        raise UserError(f"--init_from={request.run} holds no checkpoint yet: train it first, or leave out --init_from")
+    if request.optimizer:
+        try:
+            reader.find(_parts(request.weights, True, abstract), step)
+        except UserError as error:
+            raise UserError(f"{error}, or leave out --init_optimizer") from None
+    sections = (flatten({"network": one.network.to_dict()}) for one in (config, former))
+    if differing := differences(*sections, ["network.dropout", "network.remat", "network.unroll", "network.attention"]):
+        _tell(f"the network is another than that of {request.run}: {differing}")
+    digest = on_process_0(lambda: reader.digest(step))
+    return {**request._said(), "step": step, "checkpoint": request.checkpoint, "integrity": digest}
+
+
+def _parts(weights, optimizer, abstract):
+    wanted = {WEIGHTS[weights]: abstract.params}
+    return wanted | ({"opt_state": abstract.opt_state} if optimizer else {})
+
+
+def _check_vocabulary(run, former, corpus):
+    """UserError unless the run's vocabulary is that of `corpus`."""
+    then, now = former.get(TRAINED_ON, {}).get("vocabulary"), corpus.identity.get("vocabulary")
+    if then is None and former.data.corpus != "synthetic":  # recorded before that was
+        then = load_tokenizer(former.data.directory).fingerprint
+    if then != now:
+        words = [str(one)[:12] if one else "random tokens" for one in (then, now)]
+        raise UserError(
+            f"--init_from={run} was trained on another vocabulary ({words[0]}) than this run's ({words[1]}): "
+            "prepare the data with its vocabulary, or start from new weights"
+        )
+
+
+def _tell(line):
+    if jax.process_index() == 0:
+        print(line, flush=True)

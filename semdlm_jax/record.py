@@ -1,0 +1,131 @@
+"""The configuration that a work directory records: written once, compared at every start, read by whoever uses it."""
+
+import copy
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.keys import SECTIONS
+from semdlm_jax.options import flatten, shown
+from semdlm_jax.runtime.paths import differences
+from semdlm_jax.storage import storage_errors, write_text
+
+CONFIG = "config.json"
+# What the record holds beside the configuration: digests of what a run was trained on; how its neighbour table was
+# made; where its data lay, seen from anywhere; whose weights it began with; what changed in the middle of it, and when.
+TRAINED_ON, TABLE_MADE, PLACES, PARENT, HISTORY = "trained_on", "table_made", "places", "parent", "history"
+BESIDE = (TRAINED_ON, TABLE_MADE, PLACES, PARENT, HISTORY)
+# What each key meant in the runs recorded before it existed: whoever adds a key adds it here.
+EARLIER = {
+    "warmup.steps": 0,
+    "warmup.kernel": "absorbing",
+    "warmup.objective": "nelbo",
+    "data.protocol": "packed",
+    "data.tokenizer": "sentencepiece",
+    "semantics.table": "",
+    "semantics.embeddings": "ppmi",
+    "semantics.centre": True,
+    "semantics.remove_components": -1,
+    "semantics.hubness": "cap",
+    "semantics.characters": "auto",
+    "semantics.separate_continuations": False,
+    "semantics.prior_tokens": "words",
+    "kernel.prior": "uniform",
+    "kernel.tau": 1.0,
+    "kernel.least": 1,
+    "kernel.uniform_share": 0.1,
+    "kernel.hybrid_gamma": 1.0,
+    "kernel.tau_min": 0.05,
+    "kernel.tau_scale": 0.1,
+    "kernel.schedule.name": "linear",
+    "kernel.schedule.eps": 1e-3,
+    "kernel.schedule.sigma_min": 1e-4,
+    "kernel.schedule.sigma_max": 20.0,
+    "kernel.schedule.power": 2.0,
+    "objective.time_power": 1.0,
+    "objective.timesteps": 1000,
+    "objective.ce_weight": 0.0,
+    "objective.gidd_weights": "dynamic",
+    "objective.y_samples": 0,
+    "network.causal": False,
+    "network.unroll": 1,
+    "network.attention": "auto",
+    "evaluation.draws": 1,
+    "evaluation.t_min": 1e-3,
+    "evaluation.t_max": 1.0 - 1e-5,
+    "evaluation.temperature": 1.0,
+}
+
+
+def upgrade_config(recorded: dict) -> dict:
+    """A copy of a recorded configuration in today's shape: a key younger than it has the meaning it had before.
+
+    UserError where a section is no section.
+    """
+    config = copy.deepcopy(recorded)
+    for key, meaning in EARLIER.items():
+        *sections, name = key.split(".")
+        section = config
+        for one in sections:
+            section = section.setdefault(one, {})
+            if not isinstance(section, dict):
+                raise UserError(f"{one} is {shown(section)}, not a section")
+        section.setdefault(name, copy.deepcopy(meaning))
+    return config
+
+
+def read_config(workdir: str | Path) -> dict:
+    """The nested dict recorded in `workdir`/config.json, upgraded. UserError when there is none or it is no record."""
+    path = Path(workdir) / CONFIG
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{workdir} holds no {CONFIG}: give the work directory of a training run") from None
+    except OSError as error:
+        cause = error.strerror or error
+        raise UserError(f"{path} cannot be read ({cause}): give the work directory of a training run") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path} is not valid JSON: restore it, or use another workdir") from None
+    if not isinstance(recorded, dict):
+        raise UserError(f"{path} holds {shown(recorded)}, which is no configuration: restore it")
+    try:
+        for name in (*SECTIONS, *BESIDE):
+            kind = {"seed": int, HISTORY: list}.get(name, dict)
+            if not isinstance(recorded.get(name, kind()), kind):
+                raise UserError(f"{name} is {shown(recorded[name])}")
+        return upgrade_config(recorded)
+    except UserError as error:
+        raise UserError(f"{path} is damaged, {error}: restore it") from None
+
+
+def find_config(workdir: str | Path) -> dict | None:
+    """As `read_config`; None where nothing is recorded yet."""
+    return read_config(workdir) if os.path.exists(Path(workdir) / CONFIG) else None
+
+
+def write_config(workdir: str | Path, config_dict: dict, free: Iterable[str] = ()) -> dict:
+    """Records the nested dict `config_dict` as `workdir`/config.json, or compares it with the one recorded before.
+
+    Returns what is recorded, upgraded: the first record stays as it is. UserError naming each key whose value differs;
+    keys equal to or below a dotted prefix in `free` may differ.
+    """
+    config = json.loads(json.dumps(config_dict))  # tuples become lists, as in the file
+    recorded = find_config(workdir)
+    if recorded is None:
+        replace_config(workdir, config)
+        return config
+    if differing := differences(flatten(upgrade_config(config)), flatten(recorded), free):
+        raise UserError(f"{workdir} holds a run of another config ({differing}): go back to it or use another workdir")
+    return recorded
+
+
+def replace_config(workdir: str | Path, config: dict) -> None:
+    """Writes the record anew, whole or not at all, on process 0. UserError: the directory cannot be written."""
+    if jax.process_index() == 0:
+        with storage_errors(workdir):
+            Path(workdir).mkdir(parents=True, exist_ok=True)
+        write_text(Path(workdir) / CONFIG, json.dumps(config, indent=2) + "\n")

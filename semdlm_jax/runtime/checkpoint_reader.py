@@ -1,0 +1,223 @@
+"""Reading a run's checkpoints beside whoever writes them: nothing is written, renamed or deleted here."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.runtime import integrity
+from semdlm_jax.runtime.paths import differences, path_text
+from semdlm_jax.runtime.processes import on_process_0
+
+METRICS = "metrics"  # item of a checkpoint, and the file in it
+GONE = "is gone"
+Step = int | str  # a number, 'latest' or 'best'
+
+
+class CheckpointReader:
+    """The checkpoints of one run under `directory`/<step>, read from a place that somebody else may be writing to.
+
+    `best_metric` names the entry of the saved metrics that ranks checkpoints, lower is better. Nothing in `directory`
+    is ever changed. A checkpoint that is deleted while it is read is passed over, and so is a damaged one, of which
+    `report(line)` tells (default: a line on stderr). In a run of several processes all of them call every method;
+    process 0 looks at the directory.
+    """
+
+    def __init__(
+        self, directory: str | Path, best_metric: str | None = None, report: Callable[[str], None] | None = None
+    ):
+        self._directory = Path(directory).absolute()
+        self._best_metric = best_metric
+        self._report = report or (lambda line: print(line, file=sys.stderr))
+
+    def steps(self) -> list[int]:
+        """The steps on disk, latest first. A checkpoint bears its step for a name as long as it is whole."""
+        try:
+            names = os.listdir(self._directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True)
+
+    def restore(
+        self, abstract_state: Any, data_iterator: grain.DatasetIterator | None = None, step: Step = "latest"
+    ) -> tuple[Any, int] | None:
+        """(state, step) of the checkpoint `step` ('latest', 'best' or a number), or None where nothing was ever saved.
+
+        `abstract_state` is a tree of ShapeDtypeStructs whose shardings say where the arrays go: the mesh may differ
+        from the one that saved, and so may the number of processes. `data_iterator`, when given, is moved to the saved
+        position. In the place of a damaged checkpoint the one before it (the next best) is read. UserError when none
+        is intact, when `step` is not there, or when an intact one does not fit `abstract_state`.
+        """
+        return self._first_intact(step, lambda folder: self._read(folder, abstract_state, data_iterator))
+
+    def restore_parts(self, abstract_parts: dict, step: Step = "latest") -> tuple[dict, int] | None:
+        """As `restore`, of those parts of the state alone that are keys of `abstract_parts`: {'ema_params': tree}."""
+        return self._first_intact(step, lambda folder: _read_parts(folder, abstract_parts))
+
+    def find(self, abstract_parts: dict, step: Step = "latest") -> int | None:
+        """The step that `restore_parts` would read, without reading it; the errors are the same."""
+        parts = [f"{part}/" for part in abstract_parts]
+        found = self._first_intact(step, lambda folder: _check_shapes(folder, abstract_parts, parts))
+        return None if found is None else found[1]
+
+    def read_array(self, path: str, step: Step = "latest") -> np.ndarray | None:
+        """The one array of the state at `path` ('ema_params/embed/embedding'), on the host, without reading the rest.
+
+        The checkpoint is found as by `restore`, and so are the errors; None where nothing was ever saved. UserError
+        when the state holds no such array.
+        """
+        found = self._first_intact(step, lambda folder: _read_array(folder, path))
+        return None if found is None else found[0]
+
+    def digest(self, step: int) -> str:
+        """Names the contents of the checkpoint `step`."""
+        return integrity.digest(self._directory / str(step))
+
+    def _first_intact(self, step, read):
+        """(read(folder), its step) of the first undamaged candidate; None where nothing was ever saved."""
+        failed = set()
+        while there := on_process_0(self._ranked):
+            candidates = [one for one in self._candidates(step, there) if one not in failed]
+            if not candidates:
+                break
+            candidate = candidates[0]
+            problem = self._problem(candidate)
+            if problem is None:
+                try:
+                    found = read(self._directory / str(candidate))
+                    problem = self._problem(candidate, contents=False)
+                except Exception:
+                    problem = self._problem(candidate)
+                    if problem is None:  # so the request is at fault
+                        raise
+                if problem is None:
+                    return found, candidate
+            if problem != GONE:
+                failed.add(candidate)
+                self._pass_over(candidate, problem)
+        if failed or on_process_0(lambda: any(self._directory.glob("*.corrupt*"))):
+            raise UserError(self._none_left())
+        return None
+
+    def _problem(self, step, contents=True):
+        """What is wrong with a checkpoint, GONE where it is not there any more, or None."""
+
+        def look():
+            folder = self._directory / str(step)
+            found = integrity.damage(folder, contents=contents)
+            return GONE if found and not folder.is_dir() else found
+
+        return on_process_0(look)
+
+    def _pass_over(self, step, problem):
+        folder = self._directory / str(step)
+        if jax.process_index() == 0:
+            self._report(f"checkpoint {folder} is damaged or being deleted ({problem}): passed over")
+
+    def _none_left(self):
+        return f"no intact checkpoint is left in {self._directory}: put back its files, or train again elsewhere"
+
+    def _ranked(self):
+        """[[step, rank]], latest first."""
+        return [[step, self._rank(step)] for step in self.steps()]
+
+    def _rank(self, step):
+        """The best metric of a checkpoint; infinite where it has none, and -infinite where that is damaged: looked at
+        first, it is found out."""
+        folder = self._directory / str(step)
+        if not self._best_metric or not (folder / METRICS).exists():
+            return math.inf
+        if integrity.damage(folder, f"{METRICS}/"):
+            return -math.inf
+        try:
+            return float(json.loads((folder / METRICS / METRICS).read_text())[self._best_metric])
+        except (OSError, ValueError, KeyError, TypeError):
+            return math.inf
+
+    def _candidates(self, step, there):
+        """The steps to try, in order. there: as of `_ranked`, not empty."""
+        steps = [one for one, _ in there]
+        if step == "latest":
+            return steps
+        if step == "best":
+            if not self._best_metric:
+                raise UserError("no best checkpoint is tracked: name the metric that ranks them, or ask for the latest")
+            ranked = sorted(((one, rank) for one, rank in there if rank < math.inf), key=lambda found: found[1])
+            if not ranked:
+                raise UserError(f"no checkpoint in {self._directory} has a {self._best_metric!r}: ask for the latest")
+            return [one for one, _ in ranked]
+        if step not in steps:
+            numbers = ", ".join(map(str, reversed(steps)))
+            raise UserError(f"no checkpoint at step {step} in {self._directory}: there are {numbers}")
+        return [step]
+
+    def _read(self, folder, abstract_state, data_iterator):
+        _check_shapes(folder, abstract_state)
+        try:
+            if data_iterator is not None:
+                _move(data_iterator, folder / "data")
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                return checkpointer.restore(folder / "state", args=ocp.args.StandardRestore(abstract_state))
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            cause = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"checkpoint {folder} does not fit this data pipeline or number of processes ({cause}):"
+                " use the configuration it was saved with"
+            ) from error
+
+
+def _check_shapes(folder, abstract, parts=("",)):
+    """UserError unless the state's arrays below `parts` are those of `abstract`: orbax would say so in many lines."""
+    there = _stored_shapes(folder)
+    there = {path: shape for path, shape in there.items() if path.startswith(tuple(parts))}
+    if differing := differences(_shapes(abstract), there):
+        raise UserError(f"checkpoint {folder} is of another model or optimizer ({differing}): use its config")
+
+
+def _read_parts(folder, abstract):
+    _check_shapes(folder, abstract, [f"{part}/" for part in abstract])
+    targets = ocp.checkpoint_utils.construct_restore_args(abstract)
+    wanted = ocp.args.PyTreeRestore(item=abstract, restore_args=targets, partial_restore=True)
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(folder / "state", args=wanted)
+
+
+def _read_array(folder, path):
+    if path not in _stored_shapes(folder):
+        raise UserError(f"checkpoint {folder} holds no {path}: it is of another kind of model")
+    tree = ocp.RestoreArgs(restore_type=np.ndarray)
+    for name in reversed(path.split("/")):
+        tree = {name: tree}
+    wanted = ocp.args.PyTreeRestore(item=jax.tree.map(lambda _: 0, tree), restore_args=tree, partial_restore=True)
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        (array,) = jax.tree.leaves(checkpointer.restore(folder / "state", args=wanted))
+    return array
+
+
+def _stored_shapes(folder):
+    return _shapes(ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree)
+
+
+def _shapes(tree):
+    """{path: shape} of a tree of arrays or their descriptions."""
+    return {path_text(path): list(leaf.shape) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _move(iterator, folder):
+    """Moves a Grain iterator to the position saved in `folder`. It is the same on all processes, so where another
+    number of them saved it, process 0's serves. ValueError: none there, or of another pipeline."""
+    own = folder / f"process_{jax.process_index()}-of-{jax.process_count()}.json"
+    path = own if own.exists() else next(iter(sorted(folder.glob("process_0-of-*.json"))), None)
+    if path is None:
+        raise ValueError(f"no position in the data was saved in {folder}")
+    iterator.set_state(json.loads(path.read_text()))
+    iterator.start_prefetch()

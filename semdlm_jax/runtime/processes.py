@@ -1,0 +1,27 @@
+"""What the processes of one run decide together."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+def on_process_0(compute: Callable[[], Any]) -> Any:
+    """The JSON value of `compute()`, evaluated on process 0 only: all must take the same decision.
+
+    compute: returns what is wrong instead of raising it, or the other processes would wait for ever.
+    """
+    if jax.process_count() == 1:
+        return compute()
+    text = json.dumps(compute()).encode() if jax.process_index() == 0 else b""
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.frombuffer(text.ljust(length), np.uint8))))
+
+
+def barrier(name: str) -> None:
+    """Returns once every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
