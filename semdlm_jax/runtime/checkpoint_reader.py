@@ -17,6 +17,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.runtime import integrity
 from semdlm_jax.runtime.paths import differences, path_text
 from semdlm_jax.runtime.processes import on_process_0
+from semdlm_jax.runtime.quiet import quieten, reading
 
 METRICS = "metrics"  # item of a checkpoint, and the file in it
 GONE = "is gone"
@@ -35,6 +36,7 @@ class CheckpointReader:
     def __init__(
         self, directory: str | Path, best_metric: str | None = None, report: Callable[[str], None] | None = None
     ):
+        quieten()
         self._directory = Path(directory).absolute()
         self._best_metric = best_metric
         self._report = report or (lambda line: print(line, file=sys.stderr))
@@ -93,7 +95,8 @@ class CheckpointReader:
             problem = self._problem(candidate)
             if problem is None:
                 try:
-                    found = read(self._directory / str(candidate))
+                    with reading():
+                        found = read(self._directory / str(candidate))
                     problem = self._problem(candidate, contents=False)
                 except Exception:
                     problem = self._problem(candidate)

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import functools
-import logging
 import math
 import os
 import re
@@ -55,7 +54,6 @@ class Checkpointer(CheckpointReader):
 
     @functools.cached_property
     def _writer(self):
-        logging.getLogger("absl").addFilter(_not_of_orbax)
         options = ocp.AsyncOptions(
             # Called on process 0 once all files are there and before the directory gets its final name.
             post_finalization_callback=self._seal,
@@ -198,11 +196,6 @@ class Checkpointer(CheckpointReader):
             f"the checkpoint of step {step} could not be written in {self._directory} ({cause}); {good}: "
             "make it possible to write there, then give the same command again"
         )
-
-
-def _not_of_orbax(record):
-    """What fails in its threads is raised here as well: there it is logged with a traceback for each of them."""
-    return "/orbax/" not in record.pathname
 
 
 def _cause(error):

@@ -1,73 +1,34 @@
-"""Checkpoints: round trip with a Grain iterator, what is kept, every kind of damage found out; the recorded config."""
+"""Checkpoints: round trip with a Grain iterator, what is kept, every kind of damage found out, saves that fail."""
 
-import functools
 import json
 import os
+import resource
 import shutil
+import time
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from toy_checkpoints import (
+    ABSTRACT,
+    OPTIMIZER,
+    assert_restores,
+    batches,
+    flip,
+    init,
+    largest,
+    on_disk,
+    run,
+    shard,
+    truncate,
+    zero,
+)
 
-from semdlm_jax.errors import UserError
-from semdlm_jax.runtime import checkpoint_reader
+from semdlm_jax.errors import StorageError, UserError
+from semdlm_jax.runtime import checkpoint_reader, integrity
 from semdlm_jax.runtime.checkpoints import Checkpointer
-from semdlm_jax.record import read_config, write_config
-from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
-
-OPTIMIZER = optax.adam(1e-2)
-
-
-def init(key):
-    return {"kernel": jax.random.normal(key, (64, 64)), "bias": jnp.arange(3.0)}
-
-
-def shard(tree):
-    return jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), tree)
-
-
-ABSTRACT = abstract_state(init, OPTIMIZER, shard)
-
-
-@functools.cache
-def updater():
-    return jax.jit(lambda state: apply_update(state, state.params, OPTIMIZER, ema_decay=0.9), donate_argnums=0)
-
-
-def batches():
-    return iter(grain.MapDataset.range(1000).shuffle(seed=1).repeat().to_iter_dataset().batch(4))
-
-
-def run(checkpointer, losses):
-    """Saves after each of len(losses) updates; returns {step: (state on the host, the batch that comes next)}."""
-    state, iterator, truth = create_state(init, OPTIMIZER, jax.random.key(0), shard), batches(), {}
-    for step, loss in enumerate(losses, start=1):
-        state = updater()(state)
-        next(iterator)
-        truth[step] = [jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)]
-        checkpointer.save(step, state, iterator, {"loss": loss})
-        state = updater()(state)  # donates what is still being written
-        truth[step].append(next(iterator))
-    checkpointer.wait()
-    return truth
-
-
-def assert_restores(checkpointer, which, step, truth):
-    iterator = batches()
-    state, found = checkpointer.restore(ABSTRACT, iterator, which)
-    assert found == step
-    assert jax.tree.structure(state) == jax.tree.structure(ABSTRACT)
-    for leaf, expected in zip(jax.tree.leaves(state), jax.tree.leaves(truth[step][0])):
-        assert leaf.dtype == expected.dtype
-        np.testing.assert_array_equal(leaf, expected)
-    np.testing.assert_array_equal(next(iterator), truth[step][1])
-
-
-def on_disk(folder):
-    return sorted(path.name for path in folder.iterdir())
+from semdlm_jax.runtime.state import abstract_state
 
 
 def test_latest_and_best_are_kept_and_restored(tmp_path):
@@ -90,33 +51,6 @@ def test_latest_and_best_are_kept_and_restored(tmp_path):
     with pytest.raises(UserError, match="name the metric"):
         Checkpointer(tmp_path).restore(ABSTRACT, step="best")
     resumed.close()
-
-
-def largest(folder):
-    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-
-
-def truncate(path):
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def zero(path):
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved")
-    checkpointer = Checkpointer(folder, best_metric="loss")
-    truth = run(checkpointer, [2.0, 1.0])
-    checkpointer.close()
-    return folder, truth
 
 
 FILES = {
@@ -220,30 +154,76 @@ def test_a_missing_directory_stays_missing(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-CONFIG = {"model": {"depth": 4, "name": "small"}, "mesh": {"data": 1}, "betas": (0.9, 0.95), "extra": {}}
+def test_what_is_deleted_loses_its_name_first(saved, tmp_path, monkeypatch):
+    """So that no reader meets half of one; and it may be gone already."""
+    folder, truth = tmp_path / "run", saved[1]
+    shutil.copytree(saved[0], folder)
+    (folder / "1.deleting").mkdir()  # a killed process left it
+    seen, rmtree, rename = [], shutil.rmtree, os.rename
+
+    def emptied(path, **options):
+        seen.append((path.name, on_disk(folder)))
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", emptied)
+    checkpointer = Checkpointer(folder, keep_latest=1)
+    checkpointer.save(3, truth[2][0])
+    checkpointer.wait()
+    assert [name for name, _ in seen] == ["1.deleting", "1.deleting", "2.deleting"]
+    assert seen[1][1] == ["1.deleting", "2", "3"] or seen[1][1] == ["1.deleting", "2.deleting", "3"]
+
+    def taken_away(source, target):
+        if str(target).endswith("3.deleting"):
+            rmtree(source)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", taken_away)
+    checkpointer.save(4, truth[2][0])
+    checkpointer.close()
+    assert on_disk(folder) == ["4"]
 
 
-def test_config_is_recorded_and_compared(tmp_path):
-    workdir = tmp_path / "run"
-    write_config(workdir, CONFIG, free=("mesh",))
-    recorded = read_config(workdir)
-    assert {key: recorded[key] for key in CONFIG} == CONFIG | {"betas": [0.9, 0.95]}
-    write_config(workdir, CONFIG | {"mesh": {"data": 8, "fsdp": 2}}, free=("mesh",))
-    assert read_config(workdir)["mesh"] == {"data": 1}
-    changed = CONFIG | {"model": {"depth": 5, "name": "small"}, "seed": 3, "mesher": 1}
-    with pytest.raises(UserError) as error:
-        write_config(workdir, changed, free=("mesh",))
-    for words in ("model.depth is 5 and was 4", "seed is 3 and was absent", "mesher is 1 and was absent"):
+@pytest.fixture
+def small_files():
+    """No file may grow beyond 1 KB, as on a full disk."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+def test_a_save_that_fails_under_way(saved, tmp_path, capfd, request):
+    folder, truth = tmp_path / "run", saved[1]
+    shutil.copytree(saved[0], folder)
+    checkpointer = Checkpointer(folder)
+    checkpointer.check()  # nothing is being saved
+    request.getfixturevalue("small_files")
+    with pytest.raises(StorageError) as error:
+        checkpointer.save(3, truth[2][0], batches())
+        for _ in range(3000):  # until it is found by looking, as a run does at every step
+            checkpointer.check()
+            time.sleep(0.01)
+    for words in ("step 3", str(folder), "File too large", "the last good checkpoint is step 2", "the same command"):
         assert words in str(error.value)
-    assert "model.name" not in str(error.value)
-    with pytest.raises(UserError, match="betas is absent and was.*key5 is 5 and was absent; and 5 more"):
-        write_config(workdir, {f"key{i}": i for i in range(8)})
+    assert on_disk(folder) == ["1", "2"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    checkpointer.wait()  # it is told once
+    checkpointer.save(4, truth[2][0], batches())
+    checkpointer.close()
+    assert on_disk(folder) == ["2", "4"] and capfd.readouterr().err == ""
 
 
-def test_config_errors(tmp_path):
-    for workdir in (tmp_path / "none", tmp_path):
-        with pytest.raises(UserError, match="holds no config.json"):
-            read_config(workdir)
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG)[:20])
-    with pytest.raises(UserError, match="not valid JSON"):
-        read_config(tmp_path)
+@pytest.mark.parametrize("where", ["directory", "seal"])
+def test_a_save_that_cannot_be_begun_or_ended(saved, tmp_path, monkeypatch, capfd, where):
+    folder = tmp_path / "run"
+    if where == "directory":
+        folder.write_text("a file")
+    else:
+        monkeypatch.setattr(integrity, "seal", lambda *_, **__: os.mkdir(tmp_path / "no" / "where"))
+    checkpointer = Checkpointer(folder)
+    with pytest.raises(StorageError, match="step 1 could not be written.*there is no earlier one"):
+        checkpointer.save(1, saved[1][1][0])
+        checkpointer.wait()
+    checkpointer.close()
+    assert folder.is_file() if where == "directory" else on_disk(folder) == []
+    assert capfd.readouterr().err == ""
