@@ -11,6 +11,7 @@ from semdlm_jax.errors import UserError, nearest
 from semdlm_jax.kernels import SCHEDULES, is_imported, kernel_options
 from semdlm_jax.objectives import AUTOREGRESSIVE
 from semdlm_jax.options import flatten, nest
+from semdlm_jax.record import PLACES
 from semdlm_jax.semantics.settings import from_config
 
 PATHS = ("data.directory", "semantics.table")

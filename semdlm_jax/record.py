@@ -107,19 +107,29 @@ def find_config(workdir: str | Path) -> dict | None:
     return read_config(workdir) if os.path.exists(Path(workdir) / CONFIG) else None
 
 
-def write_config(workdir: str | Path, config_dict: dict, free: Iterable[str] = ()) -> dict:
-    """Records the nested dict `config_dict` as `workdir`/config.json, or compares it with the one recorded before.
+def compare_config(workdir: str | Path, config_dict: dict, free: Iterable[str] = ()) -> dict | None:
+    """What was recorded at the first start, upgraded; None where there was none yet.
 
-    Returns what is recorded, upgraded: the first record stays as it is. UserError naming each key whose value differs;
-    keys equal to or below a dotted prefix in `free` may differ.
+    UserError naming each key whose value differs from the nested dict `config_dict`; keys equal to or below a dotted
+    prefix in `free` may differ.
     """
-    config = json.loads(json.dumps(config_dict))  # tuples become lists, as in the file
     recorded = find_config(workdir)
+    if recorded is not None:
+        config = json.loads(json.dumps(config_dict))  # tuples become lists, as in the file
+        if differing := differences(flatten(upgrade_config(config)), flatten(recorded), free):
+            raise UserError(
+                f"{workdir} holds a run of another config ({differing}): go back to it or use another workdir"
+            )
+    return recorded
+
+
+def write_config(workdir: str | Path, config_dict: dict, free: Iterable[str] = ()) -> dict:
+    """Records `config_dict` as `workdir`/config.json at a run's first start, and compares it at every other, as
+    `compare_config` does. Returns what is recorded: the first record stays as it is."""
+    recorded = compare_config(workdir, config_dict, free)
     if recorded is None:
-        replace_config(workdir, config)
-        return config
-    if differing := differences(flatten(upgrade_config(config)), flatten(recorded), free):
-        raise UserError(f"{workdir} holds a run of another config ({differing}): go back to it or use another workdir")
+        recorded = config_dict
+        replace_config(workdir, recorded)
     return recorded
 
 

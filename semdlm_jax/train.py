@@ -35,7 +35,7 @@ from semdlm_jax.record import (
     PLACES,
     TABLE_MADE,
     TRAINED_ON,
-    find_config,
+    compare_config,
     replace_config,
     write_config,
 )
@@ -46,6 +46,10 @@ from semdlm_jax.runtime.metrics import MetricWriter
 from semdlm_jax.runtime.preemption import GracefulStop
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
+
+
+# What need not be as it was at the first start: `Run._settle_steps` sees to the last of them.
+FREE = (*assembly.FREE_KEYS, *BESIDE, "training.steps")
 
 
 def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings, padded=False):
@@ -116,6 +120,7 @@ class Run:
         checks.check_config(config)
         checks.check_workdir(workdir, written=True)
         check_free(workdir)
+        recorded = compare_config(workdir, config.to_dict(), FREE)
         self.mesh = assembly.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
         self.corpus = inputs.build_corpus(config)
@@ -130,7 +135,7 @@ class Run:
         self.saved_step = None
         init, place = assembly.build_init(self.denoiser, self.corpus), assembly.shard_rule(self.mesh)
         abstract = abstract_state(init, self.optimizer, place)
-        origin = parent.settle(initial, find_config(workdir), config, self.corpus, abstract)
+        origin = parent.settle(initial, recorded, config, self.corpus, abstract)
         with contextlib.ExitStack() as stack:
             stack.enter_context(training_lock(self.workdir))
             record = self._record(origin)
@@ -158,8 +163,7 @@ class Run:
         """The run's record: written at its first start, compared at every other."""
         added = {TRAINED_ON: self.corpus.identity, TABLE_MADE: self.corpus.table_made}
         added |= {PLACES: checks.places(self.config)} | ({PARENT: origin} if origin else {})
-        free = (*assembly.FREE_KEYS, *BESIDE, "training.steps")
-        record = write_config(self.workdir, {**self.config.to_dict(), **added}, free)
+        record = write_config(self.workdir, {**self.config.to_dict(), **added}, FREE)
         inputs.check_unchanged(self.workdir, record.get(TRAINED_ON, {}), self.config, self.corpus)
         return record
 
