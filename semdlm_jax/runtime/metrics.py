@@ -37,13 +37,14 @@ class MetricWriter:
         with storage_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             dropped = _keep(self._path, start_step) if os.path.lexists(self._path) else 0
-            self._lines = open(self._path, "ab", buffering=0)
         with storage_errors(board):
             board.mkdir(exist_ok=True)
             # Not its SummaryWriter: what waits in the queue of that one's thread is lost when a run is killed.
             self._board = EventsWriter(str(board / "events"), f".{time.time_ns()}")
             self._board.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
             self._board.flush()
+        with storage_errors(self._path):
+            self._lines = open(self._path, "ab", buffering=0)
         if dropped:
             line = f"{self._path} had {dropped} lines that are no rows of metrics: they are left out"
             (report or (lambda line: print(line, file=sys.stderr)))(line)

@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import resource
 import signal
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.runtime import progress as progress_module
 from semdlm_jax.runtime.metrics import MetricWriter
 from semdlm_jax.runtime.preemption import GracefulStop
@@ -33,18 +35,80 @@ def test_metrics_of_a_resumed_run_appear_once(tmp_path):
     assert found[0]["train/rate"] is None and found[0]["time"] > 1.6e9
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path):
+ROW = '{"step": %d, "time": 1.0, "train/loss": 2.0}'
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [
+        ('{"step": 2, "tra', 0),  # the last one of a killed run
+        ('{"step": 2, "tra' + ROW % 2 + "\n", 0),  # and one that somebody wrote after it
+        (ROW % 2, 0),  # killed before the end of the line
+        ("a note\n", 1),
+        ("[1, 2]\n3\nnull\n", 3),
+        ('{"epoch": 1}\n{"step": "2"}\n{"step": true}\n', 3),
+        ("[" * 100_000 + "\n", 1),
+        (b"\xff\x00\xfe\n", 1),
+        ("\n  \n", 0),
+    ],
+)
+def test_lines_that_are_no_rows(tmp_path, line, told):
+    line = line if isinstance(line, bytes) else line.encode()
+    (tmp_path / "metrics.jsonl").write_bytes((ROW % 1).encode() + b"\n" + line)
+    reports = []
+    writer = MetricWriter(tmp_path, start_step=2, report=reports.append)
+    writer.write(3, {"train/loss": 1.0})
+    writer.close()
+    kept = [1, 2, 3] if (ROW % 2).encode() in line else [1, 3]
+    assert [row["step"] for row in rows(tmp_path)] == kept
+    assert len(reports) == (told > 0) and all(f"{told} lines" in report for report in reports)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard"])
+def test_places_that_cannot_be_written(tmp_path, name):
+    (tmp_path / name).mkdir() if name == "metrics.jsonl" else (tmp_path / name).write_text("")
+    with pytest.raises(UserError, match=f"{name}: .*(directory|exists)"):
+        MetricWriter(tmp_path)
+
+
+def test_a_row_that_finds_no_room_is_not_begun(tmp_path):
+    writer, limit = MetricWriter(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer.write(1, {"loss": 1.0})
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limit[1]))
+    try:
+        with pytest.raises(StorageError, match="step 2 could not be written in .*File too large"):
+            writer.write(2, {"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    writer.close()
+    assert [row["step"] for row in rows(tmp_path)] == [1]
+
+
+def points(workdir):
+    """[(step, name, value)] of the TensorBoard events as they are on disk, and the steps from which runs went on."""
+    found, begun = [], []
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        content, at = path.read_bytes(), 0
+        while at < len(content):  # records: length u64, its crc u32, bytes, their crc u32
+            size = int.from_bytes(content[at : at + 8], "little")
+            event = Event.FromString(content[at + 12 : at + 12 + size])
+            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            begun += [event.step] if event.HasField("session_log") else []
+            at += 16 + size
+    return found, begun
+
+
+def test_tensorboard_has_each_row_at_once(tmp_path):
+    """Nothing is lost of a run that is killed between two rows."""
     writer = MetricWriter(tmp_path)
     writer.write(7, {"loss": 1.25, "bad": float("nan")}, prefix="eval")
+    assert points(tmp_path) == ([(7, "eval/loss", 1.25)], [1])
+    again = MetricWriter(tmp_path, start_step=7)  # within the same second
+    again.write(8, {"loss": 1.5}, prefix="eval")
+    assert points(tmp_path) == ([(7, "eval/loss", 1.25), (8, "eval/loss", 1.5)], [1, 8])
+    again.close()
     writer.close()
-    (path,) = (tmp_path / "tensorboard").iterdir()
-    content, found, at = path.read_bytes(), [], 0
-    while at < len(content):  # records: length u64, its crc u32, bytes, their crc u32
-        size = int.from_bytes(content[at : at + 8], "little")
-        event = Event.FromString(content[at + 12 : at + 12 + size])
-        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
-        at += 16 + size
-    assert found == [(7, "eval/loss", 1.25)]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A run that was stopped, killed or damaged ends with the bits of one that was not."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,11 +12,13 @@ import pytest
 import tiny
 from ml_collections import ConfigDict
 
-from semdlm_jax import assembly, inputs
+from semdlm_jax import assembly, inputs, keys, parent
 from semdlm_jax.record import read_config
+from semdlm_jax.runtime.lock import training_lock
 from semdlm_jax.runtime.metrics import MetricWriter
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.state import abstract_state
+from semdlm_jax.train import Run
 
 # Dies at step 8, once the checkpoint of step 5 is on disk.
 KILLED = """
@@ -137,3 +140,139 @@ def test_a_finished_run_has_nothing_to_do(config_file, whole_run):
 def test_what_may_change_between_two_starts(config_file, whole_run, key):
     result = tiny.command("train", f"--config={config_file}", f"--workdir={whole_run}", f"--config.{key}")
     assert result.status == 0, result.err
+
+
+def record(workdir):
+    return json.loads((workdir / "config.json").read_text())
+
+
+def test_more_steps(config_file, whole_run, tmp_path, monkeypatch):
+    """A schedule without an end gives what as many steps at once would have given; the record says what happened."""
+    shutil.copytree(whole_run, tmp_path / "run")
+    flags = [f"--config={config_file}", f"--workdir={tmp_path}/run"]
+    assert record(tmp_path / "run").keys() & {"history", "parent"} == set()
+    tiny.assert_refused(
+        tiny.command("train", *flags, "--config.training.steps=9", "--config.warmup.steps=6"),
+        "has done 12 steps",
+        "give 12 or more",
+    )
+    assert record(tmp_path / "run") == record(whole_run)
+    result = tiny.command("train", *flags, "--config.training.steps=14")
+    assert result.status == 0, result.err
+    assert "training.steps was 12 and is 14" in result.out and "of step 13 is 0.005, and would have been 0.005" in result.out
+    changed = record(tmp_path / "run")
+    assert changed.pop("history") == [{"step": 12, "key": "training.steps", "was": 12, "is": 14}]
+    assert changed.pop("training")["steps"] == 14 and changed.items() <= record(whole_run).items()
+    again = tiny.command("train", *flags, "--config.training.steps=14")
+    assert "trained to its 14 steps" in again.out and "was 12" not in again.out
+    at_once = tiny.command(
+        "train", f"--config={config_file}", f"--workdir={tmp_path}/whole", "--config.training.steps=14"
+    )
+    assert at_once.status == 0 and losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def state_of(workdir, step, optimizer="adamw"):
+    config = assembly.read_run(workdir)
+    corpus = inputs.build_corpus(config)
+    denoiser, (optimizer, _) = assembly.build_denoiser(config, corpus), assembly.build_optimizer(config)
+    abstract = abstract_state(denoiser.init, optimizer, assembly.shard_rule(assembly.build_mesh(config)))
+    state, _ = assembly.make_reader(workdir).restore(abstract, step=step)
+    return state
+
+
+def assert_equal(tree, wanted):
+    assert jax.tree.structure(tree) == jax.tree.structure(wanted)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, tree, wanted)))
+
+
+@pytest.mark.parametrize("weights, moments", [("ema", False), ("raw", True)])
+def test_a_run_that_begins_with_another_ones_weights(config_file, whole_run, tmp_path, weights, moments):
+    workdir, before = tmp_path / "run", sorted((path, path.stat().st_mtime_ns) for path in whole_run.rglob("*"))
+    initial = [f"--init_from={whole_run}:10", f"--init_weights={weights}"] + ["--init_optimizer"] * moments
+    flags = [f"--config={config_file}", f"--workdir={workdir}", "--config.optimizer.schedule=cosine"]
+    flags += ["--config.training.steps=3", "--config.training.batch_size=16", "--config.warmup.steps=0"]
+    config = ConfigDict(record(whole_run))
+    config.optimizer.schedule, config.training.steps, config.training.batch_size, config.warmup.steps = "cosine", 3, 16, 0
+    config = ConfigDict({name: config[name] for name in keys.SECTIONS})
+    parent_state = state_of(whole_run, 10)
+    with contextlib.closing(Run(config, workdir, parent.parse(f"{whole_run}:10", weights, moments))) as run:
+        wanted = parent_state.params if weights == "raw" else parent_state.ema_params
+        assert int(run.state.step) == 0
+        assert_equal(run.state.params, wanted)
+        assert_equal(run.state.ema_params, wanted)
+        adam, schedule = run.state.opt_state[1][0], run.state.opt_state[1][2]
+        assert int(adam.count) == (10 if moments else 0) and int(schedule.count) == 0
+        if moments:
+            assert_equal(adam.mu, parent_state.opt_state[1][0].mu)
+    entry = record(workdir)["parent"]
+    assert entry == {
+        "workdir": str(whole_run),
+        "step": 10,
+        "checkpoint": 10,
+        "weights": weights,
+        "optimizer": moments,
+        "integrity": assembly.make_reader(whole_run).digest(10),
+    }
+    # It stopped before its first checkpoint; the record alone says what it began with.
+    result = tiny.command("train", *flags)
+    assert f"beginning with the {weights} weights" in result.out and result.status == 0, result
+    result = tiny.command("train", *flags, *initial)
+    assert "--init_from was used at the first start" in result.out and result.status == 0, result
+    assert record(workdir)["parent"] == entry
+    for other in ([f"--init_from={whole_run}:5", *initial[1:]], [f"--init_from={tmp_path}"], ["--init_from", whole_run]):
+        tiny.assert_refused(tiny.command("train", *flags, *other), "began with the", "step 10", "another work directory")
+    assert sorted((path, path.stat().st_mtime_ns) for path in whole_run.rglob("*")) == before
+
+
+REFUSED = {
+    "no such run": (["--init_from={folder}"], ["holds no config.json"]),
+    "no such step": (["--init_from={run}:7"], ["no checkpoint at step 7", "5, 10, 12"]),
+    "no run": (["--init_from=:5"], ["names no run"]),
+    "options of none": (["--init_weights=raw"], ["give --init_from=RUN"]),
+    "another network": (["--init_from={run}", "--config.network.width=16"], ["another model", "and was"]),
+    "another vocabulary": (["--init_from={run}", "--config.data.corpus=synthetic"], ["another vocabulary", "random tokens"]),
+    "another optimizer": (
+        ["--init_from={run}", "--init_optimizer", "--config.optimizer.name=muon"],
+        ["opt_state", "leave out --init_optimizer"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_begun_with(config_file, whole_run, tmp_path, case):
+    flags, words = REFUSED[case]
+    flags = [flag.format(folder=tmp_path, run=whole_run) for flag in flags]
+    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run", *flags)
+    tiny.assert_refused(result, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parent_that_has_changed(config_file, whole_run, tmp_path):
+    """A run that was stopped before its first checkpoint does not begin with something else."""
+    shutil.copytree(whole_run, tmp_path / "parent")
+    (tmp_path / "run").mkdir()
+    entry = {"step": 12, "checkpoint": "latest", "weights": "ema", "optimizer": False, "integrity": "0" * 64}
+    changed = record(whole_run) | {"parent": entry | {"workdir": str(tmp_path / "parent")}}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(changed))
+    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run")
+    tiny.assert_refused(result, "its checkpoint of step 12", "not what it was")
+
+
+def test_two_at_once(config_file, whole_run, tmp_path):
+    """The second start is refused before it has built anything, and changes nothing."""
+    with training_lock(tmp_path):
+        result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}")
+        tiny.assert_refused(result, f"process {os.getpid()} on", str(tmp_path))
+        assert [path.name for path in tmp_path.iterdir()] == [".training.lock"]
+    with training_lock(whole_run):
+        assert tiny.command("generate", f"--workdir={whole_run}", "--num_samples=1", "--steps=4").status == 0
+
+
+def test_a_save_that_fails_is_one_sentence(config_file, whole_run, tmp_path):
+    shutil.copytree(whole_run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "checkpoints").write_text("")
+    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run")
+    lines = [line for line in result.err.splitlines() if not line.startswith("train ")]
+    assert result.status == 1 and len(lines) == 1, result
+    assert lines[0].startswith("error: the checkpoint of step 5 could not be written") and "no earlier one" in lines[0]
