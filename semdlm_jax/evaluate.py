@@ -219,7 +219,7 @@ def main(options):
     prepared = trained.corpus.prepared
     if prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to score")
-    protocol = options.protocol or trained.config.data.get("protocol", PROTOCOL)
+    protocol = options.protocol or trained.config.data.protocol
     if text is None:
         tokens = prepared.splits[options.split]
     else:

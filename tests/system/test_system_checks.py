@@ -113,9 +113,9 @@ def test_a_smoke_run(config_file, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda record: [], "lacks kernel.name"),
-        (lambda record: 3, "lacks kernel.name"),
-        (lambda record: record | {"kernel": 3}, "lacks kernel.name"),
+        (lambda record: [], "holds [], which is no configuration"),
+        (lambda record: 3, "holds 3, which is no configuration"),
+        (lambda record: record | {"kernel": 3}, "is damaged, kernel is 3"),
         (lambda record: {key: value for key, value in record.items() if key != "data"}, "lacks data.corpus"),
         (lambda record: record | {"seed": -1}, "recorded seed = -1"),
         (lambda record: record | {"kernel": record["kernel"] | {"gamma": float("nan")}}, "recorded kernel.gamma = nan"),
