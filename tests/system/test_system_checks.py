@@ -152,7 +152,7 @@ def test_a_run_finds_its_data_from_elsewhere(config_file, whole_run, tmp_path, m
         (tmp_path / "run" / "config.json").write_text(json.dumps(record | changes))
         return tiny.command(*command, *more)
 
-    for places in ({}, 3, {"data": 3}, {"data": {"directory": 3}}):
+    for places in ({}, {"data": 3}, {"data": {"directory": 3}}):
         tiny.assert_refused(generate(places=places), "data/tiny: no prepared data")
     tiny.assert_refused(generate("--data_directory=gone"), "gone: no prepared data")
     for result in (generate(), generate(f"--data_directory={here}", places={})):
