@@ -108,11 +108,12 @@ def _calls(node):
 
 
 def _expressions(tree):
-    """Every expression that runs: no annotation, docstring or message of an error."""
+    """Every expression that runs: no annotation, docstring, message of an error or dataclass's option."""
     skipped = set()
     for node in ast.walk(tree):
         hidden = [getattr(node, "annotation", None), getattr(node, "returns", None)]
         hidden += [node.exc] if isinstance(node, ast.Raise) else []
+        hidden += [x for x in getattr(node, "decorator_list", ()) if "dataclass" in ast.unparse(x)]
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             hidden.append(node.value)
         if isinstance(node, ast.JoinedStr):
