@@ -252,15 +252,15 @@ def _many(spec, paths, read):
     streamed = Streamed(documents, spec, origin, paths, skipped)
     if total > IN_MEMORY_BYTES:
         return streamed
-    groups, characters = {}, 0  # by their text: a document's copies stay with it
+    copies, characters = {}, 0
     for text in texts():
-        groups.setdefault(text, []).append(text)
+        copies[text] = copies.get(text, 0) + 1
         characters += len(text)
         if characters > IN_MEMORY_CHARACTERS:  # of packed files
             return streamed
-    if not groups:
+    if not copies:
         raise UserError(f"corpus {spec!r}: every matching file is empty")
-    return Corpus(*map(tuple, splitting.split_groups(groups)), spec, origin, paths, skipped)
+    return Corpus(*map(tuple, splitting.split_copies(copies)), spec, origin, paths, skipped)
 
 
 def _matching(spec, pattern):

@@ -2,31 +2,52 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 HELD_OUT_FRACTION = 0.05  # of the characters, each for valid and test
 HELD_OUT_BYTES = 10_000_000  # enough of a large corpus, which gives a smaller fraction
 
 
 def split_groups(groups, sizes=None):
-    """Splits whole groups of documents about 90/5/5, always the same way.
+    """Splits whole groups of documents about 90/5/5, always the same way, see `draw_held_out`.
 
-    Groups are drawn in a fixed random order until a held-out split has its 5 %; one that would double that is left
-    to train. groups: dict of key -> documents. sizes: dict of key -> size, the documents' characters when None.
+    groups: dict of key -> documents. sizes: dict of key -> size, the documents' characters when None.
     Returns (train, valid, test), lists of documents in the groups' order.
     """
     sizes = sizes or {key: sum(map(len, documents)) for key, documents in groups.items()}
-    quota = HELD_OUT_FRACTION * sum(sizes.values())
-    order = sorted(groups)
+    place = draw_held_out(groups, sizes.__getitem__)
+    return tuple([text for key in groups if place.get(key, 0) == split for text in groups[key]] for split in range(3))
+
+
+def split_copies(copies: Mapping[str, int]) -> tuple[list[str], list[str], list[str]]:
+    """(train, valid, test) of texts, each with how often it occurs: its copies stay together. Else as `split_groups`,
+    in less memory."""
+    place = draw_held_out(copies, lambda text: len(text) * copies[text])
+    return tuple(
+        [text for text, count in copies.items() if place.get(text, 0) == split for _ in range(count)]
+        for split in range(3)
+    )
+
+
+def draw_held_out(keys: Iterable, size: Callable) -> dict:
+    """{key: 1 for valid, 2 for test}; the other keys are train's.
+
+    Keys are drawn in a fixed random order until a held-out split has its 5 %; one that would double that is left
+    to train. size: key -> its size.
+    """
+    order = sorted(keys)
+    quota = HELD_OUT_FRACTION * sum(map(size, order))
     random.Random(0).shuffle(order)
-    place = dict.fromkeys(groups, 0)
+    place = {}
     for split in (1, 2):
         taken = 0
         for key in reversed(order):
-            if taken < quota and place[key] == 0 and taken + sizes[key] <= 2 * quota:
+            if taken >= quota:
+                break
+            if key not in place and taken + size(key) <= 2 * quota:
                 place[key] = split
-                taken += sizes[key]
-    return tuple([text for key in groups if place[key] == split for text in groups[key]] for split in range(3))
+                taken += size(key)
+    return place
 
 
 def run_ends(sizes: Callable[[], Iterable[int]]) -> tuple[int, int, int]:
