@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 import re
 
-import jax
 import optax
 
 from semdlm_jax import assembly
@@ -74,7 +73,7 @@ def settle(request: Request | None, recorded: dict | None, config, corpus: Corpu
                 f"--init_from={request.run}: the run in this work directory began with {began}: "
                 "give another work directory, or the former --init_from"
             )
-        _tell(f"--init_from was used at the first start of this run, which began with {describe(entry)}")
+        print(f"--init_from was used at the first start of this run, which began with {describe(entry)}", flush=True)
     return entry
 
 
@@ -94,7 +93,7 @@ def begin(entry: dict, optimizer: optax.GradientTransformation, abstract: TrainS
             f"{entry['workdir']}: its checkpoint of step {entry['step']}, which this run is to begin with, is not what "
             "it was: put it back, or begin in another work directory"
         )
-    _tell(f"beginning with {describe(entry)}")
+    print(f"beginning with {describe(entry)}", flush=True)
     parts, _ = found
     return state_from(parts[WEIGHTS[entry["weights"]]], optimizer, abstract, parts.get("opt_state"))
 
@@ -114,7 +113,7 @@ def _resolve(request, config, corpus, abstract):
             raise UserError(f"{error}, or leave out --init_optimizer") from None
     sections = (flatten({"network": one.network.to_dict()}) for one in (config, former))
     if differing := differences(*sections, ["network.dropout", "network.remat", "network.unroll", "network.attention"]):
-        _tell(f"the network is another than that of {request.run}: {differing}")
+        print(f"note: the network is another than that of {request.run}: {differing}", flush=True)
     digest = on_process_0(lambda: reader.digest(step))
     return {**request._said(), "step": step, "checkpoint": request.checkpoint, "integrity": digest}
 
@@ -135,8 +134,3 @@ def _check_vocabulary(run, former, corpus):
             f"--init_from={run} was trained on another vocabulary ({words[0]}) than this run's ({words[1]}): "
             "prepare the data with its vocabulary, or start from new weights"
         )
-
-
-def _tell(line):
-    if jax.process_index() == 0:
-        print(line, flush=True)

@@ -23,22 +23,10 @@ import jax.numpy as jnp
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from semdlm_jax import assembly, checks, cli, inputs, parent
+from semdlm_jax import assembly, checks, cli, continuing, inputs, parent
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
-from semdlm_jax.keys import KEYS
-from semdlm_jax.record import (
-    BESIDE,
-    HISTORY,
-    PARENT,
-    PLACES,
-    TABLE_MADE,
-    TRAINED_ON,
-    compare_config,
-    replace_config,
-    write_config,
-)
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.lock import check_free, training_lock
 from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch, place_local
@@ -46,10 +34,6 @@ from semdlm_jax.runtime.metrics import MetricWriter
 from semdlm_jax.runtime.preemption import GracefulStop
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
-
-
-# What need not be as it was at the first start: `Run._settle_steps` sees to the last of them.
-FREE = (*assembly.FREE_KEYS, *BESIDE, "training.steps")
 
 
 def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings, padded=False):
@@ -120,7 +104,7 @@ class Run:
         checks.check_config(config)
         checks.check_workdir(workdir, written=True)
         check_free(workdir)
-        recorded = compare_config(workdir, config.to_dict(), FREE)
+        recorded = continuing.compare(workdir, config)
         self.mesh = assembly.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
         self.corpus = inputs.build_corpus(config)
@@ -138,9 +122,9 @@ class Run:
         origin = parent.settle(initial, recorded, config, self.corpus, abstract)
         with contextlib.ExitStack() as stack:
             stack.enter_context(training_lock(self.workdir))
-            record = self._record(origin)
+            record = continuing.record(workdir, config, self.corpus, origin)
             self.state = self._restore_or_create(abstract, init, origin)
-            self._settle_steps(record)
+            continuing.settle_steps(workdir, config, record, int(self.state.step))
             self._held = stack.pop_all()
         self._compile()
 
@@ -158,38 +142,6 @@ class Run:
             padded=inputs.pads(config),
         )
         self.score = assembly.build_score(config, self.denoiser, self.objective, self.mesh)
-
-    def _record(self, origin):
-        """The run's record: written at its first start, compared at every other."""
-        added = {TRAINED_ON: self.corpus.identity, TABLE_MADE: self.corpus.table_made}
-        added |= {PLACES: checks.places(self.config)} | ({PARENT: origin} if origin else {})
-        record = write_config(self.workdir, {**self.config.to_dict(), **added}, FREE)
-        inputs.check_unchanged(self.workdir, record.get(TRAINED_ON, {}), self.config, self.corpus)
-        return record
-
-    def _settle_steps(self, record):
-        """Records another number of steps than before, and says what it does. UserError: it is less than are done."""
-        done, steps, former = int(self.state.step), self.config.training.steps, record["training"].get("steps")
-        KEYS["training.steps"].check("recorded training.steps", former)
-        if done > steps:
-            raise UserError(
-                f"{self.workdir} has done {done} steps, more than training.steps = {steps}: "
-                f"give {done} or more, or another work directory"
-            )
-        if steps == former:
-            return
-        before = self.config.copy_and_resolve_references()
-        before.training.steps = former
-        rates = [float(rate(done)) for rate in (assembly.build_optimizer(before)[1], self.learning_rate)]
-        print(
-            f"training.steps was {former} and is {steps}: under the {self.config.optimizer.schedule} schedule the "
-            f"learning rate of step {done + 1} is {rates[1]:.4g}, and would have been {rates[0]:.4g}",
-            flush=True,
-        )
-        record["training"]["steps"] = steps
-        change = {"step": done, "key": "training.steps", "was": former, "is": steps}
-        record[HISTORY] = [*record.get(HISTORY, []), change]
-        replace_config(self.workdir, record)
 
     def _restore_or_create(self, abstract, init, origin):
         restored = self.checkpointer.restore(abstract, self.iterator)

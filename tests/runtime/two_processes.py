@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from semdlm_jax.errors import UserError
 from semdlm_jax.runtime.checkpoints import Checkpointer
+from semdlm_jax.runtime.lock import training_lock
 from semdlm_jax.runtime.mesh import batch_sharding, local_rows, make_mesh, place_batch, place_local
 
 
@@ -37,6 +39,13 @@ def worker(folder, port, index):
     np.testing.assert_array_equal(state["x"].addressable_shards[0].data, np.full((2, 3), index + 1))
     checkpointer.close()
     assert sorted(path.name for path in Path(folder).iterdir()) == ["1", "2.corrupt"]
+    with training_lock(folder):
+        try:
+            training_lock(folder).__enter__()
+        except UserError as error:  # on both
+            assert "is being trained by process" in str(error)
+        else:
+            raise AssertionError("two hold one lock")
 
 
 def main(folder):

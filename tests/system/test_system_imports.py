@@ -32,7 +32,7 @@ ROOMS = {
     "streams": set(),
 }
 # Where the rooms meet.
-MEETING = {"assembly", "checks", "inputs", "parent", "train", "generator", "generate", "evaluate"}
+MEETING = {"assembly", "checks", "continuing", "inputs", "parent", "train", "generator", "generate", "evaluate"}
 # Packages that only one place may know, and what no room may.
 ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoint"], "ml_collections": ["cli.py", "assembly.py"]}
 NOT_IN_MATHEMATICS = {"flax", "optax", "orbax", "grain", "absl", "ml_collections", "sentencepiece", "pathlib", "os"}

@@ -49,8 +49,8 @@ FIRST = {
     "kernel": "alpha_min alpha_power beta_max beta_power gamma k_max name",
     "objective": "chunk lambda_changed lambda_same name parameterisation t_max t_min",
     "network": "condition_width dropout dtype expansion heads layers remat tied_output time_conditioning width",
-    "optimizer": "b1 b2 clip_norm decay_fraction ema_decay eps final_fraction learning_rate muon_momentum name schedule "
-    "warmup_steps weight_decay",
+    "optimizer": "b1 b2 clip_norm decay_fraction ema_decay eps final_fraction learning_rate muon_momentum name "
+    "schedule warmup_steps weight_decay",
     "training": "batch_size checkpoint_every eval_every keep_latest log_every microbatches steps",
     "mesh": "data fsdp tensor",
     "evaluation": "batch_size chunk sample_steps samples strides valid_batches",

@@ -1,0 +1,64 @@
+"""What every start of a run shares with its first: the record, and what may have changed since."""
+
+import pathlib
+
+from semdlm_jax import assembly, checks
+from semdlm_jax.errors import UserError
+from semdlm_jax.inputs import Corpus, check_unchanged
+from semdlm_jax.keys import KEYS
+from semdlm_jax.record import (
+    BESIDE,
+    HISTORY,
+    PARENT,
+    PLACES,
+    TABLE_MADE,
+    TRAINED_ON,
+    compare_config,
+    replace_config,
+    write_config,
+)
+
+STEPS = "training.steps"
+# What need not be as it was at the first start; `settle_steps` sees to the last of it.
+FREE = (*assembly.FREE_KEYS, *BESIDE, STEPS)
+
+
+def compare(workdir: str | pathlib.Path, config) -> dict | None:
+    """The record of an earlier start, None where there was none. UserError: of a run that computes something else."""
+    return compare_config(workdir, config.to_dict(), FREE)
+
+
+def record(workdir: str | pathlib.Path, config, corpus: Corpus, parent: dict | None) -> dict:
+    """The run's record: written at its first start, compared at every other. parent: whose weights it begins with."""
+    added = {TRAINED_ON: corpus.identity, TABLE_MADE: corpus.table_made, PLACES: checks.places(config)}
+    found = write_config(workdir, {**config.to_dict(), **added, **({PARENT: parent} if parent else {})}, FREE)
+    check_unchanged(workdir, found.get(TRAINED_ON, {}), config, corpus)
+    return found
+
+
+def settle_steps(workdir: str | pathlib.Path, config, recorded: dict, done: int):
+    """Records another number of steps than before, and says what it does to the learning rate.
+
+    done: steps of the run so far. UserError: the number is less than that.
+    """
+    steps, former = config.training.steps, recorded["training"].get("steps")
+    KEYS[STEPS].check(f"recorded {STEPS}", former)
+    if done > steps:
+        raise UserError(
+            f"{workdir} has done {done} steps, more than {STEPS} = {steps}: "
+            f"give {done} or more, or another work directory"
+        )
+    if steps == former:
+        return
+    before = config.copy_and_resolve_references()
+    before.training.steps = former
+    now, then = (float(assembly.build_optimizer(one)[1](done)) for one in (config, before))
+    print(
+        f"{STEPS} was {former} and is {steps}: under the {config.optimizer.schedule} schedule the learning rate "
+        f"of step {done + 1} is {now:.4g}, and would have been {then:.4g}",
+        flush=True,
+    )
+    recorded["training"]["steps"] = steps
+    change = {"step": done, "key": STEPS, "was": former, "is": steps}
+    recorded[HISTORY] = [*recorded.get(HISTORY, []), change]
+    replace_config(workdir, recorded)
