@@ -18,7 +18,7 @@ from semdlm_jax.data.files import lines_of, read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
-from semdlm_jax.data.tokenizers import unknown_share
+from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, unknown_share
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
@@ -29,7 +29,6 @@ from semdlm_jax.runtime.progress import Progress, tell
 from semdlm_jax.samplers.presets import make_settings
 from semdlm_jax.storage import write_text
 
-UNKNOWN_TOLD = 0.01  # share of unknown tokens above which a likelihood says little of the text
 BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are known: more would not fit in memory
 
 
@@ -179,7 +178,7 @@ def report_likelihood(trained, tokens, protocol, options):
         trained, tokens, protocol, seed=options.seed, draws=options.draws, batch_size=options.batch_size
     )
     unknown = unknown_share(trained.corpus.prepared.tokenizer, tokens)
-    if unknown > UNKNOWN_TOLD:
+    if unknown > UNKNOWN_WARNED:
         print(
             f"warning: {unknown:.1%} of the text is unknown to the vocabulary: what is scored there is how well an "
             "unknown token is predicted, not the text",

@@ -75,7 +75,7 @@ EXACT = [name for name, toy in TOYS.items() if toy.exact]
 
 
 def uniform_terms(denoiser, kernel, posterior, key, x0, mask, ends=ENDS, **options):
-    """`bound_terms` at times stratified over the rows. x0, mask: [B, L]."""
+    """`bound_terms` at times stratified over the rows. x0, mask: [B, L]. Of the key's kind many draw side by side."""
     key, time_key = jax.random.split(key)
     rows, prior_V = len(x0), prior_divergences(kernel, ends["t_max"])
     t_B = stratified_times(time_key, rows, **ends)
@@ -115,7 +115,7 @@ def test_the_exact_denoiser_scores_the_entropy(name, denoiser, parameterisation,
             lambda pair: uniform_terms(denoiser, kernel, posterior, *pair, everywhere, ends=ends), (keys, x0)
         )
 
-    result = summarise(one_draw(score(jax.random.split(toys.key(0), 64), x0)))
+    result = summarise(one_draw(score(jax.random.split(jax.random.key(0), 64), x0)))
     assert result.sequences == 64 * 512 and result.tokens == 2 * result.sequences
     assert result.standard_error < 0.05  # by the seed 0.03 to 0.045: a few small times weigh much
     prior = toys.mixed_prior(toy, ends["t_max"])
@@ -137,7 +137,7 @@ def test_the_two_corruptions_of_a_row_are_independent():
     places masked twice would cost the same twice. They agree in half of the places, within 5 standard deviations."""
     kernel, rows = TOYS["absorbing"].build(), 4000
     x0 = jnp.asarray(np.random.default_rng(9).choice(V, (rows, 1), p=P_DATA))
-    arrays = PARAMS, jax.random.split(toys.key(9), rows), jnp.full(rows, 0.5), x0, jnp.ones(x0.shape, bool)
+    arrays = PARAMS, jax.random.split(jax.random.key(9), rows), jnp.full(rows, 0.5), x0, jnp.ones(x0.shape, bool)
     terms = bound_terms(Prior(), kernel, Posterior(), jnp.zeros(V), *arrays, t_min=0.5, t_max=0.75)
     masked, again = np.asarray(terms.integral) > 0, np.asarray(terms.reconstruction) > 0
     for share in (masked.mean(), again.mean(), (masked == again).mean()):
@@ -151,7 +151,7 @@ def test_exact_scores_and_the_law_of_the_text_are_scored_alike(name, denoiser):
     x0 = jnp.asarray(np.random.default_rng(1).choice(V, (4000, 2), p=P_DATA))
 
     def score(denoiser, parameterisation):
-        return uniform_terms(denoiser, kernel, Posterior(parameterisation), toys.key(2), x0, jnp.ones(x0.shape, bool))
+        return uniform_terms(denoiser, kernel, Posterior(parameterisation), jax.random.key(2), x0, jnp.ones(x0.shape, bool))
 
     found, wanted = jax.jit(lambda: (score(denoiser, "score"), score(Prior(), "bayes")))()
     for term, one, other in zip(found._fields, found, wanted, strict=True):
@@ -160,7 +160,7 @@ def test_exact_scores_and_the_law_of_the_text_are_scored_alike(name, denoiser):
 
 def test_padding_never_counts():
     """Chunks change nothing beyond the rounding of their sums: 1e-5."""
-    kernel, key = TOYS["semdlm_plus"].build(), toys.key(1)
+    kernel, key = TOYS["semdlm_plus"].build(), jax.random.key(1)
     rng = np.random.default_rng(2)
     x0, mask = rng.choice(V, (5, 12), p=P_DATA), rng.random((5, 12)) < 0.6
     mask[3] = False
@@ -240,7 +240,7 @@ def test_the_chain_rule_of_a_known_law_scores_the_entropy():
 def test_what_is_compiled_is_the_bound_of_the_objective():
     """Its own kernel and posterior, or another posterior in the place of that; to 1e-5, by the order of sums."""
     toy, mesh = TOYS["uniform"], make_mesh(-1, 1, 1)
-    kernel, key = toy.build(), toys.key(8)
+    kernel, key = toy.build(), jax.random.key(8)
     objective = Objective("denoising", kernel, lambda_same=0.5)
     x0, mask = (jnp.asarray(x) for x in texts(8, 6))
     uniform = jnp.asarray(stratified_uniforms(0, 8, 2))
