@@ -182,7 +182,7 @@ def load_trained(workdir, checkpoint="best", *, data_directory=None, trust_kerne
     """
     config = read_run(workdir)
     checks.check_recorded(config, workdir, trust_kernel=trust_kernel)
-    checks.find_data(config, data_directory)
+    checks.find_data(config, config, data_directory)
     corpus = build_corpus(config)
     check_unchanged(workdir, config.get(TRAINED_ON, {}), config, corpus)
     objective, denoiser = build_objective(config, corpus), build_denoiser(config, corpus)

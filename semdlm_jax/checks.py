@@ -150,16 +150,16 @@ def places(config) -> dict:
     return nest({key: os.path.abspath(flat[key]) for key in PATHS if flat.get(key)})
 
 
-def find_data(config: dict, data_directory: str | None = None):
-    """Points a recorded configuration to its data, in place: to `data_directory`, or to the place recorded at the first
-    start where the path it was given leads nowhere from here."""
-    flat = flatten(config)
+def find_data(config, recorded, data_directory: str | None = None):
+    """Points the configuration of a recorded run to its data, in place: to `data_directory`, or to the place recorded
+    at the first start where the path it was given then leads nowhere from here."""
+    here, there = flatten(config), flatten(recorded)
     for key in PATHS:
         section, name = key.split(".")
-        path, absolute = flat.get(key), flat.get(f"{PLACES}.{key}")
+        path, absolute = here.get(key), there.get(f"{PLACES}.{key}")
         if key == "data.directory" and data_directory is not None:
             config[section][name] = data_directory
-        elif path and isinstance(absolute, str) and not os.path.exists(path):
+        elif path and path == there.get(key) and isinstance(absolute, str) and not os.path.exists(path):
             config[section][name] = absolute
 
 

@@ -105,6 +105,8 @@ class Run:
         checks.check_workdir(workdir, written=True)
         check_free(workdir)
         recorded = continuing.compare(workdir, config)
+        if recorded is not None:
+            checks.find_data(config, recorded)
         self.mesh = assembly.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
         self.corpus = inputs.build_corpus(config)

@@ -155,9 +155,11 @@ def test_a_run_finds_its_data_from_elsewhere(config_file, whole_run, tmp_path, m
     for places in ({}, {"data": 3}, {"data": {"directory": 3}}):
         tiny.assert_refused(generate(places=places), "data/tiny: no prepared data")
     tiny.assert_refused(generate("--data_directory=gone"), "gone: no prepared data")
-    for result in (generate(), generate(f"--data_directory={here}", places={})):
+    for result in (generate(f"--data_directory={here}", places={}), generate()):
         assert result.status == 0, result.err
     train = [f"--config={config_file}", f"--workdir={tmp_path}/run", "--config.data.directory=gone"]
     result = tiny.command("train", *train[:2], f"--data_directory={here}")
     assert result.status == 0 and "is trained to its 12 steps" in result.out, result.err
     tiny.assert_refused(tiny.command("train", *train), "gone: no prepared data")
+    result = tiny.command("train", *train[:2], "--config.data.directory=data/tiny")
+    assert result.status == 0 and "is trained to its 12 steps" in result.out, result.err
