@@ -155,5 +155,5 @@ if __name__ == "__main__":
         cli.run(lambda: prepare_dataset(DATASET.value, SOURCE.value))
     else:
         CONFIG = cli.define_config_flag()
-        CHECK = flags.DEFINE_bool("check", False, "Only check every byte of what is prepared; else a sample of large files.")
+        CHECK = flags.DEFINE_bool("check", False, "Only check that every byte prepared is as it was written.")
         cli.run(lambda: main(CONFIG.value.data, CHECK.value), needs=["data"])

@@ -93,10 +93,12 @@ def test_a_description_of_any_shape_is_told(prepared, tmp_path, meta):
 def test_random_tokens_are_no_text(prepared, tmp_path):
     """With the right shape, type and ids: a seal tells, and counts do where there is none."""
     for directory in (tmp_path / "sealed", tmp_path / "unsealed"):
-        shutil.copytree(prepared.directory, directory) if directory.name == "sealed" else unsealed(prepared, directory)
+        if directory.name == "sealed":
+            shutil.copytree(prepared.directory, directory)
+        else:
+            unsealed(prepared, directory)
         stream = np.load(directory / "train.npy")
-        np.save(directory / "train.npy", np.random.default_rng(0).permutation(stream) if directory.name == "sealed"
-                else np.random.default_rng(0).integers(5, 40, len(stream)).astype(stream.dtype))
+        np.save(directory / "train.npy", np.random.default_rng(0).integers(5, 20, len(stream)).astype(stream.dtype))
         assert "train.npy" in assert_told(directory)
 
 
