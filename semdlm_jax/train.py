@@ -3,8 +3,10 @@
     python -m semdlm_jax.train --config=configs/quickstart.py --workdir=runs/quickstart
 
 Any key of the configuration can be overridden: --config.optimizer.learning_rate=1e-3. A second start continues where
-the first stopped. SIGTERM saves and exits 0. The work directory gets config.json, checkpoints/, metrics.jsonl and
-tensorboard/.
+the first stopped, also for more --config.training.steps. SIGTERM saves and exits 0. The work directory gets
+config.json, checkpoints/, metrics.jsonl and tensorboard/.
+
+    --init_from=runs/quickstart:best            begin another run, with its own keys, from the weights of this one
 """
 
 # ruff: noqa: E402
