@@ -10,6 +10,7 @@ import json
 import math
 import sys
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -24,6 +25,7 @@ from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
 from semdlm_jax.generate import generate
 from semdlm_jax.objectives import Autoregressive
+from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress, tell
 from semdlm_jax.samplers.presets import make_settings
@@ -212,6 +214,7 @@ def report_samples(trained, options):
 
 
 def main(options):
+    distributed.start()
     text = read_options(options)
     tell(f"reading {options.workdir}")
     trained = assembly.load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
@@ -230,7 +233,7 @@ def main(options):
         **report_likelihood(trained, tokens, protocol, options),
         **report_samples(trained, options),
     }
-    if options.output:
+    if options.output and jax.process_index() == 0:
         write_text(options.output, json.dumps(report, indent=2, allow_nan=False) + "\n")
     print(_table(report))
     if options.output:
@@ -251,4 +254,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("batch_size", None, "Rows scored at once; the configuration's by default.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of times, noise and samples.", lower_bound=0)
     flags.DEFINE_string("output", None, "JSON file for the report.")
-    cli.run(lambda: main(flags.FLAGS), required=["workdir"])
+    with distributed.ends_together():
+        cli.run(lambda: main(flags.FLAGS), required=["workdir"])

@@ -1,5 +1,6 @@
 """A corpus, a configuration and a way to call entry points, small enough to go through everything in seconds."""
 
+import concurrent.futures
 import contextlib
 import importlib.util
 import io
@@ -7,6 +8,7 @@ import os
 import random
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -120,9 +122,34 @@ def _configure(values):
     compilation_cache.reset_cache()  # else it stays as the first compilation found it
 
 
+def _environment(changes):
+    """As this process has it, compiler and all, with these changes."""
+    compiler = {name.upper(): str(jax.config.values[name]) for name in (*COMPILER, "jax_compilation_cache_dir")}
+    return os.environ | compiler | {"JAX_PLATFORMS": "cpu"} | changes
+
+
 def python(*arguments, **environment):
     """Another Python process, compiling as this one does. Returns subprocess's result."""
-    compiler = {name.upper(): str(jax.config.values[name]) for name in (*COMPILER, "jax_compilation_cache_dir")}
-    environment = os.environ | compiler | {"JAX_PLATFORMS": "cpu"} | environment
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    command, options = [sys.executable, *map(str, arguments)], {"capture_output": True, "text": True, "timeout": 300}
+    return subprocess.run(command, cwd=ROOT, env=_environment(environment), **options)
+
+
+def started(*arguments, processes=1, devices=1):
+    """As many processes of one run, with so many devices each, under way: subprocess.Popen, standard streams piped."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    common = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
+    common["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    # The tests' own modules, too.
+    common["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "system"), *filter(None, sys.path)])
+    command, pipes = [sys.executable, *map(str, arguments)], {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environments = [_environment(common | {"JAX_PROCESS_ID": str(index)}) for index in range(processes)]
+    return [subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) for environment in environments]
+
+
+def finished(running):
+    """The Results of `started` processes, once all have ended."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda one: one.communicate(timeout=300), running))
+    return [Result(one.returncode, *texts) for one, texts in zip(running, ended, strict=True)]

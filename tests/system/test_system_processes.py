@@ -1,0 +1,130 @@
+"""Training on several processes gives what one process gives; whoever is asked to stop, and when, it stops cleanly."""
+
+import json
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from ml_collections import ConfigDict
+
+from semdlm_jax import assembly, inputs
+from semdlm_jax.record import read_config
+from semdlm_jax.runtime import startup
+from semdlm_jax.runtime.mesh import make_mesh
+from semdlm_jax.runtime.state import abstract_state
+
+# A training whose steps take long enough for a request to come between two of them.
+SLOW = """
+import runpy, sys, time
+from semdlm_jax.runtime.progress import Progress
+
+update = Progress.update
+
+def slowly(*arguments, **shown):
+    time.sleep(0.4)
+    update(*arguments, **shown)
+
+Progress.update = slowly
+sys.argv[0] = "train"
+runpy.run_module("semdlm_jax.train", run_name="__main__")
+"""
+# Several trainings, one after another.
+EACH = """
+import sys
+import tiny
+
+config, *workdirs = sys.argv[1:]
+for workdir in workdirs:
+    result = tiny.command("train", f"--config={config}", f"--workdir={workdir}")
+    assert result.status == 0, result.err
+    print(result.out)
+"""
+
+
+def rows(workdir):
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait(condition, running):
+    while not condition():
+        assert all(one.poll() is None for one in running), tiny.finished(running)
+        time.sleep(0.01)
+
+
+def numbers(workdir):
+    """What a run has recorded, and its state at the end: arrays by name."""
+    config = ConfigDict(read_config(workdir))
+    corpus = inputs.build_corpus(config)
+    denoiser, (optimizer, _) = assembly.build_denoiser(config, corpus), assembly.build_optimizer(config)
+    abstract = abstract_state(denoiser.init, optimizer, assembly.shard_rule(make_mesh(1, 1, 1, jax.devices()[:1])))
+    checkpointer = assembly.make_checkpointer(config, workdir)
+    state, step = checkpointer.restore(abstract)
+    checkpointer.close()
+    assert step == config.training.steps
+    names = "train/loss", "train/grad_norm", "valid/nelbo", "valid/standard_error"
+    found = {name: np.array([row[name] for row in rows(workdir) if name in row]) for name in names}
+    return found | {"parameters": state.params, "average": state.ema_params}
+
+
+def assert_close(found, wanted):
+    """Up to the rounding of sums in another order, which Adam enlarges where gradients are tiny."""
+    assert len(found["train/loss"]) == len(wanted["train/loss"]) == 12 and len(found["valid/nelbo"]) == 1
+    for name in wanted:
+        error = {"atol": 3e-4} if name in ("parameters", "average") else {"rtol": 1e-5}
+        for one, other in zip(*map(jax.tree.leaves, (found[name], wanted[name])), strict=True):
+            np.testing.assert_allclose(one, other, **{"rtol": 0, "atol": 0} | error, err_msg=name)
+
+
+def test_several_processes_give_what_one_gives(config_file, tmp_path):
+    """2 x 2 devices stop on the way and 1 x 4 continue; 4 x 1, two of which hold a row together, continue from 1 x 4."""
+    one, two, four = (tmp_path / name for name in ("one", "two", "four"))
+    running = tiny.started("-c", SLOW, f"--config={config_file}", f"--workdir={two}", processes=2, devices=2)
+    wait(lambda: len(rows(two)) > 1, running)
+    for process in reversed(running):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.03)
+    first, second = tiny.finished(running)
+    assert first.status == second.status == 0, (first, second)
+    stopped = len(rows(two))
+    assert stopped < 12 and f"stopped on request at step {stopped}" in first.out and "stopped" not in second.out
+    saved = {path.name for path in (two / "checkpoints").iterdir()}
+    assert saved == {str(step) for step in (5, 10, stopped) if step <= stopped}
+
+    (alone,) = tiny.finished(tiny.started("-c", EACH, config_file, one, two, devices=4))
+    assert alone.status == 0 and f"continuing {two} from step {stopped}" in alone.out, alone
+    wanted = numbers(one)
+    assert_close(numbers(two), wanted)
+
+    shutil.copytree(one, four)
+    for later in (10, 12):
+        shutil.rmtree(four / "checkpoints" / str(later))
+    command = "-m", "semdlm_jax.train", f"--config={config_file}", f"--workdir={four}", "--config.mesh.tensor=2"
+    together = tiny.finished(tiny.started(*command, processes=4))
+    assert [result.status for result in together] == [0] * 4, together
+    assert f"continuing {four} from step 5" in together[0].out
+    assert_close(numbers(four), wanted)
+
+
+def listens(process):
+    """Whether it has a handler of SIGTERM."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search("SigCgt:\\s*(\\w+)", status)[1], 16) >> (signal.SIGTERM - 1) & 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux what the process has got to")
+@pytest.mark.parametrize("when", ["imports", "work directory"])
+def test_asked_to_stop_before_the_first_step(config_file, tmp_path, when):
+    running = tiny.started("-m", "semdlm_jax.train", f"--config={config_file}", f"--workdir={tmp_path}")
+    wait(lambda: listens(running[0]) if when == "imports" else (tmp_path / "config.json").exists(), running)
+    running[0].send_signal(signal.SIGTERM)
+    (result,) = tiny.finished(running)
+    assert result == (0, "", startup.TOLD.decode())
+    written = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {".training.lock"}
+    assert written == (set() if when == "imports" else {"config.json"})
