@@ -123,7 +123,8 @@ def write_kinds(folder, megabytes):
                 columns.write_table(pyarrow.table({"text": group}))
                 group = []
         columns.write_table(pyarrow.table({"text": group}))
-    return [f"text:{folder}/{name}" for name in ("a.txt", "a.txt.gz", "a.jsonl", "a.parquet")] + [f"lines:{folder}/a.txt"]
+    specs = ("text:a.txt", "text:a.txt.gz", "text:a.jsonl", "text:a.parquet", "lines:a.txt")
+    return [spec.replace(":", f":{folder}/") for spec in specs]
 
 
 def measure_memory(megabytes):
@@ -133,7 +134,8 @@ def measure_memory(megabytes):
                 data = {"corpus": spec, "directory": f"{folder}/{tokenizer}-{number}", "tokenizer": tokenizer}
                 arguments = ["--config=configs/quickstart.py", *(f"--config.data.{key}={data[key]}" for key in data)]
                 begun = time.perf_counter()
-                run = subprocess.run([sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True, check=True)
+                command = [sys.executable, "-c", PEAK, *arguments]
+                run = subprocess.run(command, capture_output=True, text=True, check=True)
                 peak, seconds = int(run.stdout.split()[-2]) / 1024, time.perf_counter() - begun
                 name = spec.replace(folder + "/", "")
                 print(f"{name:<18}{megabytes} MB  {tokenizer:<20}{peak:,.0f} MiB in {seconds:,.0f} s", flush=True)

@@ -19,7 +19,7 @@ from semdlm_jax.errors import UserError, choose
 
 SPLITS = ("train", "valid", "test")
 MIN_FILES_TO_SPLIT_BY_FILE = 20
-IN_MEMORY_BYTES = 20_000_000  # corpora of many-document files up to this size are split exactly, larger ones by hash
+IN_MEMORY_BYTES = 20_000_000  # corpora of many-document files up to this size are split exactly, others by hash
 IN_MEMORY_CHARACTERS = 50_000_000  # the same of what they hold, which gzip and parquet pack
 
 
@@ -228,7 +228,8 @@ def _lines(spec, pattern):
     paths = _matching(spec, pattern)
     for path in paths:
         if kind_of(path) != PLAIN:
-            raise UserError(f"corpus {spec!r}: {path} is {kind_of(path)}, not a sentence a line: give it as text:{path}")
+            kind = kind_of(path)
+            raise UserError(f"corpus {spec!r}: {path} is {kind}, not a sentence a line: give it as text:{path}")
         check_beginning(path)
     return _many(spec, paths, lambda path, skipped: read_lines(path))
 

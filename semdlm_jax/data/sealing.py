@@ -1,4 +1,4 @@
-"""Whether files are still what was written: their sizes and digests, taken once and checked whenever they are opened."""
+"""Whether files are still what was written: their sizes and digests, taken once and checked at every opening."""
 
 import hashlib
 import os

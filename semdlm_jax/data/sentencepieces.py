@@ -161,7 +161,7 @@ class SentencePieceTokenizer:
         return np.concatenate([self._as_text(ids + between), self.encode("\n".join(rest))])
 
     def _as_text(self, ids):
-        """[N] int32 of a list of ids: a vocabulary of whole words finds specials by their names too, as no text does."""
+        """[N] int32 of a list of ids: a vocabulary of whole words finds specials by their names too."""
         ids = np.array(ids, np.int32)
         ids[self._unread[ids]] = self.unk_id
         return ids
