@@ -24,7 +24,7 @@ IN_MEMORY_CHARACTERS = 50_000_000  # the same of what they hold, which gzip and 
 
 
 class Part(NamedTuple):
-    """A stretch of a document. Only a line break parts it from the next one. ends: whether it is the document's last."""
+    """A stretch of a document. A line break parts it from the next one. ends: whether it is the last."""
 
     split: str
     text: str
