@@ -55,7 +55,6 @@ def test_the_environment_says_whether_there_are_several(monkeypatch, joined, env
         ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is 'two'"),
         ({"JAX_COORDINATOR_ADDRESS": "localhost"}, "JAX_COORDINATOR_ADDRESS is 'localhost'"),
         ({"JAX_COORDINATOR_ADDRESS": ""}, "JAX_COORDINATOR_ADDRESS is ''"),
-        ({"JAX_PROCESS_ID": "2"}, "Got process_id=2, num_processes=2"),
     ],
 )
 def test_processes_that_cannot_join_are_told(monkeypatch, changes, cause):
