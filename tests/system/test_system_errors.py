@@ -190,8 +190,8 @@ GENERATE = {
     "negative temperature": (["--temperature=-1"], ["--temperature=-1", "[0, "]),
     "nothing to draw": (["--num_samples=0"], ["--num_samples=0", "[1, "]),
     "no batch": (["--batch_size=0"], ["--batch_size=0", "[1, "]),
-    "not a number": (["--steps=many"], ["--steps=many"]),
-    "sampler": (["--sampler=ancestor"], ["--sampler=ancestor", "ancestral"]),
+    "not a number": (["--steps=many"], ["--steps=", "many", "whole number"]),
+    "sampler": (["--sampler=ancestor"], ["'ancestor'", "'ancestral'"]),
     "checkpoint": (["--checkpoint=last"], ["--checkpoint=last", "latest"]),
 }
 EVALUATE = {
