@@ -46,7 +46,8 @@ def build(stages, denoiser, params, *, seed=0, microbatches=3, padded=True):
 
 
 class Watched:
-    """A network and an objective that note every key they are given. A feature is its token times one parameter."""
+    """A network and an objective that note every key they are given. A feature is its token times the sum of
+    the parameters."""
 
     dropout = 0.1
 
@@ -60,7 +61,7 @@ class Watched:
 
     def features(self, params, xt_BxL, t_B, *, lengths_B, dropout_key):
         self.note(dropout=dropout_key)
-        return params["scale"] * xt_BxL
+        return jnp.sum(params["scale"]) * xt_BxL
 
     def logits(self, params, features):
         return features
@@ -99,12 +100,12 @@ def test_no_key_serves_twice():
 def test_microbatches_are_one_mean_over_tokens(microbatches):
     """Rows of unequal lengths: a mean of the microbatches' means would be another number."""
     both, tokens = Watched(), np.arange(B * L, dtype=np.int32).reshape(B, L) ** 2
-    params = {"scale": jnp.full((), 3.0)}
+    params = {"scale": jnp.full(2, 1.5)}
     ((metrics,), after) = build(both, both, params, microbatches=microbatches)([tokens])
     mean = tokens[MASK].mean()
     assert metrics["loss"] == pytest.approx(3 * mean, rel=1e-6)
-    assert metrics["grad_norm"] == pytest.approx(mean, rel=1e-6)
-    assert after["scale"] == pytest.approx(3 - mean, rel=1e-6)
+    assert metrics["grad_norm"] == pytest.approx(np.sqrt(2) * mean, rel=1e-6)
+    np.testing.assert_allclose(after["scale"], 1.5 - mean, rtol=1e-6)
 
 
 def test_dropout_is_only_where_asked_for():
@@ -114,7 +115,7 @@ def test_dropout_is_only_where_asked_for():
         def features(self, params, xt_BxL, t_B, *, lengths_B, dropout_key):
             assert dropout_key is None
             np.testing.assert_array_equal(lengths_B.shape, [B // 3])
-            return params["scale"] * xt_BxL
+            return jnp.sum(params["scale"]) * xt_BxL
 
     both = Dry()
     build(both, both, {"scale": jnp.ones(())})([np.ones((B, L), np.int32)])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
+from semdlm_jax.runtime.state import abstract_state, apply_update, create_state, state_from
 
 OPTIMIZER = optax.sgd(1.0, momentum=0.5)
 
@@ -50,3 +50,21 @@ def test_average_matches_its_definition():
         decay = min(0.3, (1 + step) / (10 + step))  # the warm-up ends between steps 2 and 3
         average = decay * average + (1 - decay) * values[-1]
     np.testing.assert_allclose(state.ema_params["kernel"], average, rtol=1e-6, atol=1e-7)
+
+
+def test_a_state_begins_with_given_weights():
+    """At step 0, the average a copy; moments only where they are given, schedules from their start either way."""
+    optimizer = optax.chain(optax.scale_by_adam(), optax.scale_by_schedule(lambda step: -0.1 / (1 + step)))
+    abstract = abstract_state(init, optimizer, shard)
+    state = create_state(init, optimizer, jax.random.key(0), shard)
+    for _ in range(2):
+        state = apply_update(state, jax.tree.map(jnp.ones_like, state.params), optimizer, 0.9)
+    for moments in (None, state.opt_state):
+        begun = state_from(state.params, optimizer, abstract, moments)
+        assert int(begun.step) == 0
+        for tree in (begun.params, begun.ema_params):
+            jax.tree.map(np.testing.assert_array_equal, tree, state.params)
+        adam, schedule = begun.opt_state
+        assert int(schedule.count) == 0 and int(state.opt_state[1].count) == 2
+        expected = optimizer.init(state.params)[0] if moments is None else state.opt_state[0]
+        jax.tree.map(np.testing.assert_array_equal, adam, expected)
