@@ -7,8 +7,8 @@ import resource
 import signal
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
+from benchmarks.soak.records import points
 from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.runtime import progress as progress_module
 from semdlm_jax.runtime.metrics import MetricWriter
@@ -83,20 +83,6 @@ def test_a_row_that_finds_no_room_is_not_begun(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     writer.close()
     assert [row["step"] for row in rows(tmp_path)] == [1]
-
-
-def points(workdir):
-    """[(step, name, value)] of the TensorBoard events as they are on disk, and the steps from which runs went on."""
-    found, begun = [], []
-    for path in sorted((workdir / "tensorboard").iterdir()):
-        content, at = path.read_bytes(), 0
-        while at < len(content):  # records: length u64, its crc u32, bytes, their crc u32
-            size = int.from_bytes(content[at : at + 8], "little")
-            event = Event.FromString(content[at + 12 : at + 12 + size])
-            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
-            begun += [event.step] if event.HasField("session_log") else []
-            at += 16 + size
-    return found, begun
 
 
 def test_tensorboard_has_each_row_at_once(tmp_path):

@@ -1,0 +1,122 @@
+"""Two processes of one run: one is killed, one is asked to stop, or both are; one process goes on alone."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+from benchmarks.soak.ground import Fault, Ground, Outcome, fault_of, last_line
+from benchmarks.soak.records import counted_points, rows, steps_on_disk
+from semdlm_jax.runtime import fatal
+
+STEPS, MINUTE = 400, 60
+KEYS = {"steps": STEPS, "checkpoint_every": 50, "keep_latest": 9}
+CLOSE = 0.02  # nats between losses of two processes and of one: sums in another order, over hundreds of steps
+
+
+def soak(ground: Ground, count: int, seed: int) -> Outcome:
+    """`count` runs, the ways in turn."""
+    outcome = Outcome("runs of two processes")
+    whole = ground.folder / "whole"
+    result = ground.run(*ground.train(whole, **KEYS))
+    if fault := fault_of(result):
+        outcome.faults.append(Fault("train, on one process", str(seed), fault))
+        return outcome
+    seconds, apart = [0.0], [0.0]
+    for index in range(count):
+        way, name = list(WAYS)[index % len(WAYS)], f"{seed}/{index}"
+        draw, workdir = random.Random(name), ground.folder / f"two{index}"
+        arguments = ground.train(workdir, **KEYS)
+        running = ground.together(2, *arguments)
+        fault = _go(way, draw, workdir, running, seconds) or _alone(ground, arguments, workdir, whole, apart)
+        for one in running:
+            one.process.kill()
+        outcome.done += 1
+        if fault:
+            outcome.faults.append(Fault(running[0].command, name, f"{way}: {fault}"))
+    outcome.notes = [
+        f"the ways, in turn: {', '.join(WAYS)}; then one process goes on to step {STEPS}.",
+        f"a process whose peer was killed ended within {max(seconds):.0f} s.",
+        f"the losses of runs that went on differ from those of one process by at most {max(apart):.1g} nats.",
+    ]
+    return outcome
+
+
+def _go(way, draw, workdir, running, seconds):
+    """Trains for a while, then does what is in `WAYS`. Returns what is wrong with how they ended, or None."""
+    after = draw.randint(5, 120)
+    if not running[0].wait_for(lambda: (workdir / "metrics.jsonl").exists() and len(rows_so_far(workdir)) >= after):
+        return f"did not come to step {after}: {[last_line(one.end(1).err) for one in running]}"
+    return WAYS[way](draw, workdir, running, seconds)
+
+
+def rows_so_far(workdir: Path) -> list[bytes]:
+    """Lines of metrics.jsonl, the last of which may be being written."""
+    return (workdir / "metrics.jsonl").read_bytes().splitlines()
+
+
+def _killed(draw, workdir, running, seconds):
+    victim = draw.randrange(2)
+    running[victim].process.kill()
+    since = time.monotonic()
+    result = running[1 - victim].end(2 * MINUTE)
+    running[victim].end()
+    seconds.append(time.monotonic() - since)
+    if seconds[-1] > MINUTE:
+        return f"process {1 - victim} ended {seconds[-1]:.0f} s after process {victim} was killed"
+    sentences = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    if result.status == 0 or len(sentences) != 1 or not sentences[0].startswith(fatal.SENTENCE):
+        return f"process {1 - victim}: status {result.status}, {len(sentences)} sentences: {result.err[-300:]}"
+    return f"process {1 - victim}: {last_line(result.err)}" if "Traceback" in result.err else None
+
+
+def _asked(draw, workdir, running, seconds):
+    del seconds
+    running[draw.randrange(2)].process.send_signal(signal.SIGTERM)
+    return _stopped(workdir, running)
+
+
+def _both_asked(draw, workdir, running, seconds):
+    del seconds
+    first = draw.randrange(2)
+    running[first].process.send_signal(signal.SIGTERM)
+    time.sleep(0.03)
+    running[1 - first].process.send_signal(signal.SIGTERM)
+    return _stopped(workdir, running)
+
+
+def _stopped(workdir, running):
+    results = [one.end(2 * MINUTE) for one in running]
+    for index, result in enumerate(results):
+        if fault := fault_of(result) or (result.status and f"status {result.status}, {last_line(result.err)}"):
+            return f"process {index}: {fault}"
+    last = rows(workdir)[-1]["step"]
+    regular = set(range(KEYS["checkpoint_every"], last + 1, KEYS["checkpoint_every"]))
+    if set(steps_on_disk(workdir)) != regular | {last}:
+        return f"stopped at step {last} with checkpoints {steps_on_disk(workdir)}"
+    return None if "stopped on request" in results[0].out else f"the first process said {last_line(results[0].out)!r}"
+
+
+def _alone(ground, arguments, workdir, whole, apart):
+    """What is wrong with how one process goes on to the end, or None. apart: gets how far its losses are off."""
+    there = steps_on_disk(workdir)
+    result = ground.run(*arguments)
+    if fault := fault_of(result) or (result.status and last_line(result.err)):
+        return f"one process alone: {fault}"
+    if there and f"from step {there[-1]}\n" not in result.out:
+        return f"one process alone did not go on from step {there[-1]}: {result.out[:300]}"
+    found, wanted = ({row["step"]: row["train/loss"] for row in rows(one) if "train/loss" in row} for one in (workdir, whole))
+    if list(found) != list(range(1, STEPS + 1)):
+        return f"metrics.jsonl has {len(found)} of {STEPS} steps"
+    apart.append(max(abs(found[step] - wanted[step]) for step in wanted))
+    if apart[-1] > CLOSE:
+        return f"its losses are up to {apart[-1]:.3g} nats off those of one process"
+    there, points = counted_points(workdir)
+    return f"TensorBoard lacks {points - there} of {points} numbers" if there != points else None
+
+
+WAYS = {
+    "one is killed": _killed,
+    "one is asked to stop": _asked,
+    "both are asked to stop, 30 ms apart": _both_asked,
+}
