@@ -73,6 +73,8 @@ def test_every_damage_to_every_file_is_told(prepared, tmp_path):
         path.unlink()
         if not name.endswith("starts.npy"):  # those can be found again
             assert_told(tmp_path / "data")
+        with pytest.raises(UserError, match=name):
+            preparing.check_prepared(tmp_path / "data")
         path.write_bytes(content)
     open_prepared(tmp_path / "data")
     for first, second in (("valid.npy", "test.npy"), ("valid.starts.npy", "train.starts.npy")):
