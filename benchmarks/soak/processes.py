@@ -9,9 +9,9 @@ from benchmarks.soak.ground import Fault, Ground, Outcome, fault_of, last_line
 from benchmarks.soak.records import counted_points, rows, steps_on_disk
 from semdlm_jax.runtime import fatal
 
-STEPS, MINUTE = 400, 60
-KEYS = {"steps": STEPS, "checkpoint_every": 50, "keep_latest": 9}
-CLOSE = 0.02  # nats between losses of two processes and of one: sums in another order, over hundreds of steps
+STEPS, MINUTE = 160, 60
+KEYS = {"steps": STEPS, "checkpoint_every": 20, "keep_latest": 9}
+CLOSE = 0.02  # nats between losses of two processes and of one: sums in another order, over a hundred steps
 
 
 def soak(ground: Ground, count: int, seed: int) -> Outcome:
@@ -44,7 +44,7 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
 
 def _go(way, draw, workdir, running, seconds):
     """Trains for a while, then does what is in `WAYS`. Returns what is wrong with how they ended, or None."""
-    after = draw.randint(5, 120)
+    after = draw.randint(5, STEPS // 3)
     if not running[0].wait_for(lambda: (workdir / "metrics.jsonl").exists() and len(rows_so_far(workdir)) >= after):
         return f"did not come to step {after}: {[last_line(one.end(1).err) for one in running]}"
     return WAYS[way](draw, workdir, running, seconds)
