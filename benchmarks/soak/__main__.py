@@ -8,6 +8,7 @@ train together one is killed, or asked to stop, or both are. readers: evaluate a
 deletes checkpoints all the time. commands: bad command lines. damage: damaged files of a run and its data. Linux, cc.
 """
 
+import math
 import os
 import pathlib
 import platform
@@ -65,7 +66,7 @@ def main(options):
         soak, count = PARTS[name]
         since = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="soak_") as folder:
-            outcome = soak(Ground(pathlib.Path(folder)), options.count or count, options.seed)
+            outcome = soak(Ground(pathlib.Path(folder), options.minutes), options.count or count, options.seed)
         found[name] = outcome, time.monotonic() - since
         print(verdict(name, *found[name]), flush=True)
         text = report(found, options.seed)
@@ -79,6 +80,7 @@ def main(options):
 if __name__ == "__main__":
     flags.DEFINE_list("which", list(PARTS), "Parts, of " + ", ".join(PARTS) + ".")
     flags.DEFINE_integer("count", None, "How many of each part; its own number by default.", lower_bound=1)
+    flags.DEFINE_float("minutes", math.inf, "After which a part begins nothing more.", lower_bound=0.0)
     flags.DEFINE_integer("seed", 0, "Of all that is drawn.", lower_bound=0)
     flags.DEFINE_string("output", None, "Markdown file for the report, written after every part.")
     cli.run(lambda: main(flags.FLAGS))

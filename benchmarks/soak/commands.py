@@ -14,6 +14,8 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
     random.Random(seed).shuffle(drawn)
     worker, before = Worker(ground), set(ground.folder.rglob("*"))
     for case in drawn[:count]:
+        if ground.late():
+            break
         result = worker.run(case.module, *case.arguments)
         after = set(ground.folder.rglob("*"))
         fault = fault_of(result, allowed=())

@@ -100,6 +100,8 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
     outcome, worker, ended = Outcome("damaged files"), Worker(ground), collections.Counter()
     base = Base(ground, worker)
     for index in range(count):
+        if ground.late():
+            break
         name = f"{seed}/{index}"
         draw, what = random.Random(name), TURNS[index % len(TURNS)]
         root = base.copy("damaged")

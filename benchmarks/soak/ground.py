@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import select
 import shlex
@@ -59,11 +60,11 @@ def last_line(text: str) -> str:
 class Ground:
     """A temporary directory with the tiny run's configuration, prepared, and commands that compile little.
 
-    folder: the directory. config: the path of the configuration.
+    folder: the directory. config: the path of the configuration. minutes: after which nothing more is begun.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder.resolve()
+    def __init__(self, folder: Path, minutes: float = math.inf):
+        self.folder, self._until = folder.resolve(), time.monotonic() + 60 * minutes
         self.config = write_corpus(self.folder)
         compiler = {name.upper(): str(value) for name, value in COMPILER.items()}
         here = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -73,6 +74,10 @@ class Ground:
             result = self.run(module, f"--config={self.config}")
             if result.status:
                 raise UserError(f"the tiny corpus cannot be prepared: {result.err}")
+
+    def late(self) -> bool:
+        """Whether the time for this part is over."""
+        return time.monotonic() > self._until
 
     def train(self, workdir: Path, **keys) -> list[str]:
         """Arguments that train there, with keys of config.training."""

@@ -27,7 +27,7 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
         return outcome
     struck, points, left, runs = collections.Counter(), np.zeros(2, int), 0, 0
     calls = len(log.read_text().splitlines())
-    while outcome.done < count and runs < count:
+    while outcome.done < count and runs < count and not ground.late():
         workdir, name = ground.folder / f"killed{runs}", f"{seed}/{runs}"
         one = _Chain(ground, workdir, random.Random(name), calls)
         fault = one.go(count - outcome.done) or problem_of_end(workdir, whole)
@@ -61,7 +61,7 @@ class _Chain:
         """At most so many kills. Returns what went wrong, or None."""
         log = self.workdir.with_suffix(".calls")
         for start in range(most + 1):
-            at = self.draw.randint(1, self.calls) if start < most else 0
+            at = self.draw.randint(1, self.calls) if start < most and not self.ground.late() else 0
             signum = signal.SIGTERM if self.draw.random() < TERMINATED else signal.SIGKILL
             there = steps_on_disk(self.workdir)
             log.unlink(missing_ok=True)

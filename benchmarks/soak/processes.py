@@ -24,6 +24,8 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
         return outcome
     seconds, apart = [0.0], [0.0]
     for index in range(count):
+        if ground.late():
+            break
         way, name = list(WAYS)[index % len(WAYS)], f"{seed}/{index}"
         draw, workdir = random.Random(name), ground.folder / f"two{index}"
         arguments = ground.train(workdir, **KEYS)

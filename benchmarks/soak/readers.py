@@ -25,7 +25,7 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
         outcome.faults.append(Fault(trainer.command, str(seed), f"no checkpoint came: {trainer.end(1).err[-300:]}"))
         return outcome
     turns = itertools.cycle(READERS)
-    while outcome.done < count:
+    while outcome.done < count and not ground.late():
         running = []
         for _ in range(min(SIDE_BY_SIDE, count - outcome.done)):
             log = ground.folder / f"calls{outcome.done}"
