@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -41,7 +42,7 @@ def verdict(name: str, outcome: Outcome, seconds: float) -> str:
 
 def report(found: dict[str, tuple[Outcome, float]], seed: int) -> str:
     """Markdown: a row a part, what was counted beside, and a row a fault."""
-    machine = f"{os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    machine = f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}"
     lines = [f"Seed {seed}; {machine}.", "", "| part | done | failed | seconds |", "| --- | ---: | ---: | ---: |"]
     for name, (outcome, seconds) in found.items():
         lines.append(f"| {name} | {outcome.done} {outcome.unit} | {len(outcome.faults)} | {seconds:.0f} |")
@@ -60,13 +61,17 @@ def main(options):
         choose("part", name, PARTS)
     cli.check_output(options.output)
     if sys.platform != "linux":
-        raise UserError(f"signals and file-system calls are watched as Linux has them, not {sys.platform}: run it there")
+        raise UserError(f"file-system calls are watched as Linux has them, not {sys.platform}: run it there")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what still runs ends, too
     found = {}
     for name in options.which:
         soak, count = PARTS[name]
         since = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="soak_") as folder:
-            outcome = soak(Ground(pathlib.Path(folder), options.minutes), options.count or count, options.seed)
+        with (
+            tempfile.TemporaryDirectory(prefix="soak_", ignore_cleanup_errors=True) as folder,
+            Ground(pathlib.Path(folder), options.minutes) as ground,
+        ):
+            outcome = soak(ground, options.count or count, options.seed)
         found[name] = outcome, time.monotonic() - since
         print(verdict(name, *found[name]), flush=True)
         text = report(found, options.seed)

@@ -40,6 +40,7 @@ def _link(path, draw):
     path.symlink_to(draw.choice([path.name, "nowhere", os.devnull]))
 
 
+OTHER_JSON = b"null", b"[1]", b"{}", b'"a"', b"1e999", b"[" * 9999
 WAYS = {
     "cut": lambda path, draw: os.truncate(path, draw.randrange(path.stat().st_size)),
     "one bit flipped": _flip,
@@ -47,7 +48,7 @@ WAYS = {
     "zeros": lambda path, draw: _replace(path, bytes(path.stat().st_size)),
     "bytes after its end": lambda path, draw: _replace(path, path.read_bytes() + draw.randbytes(10)),
     "other bytes": lambda path, draw: _replace(path, draw.randbytes(path.stat().st_size)),
-    "other JSON": lambda path, draw: _replace(path, draw.choice([b"null", b"[1]", b"{}", b'"a"', b"1e999", b"[" * 9999])),
+    "other JSON": lambda path, draw: _replace(path, draw.choice(OTHER_JSON)),
     "gone": lambda path, draw: path.unlink(),
     "a directory": _directory,
     "a link": _link,

@@ -1,5 +1,6 @@
-"""The ground of a soak: the tiny run in a directory of its own, its commands as processes, and what counts as a fault."""
+"""The ground of a soak: the tiny run in a directory of its own, its commands as processes, what counts as a fault."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -50,20 +51,23 @@ def fault_of(result: Result, allowed: tuple[int, ...] = (0,)) -> str | None:
     if result.status not in (1, 2):
         return f"status {result.status}, {last_line(result.err)}"
     sentences = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    return None if len(sentences) == 1 else f"status {result.status} with {len(sentences)} sentences: {result.err[-300:]}"
+    told = f"status {result.status} with {len(sentences)} sentences: {result.err[-300:]}"
+    return None if len(sentences) == 1 else told
 
 
 def last_line(text: str) -> str:
     return (text.strip().splitlines() or ["(nothing said)"])[-1][:200]
 
 
-class Ground:
-    """A temporary directory with the tiny run's configuration, prepared, and commands that compile little.
+class Ground(contextlib.ExitStack):
+    """A temporary directory with the tiny run's configuration, prepared, and commands that compile little. What still
+    runs at its exit is killed.
 
     folder: the directory. config: the path of the configuration. minutes: after which nothing more is begun.
     """
 
     def __init__(self, folder: Path, minutes: float = math.inf):
+        super().__init__()
         self.folder, self._until = folder.resolve(), time.monotonic() + 60 * minutes
         self.config = write_corpus(self.folder)
         compiler = {name.upper(): str(value) for name, value in COMPILER.items()}
@@ -88,7 +92,9 @@ class Ground:
 
     def start(self, *arguments, **environment) -> "Running":
         """`python -m semdlm_jax.<arguments>`, under way."""
-        return Running([f"semdlm_jax.{arguments[0]}", *map(str, arguments[1:])], self.environment | environment)
+        running = Running([f"semdlm_jax.{arguments[0]}", *map(str, arguments[1:])], self.environment | environment)
+        self.callback(running.process.kill)
+        return running
 
     def run(self, *arguments, **environment) -> Result:
         return self.start(*arguments, **environment).end()
@@ -115,7 +121,7 @@ class Ground:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
             cause = getattr(error, "stderr", None) or error
-            raise UserError(f"{source.name} cannot be compiled ({cause}): file-system calls need Linux and cc") from None
+            raise UserError(f"{source.name} cannot be compiled ({cause}): install a C compiler, cc") from None
         return library
 
 
@@ -157,7 +163,7 @@ class Running:
 class Worker:
     """A process that runs one command after another, as `tiny_run.command` does: without a start for each."""
 
-    COMMANDS = 50  # of one process, then it is another
+    COMMANDS = 200  # of one process, then it is another
 
     def __init__(self, ground: Ground):
         self._ground, self._process, self._left = ground, None, 0
@@ -169,6 +175,7 @@ class Worker:
             streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
             command, place = [sys.executable, "-m", "benchmarks.soak.worker"], self._ground.folder
             self._process = subprocess.Popen(command, cwd=place, env=self._ground.environment, **streams)
+            self._ground.callback(self._process.kill)
             self._left = self.COMMANDS
         self._left -= 1
         self._process.stdin.write(json.dumps(list(map(str, arguments))) + "\n")

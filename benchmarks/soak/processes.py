@@ -33,6 +33,7 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
         fault = _go(way, draw, workdir, running, seconds) or _alone(ground, arguments, workdir, whole, apart)
         for one in running:
             one.process.kill()
+            one.process.wait()
         outcome.done += 1
         if fault:
             outcome.faults.append(Fault(running[0].command, name, f"{way}: {fault}"))
@@ -107,7 +108,8 @@ def _alone(ground, arguments, workdir, whole, apart):
         return f"one process alone: {fault}"
     if there and f"from step {there[-1]}\n" not in result.out:
         return f"one process alone did not go on from step {there[-1]}: {result.out[:300]}"
-    found, wanted = ({row["step"]: row["train/loss"] for row in rows(one) if "train/loss" in row} for one in (workdir, whole))
+    both = workdir, whole
+    found, wanted = ({row["step"]: row["train/loss"] for row in rows(one) if "train/loss" in row} for one in both)
     if list(found) != list(range(1, STEPS + 1)):
         return f"metrics.jsonl has {len(found)} of {STEPS} steps"
     apart.append(max(abs(found[step] - wanted[step]) for step in wanted))
