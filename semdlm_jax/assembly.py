@@ -82,7 +82,7 @@ def _objective(config, corpus, kernel_name, loss_name):
 def build_score(config, denoiser, objective, mesh, posterior=None, padded=None):
     """`compile_terms` with what the configuration says of the bound: the same for every system. padded: None is as the
     configuration's protocol has it."""
-    options = {name: config.evaluation[name] for name in ("t_min", "t_max", "chunk")}
+    options = {"t_min": config.evaluation.t_min, "t_max": config.evaluation.t_max, "chunk": config.evaluation.chunk}
     padded = pads(config) if padded is None else padded
     return compile_terms(denoiser, objective, mesh, **options, posterior=posterior, padded=padded)
 

@@ -223,7 +223,7 @@ def test_a_vocabulary_alone(package, tokenizer, command, tmp_path):
     spec = "--tokenizer=sentencepiece"
     command("semantics.__main__", "build", spec, *options[1:]).refused("learnt from a corpus", "sentencepiece:PATH")
     both = f"--config={tmp_path}/config.py"
-    (tmp_path / "config.py").write_text("import ml_collections\nget_config = ml_collections.ConfigDict\n")
+    (tmp_path / "config.py").write_text("from configs.base import get_config\n")
     command("semantics.__main__", "build", both, *options).refused("either --config", "or --tokenizer")
 
 
