@@ -14,6 +14,8 @@ from semdlm_jax import keys, storage, streams
 from semdlm_jax.errors import UserError, nearest
 from semdlm_jax.options import OWN, Option
 
+RUN_FILES = "config.json", "metrics.jsonl", "checkpoints", "tensorboard", ".training.lock"  # in its work directory
+
 flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
 
 
@@ -44,10 +46,13 @@ def load_options(options) -> dict:
     return {"data_directory": options.data_directory, "trust_kernel": options.trust_kernel}
 
 
-def check_output(path, flag="output"):
-    """UserError unless a file can be written at `path`: asked before long work. None is fine."""
+def check_output(path, flag="output", run=None):
+    """UserError unless a file can be written at `path`: asked before long work. None is fine. run: a work directory,
+    whose own files are not to be replaced."""
     if path is None:
         return
+    if run is not None and os.path.relpath(os.path.realpath(path), os.path.realpath(run)).split(os.sep)[0] in RUN_FILES:
+        raise UserError(f"--{flag}={path} belongs to the run itself: give a file of another name")
     try:
         storage.check_writable(path)
     except UserError as error:

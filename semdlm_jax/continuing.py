@@ -24,8 +24,15 @@ FREE = (*assembly.FREE_KEYS, *BESIDE, STEPS)
 
 
 def compare(workdir: str | pathlib.Path, config) -> dict | None:
-    """The record of an earlier start, None where there was none. UserError: of a run that computes something else."""
-    return compare_config(workdir, config.to_dict(), FREE)
+    """The record of an earlier start, None where there was none. UserError: of a run that computes something else, or
+    lost while its checkpoints are there: nothing says what they were trained with."""
+    recorded = compare_config(workdir, config.to_dict(), FREE)
+    if recorded is None and assembly.make_reader(workdir).steps():
+        raise UserError(
+            f"{workdir} holds checkpoints but no config.json that says of which run: "
+            "restore it, or give another work directory"
+        )
+    return recorded
 
 
 def record(workdir: str | pathlib.Path, config, corpus: Corpus, parent: dict | None) -> dict:

@@ -156,7 +156,10 @@ class CheckpointReader:
                 raise UserError("no best checkpoint is tracked: name the metric that ranks them, or ask for the latest")
             ranked = sorted(((one, rank) for one, rank in there if rank < math.inf), key=lambda found: found[1])
             if not ranked:
-                raise UserError(f"no checkpoint in {self._directory} has a {self._best_metric!r}: ask for the latest")
+                raise UserError(
+                    f"no checkpoint in {self._directory} has a {self._best_metric!r} yet: "
+                    "ask for the latest, --checkpoint=latest"
+                )
             return [one for one, _ in ranked]
         if step not in steps:
             numbers = ", ".join(map(str, reversed(steps)))

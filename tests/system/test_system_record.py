@@ -153,3 +153,11 @@ def test_a_record_that_is_a_directory_or_lies_below_a_file(config_file, whole_ru
     tiny.assert_refused(tiny.command("evaluate", f"--workdir={tmp_path}"), "config.json cannot be read")
     shutil.rmtree(tmp_path / "config.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_without_a_record_are_nobodys(config_file, whole_run, tmp_path):
+    shutil.copytree(whole_run / "checkpoints", tmp_path / "checkpoints")
+    tiny.assert_refused(
+        tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}"), "no config.json", "restore it"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]

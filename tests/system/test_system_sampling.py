@@ -153,6 +153,15 @@ def test_one_file_is_not_two(whole_run, tmp_path):
     assert file.read_text() == "prompt\n"
 
 
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "tensorboard/../checkpoints/x", ".training.lock"])
+def test_the_run_itself_is_not_written_over(whole_run, name):
+    before = sorted((path, path.stat().st_mtime_ns) for path in whole_run.rglob("*"))
+    for module, flag in (("generate", "output"), ("generate", "trace"), ("evaluate", "output")):
+        result = tiny.command(module, f"--workdir={whole_run}", f"--{flag}={whole_run}/{name}")
+        tiny.assert_refused(result, f"--{flag}=", "belongs to the run itself")
+    assert sorted((path, path.stat().st_mtime_ns) for path in whole_run.rglob("*")) == before
+
+
 def test_what_of_a_prompt_is_unknown_is_told(whole_run, words):
     result = tiny.command("generate", f"--workdir={whole_run}", *COUNTS, f"--prompt={words[0]} 漢字 {words[1]}")
     assert result.status == 0
