@@ -5,6 +5,7 @@ import errno
 import functools
 import itertools
 import os
+import re
 import secrets
 import stat
 import sys
@@ -14,6 +15,7 @@ from typing import IO
 from semdlm_jax.errors import StorageError, UserError
 
 PathLike = str | os.PathLike
+_PARTIAL = re.compile(r"^\..*\.partial-[0-9a-f]{8}$")  # the names of `_hidden`
 _FULL = "the disk is full: free space there, or choose another place"
 _CAUSES = {
     errno.ENOSPC: _FULL,
@@ -104,6 +106,13 @@ def check_writable(path: PathLike) -> None:
                 _unlink(partial)
         elif _own_output(path) is None and not os.access(path, os.W_OK):
             raise _error(errno.EACCES)
+
+
+def clear_partials(folder: PathLike) -> None:
+    """Removes what a killed `replacing` left in a folder. Only where nobody else writes now."""
+    for name in os.listdir(folder):
+        if _PARTIAL.search(name):
+            _unlink(os.path.join(folder, name))
 
 
 def same_file(first: PathLike, second: PathLike) -> bool:

@@ -11,7 +11,9 @@ from semdlm_jax.runtime import fatal
 
 STEPS, MINUTE = 160, 60
 KEYS = {"steps": STEPS, "checkpoint_every": 20, "keep_latest": 9}
-CLOSE = 0.02  # nats between losses of two processes and of one: sums in another order, over a hundred steps
+# Two processes sum in another order than one, and Adam enlarges that: losses part by less than 1e-5 nats over 60 steps
+# and by 0.1 over 160, as do those of one process where a bias begins 1e-7 off.
+COMPARED, CLOSE = 60, 1e-3
 
 
 def soak(ground: Ground, count: int, seed: int) -> Outcome:
@@ -40,7 +42,7 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
     outcome.notes = [
         f"the ways, in turn: {', '.join(WAYS)}; then one process goes on to step {STEPS}.",
         f"a process whose peer was killed ended within {max(seconds):.0f} s.",
-        f"the losses of runs that went on differ from those of one process by at most {max(apart):.1g} nats.",
+        f"the first {COMPARED} losses of runs that went on are at most {max(apart):.1g} nats off those of one process.",
     ]
     return outcome
 
@@ -112,9 +114,9 @@ def _alone(ground, arguments, workdir, whole, apart):
     found, wanted = ({row["step"]: row["train/loss"] for row in rows(one) if "train/loss" in row} for one in both)
     if list(found) != list(range(1, STEPS + 1)):
         return f"metrics.jsonl has {len(found)} of {STEPS} steps"
-    apart.append(max(abs(found[step] - wanted[step]) for step in wanted))
+    apart.append(max(abs(found[step] - wanted[step]) for step in wanted if step <= COMPARED))
     if apart[-1] > CLOSE:
-        return f"its losses are up to {apart[-1]:.3g} nats off those of one process"
+        return f"its first {COMPARED} losses are up to {apart[-1]:.3g} nats off those of one process"
     there, points = counted_points(workdir)
     return f"TensorBoard lacks {points - there} of {points} numbers" if there != points else None
 

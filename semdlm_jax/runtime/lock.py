@@ -9,7 +9,7 @@ from pathlib import Path
 from semdlm_jax import locks
 from semdlm_jax.errors import UserError
 from semdlm_jax.runtime.processes import on_process_0
-from semdlm_jax.storage import storage_errors
+from semdlm_jax.storage import clear_partials, storage_errors
 
 NAME = ".training.lock"
 
@@ -18,7 +18,7 @@ NAME = ".training.lock"
 def training_lock(workdir: str | Path) -> Iterator[None]:
     """Holds the right to train in `workdir`, which is made where it is missing.
 
-    Process 0 of a run holds it for all. UserError on all of them where another run does, with its host and process
+    Process 0 of a run holds it for all, and clears away what a killed one left half written. UserError on all of them where another run does, with its host and process
     id; or where the directory cannot be written.
     """
     with contextlib.ExitStack() as stack:
@@ -29,6 +29,7 @@ def training_lock(workdir: str | Path) -> Iterator[None]:
                     Path(workdir).mkdir(parents=True, exist_ok=True)
                     holder = f"process {os.getpid()} on {socket.gethostname()}"
                     stack.enter_context(locks.locked(Path(workdir) / NAME, holder))
+                    clear_partials(workdir)
             except locks.Held as held:
                 return _refusal(workdir, held)
             except UserError as error:

@@ -73,7 +73,9 @@ def test_killed_between_two_checkpoints(config_file, whole_run, tmp_path):
     run = tiny.python("-c", KILLED, config_file, tmp_path)
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert steps_on_disk(tmp_path) == ["5"] and len(losses(tmp_path)) == 8
-    assert "from step 5" in continued(config_file, tmp_path).out
+    left = tmp_path / ".metrics.jsonl.partial-0123abcd"  # by a process that was killed while it wrote
+    left.write_text("half")
+    assert "from step 5" in continued(config_file, tmp_path).out and not left.exists()
     assert_same_end(tmp_path, whole_run)
 
 
