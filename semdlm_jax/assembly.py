@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from semdlm_jax import checks
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import compile_terms
-from semdlm_jax.inputs import Corpus, build_corpus, build_rows, check_unchanged, pads
+from semdlm_jax.inputs import Corpus, build_corpus, build_rows, check_unchanged
 from semdlm_jax.kernels import kernel_options, make_kernel, make_noise_schedule
 from semdlm_jax.network import RULES, Denoiser
 from semdlm_jax.objectives import AUTOREGRESSIVE, Autoregressive, Objective, Stages
@@ -79,12 +79,11 @@ def _objective(config, corpus, kernel_name, loss_name):
     return Objective(kernel=kernel, **{**config.objective, "name": loss_name})
 
 
-def build_score(config, denoiser, objective, mesh, posterior=None, padded=None):
-    """`compile_terms` with what the configuration says of the bound: the same for every system. padded: None is as the
-    configuration's protocol has it."""
+def build_score(config, denoiser, objective, mesh, posterior=None):
+    """`compile_terms` with what the configuration says of the bound: the same for every system. A row that is not full,
+    as the last of any protocol may be, is scored given its length: what fills it is seen by nothing."""
     options = {"t_min": config.evaluation.t_min, "t_max": config.evaluation.t_max, "chunk": config.evaluation.chunk}
-    padded = pads(config) if padded is None else padded
-    return compile_terms(denoiser, objective, mesh, **options, posterior=posterior, padded=padded)
+    return compile_terms(denoiser, objective, mesh, **options, posterior=posterior, padded=True)
 
 
 def build_denoiser(config, corpus: Corpus):

@@ -19,7 +19,7 @@ from semdlm_jax.data.files import lines_of, read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
-from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, unknown_share
+from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, unknown_share_of
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
@@ -37,11 +37,13 @@ BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are kn
 def score_likelihood(trained, tokens, protocol=None, **options):
     """(Likelihood, protocol in words) of a token stream, as rows of a protocol (the run's own when None); options and
     errors of `score_rows`."""
+    return score_rows(trained, rows_of(trained, tokens, protocol), **options)
+
+
+def rows_of(trained, tokens, protocol=None):
+    """A token stream as rows of a protocol, the run's own when None."""
     data = trained.config.data
-    own = data.protocol
-    rows = make_rows(protocol or own, tokens, data.length, trained.corpus.prepared.tokenizer)
-    likelihood, words = score_rows(trained, rows, **options)
-    return likelihood, words + (f", trained on {own} rows" if rows.name != own else "")
+    return make_rows(protocol or data.protocol, tokens, data.length, trained.corpus.prepared.tokenizer)
 
 
 def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=None):
@@ -56,9 +58,7 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     exact = isinstance(trained.objective, Autoregressive)
     draws = 1 if exact else draws or evaluation.draws
     count, batches = scored_rows(rows), eval_batches(rows, batch_size)
-    compiled = assembly.build_score(
-        trained.config, trained.denoiser, trained.objective, trained.mesh, posterior, padded=rows.padded
-    )
+    compiled = assembly.build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
     steps = -(-count // batch_size) * draws
     with Progress(steps, units_per_step=batch_size * rows.length, label="NELBO") as progress:
         place = functools.partial(place_batch, mesh=trained.mesh)
@@ -75,7 +75,9 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
         f"each, stratified over rows and draws, seed {seed}, prior and reconstruction included"
     )
     score = "exact likelihood by the chain rule, nothing before a row's first token" if exact else bound
-    return result, f"{rows.describe()}; {score}; EMA weights, step {trained.step}"
+    own = trained.config.data.protocol
+    elsewhere = f", trained on {own} rows" if rows.name != own else ""
+    return result, f"{rows.describe()}; {score}; EMA weights, step {trained.step}{elsewhere}"
 
 
 def compare_samples(trained, split, settings, *, num_samples, seed=0):
@@ -93,6 +95,7 @@ def compare_samples(trained, split, settings, *, num_samples, seed=0):
     picked = np.random.default_rng(seed).permutation(rows.count)[: max(num_samples, 256)]
     generated, _ = generate(trained, settings, num_samples=num_samples, seed=seed)
     samples = {"generated": generated, "heldout": [rows.ordered_row(index)[0] for index in picked]}
+    compared = min(map(len, samples.values()))
     samples = {name: [row[row != tokenizer.pad_id] for row in found] for name, found in samples.items()}
     texts = {name: [read_row(tokenizer, row) for row in found] for name, found in samples.items()}
     known = set(quality.word_bigrams(tokenizer.decode(prepared.splits["train"][:BIGRAM_TOKENS])))
@@ -108,7 +111,8 @@ def compare_samples(trained, split, settings, *, num_samples, seed=0):
         "entropy_standard_error": {name: quality.standard_error(values) for name, values in entropy.items()},
         "basin_index": {name: quality.ratio(value, affinity["heldout"]) for name, value in affinity.items()},
         "bigrams_in_train": share | {"shuffled": floor},
-        "distinct_2": {name: quality.distinct(rows[:num_samples], 2) for name, rows in samples.items()},
+        # Of equally many rows: the more there are, the fewer of their bigrams are new.
+        "distinct_2": {name: quality.distinct(rows[:compared], 2) for name, rows in samples.items()},
     }
 
 
@@ -132,7 +136,7 @@ def _table(report):
         f"{'unknown tokens':<28}{report['unknown_share']:.3%} of the text",
     ]
     if nelbo["error_over"] != "sequences":
-        cause = "over the draws of a single row" if nelbo["error_over"] else "unknown from one draw of a single row"
+        cause = "over the draws of one row" if nelbo["error_over"] else "unknown from one draw of one row"
         lines.insert(3, f"{'':<28}error {cause}: give more text, or --draws, for a better one")
     if samples := report["samples"]:
         lines += [
@@ -174,20 +178,29 @@ def encode(text, tokenizer, by_line):
         return pack(documents, tokenizer, progress.update)
 
 
+def scored_counts(rows, vocab_size):
+    """[V] int64: how often each token occurs among those of rows that are scored."""
+    counts = np.zeros(vocab_size, np.int64)
+    for tokens, mask in map(rows.ordered_row, range(rows.ordered_count)):
+        counts += np.bincount(tokens[mask], minlength=vocab_size)
+    return counts
+
+
 def report_likelihood(trained, tokens, protocol, options):
     """The report's entries on the likelihood of a token stream. Warns of tokens that the vocabulary does not know."""
-    likelihood, words = score_likelihood(
-        trained, tokens, protocol, seed=options.seed, draws=options.draws, batch_size=options.batch_size
+    tokenizer, rows = trained.corpus.prepared.tokenizer, rows_of(trained, tokens, protocol)
+    likelihood, words = score_rows(
+        trained, rows, seed=options.seed, draws=options.draws, batch_size=options.batch_size
     )
-    unknown = unknown_share(trained.corpus.prepared.tokenizer, tokens)
+    counts = scored_counts(rows, tokenizer.vocab_size)
+    unknown = unknown_share_of(tokenizer, counts)
     if unknown > UNKNOWN_WARNED:
         print(
             f"warning: {unknown:.1%} of the text is unknown to the vocabulary: what is scored there is how well an "
             "unknown token is predicted, not the text",
             file=sys.stderr,
         )
-    counts = np.unique(tokens, return_counts=True)[1]
-    frequencies = counts / counts.sum()
+    frequencies = counts[counts > 0] / counts.sum()
     return {
         "protocol": words,
         "likelihood": dataclasses.asdict(likelihood),

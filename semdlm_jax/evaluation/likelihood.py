@@ -3,10 +3,10 @@
 NELBO = integral of E l_t over [t_min, t_max]  +  KL(q_{t_max} || prior)  +  E -log p_theta(x0 | x_{t_min}).
 
 The integral is estimated at times stratified over all rows and draws (`times.stratified_uniforms`); the prior term is
-exact; the reconstruction takes one draw of x_{t_min} a row, with a network call of its own. A row's times and noise
-depend on the seed and its index alone: the same rows give the same numbers, up to rounding, in batches of any size and
-on any number of devices or processes. An autoregressive model is scored by its exact likelihood, in the place of the
-integral.
+exact; the reconstruction takes a draw of x_{t_min} for each of these, with a network call of its own. A row's times and
+noise depend on the seed, its index and the numbers of rows and draws: the same rows give the same numbers, up to
+rounding, in batches of any size and on any number of devices or processes. An autoregressive model is scored by its
+exact likelihood, in the place of the integral.
 """
 
 import dataclasses
@@ -41,9 +41,10 @@ class Likelihood:
     """nelbo: nats a token; its three terms; tokens and sequences scored.
 
     standard_error: of the NELBO, in nats a token. error_over: what it is taken over. 'sequences': how much another text
-    of the same kind could differ, noise of the estimate included. 'draws', of a single sequence: the noise alone. None,
-    of a single sequence and draw: there is no telling, and standard_error is None too. draw_error: the noise alone,
-    given these sequences; None with one draw. With stratified times both are on the safe side.
+    of the same kind could differ, noise of the estimate included. 'draws', where nearly all tokens are of one sequence:
+    the noise alone. None, there and of a single draw: there is no telling, and standard_error is None too. draw_error:
+    the noise given these sequences, as if the times of their draws were independent; None with one draw. That they are
+    stratified mostly makes it smaller, the more the cost of a sequence hangs on time alone.
     """
 
     nelbo: float
@@ -68,6 +69,12 @@ class Likelihood:
             return None
         error = self.perplexity * self.standard_error
         return error if math.isfinite(error) else None
+
+
+# Key of all noise of evaluations: a run's own begins with its seed, too.
+EVALUATION = 0x4E454C42
+# Below so many sequences' worth of tokens, by count^2 / sum of squares, their spread says nothing of the error.
+LEAST_SEQUENCES = 1.5
 
 
 def with_error(value: float, error: float | None, digits: int = 4) -> str:
@@ -179,19 +186,18 @@ def summarise(terms: SequenceTerms) -> Likelihood:
     """Host: the terms of all draws and sequences, each [D, N], to a `Likelihood`.
 
     The NELBO is a ratio of sums over sequences. Its error is taken over them, each residual with the share of the
-    tokens that its sequence does not have: unbiased if a sequence's noise is that of independent tokens, and of no use
-    for a single one (`Likelihood.error_over`).
+    tokens that its sequence does not have: unbiased if a sequence's noise is that of independent tokens, too small if
+    it is common to the tokens of a few long ones, and of no use for a single one (`Likelihood.error_over`).
     """
     integral, prior, reconstruction, tokens = (np.asarray(x, np.float64) for x in terms)
     total, tokens = integral + prior + reconstruction, tokens[0]
     draws, count, kept = len(total), tokens.sum(), tokens > 0
     nelbo = total.mean(0).sum() / count
     over_sequences = over_draws = None
-    if kept.sum() > 1:
+    if count**2 >= LEAST_SEQUENCES * np.sum(tokens**2):
         residual = (total.mean(0) - nelbo * tokens)[kept]
         over_sequences = float(np.sqrt(np.sum(residual**2 / (1 - tokens[kept] / count))) / count)
     if draws > 1:
-        # With one draw in each stratum the draws' spread is more than their noise: an upper bound in expectation.
         over_draws = float(np.sqrt(np.sum(total.var(0, ddof=1)) / draws) / count)
     error = over_draws if over_sequences is None else over_sequences
     over = None if error is None else "draws" if over_sequences is None else "sequences"
@@ -225,7 +231,7 @@ def evaluate_likelihood(
     False and whose index is that many or more. draws: times and corruptions a sequence. place: moves a host batch to
     the devices. progress: called with the number of draws done.
     """
-    key, uniforms = jax.random.key(seed), stratified_uniforms(seed, rows, draws)
+    key, uniforms = jax.random.fold_in(jax.random.key(seed), EVALUATION), stratified_uniforms(seed, rows, draws)
     collected, under_way, done = [], [], 0
 
     def wait(behind):

@@ -85,8 +85,9 @@ class Objective:
         """What makes times drawn unevenly count as even ones: the loss at t [...] is worth so much; 1 for power 1.
 
         The density of uniform times over that of those drawn: power u^(power - 1). Times of d3pm are whole steps,
-        of which each is to count 1 / timesteps: that over its chance. (With power 1 the first step is drawn less often
-        than the others by t_min times their number, 0.1 % in D3PM's systems, and the loss is left as its authors'.)
+        of which each is to count 1 / timesteps: that over its chance. (With power 1 the loss is left as its authors':
+        a step of which the range leaves something out is drawn less often by that share; the first, in D3PM's systems
+        with t_min = 1e-6 and 1,000 steps, by 0.1 %.)
         """
         if self.name == "d3pm" and self.time_power != 1:
             chances = self.step_chances()

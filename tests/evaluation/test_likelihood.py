@@ -151,7 +151,8 @@ def test_exact_scores_and_the_law_of_the_text_are_scored_alike(name, denoiser):
     x0 = jnp.asarray(np.random.default_rng(1).choice(V, (4000, 2), p=P_DATA))
 
     def score(denoiser, parameterisation):
-        return uniform_terms(denoiser, kernel, Posterior(parameterisation), jax.random.key(2), x0, jnp.ones(x0.shape, bool))
+        everywhere = jnp.ones(x0.shape, bool)
+        return uniform_terms(denoiser, kernel, Posterior(parameterisation), jax.random.key(2), x0, everywhere)
 
     found, wanted = jax.jit(lambda: (score(denoiser, "score"), score(Prior(), "bayes")))()
     for term, one, other in zip(found._fields, found, wanted, strict=True):

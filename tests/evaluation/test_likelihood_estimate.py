@@ -62,14 +62,32 @@ def test_standard_error_of_equal_lengths_is_that_of_a_mean():
     assert result.standard_error == pytest.approx(values.std(ddof=1) / 20)
 
 
-def test_a_short_row_beside_a_long_one_does_not_hide_the_error():
-    """Two sequences of 64 and of 1 token, 20,000 times: the mean of the squared error is the variance, to 5 %. The
-    residual of the long one alone, to which the ratio nearly belongs, would say a sixtieth of it."""
-    tokens = np.array([64, 1])
-    totals = np.random.default_rng(8).normal(5 * tokens, 2 * np.sqrt(tokens), (20_000, 1, 2))
+@pytest.mark.parametrize("tokens", [(64, 64, 5), (20, 11), (30, 20, 10, 1)])
+def test_rows_of_unequal_lengths_have_an_honest_error(tokens):
+    """20,000 times: the mean of the squared error is the variance, to 5 %, where a row's variance is as its length."""
+    tokens = np.array(tokens)
+    totals = np.random.default_rng(8).normal(5 * tokens, 2 * np.sqrt(tokens), (20_000, 1, len(tokens)))
     results = [summarise(made_up(total, tokens)) for total in totals]
     variance = np.var([result.nelbo for result in results])
     assert np.mean([result.standard_error**2 for result in results]) == pytest.approx(variance, rel=0.05)
+
+
+def test_one_row_that_is_nearly_all_of_the_text_is_like_one_row():
+    """What it has in common with itself, as a time, its residual does not show: a ratio of sums is nearly its own."""
+    values = np.random.default_rng(9).normal(5, 1, (8, 1)) * [64, 1]
+    result = summarise(made_up(values, np.array([64, 1])))
+    assert result.error_over == "draws" and result.standard_error == result.draw_error
+    assert summarise(made_up(values[:1], np.array([64, 1]))).standard_error is None
+
+
+def test_terms_add_up_over_draws():
+    """The NELBO is the sum of its terms, each the mean over draws of its own."""
+    rng = np.random.default_rng(10)
+    terms = SequenceTerms(*(rng.gamma(2, scale, (3, 5)) for scale in (3, 2, 1)), np.full((3, 5), 7))
+    result = summarise(terms)
+    for name in ("integral", "prior", "reconstruction"):
+        assert getattr(result, name) == pytest.approx(getattr(terms, name).mean() / 7)
+    assert result.nelbo == pytest.approx(result.integral + result.prior + result.reconstruction)
 
 
 def test_a_single_sequence_has_the_error_of_its_draws():
@@ -132,13 +150,18 @@ def test_each_row_gets_the_whole_range_of_time():
     np.testing.assert_array_equal(strata, np.broadcast_to(np.arange(rows * draws), strata.shape))
     parts = np.sort((points * draws).astype(int), axis=2)
     np.testing.assert_array_equal(parts, np.broadcast_to(np.arange(draws), parts.shape))
+    # Which stratum of its part a row has, and in which order a row visits the parts, differ between parts and rows.
+    first, second = (np.sort(points, axis=2)[:, :, part] * draws * rows % rows // 1 for part in (0, 1))
+    visited = points * draws // 1
+    for same, chance in ((first == second, 1 / rows), (visited[:, :1] == visited[:, 1:], 1 / draws)):
+        assert np.abs(same.mean(0) - chance).max() < 5 * np.sqrt(chance / seeds)
     counts = np.stack([(np.floor(points * 8) == part).sum(0) for part in range(8)])
     assert np.sum((counts - seeds / 8) ** 2 / (seeds / 8), axis=0).max() < 34
 
 
 def test_errors_are_on_the_safe_side():
     """Of 400 evaluations of 6 sequences in 4 draws of a cost that rises with time: both errors are at least the spread
-    over seeds, the second within twice of it, and the mean is exact within 4 standard errors of the 400."""
+    over seeds, which strata make small, and the mean is exact within 4 standard errors of the 400."""
     rows, draws = 6, 4
     cost = np.linspace(1, 2, rows)[:, None]
 

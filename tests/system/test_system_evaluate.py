@@ -80,7 +80,7 @@ def test_an_error_is_told_only_where_it_is_known(whole_run, trained, tmp_path):
     """One row: the error of its draws; of one draw, none. JSON stays JSON."""
     text = tmp_path / "line.txt"
     text.write_text(trained.corpus.prepared.tokenizer.decode(trained.corpus.prepared.splits["test"][1:8]))
-    for draws, over, shown in ((1, None, "± n/a"), (3, "draws", "over the draws of a single row")):
+    for draws, over, shown in ((1, None, "± n/a"), (3, "draws", "over the draws of one row")):
         report, printed = evaluated(
             whole_run, tmp_path / "report.json", f"--text={text}", "--samples=0", f"--draws={draws}"
         )
