@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.special
 import toys
-from toy_terms import one_draw, texts
-from toys import ENTROPY, LOG_P_DATA, MASK, P_DATA, TOYS, V
+from toy_terms import ENDS, PARAMS, Prior, one_draw, texts
+from toys import ENTROPY, MASK, P_DATA, TOYS, V
 
 from semdlm_jax.evaluation.likelihood import (
     bound_terms,
@@ -23,18 +23,6 @@ from semdlm_jax.objectives.bound import prior_divergences
 from semdlm_jax.runtime.mesh import make_mesh
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
-ENDS = {"t_min": 1e-3, "t_max": 1 - 1e-5}
-
-
-class Prior:
-    """A network that knows the law of the text; under `bayes` that is the exact posterior."""
-
-    def features(self, params, tokens, t):
-        assert t.shape == tokens.shape[:1]
-        return jnp.zeros((*tokens.shape, 1))
-
-    def logits(self, params, features):
-        return jnp.broadcast_to(params, (*features.shape[:-1], V))
 
 
 class UniformPosterior:
@@ -70,7 +58,6 @@ class MaskedScores:
         return features
 
 
-PARAMS = jnp.asarray(np.maximum(LOG_P_DATA, -1e30), jnp.float32)
 EXACT = [name for name, toy in TOYS.items() if toy.exact]
 
 

@@ -3,11 +3,10 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_terms import one_draw, texts
-from toys import LOG_P_DATA, TOYS, V
+from toy_terms import ENDS, PARAMS, Prior, one_draw, texts
+from toys import TOYS
 
 from semdlm_jax.evaluation.likelihood import (
     SequenceTerms,
@@ -21,18 +20,6 @@ from semdlm_jax.objectives import Objective
 from semdlm_jax.runtime.mesh import make_mesh
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
-ENDS = {"t_min": 1e-3, "t_max": 1 - 1e-5}
-PARAMS = jnp.asarray(np.maximum(LOG_P_DATA, -1e30), jnp.float32)
-
-
-class Prior:
-    """A network that knows the law of single tokens."""
-
-    def features(self, params, tokens, t):
-        return jnp.zeros((*tokens.shape, 1))
-
-    def logits(self, params, features):
-        return jnp.broadcast_to(params, (*features.shape[:-1], V))
 
 
 def test_standard_error_against_the_bootstrap():

@@ -1,9 +1,24 @@
 """Made-up terms and texts of the likelihood's tests."""
 
+import jax.numpy as jnp
 import numpy as np
-from toys import P_DATA, V
+from toys import LOG_P_DATA, P_DATA, V
 
 from semdlm_jax.evaluation.likelihood import SequenceTerms
+
+ENDS = {"t_min": 1e-3, "t_max": 1 - 1e-5}
+PARAMS = jnp.asarray(np.maximum(LOG_P_DATA, -1e30), jnp.float32)
+
+
+class Prior:
+    """A network that knows the law of the text; under `bayes` that is the exact posterior."""
+
+    def features(self, params, tokens, t):
+        assert t.shape == tokens.shape[:1]
+        return jnp.zeros((*tokens.shape, 1))
+
+    def logits(self, params, features):
+        return jnp.broadcast_to(params, (*features.shape[:-1], V))
 
 
 def one_draw(terms):
