@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from semdlm_jax import keys, storage, streams
 from semdlm_jax.errors import UserError, nearest
 from semdlm_jax.options import OWN, Option
+from semdlm_jax.runtime.startup import restore_handlers
 
 RUN_FILES = "config.json", "metrics.jsonl", "checkpoints", "tensorboard", ".training.lock"  # in its work directory
 
@@ -69,7 +70,7 @@ def check_distinct(**paths):
 
 def run(main, required=(), needs=keys.SECTIONS):
     """Runs `main()` under absl; a UserError becomes one line on stderr and its exit status. Work goes on, quietly,
-    where nobody can read what is printed any more.
+    where nobody can read what is printed any more. SIGINT raises KeyboardInterrupt in `main`, which is told in a word.
 
     required: names of flags that must be given; the config always is one where it is defined. needs: keys of the
     config, or sections, that must be there.
@@ -85,6 +86,7 @@ def run(main, required=(), needs=keys.SECTIONS):
                 if name in flags.FLAGS and flags.FLAGS[name].value is None:
                     raise UserError(f"--{name} is missing: give {flags.FLAGS[name].help}")
             _check_values(argv[0], needs)
+            restore_handlers()
             main()
             streams.check_shown()
         except UserError as error:

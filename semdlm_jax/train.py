@@ -9,12 +9,6 @@ config.json, checkpoints/, metrics.jsonl and tensorboard/.
     --init_from=runs/quickstart:best            begin another run, with its own keys, from the weights of this one
 """
 
-# ruff: noqa: E402
-from semdlm_jax.runtime.startup import leave_on_request
-
-if __name__ == "__main__":
-    leave_on_request()  # what is imported below takes seconds
-
 import contextlib
 import math
 import pathlib
@@ -35,6 +29,7 @@ from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch, pl
 from semdlm_jax.runtime.metrics import MetricWriter
 from semdlm_jax.runtime.preemption import GracefulStop
 from semdlm_jax.runtime.progress import Progress
+from semdlm_jax.runtime.startup import leave_on_request
 from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
 
 
@@ -276,6 +271,7 @@ if __name__ == "__main__":
     MOMENTS = flags.DEFINE_bool("init_optimizer", False, "Take its optimizer's state too.")
 
     def start():
+        leave_on_request()  # to the first step, from where on a stop is agreed
         initial = parent.parse(INIT_FROM.value, WEIGHTS.value, MOMENTS.value)
         main(CONFIG.value, WORKDIR.value, initial, **cli.changes(DATA.value))
 

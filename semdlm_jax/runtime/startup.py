@@ -3,9 +3,20 @@
 import contextlib
 import os
 import signal
+import sys
 
 TOLD = b"stopped on request: nothing was under way that had to be saved\n"
 STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}  # SIGINT's is what shells expect, so that a script stops, too
+_former = {}
+
+
+def leave_while_importing(package: str) -> None:
+    """For a package's __init__: `leave_on_request`, where `python -m` is about to run a module of it, whose imports take
+    seconds. Whoever imports the package into a program of their own keeps their handlers."""
+    if sys.argv[:1] == ["-m"]:  # as long as Python looks for the module
+        module = sys.orig_argv[-len(sys.argv)].removeprefix("-m")
+        if module.partition(".")[0] == package:
+            leave_on_request()
 
 
 def leave_on_request() -> None:
@@ -14,7 +25,14 @@ def leave_on_request() -> None:
     Only in the main thread. SIGTERM's exit status is 0: whoever sent it got what was asked for.
     """
     for signum in STATUS:
-        signal.signal(signum, _leave)
+        handler = signal.signal(signum, _leave)
+        _former.setdefault(signum, handler)
+
+
+def restore_handlers() -> None:
+    """Undoes `leave_on_request`: work begins that has something to clear away when it is interrupted."""
+    while _former:
+        signal.signal(*_former.popitem())
 
 
 def _leave(signum, frame):

@@ -28,7 +28,8 @@ ROOMS = {
     "options": set(),
     "keys": {"options"},
     "record": {"runtime"},
-    "cli": {"streams"},
+    "cli": {"streams", "runtime"},
+    "__init__": {"runtime"},  # nothing but runtime/startup.py
     "streams": set(),
 }
 # Where the rooms meet.
@@ -56,7 +57,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def test_every_room_has_its_rule():
-    assert {room(path) for path in FILES} == ROOMS.keys() | MEETING | {"__init__"}
+    assert {room(path) for path in FILES} == ROOMS.keys() | MEETING
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -118,13 +118,43 @@ def listens(process):
     return int(re.search("SigCgt:\\s*(\\w+)", status)[1], 16) >> (signal.SIGTERM - 1) & 1
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux what the process has got to")
-@pytest.mark.parametrize("when", ["imports", "work directory"])
-def test_asked_to_stop_before_the_first_step(config_file, tmp_path, when):
+LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux what the process has got to")
+PROGRAMS = [path for path in sorted((tiny.ROOT / "semdlm_jax").rglob("*.py")) if "cli.run(" in path.read_text()]
+
+
+@LINUX
+def test_asked_to_stop_while_libraries_are_imported():
+    names = [".".join(path.relative_to(tiny.ROOT).with_suffix("").parts) for path in PROGRAMS if path.name != "cli.py"]
+    assert {"semdlm_jax.train", "semdlm_jax.data.prepare", "semdlm_jax.semantics.__main__"} <= set(names)
+    names = [*names, "semdlm_jax.semantics", "benchmarks.bakeoff"]
+    running = [tiny.started("-m", name)[0] for name in names]
+    for index, one in enumerate(running):
+        wait(lambda one=one: listens(one), [one])
+        one.send_signal((signal.SIGTERM, signal.SIGINT)[index % 2])
+    status = startup.STATUS[signal.SIGTERM], startup.STATUS[signal.SIGINT]
+    for index, (name, result) in enumerate(zip(names, tiny.finished(running), strict=True)):
+        assert result == (status[index % 2], "", startup.TOLD.decode()), name
+
+
+def test_work_itself_is_interrupted_as_ever(tmp_path, monkeypatch):
+    """What is under way then is cleared away."""
+    former = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    startup.leave_on_request()
+    startup.leave_on_request()
+    monkeypatch.setattr(assembly, "load_trained", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    try:
+        result = tiny.command("evaluate", f"--workdir={tmp_path}")
+    finally:
+        for signum, handler in zip((signal.SIGTERM, signal.SIGINT), former, strict=True):
+            signal.signal(signum, handler)
+    assert (result.status, result.err.splitlines()[-1]) == (130, "interrupted")
+
+
+@LINUX
+def test_asked_to_stop_before_the_first_step(config_file, tmp_path):
     running = tiny.started("-m", "semdlm_jax.train", f"--config={config_file}", f"--workdir={tmp_path}")
-    wait(lambda: listens(running[0]) if when == "imports" else (tmp_path / "config.json").exists(), running)
+    wait(lambda: (tmp_path / "config.json").exists(), running)
     running[0].send_signal(signal.SIGTERM)
     (result,) = tiny.finished(running)
     assert result == (0, "", startup.TOLD.decode())
-    written = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {".training.lock"}
-    assert written == (set() if when == "imports" else {"config.json"})
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} - {".training.lock"} == {"config.json"}
