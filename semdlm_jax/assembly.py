@@ -130,13 +130,17 @@ def shard_rule(mesh):
     return lambda tree: meshes.shardings_from_rules(tree, mesh, RULES)
 
 
+def checkpoints_of(workdir: str | pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(workdir) / "checkpoints"
+
+
 def make_checkpointer(config: ConfigDict, workdir: str | pathlib.Path) -> Checkpointer:
     """For the training of `workdir`; whoever else reads there takes `make_reader`."""
-    return Checkpointer(pathlib.Path(workdir) / "checkpoints", config.training.keep_latest, best_metric=BEST_METRIC)
+    return Checkpointer(checkpoints_of(workdir), config.training.keep_latest, best_metric=BEST_METRIC)
 
 
 def make_reader(workdir: str | pathlib.Path) -> CheckpointReader:
-    return CheckpointReader(pathlib.Path(workdir) / "checkpoints", best_metric=BEST_METRIC)
+    return CheckpointReader(checkpoints_of(workdir), best_metric=BEST_METRIC)
 
 
 def read_run(workdir: str | pathlib.Path) -> ConfigDict:

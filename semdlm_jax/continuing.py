@@ -17,6 +17,8 @@ from semdlm_jax.record import (
     replace_config,
     write_config,
 )
+from semdlm_jax.runtime.metrics import NAME as METRICS
+from semdlm_jax.runtime.metrics import last_step
 
 STEPS = "training.steps"
 # What need not be as it was at the first start; `settle_steps` sees to the last of it.
@@ -25,14 +27,33 @@ FREE = (*assembly.FREE_KEYS, *BESIDE, STEPS)
 
 def compare(workdir: str | pathlib.Path, config) -> dict | None:
     """The record of an earlier start, None where there was none. UserError: of a run that computes something else, or
-    lost while its checkpoints are there: nothing says what they were trained with."""
+    lost while its checkpoints or metrics are there: nothing says what they come from; or of one whose checkpoints are
+    lost."""
     recorded = compare_config(workdir, config.to_dict(), FREE)
-    if recorded is None and assembly.make_reader(workdir).steps():
+    saved = bool(assembly.make_reader(workdir).steps())
+    measured = None if saved else last_step(workdir)
+    if recorded is None and (saved or measured is not None):
         raise UserError(
-            f"{workdir} holds checkpoints but no config.json that says of which run: "
+            f"{workdir} holds {'checkpoints' if saved else METRICS} but no config.json that says of which run: "
             "restore it, or give another work directory"
         )
+    if measured:
+        every = max(recorded["training"]["checkpoint_every"], config.training.checkpoint_every)
+        _begin_anew(workdir, measured, every)
     return recorded
+
+
+def _begin_anew(workdir, measured, every):
+    """Says that a run without checkpoints, whose metrics have come to step `measured`, begins anew. UserError where it
+    had saved some by then. every: steps between two of them."""
+    folder = assembly.checkpoints_of(workdir)
+    # Their folder is made before the step after the first, which is on disk before the step after the second.
+    if measured > every * (2 if folder.is_dir() else 1):
+        raise UserError(
+            f"{workdir} was trained to step {measured}, as its {METRICS} says, but its checkpoints are gone: put them "
+            f"back in {folder}, or give another work directory, or remove {METRICS} to begin anew in this one"
+        )
+    print(f"the start before came to step {measured} and to no checkpoint: the run begins anew", flush=True)
 
 
 def record(workdir: str | pathlib.Path, config, corpus: Corpus, parent: dict | None) -> dict:

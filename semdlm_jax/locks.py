@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import os
 from collections.abc import Callable, Iterator
 
@@ -11,8 +12,12 @@ class Held(Exception):
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike, note: str = "", wait: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(
+    path: str | os.PathLike, note: str = "", wait: Callable[[], None] | None = None
+) -> Iterator[Callable[[], bool]]:
     """Holds the lock whose file is `path`, which is there while it is held; what a dead process left is taken over.
+
+    Yields a function that tells whether the file is still there: without it the lock keeps nobody out.
 
     note: written into the file, for those who find it held. wait: called before waiting for another holder; with None
     Held is raised instead. OSError: `path` cannot be written.
@@ -21,10 +26,11 @@ def locked(path: str | os.PathLike, note: str = "", wait: Callable[[], None] | N
     try:
         os.ftruncate(lock, 0)
         os.pwrite(lock, note.encode(), 0)
-        yield
+        yield functools.partial(_is_at, path, lock)
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            if _is_at(path, lock):  # else it is another one's
+                os.unlink(path)
         os.close(lock)
 
 
@@ -49,14 +55,19 @@ def _acquire(path, wait):
                     raise
                 wait()
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            # Whoever held it has removed the file: a lock on what has no name keeps nobody out.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(lock), os.stat(path)):
-                    return lock
+            if _is_at(path, lock):  # whoever held it may have removed the file
+                return lock
         except BaseException:
             os.close(lock)
             raise
         os.close(lock)
+
+
+def _is_at(path, lock):
+    """Whether the open file is the one at `path`."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return os.path.samestat(os.fstat(lock), os.stat(path))
+    return False
 
 
 def _try(lock):

@@ -108,6 +108,15 @@ def check_writable(path: PathLike) -> None:
             raise _error(errno.EACCES)
 
 
+def check_regular(path: PathLike) -> None:
+    """UserError where a device or a pipe is at `path`: it may have no end, hangs where nobody writes, and is read once.
+    What is missing or a directory is left to whoever opens it."""
+    with contextlib.suppress(OSError, ValueError):
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UserError(f"{path} is a device or a pipe: write what it gives to a file, and give that")
+
+
 def clear_partials(folder: PathLike) -> None:
     """Removes what a killed `replacing` left in a folder. Only where nobody else writes now."""
     for name in os.listdir(folder):

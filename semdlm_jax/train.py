@@ -26,7 +26,7 @@ from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.lock import check_free, training_lock
 from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch, place_local
-from semdlm_jax.runtime.metrics import MetricWriter
+from semdlm_jax.runtime.metrics import MetricWriter, check_place
 from semdlm_jax.runtime.preemption import GracefulStop
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.startup import leave_on_request
@@ -120,7 +120,8 @@ class Run:
         abstract = abstract_state(init, self.optimizer, place)
         origin = parent.settle(initial, recorded, config, self.corpus, abstract)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(training_lock(self.workdir))
+            self._check_held = stack.enter_context(training_lock(self.workdir))
+            check_place(workdir)
             record = continuing.record(workdir, config, self.corpus, origin)
             self.state = self._restore_or_create(abstract, init, origin)
             continuing.settle_steps(workdir, config, record, int(self.state.step))
@@ -171,6 +172,7 @@ class Run:
         return {name: value for name, value in values.items() if value is not None}
 
     def save(self, step, metrics=None):
+        self._check_held()
         self.checkpointer.save(step, self.state, self.iterator, metrics)
         self.saved_step = step
 

@@ -108,7 +108,9 @@ class CheckpointReader:
                 failed.add(candidate)
                 self._pass_over(candidate, problem)
         if failed or on_process_0(lambda: any(self._directory.glob("*.corrupt*"))):
-            raise UserError(self._none_left())
+            raise UserError(
+                f"no intact checkpoint is left in {self._directory}: put back its files, or train again elsewhere"
+            )
         return None
 
     def _problem(self, step, contents=True):
@@ -125,9 +127,6 @@ class CheckpointReader:
         folder = self._directory / str(step)
         if jax.process_index() == 0:
             self._report(f"checkpoint {folder} is damaged or being deleted ({problem}): passed over")
-
-    def _none_left(self):
-        return f"no intact checkpoint is left in {self._directory}: put back its files, or train again elsewhere"
 
     def _ranked(self):
         """[[step, rank]], latest first."""

@@ -173,9 +173,6 @@ class Checkpointer(CheckpointReader):
                 self._report(f"checkpoint {folder} is damaged ({problem}): set aside as {aside.name}")
         barrier(f"set aside {step}")
 
-    def _none_left(self):
-        return f"no intact checkpoint is left in {self._directory}: delete it to start anew"
-
     @contextlib.contextmanager
     def _one_sentence(self):
         """Makes what orbax raises for the save under way a StorageError."""

@@ -3,60 +3,67 @@
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from semdlm_jax import locks
-from semdlm_jax.errors import UserError
-from semdlm_jax.runtime.processes import on_process_0
+from semdlm_jax.errors import StorageError, UserError
+from semdlm_jax.runtime.processes import check_on_process_0
 from semdlm_jax.storage import clear_partials, storage_errors
 
 NAME = ".training.lock"
 
 
 @contextlib.contextmanager
-def training_lock(workdir: str | Path) -> Iterator[None]:
+def training_lock(workdir: str | Path) -> Iterator[Callable[[], None]]:
     """Holds the right to train in `workdir`, which is made where it is missing.
 
-    Process 0 of a run holds it for all, and clears away what a killed one left half written. UserError on all of them where another run does, with its host and process
-    id; or where the directory cannot be written.
+    Process 0 of a run holds it for all, and clears away what a killed one left half written. Yields a function that all
+    call before they save: StorageError where the directory, or the lock in it, was removed meanwhile.
+
+    UserError on all of them where another run holds it, with its host and process id; or where the directory cannot be
+    written.
     """
     with contextlib.ExitStack() as stack:
+        is_there = None
 
         def take():
-            try:
-                with storage_errors(workdir):
-                    Path(workdir).mkdir(parents=True, exist_ok=True)
-                    holder = f"process {os.getpid()} on {socket.gethostname()}"
-                    stack.enter_context(locks.locked(Path(workdir) / NAME, holder))
-                    clear_partials(workdir)
-            except locks.Held as held:
-                return _refusal(workdir, held)
-            except UserError as error:
-                return str(error)
+            nonlocal is_there
+            with storage_errors(workdir), _refusing(workdir):
+                Path(workdir).mkdir(parents=True, exist_ok=True)
+                holder = f"process {os.getpid()} on {socket.gethostname()}"
+                is_there = stack.enter_context(locks.locked(Path(workdir) / NAME, holder))
+                clear_partials(workdir)
 
-        if problem := on_process_0(take):
-            raise UserError(problem)
-        yield
+        def look():
+            if not is_there():
+                raise StorageError(
+                    f"{workdir} was removed or moved, or {NAME} in it, while this run trained there, so nothing more "
+                    "is saved: put it back and give the same command again, or begin in another work directory"
+                )
+
+        check_on_process_0(take)
+        yield lambda: check_on_process_0(look)
 
 
 def check_free(workdir: str | Path) -> None:
     """UserError where another run trains in `workdir` now: asked before long work. Nothing is written."""
 
     def look():
-        try:
+        # What else is wrong there is told when it is to be written.
+        with contextlib.suppress(OSError), _refusing(workdir):
             locks.check_free(Path(workdir) / NAME)
-        except locks.Held as held:
-            return _refusal(workdir, held)
-        except OSError:  # told when it is to be written
-            pass
 
-    if problem := on_process_0(look):
-        raise UserError(problem)
+    check_on_process_0(look)
 
 
-def _refusal(workdir, held):
-    return (
-        f"{workdir} is being trained by {str(held) or 'another process'}: "
-        "wait for it or stop it, or give another work directory"
-    )
+@contextlib.contextmanager
+def _refusing(workdir):
+    """Makes Held a UserError."""
+    try:
+        yield
+    except locks.Held as held:
+        raise UserError(
+            f"{workdir} is being trained by {str(held) or 'another process'}: "
+            "wait for it or stop it, or give another work directory"
+        ) from None

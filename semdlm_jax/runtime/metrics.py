@@ -1,6 +1,7 @@
 """Numbers of a run over time: metrics.jsonl for programs, TensorBoard events for eyes."""
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -14,9 +15,11 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from semdlm_jax.errors import StorageError
-from semdlm_jax.storage import replacing, storage_errors
+from semdlm_jax.errors import StorageError, UserError
+from semdlm_jax.runtime.processes import check_on_process_0
+from semdlm_jax.storage import check_regular, check_writable, replacing, storage_errors
 
+NAME, BOARD = "metrics.jsonl", "tensorboard"
 ROW = b'{"step": '  # how every row begins
 
 
@@ -33,7 +36,7 @@ class MetricWriter:
         self._lines = self._board = None
         if jax.process_index() != 0:
             return
-        self._path, board = Path(workdir) / "metrics.jsonl", Path(workdir) / "tensorboard"
+        self._path, board = Path(workdir) / NAME, Path(workdir) / BOARD
         with storage_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             dropped = _keep(self._path, start_step) if os.path.lexists(self._path) else 0
@@ -84,6 +87,34 @@ class MetricWriter:
             self._lines.close()
             with contextlib.suppress(OSError):  # of events that could not be written, as was told
                 self._board.close()
+
+
+def check_place(workdir: str | Path) -> None:
+    """UserError, on all processes, unless a MetricWriter can write there: asked before anything is changed."""
+
+    def look():
+        path, board = Path(workdir) / NAME, Path(workdir) / BOARD
+        check_regular(path)
+        check_writable(path)
+        with storage_errors(board):
+            if os.path.lexists(board) and not board.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+    check_on_process_0(look)
+
+
+def last_step(workdir: str | Path) -> int | None:
+    """The largest step of the rows in `workdir`/metrics.jsonl; 0 where it has none, None where there is no such file.
+    UserError: it cannot be read."""
+    path = Path(workdir) / NAME
+    check_regular(path)
+    try:
+        with open(path, "rb") as lines:
+            return max((step for step, _ in map(_row, lines) if step is not None), default=0)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}): move it away") from None
 
 
 def _keep(path, step):

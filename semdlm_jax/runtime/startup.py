@@ -11,8 +11,10 @@ _former = {}
 
 
 def leave_while_importing(package: str) -> None:
-    """For a package's __init__: `leave_on_request`, where `python -m` is about to run a module of it, whose imports take
-    seconds. Whoever imports the package into a program of their own keeps their handlers."""
+    """For a package's __init__: `leave_on_request`, where `python -m` is about to run a module of it.
+
+    Its imports take seconds. Whoever imports the package into a program of their own keeps their handlers.
+    """
     if sys.argv[:1] == ["-m"]:  # as long as Python looks for the module
         module = sys.orig_argv[-len(sys.argv)].removeprefix("-m")
         if module.partition(".")[0] == package:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from semdlm_jax.errors import UserError
+from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.runtime.lock import NAME, check_free, training_lock
 
 HOLDER = """
@@ -49,6 +49,24 @@ def test_a_lock_ends_with_its_process(tmp_path):
     assert (tmp_path / NAME).exists()
     with training_lock(tmp_path):
         assert str(os.getpid()) in (tmp_path / NAME).read_text()
+
+
+def test_a_lock_that_was_removed_is_told_and_that_of_another_stays(tmp_path):
+    workdir = tmp_path / "run"
+    with training_lock(workdir) as check:
+        check()
+        (workdir / NAME).rename(tmp_path / "lock")
+        with pytest.raises(StorageError, match="run was removed or moved.*put it back"):
+            check()
+        (tmp_path / "lock").rename(workdir / NAME)
+        check()
+        workdir.rename(tmp_path / "moved")
+        with training_lock(workdir) as other:
+            with pytest.raises(StorageError):
+                check()
+            other()
+        (workdir / NAME).write_text("another one's")
+    assert (workdir / NAME).read_text() == "another one's"
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

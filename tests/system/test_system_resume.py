@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,7 +14,8 @@ import tiny
 from ml_collections import ConfigDict
 
 from benchmarks.soak.records import end_of
-from semdlm_jax import assembly, inputs, keys, parent
+from semdlm_jax import assembly, continuing, inputs, keys, parent
+from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.lock import training_lock
 from semdlm_jax.runtime.metrics import MetricWriter
@@ -24,7 +26,6 @@ from semdlm_jax.train import Run
 # Dies at step 8, once the checkpoint of step 5 is on disk.
 KILLED = """
 import os, runpy, signal, sys, time
-from pathlib import Path
 from semdlm_jax.runtime.metrics import MetricWriter
 
 config, workdir = sys.argv[1:]
@@ -265,10 +266,44 @@ def test_two_at_once(config_file, whole_run, tmp_path):
         assert tiny.command("generate", f"--workdir={whole_run}", "--num_samples=1", "--steps=4").status == 0
 
 
+def test_lost_checkpoints_are_told_before_a_run_begins_anew(config_file, whole_run, tmp_path, capsys):
+    """But not those that a killed run had not saved yet: every 5 steps one, and the second waits for the first."""
+    shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
+    checkpoints, metrics = tmp_path / "checkpoints", tmp_path / "metrics.jsonl"
+    config = ConfigDict({name: record(tmp_path)[name] for name in keys.SECTIONS})
+    shutil.rmtree(checkpoints)
+    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}")
+    tiny.assert_refused(result, "trained to step 12", "checkpoints are gone", "remove metrics.jsonl")
+    config.training.checkpoint_every = 3  # now
+    for folder, refused, told in ((False, 6, 5), (True, 11, 10)):
+        if folder:
+            checkpoints.mkdir()
+        metrics.write_text(f'{{"step": 3}}\n{{"step": {refused}}}\n')
+        with pytest.raises(UserError, match=f"trained to step {refused}, .* checkpoints are gone"):
+            continuing.compare(tmp_path, config)
+        metrics.write_text(f'{{"step": {told}}}\n{{"step": {refused}')
+        assert continuing.compare(tmp_path, config) == record(tmp_path)
+        assert f"came to step {told} and to no checkpoint: the run begins anew" in capsys.readouterr().out
+    (tmp_path / "config.json").unlink()
+    for left in (metrics, checkpoints / "5"):
+        with pytest.raises(UserError, match=f"holds {left.relative_to(tmp_path).parts[0]} but no config.json"):
+            continuing.compare(tmp_path, config)
+        (checkpoints / "5").mkdir(exist_ok=True)
+
+
+def test_nothing_is_saved_in_a_work_directory_that_was_removed():
+    def removed():
+        raise StorageError("removed")
+
+    with pytest.raises(StorageError, match="removed"):
+        Run.save(SimpleNamespace(_check_held=removed), 5)
+
+
 def test_a_save_that_fails_is_one_sentence(config_file, whole_run, tmp_path):
     shutil.copytree(whole_run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     (tmp_path / "run" / "checkpoints").write_text("")
+    (tmp_path / "run" / "metrics.jsonl").unlink()
     result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run")
     lines = [line for line in result.err.splitlines() if not line.startswith("train ")]
     assert result.status == 1 and len(lines) == 1, result
