@@ -4,7 +4,7 @@
     python -m benchmarks.bakeoff … --systems=all,semdlm_plus+kernel.gamma=2,semdlm_plus+objective.lambda_same=0.1
     python -m benchmarks.bakeoff … --systems=semdlm_plus,semdlm_plus+semantics.table=tables/w2.npz
 
-A system is a name of configs/systems.py, with changes of single keys after a plus sign; `all` is every one of them.
+A system is a name of experiment/systems.py, with changes of single keys after a plus sign; `all` is every one of them.
 Every run has a work directory of its own below --workdir, so that the same command, started again, continues where
 it stopped and reads what is finished. --output gets the table (.md) and, beside it, the curves (.png; pip install -e
 .[plots]).
@@ -32,10 +32,13 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import config_flags
 
-from configs.systems import SYSTEMS
-from semdlm_jax import assembly, checks, cli, inputs
+from semdlm_jax import checks, cli
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import score_likelihood
+from semdlm_jax.experiment.build import build_objective, build_optimizer
+from semdlm_jax.experiment.data import build_corpus
+from semdlm_jax.experiment.load import load_trained
+from semdlm_jax.experiment.systems import SYSTEMS
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_local
 from semdlm_jax.train import Run
@@ -133,7 +136,7 @@ def measure(entry, steps, seed, folder):
     if int(run.state.step) < steps and not run.loop():
         raise SystemExit(f"stopped on request: the same command continues {workdir}")
     noise = gradient_noise(run)
-    trained = assembly.load_trained(workdir, "latest")
+    trained = load_trained(workdir, "latest")
     tokens = trained.corpus.prepared.splits["test"]
     likelihood, protocol = score_likelihood(trained, tokens)
     result = {"likelihood": dataclasses.asdict(likelihood), "protocol": protocol, "gradient_noise": noise}
@@ -214,10 +217,10 @@ def main(options):
     for entry in entries:  # all of them before any long work
         config = configure(entry, options.steps, seeds[0])
         checks.check_config(config)
-        assembly.build_optimizer(config)
-        assembly.build_objective(config, inputs.build_corpus(config))
+        build_optimizer(config)
+        build_objective(config, build_corpus(config))
     results = {entry: [measure(entry, options.steps, seed, folder) for seed in seeds] for entry in entries}
-    prepared = inputs.build_corpus(config).prepared
+    prepared = build_corpus(config).prepared
     tokens = prepared.splits["test"]
     unigram = prepared.unigram_entropy("test")
     table = markdown([row(entry, results[entry], folder, options.steps, seeds) for entry in entries])

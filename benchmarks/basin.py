@@ -14,8 +14,9 @@ import numpy as np
 from absl import flags
 
 from benchmarks.runs import read_runs
-from semdlm_jax import assembly, cli
+from semdlm_jax import cli
 from semdlm_jax.evaluate import compare_samples
+from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.samplers.presets import make_settings
 
@@ -34,7 +35,7 @@ def main(options):
     size, maps, lines, done = len(lambdas), {}, [], 0
     with Progress(len(runs) * size**2, unit="grid point", label="basin") as progress:
         for name, workdir in runs.items():
-            trained = assembly.load_trained(workdir)
+            trained = load_trained(workdir)
             found = np.zeros((len(MEASURES), size, size))
             for i, lambda_freq in enumerate(lambdas):
                 for j, lambda_sem in enumerate(lambdas):

@@ -21,11 +21,12 @@ import numpy as np
 from absl import flags
 
 from benchmarks.runs import read_runs
-from semdlm_jax import assembly, cli
+from semdlm_jax import cli
 from semdlm_jax.data.files import read_text
 from semdlm_jax.data.protocols import PROTOCOLS, Rows, make_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import encode, score_rows
+from semdlm_jax.experiment.load import load_trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,9 @@ def on_processes(count, arguments):
         output = pathlib.Path(folder) / "report.json"
         command = [sys.executable, "-m", "semdlm_jax.evaluate", *arguments, "--samples=0", f"--output={output}"]
         workers = [
-            subprocess.Popen(command, env=os.environ | shared | {"JAX_PROCESS_ID": str(index)}, stdout=subprocess.DEVNULL)
+            subprocess.Popen(
+                command, env=os.environ | shared | {"JAX_PROCESS_ID": str(index)}, stdout=subprocess.DEVNULL
+            )
             for index in range(count)
         ]
         if any([worker.wait() for worker in workers]):
@@ -61,7 +64,7 @@ def on_processes(count, arguments):
 
 def compare(name, workdir, options):
     """Markdown rows, one a protocol."""
-    trained = assembly.load_trained(workdir, "latest")
+    trained = load_trained(workdir, "latest")
     tokenizer = trained.corpus.prepared.tokenizer
     for protocol, kind in PROTOCOLS.items():
         tokens = encode(read_text(options.text), tokenizer, by_line=kind.padded)

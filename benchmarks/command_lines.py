@@ -38,7 +38,8 @@ NO_CONFIGS = {
     "import": (b"import no_such_module\n", "no_such_module"),
     **{
         f"changed_{index}": (
-            f"from configs import base\ndef get_config():\n c = base.get_config()\n {line}\n return c\n".encode(),
+            f"from semdlm_jax.experiment.defaults import get_config as plain\n"
+            f"def get_config():\n c = plain()\n {line}\n return c\n".encode(),
             word,
         )
         for index, (line, word) in enumerate(

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from semdlm_jax import assembly, cli, inputs
+from semdlm_jax import cli
 from semdlm_jax.errors import UserError
+from semdlm_jax.experiment.build import build_denoiser, build_objective
+from semdlm_jax.experiment.data import build_corpus, train_iterator
 
 ROWS_SHOWN = 6
 
@@ -64,11 +66,11 @@ def main(options):
         raise UserError(f"--rows={options.rows} is no multiple of --micro_rows={options.micro_rows}: change either")
     with config.unlocked():
         config.training.batch_size = options.rows
-    corpus = inputs.build_corpus(config)
-    objective, half = assembly.build_objective(config, corpus), assembly.build_denoiser(config, corpus)
+    corpus = build_corpus(config)
+    objective, half = build_objective(config, corpus), build_denoiser(config, corpus)
     whole = dataclasses.replace(half, dtype="float32")
     half = dataclasses.replace(half, dtype="bfloat16")
-    x0 = jnp.asarray(next(inputs.train_iterator(config, corpus))["tokens"])
+    x0 = jnp.asarray(next(train_iterator(config, corpus))["tokens"])
     xt, t = objective.corrupt(jax.random.key(0), x0)
     params = random_params(whole)
     data = (params, x0, xt, t, options.micro_rows)

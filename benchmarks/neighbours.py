@@ -39,7 +39,7 @@ WORDS = (
     "treaty ##ing ##ly"
 ).split()
 OCCURRENCES = 20  # a token needs in either half, and of one that are looked at
-MIN_COUNT = 5  # as in configs/base.py
+MIN_COUNT = 5  # as in experiment/defaults.py
 CAP = 128
 NEAR = 8  # neighbours judged: k_max of the small configurations
 SMOOTHING = 1.0

@@ -20,7 +20,9 @@ import numpy as np
 from absl import flags
 
 from benchmarks.runs import read_runs
-from semdlm_jax import assembly, cli
+from semdlm_jax import cli
+from semdlm_jax.experiment.build import build_network
+from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.samplers import Controls, Plan, Sampler, make_method
 
@@ -58,7 +60,7 @@ def follow(trained, text, *, time, share, steps, sampler, seed=0):
     def run(params, key, text):
         damage_key, key = jax.random.split(key)
         noisy, put = damage(damage_key, kernel, text, time, share, choices)
-        network = assembly.build_network(trained.denoiser, params)
+        network = build_network(trained.denoiser, params)
         controls, nothing = Controls(forbidden_V=jnp.asarray(forbidden)), jnp.zeros(text.shape, bool)
         _, record = walker.sample(key, network, text, nothing, plan, controls, recorded=len(text), initial_BxL=noisy)
         way = jnp.concatenate([record.initial[None], record.tokens])
@@ -79,7 +81,7 @@ def main(options):
     done = 0
     with Progress(len(runs) * len(steps) * options.seeds, unit="run", label="repair") as progress:
         for name, workdir in runs.items():
-            trained = assembly.load_trained(workdir)
+            trained = load_trained(workdir)
             length, split = trained.config.data.length, trained.corpus.prepared.splits["test"]
             windows = split[: len(split) // length * length].reshape(-1, length)
             picked = np.random.default_rng(0).permutation(len(windows))[: options.windows]

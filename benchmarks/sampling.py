@@ -41,8 +41,8 @@ from absl import flags
 from benchmarks.kernels import balanced_table, format_table
 from benchmarks.timing import CLOCKS, interleave, machine, reporter, spread
 from semdlm_jax import cli
-from semdlm_jax.assembly import build_network
 from semdlm_jax.errors import UserError, choose
+from semdlm_jax.experiment.build import build_network
 from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Posterior

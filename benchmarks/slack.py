@@ -21,9 +21,12 @@ import numpy as np
 from absl import flags
 
 from benchmarks.bakeoff import configure, parse_systems
-from semdlm_jax import assembly, cli, inputs
+from semdlm_jax import cli
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import score_likelihood
+from semdlm_jax.experiment.build import build_mesh, build_objective
+from semdlm_jax.experiment.data import build_corpus
+from semdlm_jax.experiment.load import Trained
 from semdlm_jax.objectives import Autoregressive, Posterior
 
 KERNELS = (
@@ -45,18 +48,18 @@ class Frequencies:
         return features + jnp.asarray(self.logits_V, jnp.float32)
 
 
-def build(entry):
+def frequency_model(entry):
     """The frequencies as a `Trained` model under the entry's kernel. UserError: synthetic data, or no kernel."""
     config = configure(entry, 1, 0)
-    corpus = inputs.build_corpus(config)
-    objective = assembly.build_objective(config, corpus)
+    corpus = build_corpus(config)
+    objective = build_objective(config, corpus)
     if corpus.prepared is None:
         raise UserError("synthetic data have no split to score: give the --config of a prepared corpus")
     if isinstance(objective, Autoregressive):
         raise UserError(f"--systems: {entry.name} has an exact likelihood and no bound: leave it out")
     counts = corpus.prepared.unigram + 1
     denoiser = Frequencies(np.log(counts / counts.sum()))
-    return assembly.Trained(config, corpus, objective, denoiser, assembly.build_mesh(config), {}, 0)
+    return Trained(config, corpus, objective, denoiser, build_mesh(config), {}, 0)
 
 
 def cross_entropy(model, split):
@@ -68,7 +71,7 @@ def cross_entropy(model, split):
 
 def main(options):
     rows = []
-    models = {entry: build(entry) for entry in parse_systems(options.systems)}  # all before any long work
+    models = {entry: frequency_model(entry) for entry in parse_systems(options.systems)}  # all before any long work
     for entry, model in models.items():
         entropy = cross_entropy(model, options.split)
         tokens = model.corpus.prepared.splits[options.split]

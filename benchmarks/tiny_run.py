@@ -16,11 +16,11 @@ from absl import flags
 from semdlm_jax import evaluate, train  # noqa: F401  all flags but the entry points' own are defined from now on
 
 CONFIG = """
-from configs import base, systems
+from semdlm_jax.experiment import defaults, systems
 
 
 def get_config(system=None):
-    config = base.get_config()
+    config = defaults.get_config()
     config.data.update(corpus="text:{folder}/text.txt", directory="{folder}/data", vocab_size=40, length=16)
     config.semantics.update(neighbours=6, dimensions=8, min_count=1)
     config.kernel.k_max = 4

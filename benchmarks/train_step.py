@@ -29,8 +29,9 @@ from absl import flags
 
 from benchmarks.profiling import format_table, profile_ops
 from benchmarks.timing import CLOCKS, interleave, machine, spread
-from configs import lm1b, openwebtext, quickstart
-from semdlm_jax import assembly, cli, inputs
+from semdlm_jax import cli
+from semdlm_jax.experiment import build, data
+from semdlm_jax.experiment.configs import lm1b, openwebtext, quickstart
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.runtime.mesh import batch_sharding, place_batch
 from semdlm_jax.runtime.state import create_state
@@ -74,10 +75,10 @@ class Steps:
 
     def __init__(self, config):
         self.config = config
-        self.mesh = assembly.build_mesh(config)
-        self.corpus = inputs.build_corpus(config)
-        self.denoiser = assembly.build_denoiser(config, self.corpus)
-        self.batch = place_batch(next(inputs.train_iterator(config, self.corpus)), self.mesh)
+        self.mesh = build.build_mesh(config)
+        self.corpus = data.build_corpus(config)
+        self.denoiser = build.build_denoiser(config, self.corpus)
+        self.batch = place_batch(next(data.train_iterator(config, self.corpus)), self.mesh)
         self.tokens_a_step = self.batch["tokens"].size
 
     def stages(self, **changes):
@@ -86,7 +87,7 @@ class Steps:
         for key, value in changes.items():
             section, _, name = key.partition("__")
             config[section][name] = value
-        return assembly.build_stages(config, self.corpus)
+        return build.build_stages(config, self.corpus)
 
     def fixed_noise(self):
         objective = self.stages().objectives[-1]
@@ -103,8 +104,8 @@ class Steps:
         """{name: a function () that does one blocking step} of {name: stages}, and {name: program text}."""
         config = self.config.copy_and_resolve_references()
         config.optimizer.name = optimizer_name
-        optimizer, _ = assembly.build_optimizer(config)
-        state = create_state(self.denoiser.init, optimizer, jax.random.key(0), assembly.shard_rule(self.mesh))
+        optimizer, _ = build.build_optimizer(config)
+        state = create_state(self.denoiser.init, optimizer, jax.random.key(0), build.shard_rule(self.mesh))
         # Past a warm-up under another objective.
         box = [dataclasses.replace(state, step=state.step + config.warmup.steps)]
         tokens, mask = self.batch["tokens"], self.batch["mask"]

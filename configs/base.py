@@ -1,13 +1,3 @@
-"""Every key a run reads, at its default. The other files in configs/ change a few of them.
+"""Every key a run reads, at its default: semdlm_jax/experiment/defaults.py under its former name."""
 
-What each means, and what it may be, is a line of semdlm_jax/keys.py: python -m semdlm_jax.train --help shows them all.
-"""
-
-from ml_collections import ConfigDict
-
-from semdlm_jax.keys import KEYS
-from semdlm_jax.options import nest
-
-
-def get_config():
-    return ConfigDict(nest({key: option.default for key, option in KEYS.items()}))
+from semdlm_jax.experiment.defaults import get_config  # noqa: F401

@@ -1,30 +1,7 @@
-"""SemDLM+ on the State of the Union addresses, on two CPU cores in minutes.
+"""SemDLM+ on two CPU cores in minutes; semdlm_jax/experiment/configs/quickstart.py has its values and reasons.
 
-    bash launch/quickstart.sh
-    python -m semdlm_jax.train --config=configs/quickstart.py:mdlm --workdir=runs/mdlm      (any of configs/systems.py)
-
-A system named here is trained from scratch with this file's optimiser: its authors' learning rates are for budgets ten
-thousand times this one. Without a name, SemDLM+ learns to read context from masked text first.
-benchmarks/results/quickstart.md holds the study behind these choices.
+bash launch/quickstart.sh
+python -m semdlm_jax.train --config=configs/quickstart.py:mdlm --workdir=runs/mdlm
 """
 
-from configs import base, systems
-
-
-def get_config(system=None):
-    config = base.get_config()
-    config.data.directory = "data/quickstart"
-    config.data.length = 64
-
-    config.kernel.k_max = 8
-    config.warmup.steps = 400
-
-    config.network.update(
-        width=128, layers=3, heads=4, condition_width=64, tied_output=True, dropout=0.0, dtype="float32", unroll=3
-    )
-    config.optimizer.update(
-        name="muon", learning_rate=3e-3, schedule="wsd", warmup_steps=50, decay_fraction=0.5, b2=0.95, ema_decay=0.0
-    )
-    config.training.update(steps=2800, batch_size=64, log_every=10, eval_every=200, checkpoint_every=200)
-    config.evaluation.update(valid_batches=8, draws=4, temperature=0.7)
-    return systems.apply(config, system, optimizer=False)
+from semdlm_jax.experiment.configs.quickstart import get_config  # noqa: F401

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from semdlm_jax import keys, storage, streams
 from semdlm_jax.errors import UserError, nearest
+from semdlm_jax.experiment import configs
 from semdlm_jax.options import OWN, Option
 from semdlm_jax.runtime.startup import restore_handlers
 
@@ -21,8 +22,12 @@ flags.disclaim_key_flags()  # --config belongs to the entry point that asks for 
 
 
 def define_config_flag():
-    """Defines `--config=FILE[:SYSTEM]` with `--config.some.key=value` overrides; returns its flag holder."""
-    about = "a configuration file, e.g. configs/quickstart.py; override any key with --config.section.key=value"
+    """Defines `--config=FILE[:SYSTEM]`, or NAME[:SYSTEM] of a configuration that comes with the package, and
+    `--config.some.key=value` for changes of it; returns its flag holder."""
+    about = (
+        f"a configuration, by its name ({', '.join(configs.names())}) or file, e.g. configs/quickstart.py; "
+        "override any key with --config.section.key=value"
+    )
     try:
         return config_flags.DEFINE_config_file("config", None, about, lock_config=True)
     except flags.Error as error:  # it reads --flagfile already
@@ -43,7 +48,7 @@ def define_load_flags(heading=""):
 
 
 def load_options(options) -> dict:
-    """The values of those flags, as assembly.load_trained takes them."""
+    """The values of those flags, as experiment.load.load_trained takes them."""
     return {"data_directory": options.data_directory, "trust_kernel": options.trust_kernel}
 
 
@@ -162,7 +167,7 @@ def _parse_flags(argv, needs):
     if any(re.fullmatch("--?(help|h)", argument) for argument in argv[1:]):
         print(help_text(argv[0], needs))
         sys.exit(0)
-    argv = [_expand_config(argument) for argument in argv]
+    argv = _find_config(argv)
     overridden = _overridden(argv)
     try:
         return flags.FLAGS(argv)
@@ -187,9 +192,9 @@ def _check_text(argv, cause):
 
 
 def _overridden(argv):
-    """{key: default} of the --config.key arguments. UserError for a missing file or a key that it lacks.
+    """{key: default} of the --config.key arguments. UserError for a key that the configuration lacks.
 
-    Read ahead of absl's parser, because ml_collections tells the first in a traceback and the second without a mend.
+    Read ahead of absl's parser, because ml_collections tells it without a mend.
     """
     if "config" not in flags.FLAGS:
         return {}
@@ -200,19 +205,33 @@ def _overridden(argv):
             path = value if equals else following
         elif found := re.match(r"--?(?:no)?config\.(.+)", name):
             names.append(found[1])
-    if path is None:
+    if not path:
         return {}
-    if not os.path.isfile(path.partition(":")[0]):
-        raise UserError(f"--config={path}: no such file: give one, e.g. configs/quickstart.py")
     config = parse_config(path)
     return {name: _lookup(config, name) for name in names}
 
 
-def _expand_config(argument):
-    """An argument --config=PATH with ~ and $HOME replaced."""
-    name, equals, path = argument.partition("=")
-    is_config = equals and re.fullmatch("--?config", name)
-    return name + equals + os.path.expandvars(os.path.expanduser(path)) if is_config else argument
+def _find_config(argv):
+    """argv with the path of a file for whatever --config names. UserError: there is none."""
+    if "config" not in flags.FLAGS:
+        return argv
+    found, awaits_value = [], False
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        names_config = re.fullmatch("--?config", name) is not None
+        if awaits_value:
+            argument = _config_path(argument)
+        elif names_config and equals:
+            argument = f"{name}={_config_path(value)}"
+        found.append(argument)
+        awaits_value = names_config and not equals and not awaits_value
+    return found
+
+
+def _config_path(given):
+    """FILE[:SYSTEM] of what --config is given: a name of the package's own is looked up, ~ and $HOME replaced."""
+    file, colon, system = os.path.expandvars(os.path.expanduser(given)).partition(":")
+    return configs.find(file) + colon + system
 
 
 def parse_config(path):
@@ -237,7 +256,9 @@ def parse_config(path):
         logging.set_verbosity(verbosity)
     if not isinstance(config, ConfigDict):
         kind = "nothing" if config is None else type(config).__name__
-        raise UserError(f"--config={path}: its get_config returns {kind}: return a ConfigDict, as configs/base.py does")
+        raise UserError(
+            f"--config={path}: its get_config returns {kind}: return a ConfigDict, as experiment/defaults.py does"
+        )
     return config
 
 

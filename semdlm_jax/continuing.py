@@ -2,9 +2,11 @@
 
 import pathlib
 
-from semdlm_jax import assembly, checks
+from semdlm_jax import checks
 from semdlm_jax.errors import UserError
-from semdlm_jax.inputs import Corpus, check_unchanged
+from semdlm_jax.experiment.build import build_optimizer
+from semdlm_jax.experiment.data import Corpus, check_unchanged
+from semdlm_jax.experiment.load import checkpoints_of, make_reader
 from semdlm_jax.keys import KEYS
 from semdlm_jax.record import (
     BESIDE,
@@ -21,8 +23,21 @@ from semdlm_jax.runtime.metrics import NAME as METRICS
 from semdlm_jax.runtime.metrics import last_step
 
 STEPS = "training.steps"
+# What may change between two starts of one run: where it runs and how often it reports, never what it computes.
+FREE_KEYS = (
+    "mesh",
+    "evaluation",
+    "data.directory",  # a path, as the next: what lies there is bound by Corpus.identity
+    "semantics.table",
+    "network.unroll",
+    "network.attention",
+    "training.log_every",
+    "training.eval_every",
+    "training.checkpoint_every",
+    "training.keep_latest",
+)
 # What need not be as it was at the first start; `settle_steps` sees to the last of it.
-FREE = (*assembly.FREE_KEYS, *BESIDE, STEPS)
+FREE = (*FREE_KEYS, *BESIDE, STEPS)
 
 
 def compare(workdir: str | pathlib.Path, config) -> dict | None:
@@ -30,7 +45,7 @@ def compare(workdir: str | pathlib.Path, config) -> dict | None:
     lost while its checkpoints or metrics are there: nothing says what they come from; or of one whose checkpoints are
     lost."""
     recorded = compare_config(workdir, config.to_dict(), FREE)
-    saved = bool(assembly.make_reader(workdir).steps())
+    saved = bool(make_reader(workdir).steps())
     measured = None if saved else last_step(workdir)
     if recorded is None and (saved or measured is not None):
         raise UserError(
@@ -46,7 +61,7 @@ def compare(workdir: str | pathlib.Path, config) -> dict | None:
 def _begin_anew(workdir, measured, every):
     """Says that a run without checkpoints, whose metrics have come to step `measured`, begins anew. UserError where it
     had saved some by then. every: steps between two of them."""
-    folder = assembly.checkpoints_of(workdir)
+    folder = checkpoints_of(workdir)
     # Their folder is made before the step after the first, which is on disk before the step after the second.
     if measured > every * (2 if folder.is_dir() else 1):
         raise UserError(
@@ -80,7 +95,7 @@ def settle_steps(workdir: str | pathlib.Path, config, recorded: dict, done: int)
         return
     before = config.copy_and_resolve_references()
     before.training.steps = former
-    now, then = (float(assembly.build_optimizer(one)[1](done)) for one in (config, before))
+    now, then = (float(build_optimizer(one)[1](done)) for one in (config, before))
     print(
         f"{STEPS} was {former} and is {steps}: under the {config.optimizer.schedule} schedule the learning rate "
         f"of step {done + 1} is {now:.4g}, and would have been {then:.4g}",

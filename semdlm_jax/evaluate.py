@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from semdlm_jax import assembly, cli
+from semdlm_jax import cli
 from semdlm_jax.data.files import lines_of, read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
@@ -23,6 +23,8 @@ from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, unknown_share_of
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
+from semdlm_jax.experiment.build import build_score, whole_rows
+from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.generate import generate
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime import distributed
@@ -54,11 +56,11 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     network gives no finite number.
     """
     evaluation = trained.config.evaluation
-    batch_size = assembly.whole_rows(batch_size or evaluation.batch_size, trained.mesh)
+    batch_size = whole_rows(batch_size or evaluation.batch_size, trained.mesh)
     exact = isinstance(trained.objective, Autoregressive)
     draws = 1 if exact else draws or evaluation.draws
     count, batches = scored_rows(rows), eval_batches(rows, batch_size)
-    compiled = assembly.build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
+    compiled = build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
     steps = -(-count // batch_size) * draws
     with Progress(steps, units_per_step=batch_size * rows.length, label="NELBO") as progress:
         place = functools.partial(place_batch, mesh=trained.mesh)
@@ -189,9 +191,7 @@ def scored_counts(rows, vocab_size):
 def report_likelihood(trained, tokens, protocol, options):
     """The report's entries on the likelihood of a token stream. Warns of tokens that the vocabulary does not know."""
     tokenizer, rows = trained.corpus.prepared.tokenizer, rows_of(trained, tokens, protocol)
-    likelihood, words = score_rows(
-        trained, rows, seed=options.seed, draws=options.draws, batch_size=options.batch_size
-    )
+    likelihood, words = score_rows(trained, rows, seed=options.seed, draws=options.draws, batch_size=options.batch_size)
     counts = scored_counts(rows, tokenizer.vocab_size)
     unknown = unknown_share_of(tokenizer, counts)
     if unknown > UNKNOWN_WARNED:
@@ -230,7 +230,7 @@ def main(options):
     distributed.start()
     text = read_options(options)
     tell(f"reading {options.workdir}")
-    trained = assembly.load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
+    trained = load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
     prepared = trained.corpus.prepared
     if prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to score")

@@ -27,11 +27,13 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from semdlm_jax import assembly, cli, storage, streams, trace
+from semdlm_jax import cli, storage, streams, trace
 from semdlm_jax.data import conditioning
 from semdlm_jax.data.conditioning import Condition
 from semdlm_jax.data.protocols import read_row
 from semdlm_jax.errors import UserError
+from semdlm_jax.experiment.build import whole_rows
+from semdlm_jax.experiment.load import Trained, load_trained
 from semdlm_jax.generator import Generator
 from semdlm_jax.keys import check_options
 from semdlm_jax.runtime import distributed
@@ -54,7 +56,7 @@ def check_conditions(conditions, settings, chain):
 
 
 def generate(
-    trained: assembly.Trained,
+    trained: Trained,
     settings: Settings,
     *,
     num_samples: int,
@@ -83,7 +85,7 @@ class Batch(NamedTuple):
 
 
 def write_batches(
-    trained: assembly.Trained,
+    trained: Trained,
     settings: Settings,
     *,
     num_samples: int,
@@ -96,7 +98,7 @@ def write_batches(
     check_options("flags", num_samples=num_samples, seed=seed, batch_size=batch_size)
     conditions = conditions or [Condition()]
     total = num_samples * len(conditions)
-    rows = assembly.whole_rows(min(batch_size, total), trained.mesh)
+    rows = whole_rows(min(batch_size, total), trained.mesh)
     recorded = min(recorded, rows, total)
     generator = Generator(trained, settings, recorded)
     check_conditions(conditions, settings, generator.chain)
@@ -138,7 +140,7 @@ def main(options):
     own = {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}
     settings = make_settings(options.preset, options=own, **{name: getattr(options, name) for name in SETTINGS})
     tell(f"reading {options.workdir}")
-    trained = assembly.load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
+    trained = load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
     if trained.corpus.prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to generate")
     tokenizer = trained.corpus.prepared.tokenizer

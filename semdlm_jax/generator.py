@@ -4,9 +4,11 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from semdlm_jax import assembly, trace
+from semdlm_jax import trace
 from semdlm_jax.data.conditioning import Layout
 from semdlm_jax.errors import UserError
+from semdlm_jax.experiment.build import build_network
+from semdlm_jax.experiment.load import Trained
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.samplers import Record, Sampler, make_controls, make_method, make_plan, sample_autoregressive
@@ -22,7 +24,7 @@ class Generator:
     recorded: of how many rows of a batch the whole way is kept. UserError for impossible settings, before any work.
     """
 
-    def __init__(self, trained: assembly.Trained, settings: Settings, recorded: int = 0):
+    def __init__(self, trained: Trained, settings: Settings, recorded: int = 0):
         self._trained, self.plan = trained, None
         self.controls = make_controls(
             trained.corpus.vocabulary.table,
@@ -85,7 +87,7 @@ def _program(trained, static, build):
 def _reverse_process(denoiser, sampler, recorded):
     def write(params, key, layout, plan, controls):
         given, is_given, lengths = layout["tokens"], layout["given"], layout.get("lengths")
-        network = assembly.build_network(denoiser, params)
+        network = build_network(denoiser, params)
         return sampler.sample(key, network, given, is_given, plan, controls, recorded=recorded, lengths_B=lengths)
 
     return write

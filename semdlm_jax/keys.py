@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable
 from semdlm_jax.errors import UserError
 from semdlm_jax.options import Option, flatten, nearest_key, number, shown, switch, text
 
-BEGIN = "begin with configs.base.get_config() and change keys of it"
+BEGIN = "begin with semdlm_jax.experiment.defaults.get_config() and change keys of it"
 
 COUNT, MANY = "[1, 1000000]", "[0, 1000000]"
 TOKENS, CHUNK = "[1, 1048576]", "[0, 1048576]"
@@ -20,7 +20,7 @@ TIME, LAST_TIME = "[1e-9, 1)", "(0, 1]"
 WEIGHT = "[0, 1000000]"
 UNIGRAM = "kernel.prior: unigram"
 
-# What a run reads, by dotted key: configs/base.py is made of it.
+# What a run reads, by dotted key: experiment/defaults.py is made of it.
 KEYS: dict[str, Option] = {
     "seed": number(0, SEED, "of all randomness of a run"),
     "data.corpus": text(

@@ -6,10 +6,10 @@ import re
 
 import optax
 
-from semdlm_jax import assembly
 from semdlm_jax.data.tokenizers import load_tokenizer
 from semdlm_jax.errors import UserError, choose
-from semdlm_jax.inputs import Corpus
+from semdlm_jax.experiment.data import Corpus
+from semdlm_jax.experiment.load import make_reader, read_run
 from semdlm_jax.options import flatten
 from semdlm_jax.record import PARENT, TRAINED_ON
 from semdlm_jax.runtime.paths import differences
@@ -86,7 +86,7 @@ def describe(entry: dict) -> str:
 def begin(entry: dict, optimizer: optax.GradientTransformation, abstract: TrainState) -> TrainState:
     """The state that a run with this parent begins with. UserError: the parent is not what it was."""
     wanted = _parts(entry["weights"], entry["optimizer"], abstract)
-    reader = assembly.make_reader(entry["workdir"])
+    reader = make_reader(entry["workdir"])
     found = reader.restore_parts(wanted, entry["step"])
     if found is None or on_process_0(lambda: reader.digest(found[1])) != entry["integrity"]:
         raise UserError(
@@ -100,9 +100,9 @@ def begin(entry: dict, optimizer: optax.GradientTransformation, abstract: TrainS
 
 def _resolve(request, config, corpus, abstract):
     """The entry of a run that has not begun yet."""
-    former = assembly.read_run(request.run)
+    former = read_run(request.run)
     _check_vocabulary(request.run, former, corpus)
-    reader = assembly.make_reader(request.run)
+    reader = make_reader(request.run)
     step = reader.find(_parts(request.weights, False, abstract), request.checkpoint)
     if step is None:
         raise UserError(f"--init_from={request.run} holds no checkpoint yet: train it first, or leave out --init_from")

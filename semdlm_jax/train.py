@@ -19,10 +19,13 @@ import jax.numpy as jnp
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from semdlm_jax import assembly, checks, cli, continuing, inputs, parent
+from semdlm_jax import checks, cli, continuing, parent
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
+from semdlm_jax.experiment import build
+from semdlm_jax.experiment.data import build_corpus, build_rows, pads, train_iterator
+from semdlm_jax.experiment.load import make_checkpointer
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.lock import check_free, training_lock
 from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch, place_local
@@ -104,19 +107,19 @@ class Run:
         recorded = continuing.compare(workdir, config)
         if recorded is not None:
             checks.find_data(config, recorded)
-        self.mesh = assembly.build_mesh(config)
+        self.mesh = build.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
-        self.corpus = inputs.build_corpus(config)
-        self.objective = assembly.build_objective(config, self.corpus)
-        self.stages = assembly.build_stages(config, self.corpus)
-        self.denoiser = assembly.build_denoiser(config, self.corpus)
-        self.optimizer, self.learning_rate = assembly.build_optimizer(config)
-        self.iterator = inputs.train_iterator(config, self.corpus, self.mesh)
+        self.corpus = build_corpus(config)
+        self.objective = build.build_objective(config, self.corpus)
+        self.stages = build.build_stages(config, self.corpus)
+        self.denoiser = build.build_denoiser(config, self.corpus)
+        self.optimizer, self.learning_rate = build.build_optimizer(config)
+        self.iterator = train_iterator(config, self.corpus, self.mesh)
         prepared = self.corpus.prepared
-        self.valid_rows = None if prepared is None else inputs.build_rows(config, prepared, "valid")
-        self.checkpointer = assembly.make_checkpointer(config, self.workdir)
+        self.valid_rows = None if prepared is None else build_rows(config, prepared, "valid")
+        self.checkpointer = make_checkpointer(config, self.workdir)
         self.saved_step = None
-        init, place = assembly.build_init(self.denoiser, self.corpus), assembly.shard_rule(self.mesh)
+        init, place = build.build_init(self.denoiser, self.corpus), build.shard_rule(self.mesh)
         abstract = abstract_state(init, self.optimizer, place)
         origin = parent.settle(initial, recorded, config, self.corpus, abstract)
         with contextlib.ExitStack() as stack:
@@ -139,16 +142,16 @@ class Run:
             seed=config.seed,
             mesh=self.mesh,
             state_shardings=shardings,
-            padded=inputs.pads(config),
+            padded=pads(config),
         )
-        self.score = assembly.build_score(config, self.denoiser, self.objective, self.mesh)
+        self.score = build.build_score(config, self.denoiser, self.objective, self.mesh)
 
     def _restore_or_create(self, abstract, init, origin):
         restored = self.checkpointer.restore(abstract, self.iterator)
         if restored is None:
             if origin is not None:
                 return parent.begin(origin, self.optimizer, abstract)
-            place = assembly.shard_rule(self.mesh)
+            place = build.shard_rule(self.mesh)
             return create_state(init, self.optimizer, jax.random.key(self.config.seed), place)
         state, self.saved_step = restored
         print(f"continuing {self.workdir} from step {self.saved_step}", flush=True)
@@ -160,7 +163,7 @@ class Run:
         if self.valid_rows is None:
             return {}
         limit = evaluation.valid_batches * evaluation.batch_size  # of rows: the same ones on any mesh
-        batches = eval_batches(self.valid_rows, assembly.whole_rows(evaluation.batch_size, self.mesh), limit)
+        batches = eval_batches(self.valid_rows, build.whole_rows(evaluation.batch_size, self.mesh), limit)
         result = evaluate_likelihood(
             self.score,
             self.state.ema_params,

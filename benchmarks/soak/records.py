@@ -8,7 +8,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from tensorboardX.proto.event_pb2 import Event
 
-from semdlm_jax import assembly, inputs
+from semdlm_jax.experiment.build import build_denoiser, build_mesh, build_optimizer, shard_rule
+from semdlm_jax.experiment.data import build_corpus, train_iterator
+from semdlm_jax.experiment.load import make_reader
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.state import abstract_state
 
@@ -62,9 +64,9 @@ def steps_on_disk(workdir: Path) -> list[int]:
 def end_of(workdir: Path) -> tuple[int, list[np.ndarray]]:
     """(step, arrays) of the latest checkpoint: parameters, average, moments, and the batch that comes next."""
     config = ConfigDict(read_config(workdir))
-    corpus = inputs.build_corpus(config)
-    denoiser, (optimizer, _) = assembly.build_denoiser(config, corpus), assembly.build_optimizer(config)
-    abstract = abstract_state(denoiser.init, optimizer, assembly.shard_rule(assembly.build_mesh(config)))
-    iterator = inputs.train_iterator(config, corpus)
-    state, step = assembly.make_reader(workdir).restore(abstract, iterator)
+    corpus = build_corpus(config)
+    denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
+    abstract = abstract_state(denoiser.init, optimizer, shard_rule(build_mesh(config)))
+    iterator = train_iterator(config, corpus)
+    state, step = make_reader(workdir).restore(abstract, iterator)
     return step, [*map(np.asarray, jax.tree.leaves(state)), next(iterator)["tokens"]]

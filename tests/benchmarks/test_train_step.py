@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks import train_step
-from configs import quickstart
+from semdlm_jax.experiment.configs import quickstart
 
 
 def test_every_kind_of_step_runs(monkeypatch, quick_compile):

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import base
 from semdlm_jax.errors import UserError
+from semdlm_jax.experiment import defaults
 from semdlm_jax.kernels import GlobalPrior
 from semdlm_jax.semantics import build as building
 from semdlm_jax.semantics.settings import Settings, from_config
@@ -226,4 +226,4 @@ def test_impossible_settings_are_told(prepared, changes, words):
 
 
 def test_the_configuration_begins_at_the_defaults_here():
-    assert from_config(base.get_config().semantics) == Settings()
+    assert from_config(defaults.get_config().semantics) == Settings()

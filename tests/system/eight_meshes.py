@@ -6,15 +6,16 @@ from pathlib import Path
 
 import jax
 
-from configs import base
-from semdlm_jax import assembly, inputs
+from semdlm_jax.experiment import defaults
+from semdlm_jax.experiment.build import build_denoiser, build_optimizer, build_stages, shard_rule
+from semdlm_jax.experiment.data import build_corpus, train_iterator
 from semdlm_jax.runtime.mesh import check_batch, make_mesh, place_batch
 from semdlm_jax.runtime.state import create_state
 from semdlm_jax.train import make_train_step
 
 
 def configuration():
-    config = base.get_config()
+    config = defaults.get_config()
     config.data.update(corpus="synthetic", vocab_size=64, length=16)
     config.kernel.k_max = 4
     config.objective.lambda_same = 0.1
@@ -29,13 +30,13 @@ def steps(mesh, microbatches=1):
     """Losses and gradient norms of five steps with random corruption, and how many parameters are cut."""
     config = configuration()
     check_batch(config.training.batch_size, microbatches, mesh)
-    corpus = inputs.build_corpus(config)
-    denoiser, (optimizer, _) = assembly.build_denoiser(config, corpus), assembly.build_optimizer(config)
-    iterator = inputs.train_iterator(config, corpus)
-    state = create_state(denoiser.init, optimizer, jax.random.key(config.seed), assembly.shard_rule(mesh))
+    corpus = build_corpus(config)
+    denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
+    iterator = train_iterator(config, corpus)
+    state = create_state(denoiser.init, optimizer, jax.random.key(config.seed), shard_rule(mesh))
     cut = sum(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state.params))
     step = make_train_step(
-        assembly.build_stages(config, corpus),
+        build_stages(config, corpus),
         denoiser,
         optimizer,
         ema_decay=0.9,

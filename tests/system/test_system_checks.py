@@ -1,17 +1,17 @@
 """What is told of a configuration that can be trained but is not what it seems, and how a run finds its data."""
 
-import importlib
 import json
 import shutil
 
 import pytest
 import tiny
 
-from configs import systems
 from semdlm_jax import checks
+from semdlm_jax.experiment import systems
+from semdlm_jax.experiment.configs import lm1b, openwebtext, quickstart
 from semdlm_jax.options import flatten
 
-CONFIGS = [importlib.import_module(f"configs.{name}") for name in ("quickstart", "lm1b", "openwebtext")]
+CONFIGS = [quickstart, lm1b, openwebtext]
 
 
 @pytest.mark.parametrize("module", CONFIGS, ids=lambda module: module.__name__)

@@ -7,9 +7,9 @@ import pytest
 import tiny
 
 from benchmarks.command_lines import bad_values, cases
-from configs import base
 from semdlm_jax import cli
 from semdlm_jax.errors import UserError
+from semdlm_jax.experiment import defaults
 from semdlm_jax.keys import FLAGS, KEYS, SAMPLING, check_config
 from semdlm_jax.options import nest
 
@@ -17,7 +17,7 @@ OPTIONS = {**FLAGS, **SAMPLING, **KEYS}
 
 
 def test_the_table_is_the_configuration():
-    assert tiny.flat(base.get_config()) == {key: option.default for key, option in KEYS.items()}
+    assert tiny.flat(defaults.get_config()) == {key: option.default for key, option in KEYS.items()}
     for key, option in OPTIONS.items():
         option.check(key, option.default)
         assert option.default is None or type(option.default) is option.kind, key

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import tiny
 
-from configs import base, lm1b
-from semdlm_jax import assembly, inputs
+from semdlm_jax.experiment import configs, defaults
+from semdlm_jax.experiment.build import build_denoiser, build_kernel
+from semdlm_jax.experiment.configs import lm1b
+from semdlm_jax.experiment.data import build_corpus
 from semdlm_jax.kernels import KERNELS, SCHEDULES, make_noise_schedule
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Objective
@@ -19,14 +21,10 @@ from semdlm_jax.runtime.mesh import make_mesh
 from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
 from semdlm_jax.train import Run, describe
 
-# Those that are changed by others, and what is no configuration.
-SHARED = ("base", "systems", "__init__")
-NAMES = sorted(path.stem for path in (tiny.ROOT / "configs").glob("*.py") if path.stem not in SHARED)
 
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", configs.names())
 def test_a_step_of_every_config(name, tmp_path):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"semdlm_jax.experiment.configs.{name}").get_config()
     config.data.update(corpus="synthetic", vocab_size=64, length=16)
     config.kernel.k_max = 4
     config.objective.chunk = min(config.objective.chunk, 8)
@@ -46,7 +44,7 @@ def test_lm1b_is_of_the_papers_size():
     config = lm1b.get_config()
     V, D, C, N = 30522, 768, 128, 12
     assert (config.data.length, config.network.heads, config.training.batch_size) == (128, 12, 512)
-    denoiser = assembly.build_denoiser(config, SimpleNamespace(vocab_size=config.data.vocab_size))
+    denoiser = build_denoiser(config, SimpleNamespace(vocab_size=config.data.vocab_size))
     params = jax.eval_shape(denoiser.init, jax.random.key(0))
     attention, mlp, modulation = 4 * D * D, 2 * D * 4 * D, C * 6 * D + 6 * D
     time, final = 2 * (C * C + C), C * 2 * D + 2 * D
@@ -93,7 +91,7 @@ def attributes():
 
 
 def test_every_key_is_read_and_every_read_key_is_there():
-    config = base.get_config()
+    config = defaults.get_config()
     pairs, of_config = attributes()
     unread = []
     for path in tiny.flat(config):
@@ -107,7 +105,7 @@ def test_every_key_is_read_and_every_read_key_is_there():
 
 def test_every_option_of_a_kernel_or_schedule_is_a_key():
     """So that none can be reached from Python alone; and each begins at the default that its own code has."""
-    kernel = base.get_config().kernel
+    kernel = defaults.get_config().kernel
     for kernel_name, build in OWN_KERNELS.items():
         for name, parameter in list(inspect.signature(build).parameters.items())[1:]:
             assert name in kernel, (kernel_name, name)
@@ -121,11 +119,11 @@ def test_every_option_of_a_kernel_or_schedule_is_a_key():
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_schedule_is_a_section_of_its_own(schedule):
     """It reaches every kernel that takes one, and the options that are not its own do not disturb it."""
-    config = base.get_config()
+    config = defaults.get_config()
     config.data.update(corpus="synthetic", vocab_size=12, length=16)
     config.kernel.k_max = 4
     config.kernel.schedule.update(name=schedule, eps=0.25, sigma_min=0.5, sigma_max=4.0, power=3.0)
-    corpus, t = inputs.build_corpus(config), np.array([0.0, 0.3, 1.0])
+    corpus, t = build_corpus(config), np.array([0.0, 0.3, 1.0])
     wanted = {
         "linear": 1 - t,
         "loglinear": 1 - 0.75 * t,
@@ -134,16 +132,16 @@ def test_the_schedule_is_a_section_of_its_own(schedule):
         "polynomial": 1 - t**3,
     }[schedule]
     for name in OWN_KERNELS.keys() - {"hybrid"}:  # whose alpha is the schedule's less what its uniform noise takes
-        alpha = assembly.build_kernel(config, corpus, name).alpha(np.float32(t))
+        alpha = build_kernel(config, corpus, name).alpha(np.float32(t))
         np.testing.assert_allclose(alpha, wanted, atol=1e-6, err_msg=name)
-    assert assembly.build_kernel(config, corpus, "hybrid").branches.schedule == SCHEDULES[schedule](
+    assert build_kernel(config, corpus, "hybrid").branches.schedule == SCHEDULES[schedule](
         **{key: value for key, value in config.kernel.schedule.items() if key in parameters(SCHEDULES[schedule])}
     )
 
 
 def test_other_configs_add_no_key():
-    known = tiny.flat(base.get_config()).keys()
+    known = tiny.flat(defaults.get_config()).keys()
     assert {"seed", "kernel.gamma", "kernel.schedule.eps"} <= known
-    for name in NAMES:
-        config = importlib.import_module(f"configs.{name}").get_config()
+    for name in configs.names():
+        config = importlib.import_module(f"semdlm_jax.experiment.configs.{name}").get_config()
         assert tiny.flat(config).keys() == known, name

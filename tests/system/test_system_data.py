@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tiny
 
-from semdlm_jax import assembly
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.data.protocols import make_rows
 from semdlm_jax.evaluation.quality import unigram_entropy
 from semdlm_jax.evaluation.times import stratified_uniforms
+from semdlm_jax.experiment.build import build_score
+from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.runtime.mesh import place_batch
 
 
@@ -76,7 +77,7 @@ def test_samples_are_compared_with_rows_of_the_protocol(run, tmp_path):
     result = tiny.command("evaluate", f"--workdir={run}", "--samples=6", "--protocol=packed", f"--output={output}")
     assert result.status == 0, result.err
     samples = json.loads(output.read_text())["samples"]
-    trained = assembly.load_trained(run)
+    trained = load_trained(run)
     rows = trained.rows("test")
     entropies = [unigram_entropy([tokens[mask]])[0] for tokens, mask in map(rows.ordered_row, range(rows.count))]
     # As many rows as there are, or 256 of them: those of the run's own protocol, whatever is scored.
@@ -88,13 +89,13 @@ def test_samples_are_compared_with_rows_of_the_protocol(run, tmp_path):
 
 def test_padding_reaches_no_score(run):
     """Whatever the protocol: the last row of any may be short."""
-    trained = assembly.load_trained(run)
+    trained = load_trained(run)
     tokenizer = trained.corpus.prepared.tokenizer
     stream = pack([" ".join(["ba", "be", "bi"] * i) for i in range(8)], tokenizer)
     rows = make_rows("padded", stream, 16, tokenizer)
     tokens, mask = (np.stack(part) for part in zip(*[rows.ordered_row(i) for i in range(8)]))
     assert not mask.all()
-    score = assembly.build_score(trained.config, trained.denoiser, trained.objective, trained.mesh)
+    score = build_score(trained.config, trained.denoiser, trained.objective, trained.mesh)
     found = []
     for filler in (rows.pad_id, 7):
         batch = {"tokens": np.where(mask, tokens, filler), "mask": mask, "row": np.arange(8)}

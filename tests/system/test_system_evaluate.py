@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import tiny
 
-from semdlm_jax import assembly
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import encode, score_likelihood
+from semdlm_jax.experiment.build import build_init
+from semdlm_jax.experiment.load import load_trained
 
 
 @pytest.fixture(scope="module")
 def trained(whole_run):
-    return assembly.load_trained(whole_run)
+    return load_trained(whole_run)
 
 
 def evaluated(workdir, output, *options):
@@ -119,8 +120,8 @@ def test_training_lowers_the_bound(config_file, tmp_path):
     options += ["training.steps=120", "training.log_every=200"]
     command = [f"--config={config_file}", f"--workdir={tmp_path}", *(f"--config.{option}" for option in options)]
     assert tiny.command("train", *command).status == 0
-    trained = assembly.load_trained(tmp_path)
-    params = jax.jit(assembly.build_init(trained.denoiser, trained.corpus))(jax.random.key(0))
+    trained = load_trained(tmp_path)
+    params = jax.jit(build_init(trained.denoiser, trained.corpus))(jax.random.key(0))
     params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), params, trained.params)
     tokens = trained.corpus.prepared.splits["valid"]
     before, _ = score_likelihood(dataclasses.replace(trained, params=params), tokens)

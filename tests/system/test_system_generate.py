@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tiny
 
-from semdlm_jax import assembly, streams
+from semdlm_jax import streams
 from semdlm_jax.data.conditioning import continue_from
 from semdlm_jax.data.prepare import open_prepared
+from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.generate import generate
 from semdlm_jax.generator import PROGRAMS, Generator
 from semdlm_jax.samplers import Sampler
@@ -127,7 +128,7 @@ def test_equal_shapes_are_compiled_once(whole_run, tokenizer, prompt, monkeypatc
     """Whatever else two calls for one model differ in; and a model keeps a few programs, not all."""
     sample, traced = Sampler.sample, []
     monkeypatch.setattr(Sampler, "sample", lambda *args, **options: traced.append(1) or sample(*args, **options))
-    trained, settings = assembly.load_trained(whole_run), make_settings(steps=4)
+    trained, settings = load_trained(whole_run), make_settings(steps=4)
 
     def written(settings, **options):
         return generate(trained, settings, **{"num_samples": 2, **options})[0].tolist(), len(traced)

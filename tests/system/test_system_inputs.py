@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tiny
 
-from semdlm_jax import assembly
 from semdlm_jax.data.prepare import open_prepared
+from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.semantics.table import read_table, save_table
 
 
@@ -110,7 +110,7 @@ def test_a_table_anywhere(trained, tmp_path):
     record = json.loads((tmp_path / "other" / "config.json").read_text())
     # How it was built is with the table: the configuration may describe another.
     assert (record["table_made"]["window"], record["semantics"]["window"]) == (1, 4)
-    read = assembly.load_trained(tmp_path / "other", "latest")
+    read = load_trained(tmp_path / "other", "latest")
     wanted = read_table(path)[0].ids[:, :4]
     found = np.asarray(read.objective.kernel.table.ids)
     np.testing.assert_array_equal(found, np.where(wanted >= 0, wanted, len(wanted)))

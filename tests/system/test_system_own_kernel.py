@@ -8,7 +8,7 @@ import pytest
 import tiny
 import toys
 
-from semdlm_jax import assembly
+from semdlm_jax.experiment.load import load_trained
 
 MODULE = '''
 from semdlm_jax.kernels import GlobalPrior, Kernel, NeighbourTable
@@ -61,7 +61,7 @@ def workdir(own, tmp_path_factory):
 def test_it_is_built_with_its_own_options_and_the_schedule(workdir, own):
     """The work directory alone says which; 1e-6 for float32."""
     assert json.loads((workdir / "config.json").read_text())["kernel"]["name"] == f"{own[1]}:tempered"
-    trained = assembly.load_trained(workdir)
+    trained = load_trained(workdir)
     wanted = (1 + trained.corpus.vocabulary.unigram) ** 0.75
     kernel = trained.objective.kernel
     np.testing.assert_allclose(kernel.global_prior.probs, wanted / wanted.sum(), atol=1e-6)

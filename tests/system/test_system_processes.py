@@ -13,7 +13,9 @@ import pytest
 import tiny
 from ml_collections import ConfigDict
 
-from semdlm_jax import assembly, inputs
+from semdlm_jax.experiment.build import build_denoiser, build_optimizer, shard_rule
+from semdlm_jax.experiment.data import build_corpus
+from semdlm_jax.experiment.load import make_checkpointer
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime import startup
 from semdlm_jax.runtime.mesh import make_mesh
@@ -61,10 +63,10 @@ def wait(condition, running):
 def numbers(workdir):
     """What a run has recorded, and its state at the end: arrays by name."""
     config = ConfigDict(read_config(workdir))
-    corpus = inputs.build_corpus(config)
-    denoiser, (optimizer, _) = assembly.build_denoiser(config, corpus), assembly.build_optimizer(config)
-    abstract = abstract_state(denoiser.init, optimizer, assembly.shard_rule(make_mesh(1, 1, 1, jax.devices()[:1])))
-    checkpointer = assembly.make_checkpointer(config, workdir)
+    corpus = build_corpus(config)
+    denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
+    abstract = abstract_state(denoiser.init, optimizer, shard_rule(make_mesh(1, 1, 1, jax.devices()[:1])))
+    checkpointer = make_checkpointer(config, workdir)
     state, step = checkpointer.restore(abstract)
     checkpointer.close()
     assert step == config.training.steps

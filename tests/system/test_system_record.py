@@ -6,10 +6,11 @@ import shutil
 
 import pytest
 import tiny
-from configs import base
 
-from semdlm_jax import assembly, keys
+from semdlm_jax import keys
 from semdlm_jax.errors import UserError
+from semdlm_jax.experiment import defaults
+from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.options import flatten
 from semdlm_jax.record import EARLIER, read_config, upgrade_config, write_config
 
@@ -66,7 +67,7 @@ def test_every_key_means_something_in_the_first_runs():
     for key, meaning in EARLIER.items():
         keys.KEYS[key].check(key, meaning)
         assert upgraded[key] == meaning
-    today = base.get_config().to_dict()
+    today = defaults.get_config().to_dict()
     assert upgrade_config(today) == today
 
 
@@ -124,7 +125,7 @@ def refused(config_file, tmp_path):
         assert result.status == 2 and result.err.count("error: ") == 1, result
         assert "Traceback" not in result.err and len(result.err) < 1500, result.err
         if reading:
-            assert_one_sentence(lambda: assembly.load_trained(tmp_path))
+            assert_one_sentence(lambda: load_trained(tmp_path))
         assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
     return check

@@ -14,8 +14,11 @@ import tiny
 from ml_collections import ConfigDict
 
 from benchmarks.soak.records import end_of
-from semdlm_jax import assembly, continuing, inputs, keys, parent
+from semdlm_jax import continuing, keys, parent
 from semdlm_jax.errors import StorageError, UserError
+from semdlm_jax.experiment.build import build_denoiser, build_mesh, build_optimizer, shard_rule
+from semdlm_jax.experiment.data import build_corpus
+from semdlm_jax.experiment.load import make_reader, read_run
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.lock import training_lock
 from semdlm_jax.runtime.metrics import MetricWriter
@@ -165,11 +168,11 @@ def test_more_steps(config_file, whole_run, tmp_path):
 
 
 def state_of(workdir, step):
-    config = assembly.read_run(workdir)
-    corpus = inputs.build_corpus(config)
-    denoiser, (optimizer, _) = assembly.build_denoiser(config, corpus), assembly.build_optimizer(config)
-    abstract = abstract_state(denoiser.init, optimizer, assembly.shard_rule(assembly.build_mesh(config)))
-    state, _ = assembly.make_reader(workdir).restore(abstract, step=step)
+    config = read_run(workdir)
+    corpus = build_corpus(config)
+    denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
+    abstract = abstract_state(denoiser.init, optimizer, shard_rule(build_mesh(config)))
+    state, _ = make_reader(workdir).restore(abstract, step=step)
     return state
 
 
@@ -205,7 +208,7 @@ def test_a_run_that_begins_with_another_ones_weights(config_file, whole_run, tmp
         "checkpoint": 10,
         "weights": weights,
         "optimizer": moments,
-        "integrity": assembly.make_reader(whole_run).digest(10),
+        "integrity": make_reader(whole_run).digest(10),
     }
     # It stopped before its first checkpoint; the record alone says what it began with.
     result = tiny.command("train", *flags)

@@ -6,8 +6,9 @@ import math
 import pytest
 import tiny
 
-from configs import base, lm1b, quickstart
-from configs.systems import SYSTEMS
+from semdlm_jax.experiment import defaults
+from semdlm_jax.experiment.configs import lm1b, quickstart
+from semdlm_jax.experiment.systems import SYSTEMS
 
 STEPS = 3
 TIMES = "continuous-time bound, 1 t in [0.001, 0.99999] a row"
@@ -222,7 +223,7 @@ def test_a_small_configuration_keeps_its_optimiser(system):
 
 def test_every_key_that_a_system_names_is_there():
     """And of the type that it has there: a locked configuration takes no other."""
-    known = tiny.flat(base.get_config())
+    known = tiny.flat(defaults.get_config())
     for name, system in SYSTEMS.items():
         for key, value in tiny.flat(system.changes | {"optimizer": system.optimizer}).items():
             assert key in known, (name, key)
