@@ -13,9 +13,9 @@ import pytest
 import tiny
 from ml_collections import ConfigDict
 
+from semdlm_jax.experiment import load
 from semdlm_jax.experiment.build import build_denoiser, build_optimizer, shard_rule
 from semdlm_jax.experiment.data import build_corpus
-from semdlm_jax.experiment.load import make_checkpointer
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime import startup
 from semdlm_jax.runtime.mesh import make_mesh
@@ -66,7 +66,7 @@ def numbers(workdir):
     corpus = build_corpus(config)
     denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
     abstract = abstract_state(denoiser.init, optimizer, shard_rule(make_mesh(1, 1, 1, jax.devices()[:1])))
-    checkpointer = make_checkpointer(config, workdir)
+    checkpointer = load.make_checkpointer(config, workdir)
     state, step = checkpointer.restore(abstract)
     checkpointer.close()
     assert step == config.training.steps
@@ -143,7 +143,7 @@ def test_work_itself_is_interrupted_as_ever(tmp_path, monkeypatch):
     former = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     startup.leave_on_request()
     startup.leave_on_request()
-    monkeypatch.setattr(assembly, "load_trained", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(load, "load_trained", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     try:
         result = tiny.command("evaluate", f"--workdir={tmp_path}")
     finally:
