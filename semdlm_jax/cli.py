@@ -14,9 +14,8 @@ from semdlm_jax import keys, storage, streams
 from semdlm_jax.errors import UserError, nearest
 from semdlm_jax.experiment import configs
 from semdlm_jax.options import OWN, Option
+from semdlm_jax.owned import owner_of
 from semdlm_jax.runtime.startup import restore_handlers
-
-RUN_FILES = "config.json", "metrics.jsonl", "checkpoints", "tensorboard", ".training.lock"  # in its work directory
 
 flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
 
@@ -52,13 +51,13 @@ def load_options(options) -> dict:
     return {"data_directory": options.data_directory, "trust_kernel": options.trust_kernel}
 
 
-def check_output(path, flag="output", run=None):
-    """UserError unless a file can be written at `path`: asked before long work. None is fine. run: a work directory,
-    whose own files are not to be replaced."""
+def check_output(path, flag="output"):
+    """UserError unless a file can be written at `path` that is none of a run's or of prepared data: asked before long
+    work. None is fine."""
     if path is None:
         return
-    if run is not None and os.path.relpath(os.path.realpath(path), os.path.realpath(run)).split(os.sep)[0] in RUN_FILES:
-        raise UserError(f"--{flag}={path} belongs to the run itself: give a file of another name")
+    if owner := owner_of(path):
+        raise UserError(f"--{flag}={path} belongs to {owner}: give a file of another name")
     try:
         storage.check_writable(path)
     except UserError as error:

@@ -160,7 +160,7 @@ def _table(report):
 
 def read_options(options):
     """The text of --text, None without; UserError for impossible flags, before any work."""
-    cli.check_output(options.output, run=options.workdir)
+    cli.check_output(options.output)
     cli.check_distinct(text=options.text, output=options.output)
     if options.samples is not None and options.samples < 0:
         raise UserError(f"--samples={options.samples} is negative: give 0 for none")

@@ -134,8 +134,8 @@ def read_conditions(options, tokenizer, room):
 
 def main(options):
     distributed.start()
-    cli.check_output(options.output, run=options.workdir)
-    cli.check_output(options.trace, "trace", run=options.workdir)
+    cli.check_output(options.output)
+    cli.check_output(options.trace, "trace")
     cli.check_distinct(output=options.output, trace=options.trace, prompts=options.prompts)
     own = {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}
     settings = make_settings(options.preset, options=own, **{name: getattr(options, name) for name in SETTINGS})

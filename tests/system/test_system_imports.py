@@ -28,7 +28,8 @@ ROOMS = {
     "options": set(),
     "keys": {"options"},
     "record": {"runtime"},
-    "cli": {"streams", "runtime", "experiment.configs"},
+    "owned": set(),
+    "cli": {"owned", "streams", "runtime", "experiment.configs"},
     "__init__": {"runtime"},  # nothing but runtime/startup.py
     "streams": set(),
 }

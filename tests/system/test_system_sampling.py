@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from semdlm_jax.data.prepare import open_prepared
+from semdlm_jax.owned import owner_of
 
 COUNTS = ["--num_samples=2", "--steps=4", "--seed=1"]
 
@@ -153,13 +154,25 @@ def test_one_file_is_not_two(whole_run, tmp_path):
     assert file.read_text() == "prompt\n"
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "tensorboard/../checkpoints/x", ".training.lock"])
-def test_the_run_itself_is_not_written_over(whole_run, name):
-    before = sorted((path, path.stat().st_mtime_ns) for path in whole_run.rglob("*"))
-    for module, flag in (("generate", "output"), ("generate", "trace"), ("evaluate", "output")):
-        result = tiny.command(module, f"--workdir={whole_run}", f"--{flag}={whole_run}/{name}")
-        tiny.assert_refused(result, f"--{flag}=", "belongs to the run itself")
-    assert sorted((path, path.stat().st_mtime_ns) for path in whole_run.rglob("*")) == before
+def test_no_run_and_no_prepared_data_are_written_over(config_file, whole_run, tmp_path):
+    """Whichever run is read."""
+    data, link = config_file.parent / "data", tmp_path / "link"
+    link.symlink_to(data / "train.npy")
+    run = "config.json", "metrics.jsonl", "tensorboard/../checkpoints/x", "checkpoints/12/new", ".training.lock"
+    files = {path: f"belongs to the prepared data in {data}" for path in (*data.glob("t*"), data / "meta.json", link)}
+    files |= {whole_run / name: f"belongs to the run in {whole_run}" for name in run}
+    before = sorted((path, path.stat().st_mtime_ns) for one in (whole_run, data) for path in one.rglob("*"))
+    reader, builder = [f"--workdir={tmp_path}/none"], ["build", f"--config={config_file}"]
+    commands = {"generate": (reader, "output", "trace"), "evaluate": (reader, "output")}
+    commands["semantics.__main__"] = builder, "output", "config.semantics.table"
+    assert len(files) >= 10
+    for path, words in files.items():
+        for module, (given, *flags) in commands.items():
+            for flag in flags:
+                tiny.assert_refused(tiny.command(module, *given, f"--{flag}={path}"), f"--{flag}={path}", words)
+    assert sorted((path, path.stat().st_mtime_ns) for one in (whole_run, data) for path in one.rglob("*")) == before
+    (tmp_path / "config.json").write_text("[]")
+    assert not any(map(owner_of, (data / "report.json", whole_run / "report.json", tmp_path / "config.json")))
 
 
 def test_what_of_a_prompt_is_unknown_is_told(whole_run, words):
