@@ -1,9 +1,10 @@
 """Writes text: python -m semdlm_jax.generate --workdir=runs/quickstart --num_samples=8 --steps=128 --strides=2
 
-The whole reverse process is one compiled program (a scan over the steps); samples are drawn in batches. The same seed,
-batch size and machine give the same text. Samples are printed as they come; with --output=FILE each batch is first
-put on disk: {"index": 0, "prompt": "…", "text": "…", "tokens": [...]} a line. Until all are made they are in
-FILE.partial: a run that is stopped leaves them there, and another start does not touch them (it has FILE.partial-2).
+The whole reverse process is one compiled program (a scan over the steps); samples are drawn in batches. The same
+command on as many devices of the same kind gives the same text; another batch size or number of samples gives another.
+Samples are printed as they come; with --output=FILE each batch is first put on disk:
+{"index": 0, "prompt": "…", "text": "…", "tokens": [...]} a line. Until all are made they are in FILE.partial: a run
+that is stopped leaves them there, and another start does not touch them (it has FILE.partial-2).
 
     --preset=remdm_loop                         a system's authors' settings; single flags change them
     --prompt="my fellow citizens"               the start of every sample; --suffix its end; --prompts=FILE one a line
@@ -165,7 +166,7 @@ def main(options):
             samples = [_sample(tokenizer, count + i, *pair) for i, pair in enumerate(zip(prompts, tokens, strict=True))]
             append("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
             if not count:
-                _show(str(settings))
+                _show(f"{settings}; EMA weights, step {trained.step}; {_what_repeats(options)}")
             if way is not None:
                 _write_trace(options, trained, settings, way)
             for sample in samples:
@@ -185,6 +186,12 @@ def _growing(path):
 def _show(text):
     """Prints, beside a bar that may stand below."""
     tqdm.write(text, file=sys.stdout)
+
+
+def _what_repeats(options):
+    """What the text depends on besides."""
+    batch, devices = f"--num_samples={options.num_samples} --batch_size={options.batch_size}", jax.device_count()
+    return f"the same again with --seed={options.seed} {batch} on {devices} device{'s' * (devices > 1)}"
 
 
 def _warn(text):
@@ -218,8 +225,8 @@ def _define_flags():
     flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], run + "Which checkpoint; its EMA weights are used.")
     cli.define_load_flags(run)
     flags.DEFINE_integer("num_samples", 8, run + "How many samples, of every prompt.")
-    flags.DEFINE_integer("seed", 0, run + "Seed of all randomness.")
-    flags.DEFINE_integer("batch_size", 64, run + "Samples drawn at once.")
+    flags.DEFINE_integer("seed", 0, run + "Seed of all randomness. The text depends on the batch size too.")
+    flags.DEFINE_integer("batch_size", 64, run + "Samples drawn at once: more or fewer, or other devices, draw others.")
     flags.DEFINE_string("output", None, run + "JSONL file for tokens and text, written batch by batch.")
     flags.DEFINE_string("trace", None, run + "HTML page that replays the first samples, step by step.")
     flags.DEFINE_integer("trace_samples", 4, run + "How many it replays.", lower_bound=1)
