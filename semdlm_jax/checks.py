@@ -11,7 +11,7 @@ from semdlm_jax.errors import UserError, nearest
 from semdlm_jax.kernels import SCHEDULES, is_imported, kernel_options
 from semdlm_jax.objectives import AUTOREGRESSIVE
 from semdlm_jax.options import flatten, nest
-from semdlm_jax.record import PLACES
+from semdlm_jax.record import CONFIG, PLACES
 from semdlm_jax.semantics.settings import from_config
 
 PATHS = ("data.directory", "semantics.table")
@@ -47,11 +47,11 @@ def check_recorded(config, workdir: str | os.PathLike, *, trust_kernel: bool = F
     A run may come from elsewhere, and importing its kernel's module runs that module's code: only trust_kernel does so
     where this process has not imported it already.
     """
-    flat = flatten(config)
+    flat, path = flatten(config), pathlib.Path(workdir) / CONFIG
     for key, option in keys.KEYS.items():
         if key not in flat:
-            raise UserError(f"the config.json of {workdir} lacks {key}, so it is no run's: restore it")
-        option.check(f"recorded {key}", flat[key])
+            raise UserError(f"{path} lacks {key}, so it is no run's: restore it")
+        option.check(f"{path}: {key}", flat[key])
     name = config["kernel"]["name"]
     if not (trust_kernel or is_imported(name)):
         raise UserError(

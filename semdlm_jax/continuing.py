@@ -7,7 +7,6 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_optimizer
 from semdlm_jax.experiment.data import Corpus, check_unchanged
 from semdlm_jax.experiment.load import checkpoints_of, make_reader
-from semdlm_jax.keys import KEYS
 from semdlm_jax.record import (
     BESIDE,
     HISTORY,
@@ -45,6 +44,8 @@ def compare(workdir: str | pathlib.Path, config) -> dict | None:
     lost while its checkpoints or metrics are there: nothing says what they come from; or of one whose checkpoints are
     lost."""
     recorded = compare_config(workdir, config.to_dict(), FREE)
+    if recorded is not None:  # what may differ may still be damaged
+        checks.check_recorded(recorded, workdir, trust_kernel=True)
     saved = bool(make_reader(workdir).steps())
     measured = None if saved else last_step(workdir)
     if recorded is None and (saved or measured is not None):
@@ -84,8 +85,7 @@ def settle_steps(workdir: str | pathlib.Path, config, recorded: dict, done: int)
 
     done: steps of the run so far. UserError: the number is less than that.
     """
-    steps, former = config.training.steps, recorded["training"].get("steps")
-    KEYS[STEPS].check(f"recorded {STEPS}", former)
+    steps, former = config.training.steps, recorded["training"]["steps"]
     if done > steps:
         raise UserError(
             f"{workdir} has done {done} steps, more than {STEPS} = {steps}: "

@@ -56,8 +56,9 @@ class CheckpointReader:
 
         `abstract_state` is a tree of ShapeDtypeStructs whose shardings say where the arrays go: the mesh may differ
         from the one that saved, and so may the number of processes. `data_iterator`, when given, is moved to the saved
-        position. In the place of a damaged checkpoint the one before it (the next best) is read. UserError when none
-        is intact, when `step` is not there, or when an intact one does not fit `abstract_state`.
+        position. In the place of a damaged checkpoint the one before it (the next best) is read, and in the place of
+        the best the latest, of which `report` tells, where none has the metric. UserError when none is intact, when
+        `step` is not there, or when an intact one does not fit `abstract_state`.
         """
         return self._first_intact(step, lambda folder: self._read(folder, abstract_state, data_iterator))
 
@@ -103,11 +104,19 @@ class CheckpointReader:
                     if problem is None:  # so the request is at fault
                         raise
                 if problem is None:
+                    self._tell_unranked(step, candidate, dict(there))
                     return found, candidate
             if problem != GONE:
                 failed.add(candidate)
                 self._pass_over(candidate, problem)
         if failed or on_process_0(lambda: any(self._directory.glob("*.corrupt*"))):
+            others = sorted({one for one, _ in there or []} - failed)
+            if others:  # nobody asked for them
+                numbers = ", ".join(map(str, others))
+                raise UserError(
+                    f"checkpoint {self._directory / str(step)} is damaged: put back its files, or take another step: "
+                    f"there are {numbers}"
+                )
             raise UserError(
                 f"no intact checkpoint is left in {self._directory}: put back its files, or train again elsewhere"
             )
@@ -127,6 +136,11 @@ class CheckpointReader:
         folder = self._directory / str(step)
         if jax.process_index() == 0:
             self._report(f"checkpoint {folder} is damaged or being deleted ({problem}): passed over")
+
+    def _tell_unranked(self, step, candidate, ranks):
+        if step == "best" and ranks[candidate] == math.inf and jax.process_index() == 0:
+            none = f"no intact checkpoint in {self._directory} has a {self._best_metric!r} yet"
+            self._report(f"{none}: the latest is read, step {candidate}")
 
     def _ranked(self):
         """[[step, rank]], latest first."""
@@ -153,13 +167,7 @@ class CheckpointReader:
         if step == "best":
             if not self._best_metric:
                 raise UserError("no best checkpoint is tracked: name the metric that ranks them, or ask for the latest")
-            ranked = sorted(((one, rank) for one, rank in there if rank < math.inf), key=lambda found: found[1])
-            if not ranked:
-                raise UserError(
-                    f"no checkpoint in {self._directory} has a {self._best_metric!r} yet: "
-                    "ask for the latest, --checkpoint=latest"
-                )
-            return [one for one, _ in ranked]
+            return [one for one, _ in sorted(there, key=lambda found: found[1])]  # the latest of equals first
         if step not in steps:
             numbers = ", ".join(map(str, reversed(steps)))
             raise UserError(f"no checkpoint at step {step} in {self._directory}: there are {numbers}")

@@ -97,8 +97,9 @@ def check_place(workdir: str | Path) -> None:
         check_regular(path)
         check_writable(path)
         with storage_errors(board):
-            if os.path.lexists(board) and not board.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            code = errno.ENOTDIR if not board.is_dir() else 0 if os.access(board, os.W_OK) else errno.EACCES
+            if code and os.path.lexists(board):
+                raise OSError(code, os.strerror(code))
 
     check_on_process_0(look)
 

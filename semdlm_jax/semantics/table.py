@@ -2,14 +2,13 @@
 
 import json
 import pathlib
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.lists import Transposed, transpose
-from semdlm_jax.storage import replacing
+from semdlm_jax.storage import check_regular, replacing
 
 COMMAND = "python -m semdlm_jax.semantics.build --config=…"
 TABLE = "neighbours.npz"
@@ -81,17 +80,22 @@ def load_table(path, fingerprint):
 
 
 def read_table(path):
-    """(Table, fingerprint, meta) of any table. UserError: missing or damaged."""
+    """(Table, fingerprint, meta) of any table. UserError: missing, damaged or something else."""
+    check_regular(path)
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load alone leaks a damaged file
             written = IN + "rows" in file  # not by earlier versions
             transposed = Transposed(*(file[IN + name] for name in Transposed._fields)) if written else None
             table = Table(file["ids"], file["similarities"], file["embeddings"], transposed)
+            table.ids.shape[1], table.embeddings.shape[1]  # lists are no table
             found = table, str(file["fingerprint"]), json.loads(str(file["meta"]))
     except FileNotFoundError:
         raise UserError(f"{path}: no neighbour table there: build it with {COMMAND}") from None
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable neighbour table ({error}): rebuild with {COMMAND}") from None
+    except OSError as error:
+        cause = error.strerror or error
+        raise UserError(f"{path} cannot be read ({cause}): give a neighbour table, built with {COMMAND}") from None
+    except Exception:  # whatever numpy and zipfile make of other bytes
+        raise UserError(f"{path} is no neighbour table, or a damaged one: build one with {COMMAND}") from None
     return found
 
 

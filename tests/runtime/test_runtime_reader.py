@@ -47,6 +47,19 @@ def test_a_damaged_one_is_passed_over_where_it_lies(saved, folder, which, harm):
     assert len(reports) == 4 and all("damaged or being deleted" in line and "passed over" in line for line in reports)
 
 
+def test_the_one_asked_for_is_damaged(folder):
+    truncate(largest(folder / "2"))
+    with pytest.raises(UserError, match=r"checkpoint .*/2 is damaged: put back its files, or .*: there are 1$"):
+        reader(folder)[0].find(PARTS, 2)
+
+
+@pytest.mark.parametrize("which, told", [("best", 1), ("latest", 0)])
+def test_where_none_is_the_best_the_latest_is_read_and_told(saved, folder, which, told):
+    checkpoints = CheckpointReader(folder, best_metric="other", report=(reports := []).append)
+    assert_restores(checkpoints, which, 2, saved[1])
+    assert len(reports) == told and all("has a 'other' yet: the latest is read, step 2" in line for line in reports)
+
+
 def test_where_all_are_damaged_nothing_is_said_of_deleting_the_run(folder):
     for step in ("1", "2"):
         truncate(largest(folder / step))

@@ -1,3 +1,6 @@
+import os
+import re
+
 import numpy as np
 import pytest
 
@@ -59,7 +62,9 @@ def test_a_table_without_embeddings_is_told_to_rebuild(tmp_path):
         arrays = dict(file)
     del arrays["embeddings"]
     np.savez_compressed(path, **arrays)
-    with pytest.raises(UserError, match=r"embeddings.*rebuild with python -m semdlm_jax\.semantics\.build --config="):
+    with pytest.raises(
+        UserError, match=r"no neighbour table.*one with python -m semdlm_jax\.semantics\.build --config="
+    ):
         table.load_table(path, "a")
 
 
@@ -80,15 +85,23 @@ def test_a_damaged_table_is_told(tmp_path, contents):
     path = tmp_path / "neighbours.npz"
     table.save_table(path, TABLE, "a", {})
     path.write_bytes(path.read_bytes()[:-40] if contents is None else contents)
-    with pytest.raises(UserError, match="not a readable neighbour table"):
+    with pytest.raises(UserError, match="is no neighbour table, or a damaged one: build one with"):
         table.load_table(path, "a")
 
 
-def test_other_arrays_are_told(tmp_path):
+def test_other_arrays_and_places_are_told(tmp_path):
+    table.save_table(tmp_path / "lists.npz", TABLE, "a", {})
+    with np.load(tmp_path / "lists.npz") as file:
+        np.savez(tmp_path / "lists.npz", **dict(file) | {"ids": IDS[0]})
     np.savez(tmp_path / "other.npz", weights=IDS)
     np.save(tmp_path / "other.npy", IDS)
-    for name in ("other.npz", "other.npy"):
-        with pytest.raises(UserError, match="not a readable neighbour table"):
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in {
+        **dict.fromkeys(("lists.npz", "other.npz", "other.npy"), "is no neighbour table, or a damaged one"),
+        ".": "cannot be read (Is a directory): give a neighbour table",
+        "pipe": "pipe is a device or a pipe",
+    }.items():
+        with pytest.raises(UserError, match=re.escape(words)):
             table.load_table(tmp_path / name, "a")
 
 

@@ -147,6 +147,15 @@ def test_records_that_are_odd_in_one_place(whole_run, refused):
         refused(json.dumps(odd), reading=case not in OF_TRAINING)
 
 
+def test_what_was_changed_by_hand_names_its_file(config_file, whole_run, tmp_path):
+    odd = json.loads((whole_run / "config.json").read_text())
+    odd["training"]["steps"] = 0
+    (tmp_path / "config.json").write_text(json.dumps(odd))
+    for module, given in (("train", [f"--config={config_file}"]), ("evaluate", [])):
+        result = tiny.command(module, *given, f"--workdir={tmp_path}")
+        tiny.assert_refused(result, f"{tmp_path}/config.json: training.steps = 0 is not possible: give a whole number")
+
+
 def test_a_record_that_is_a_directory_or_lies_below_a_file(config_file, whole_run, tmp_path):
     (tmp_path / "config.json").mkdir()
     result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}")

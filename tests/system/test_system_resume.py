@@ -18,7 +18,7 @@ from semdlm_jax import continuing, keys, parent
 from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.experiment.build import build_denoiser, build_mesh, build_optimizer, shard_rule
 from semdlm_jax.experiment.data import build_corpus
-from semdlm_jax.experiment.load import make_reader, read_run
+from semdlm_jax.experiment.load import load_trained, make_reader, read_run
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.lock import training_lock
 from semdlm_jax.runtime.metrics import MetricWriter
@@ -117,12 +117,13 @@ def test_terminated_then_damaged(config_file, whole_run, tmp_path, monkeypatch):
     assert_same_end(damaged, whole_run)
 
 
-def test_terminated_after_the_step_had_decided_not_to_save(config_file, tmp_path, monkeypatch):
+def test_terminated_after_the_step_had_decided_not_to_save(config_file, tmp_path, monkeypatch, capsys):
     result = terminated_at(monkeypatch, config_file, tmp_path, MetricWriter, "write", 3)
     assert result.status == 0 and "stopped on request at step 4" in result.out, result
     assert steps_on_disk(tmp_path) == ["4"]
     # It was never validated, so none is the best.
-    tiny.assert_refused(tiny.command("generate", f"--workdir={tmp_path}"), "valid/nelbo", "ask for the latest")
+    assert load_trained(tmp_path).step == 4
+    assert "has a 'valid/nelbo' yet: the latest is read, step 4" in capsys.readouterr().err
 
 
 def test_a_finished_run_has_nothing_to_do(config_file, whole_run):
@@ -292,6 +293,16 @@ def test_lost_checkpoints_are_told_before_a_run_begins_anew(config_file, whole_r
         with pytest.raises(UserError, match=f"holds {left.relative_to(tmp_path).parts[0]} but no config.json"):
             continuing.compare(tmp_path, config)
         (checkpoints / "5").mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard"])
+def test_the_record_stays_where_a_run_cannot_go_on(config_file, whole_run, tmp_path, name):
+    shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).rename(tmp_path / "former")
+    os.mkfifo(tmp_path / name)
+    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}", "--config.training.steps=13")
+    tiny.assert_refused(result, str(tmp_path / name))
+    assert record(tmp_path) == record(whole_run)
 
 
 def test_nothing_is_saved_in_a_work_directory_that_was_removed():
