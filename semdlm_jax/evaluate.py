@@ -258,7 +258,7 @@ if __name__ == "__main__":
     flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], "Which of its checkpoints; its EMA weights are used.")
     cli.define_load_flags()
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored and compared with.")
-    flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split.")
+    flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split; not a pipe.")
     flags.DEFINE_enum("protocol", None, sorted(PROTOCOLS), "How text becomes rows; by default as the run was trained.")
     flags.DEFINE_integer("samples", None, "Samples to generate; the configuration's number by default, 0 for none.")
     flags.DEFINE_integer(

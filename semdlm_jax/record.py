@@ -12,7 +12,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.keys import SECTIONS
 from semdlm_jax.options import flatten, shown
 from semdlm_jax.runtime.paths import differences
-from semdlm_jax.storage import storage_errors, write_text
+from semdlm_jax.storage import check_regular, storage_errors, write_text
 
 CONFIG = "config.json"
 # What the record holds beside the configuration: digests of what a run was trained on; how its neighbour table was
@@ -81,6 +81,7 @@ def upgrade_config(recorded: dict) -> dict:
 def read_config(workdir: str | Path) -> dict:
     """The nested dict recorded in `workdir`/config.json, upgraded. UserError when there is none or it is no record."""
     path = Path(workdir) / CONFIG
+    check_regular(path)
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

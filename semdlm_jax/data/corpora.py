@@ -16,6 +16,7 @@ from semdlm_jax.data.files import Skipped, check_beginning, parts_of, read_docum
 from semdlm_jax.data.formats import PLAIN, kind_of
 from semdlm_jax.data.runs import find_runs, read_run
 from semdlm_jax.errors import UserError, choose
+from semdlm_jax.storage import check_regular
 
 SPLITS = ("train", "valid", "test")
 MIN_FILES_TO_SPLIT_BY_FILE = 20
@@ -265,8 +266,11 @@ def _many(spec, paths, read):
 
 
 def _matching(spec, pattern):
-    paths = tuple(path for path in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(path))
+    found = sorted(glob.glob(pattern, recursive=True))
+    paths = tuple(path for path in found if os.path.isfile(path))
     if not paths:
+        for path in found:
+            check_regular(path)
         kind = spec.partition(":")[0]
         raise UserError(f"corpus {spec!r}: no file matches: give a path or a glob like '{kind}:books/*.txt'")
     return paths

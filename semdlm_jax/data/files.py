@@ -14,6 +14,7 @@ import pyarrow.parquet
 from semdlm_jax.data import formats
 from semdlm_jax.data.formats import check_plain, kind_of
 from semdlm_jax.errors import UserError
+from semdlm_jax.storage import check_regular
 
 MAX_LINE = 2**20  # bytes of a line of a `lines:` file: a sentence is far shorter
 MAX_PARAGRAPH = 10 * 2**20  # characters of a line of any document (bytes of a plain one): it is encoded as one
@@ -209,6 +210,7 @@ def _numbered(path, limit, advice, check=lambda path, head: None):
 @contextlib.contextmanager
 def _open(path):
     """The bytes of a file, gunzipped where its name ends in .gz."""
+    check_regular(path)
     try:
         with (gzip.open if str(path).lower().endswith(".gz") else open)(path, "rb") as file:
             yield file

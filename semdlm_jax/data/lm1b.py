@@ -10,7 +10,7 @@ import zlib
 from semdlm_jax.data.store import locked
 from semdlm_jax.data.tfds_source import data_directory
 from semdlm_jax.errors import UserError
-from semdlm_jax.storage import storage_errors
+from semdlm_jax.storage import check_regular, storage_errors
 
 VERSION = "1.1.0"
 ROOT = "1-billion-word-language-modeling-benchmark-r13output"
@@ -32,6 +32,7 @@ def prepare_lm1b(source, progress=lambda line: None):
     source = pathlib.Path(source)
     if not source.exists():
         raise UserError(f"--source={source}: no such file or directory: give the benchmark's folder or archive")
+    check_regular(source)  # it is read once for each split
     with storage_errors(directory), locked(directory, progress):
         if (directory / "dataset_info.json").exists():
             return directory

@@ -13,7 +13,7 @@ from semdlm_jax.data.protocols import document_starts
 from semdlm_jax.data.sealing import WHOLE, check_seals, seal_of
 from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, Tokenizer, load_tokenizer, unknown_share_of
 from semdlm_jax.errors import UserError
-from semdlm_jax.storage import PathLike, write_text
+from semdlm_jax.storage import PathLike, check_regular, write_text
 
 COMMAND = "python -m semdlm_jax.data.prepare --config=…"
 META, UNIGRAM = "meta.json", "unigram.npy"
@@ -71,6 +71,8 @@ def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
         raise UserError(f"{directory}: no prepared data there: run {COMMAND}")
     remove = f"remove it and run {COMMAND}"
     try:
+        for path in directory.iterdir():
+            check_regular(path)
         meta = json.loads((directory / META).read_text())
         if "files" in meta:
             check_seals(directory, meta["files"], whole)

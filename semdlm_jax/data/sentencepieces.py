@@ -14,6 +14,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from semdlm_jax.data.normalisation import normalise
 from semdlm_jax.errors import UserError
+from semdlm_jax.storage import check_regular
 
 SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")  # ids 0 to 4 of a vocabulary learnt here
 # The trainer takes specials' names out of its text, and their letters go unlearnt: it gets names no text has.
@@ -120,6 +121,7 @@ class SentencePieceTokenizer:
     @classmethod
     def from_file(cls, path, lowercase):
         """The vocabulary of a SentencePiece model file, made by whomever. UserError: missing, or not such a file."""
+        check_regular(path)
         try:
             return cls(pathlib.Path(path).read_bytes(), bool(lowercase))
         except OSError as error:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -9,7 +10,16 @@ import threading
 
 import pytest
 
+from semdlm_jax.data.conditioning import read_prompts
+from semdlm_jax.data.corpora import load_corpus
+from semdlm_jax.data.files import read_text
+from semdlm_jax.data.lm1b import prepare_lm1b
+from semdlm_jax.data.prepared import open_prepared
+from semdlm_jax.data.tokenizers import given_tokenizer
 from semdlm_jax.errors import UserError
+from semdlm_jax.record import read_config
+from semdlm_jax.runtime.metrics import last_step
+from semdlm_jax.semantics.table import read_table
 from semdlm_jax.storage import check_writable, growing, replacing, same_file, write_text
 
 
@@ -195,6 +205,40 @@ def test_places_are_checked_before_work_and_left_alone(tmp_path):
     check_writable(tmp_path / ("x" * 240))
     check_writable(file)
     assert names(tmp_path) == ["file", "loop"] and file.read_text() == "old"
+
+
+# What a command or a configuration names -> who reads it, from a folder.
+READERS = {
+    "--text": lambda folder: read_text(folder / "pipe"),
+    "--prompts": lambda folder: read_prompts(f"{folder}/pipe"),
+    "text:": lambda folder: load_corpus(f"text:{folder}/p*"),
+    "lines:": lambda folder: load_corpus(f"lines:{folder}/pipe"),
+    "sentencepiece:": lambda folder: given_tokenizer(f"sentencepiece:{folder}/pipe", True),
+    "wordpiece:": lambda folder: given_tokenizer(f"wordpiece:{folder}/pipe", True),
+    "--source": lambda folder: prepare_lm1b(folder / "pipe", print),
+    "semantics.table": lambda folder: read_table(folder / "pipe"),
+    "data.directory": open_prepared,
+    "config.json": read_config,
+    "metrics.jsonl": last_step,
+}
+
+
+@pytest.mark.parametrize("given", READERS)
+def test_what_may_have_no_end_is_not_read(tmp_path, monkeypatch, given):
+    """Nor what hangs until somebody writes: a FIFO stands for devices, too, and for what a shell makes of <(…)."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("config.json", "metrics.jsonl", "meta.json"):
+        (tmp_path / name).symlink_to("pipe")
+    former = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
+    signal.alarm(5)
+    try:
+        with pytest.raises(UserError, match=r" is a device or a pipe: write what it gives to a file, and give that"):
+            READERS[given](tmp_path)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, former)
+    assert not (tmp_path / "tfds").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden here")
