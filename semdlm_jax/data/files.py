@@ -8,9 +8,6 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator
 
-import pyarrow
-import pyarrow.parquet
-
 from semdlm_jax.data import formats
 from semdlm_jax.data.formats import check_plain, kind_of
 from semdlm_jax.errors import UserError
@@ -154,6 +151,8 @@ def _json_lines(path):
 
 
 def _parquet(path):
+    import pyarrow.parquet  # an extra: only where it is needed
+
     try:
         with pyarrow.parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER) as file:
             if "text" not in file.schema_arrow.names:

@@ -4,6 +4,7 @@ import pathlib
 import re
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.extras import require
 
 PLAIN, JSON_LINES, PARQUET = "plain text", "JSON lines", "parquet"
 KINDS = {".jsonl": JSON_LINES, ".ndjson": JSON_LINES, ".json": JSON_LINES, ".parquet": PARQUET}  # others are PLAIN
@@ -27,7 +28,7 @@ _BEGINNINGS = {
 
 def kind_of(path) -> str:
     """PLAIN, JSON_LINES or PARQUET, by the ending of a file's name, before a further .gz. UserError: one that is
-    neither plain text nor read here."""
+    neither plain text nor read here, or read by a package that is not installed."""
     name = pathlib.Path(path).name.lower()
     zipped = name.endswith(".gz")
     ending = pathlib.Path(name.removesuffix(".gz")).suffix
@@ -37,6 +38,8 @@ def kind_of(path) -> str:
     if ending[1:] in NOT_TEXT or (zipped and kind == PARQUET):
         whole = ending + ".gz" * zipped
         raise UserError(f"{path}: files ending in {whole} are not read: write its text as .txt, .jsonl or .parquet")
+    if kind == PARQUET:
+        require("pyarrow", use=str(path))
     return kind
 
 

@@ -8,7 +8,7 @@ import tarfile
 import zlib
 
 from semdlm_jax.data.store import locked
-from semdlm_jax.data.tfds_source import data_directory
+from semdlm_jax.data.tfds_source import data_directory, library
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular, storage_errors
 
@@ -25,8 +25,8 @@ def prepare_lm1b(source, progress=lambda line: None):
     """Writes the dataset below `tfds_source.data_directory()` and returns its directory; at once where it is there.
 
     source: the extracted benchmark (its own folder, or the one around it), or its .tar.gz. Sentences have the keys,
-    and so the order, that tensorflow-datasets gives them. UserError: no such files, or a damaged archive; then
-    nothing is left behind.
+    and so the order, that tensorflow-datasets gives them. UserError: no such files, a damaged archive, or no
+    tensorflow-datasets; then nothing is left behind.
     """
     directory = data_directory() / "lm1b" / VERSION
     source = pathlib.Path(source)
@@ -40,8 +40,9 @@ def prepare_lm1b(source, progress=lambda line: None):
             shutil.rmtree(stale)
         with contextlib.suppress(OSError):
             directory.rmdir()
+        builder = _builder(source)
         progress(f"preparing {directory} from {source}")
-        _builder(source).download_and_prepare()
+        builder.download_and_prepare()
     return directory
 
 
@@ -80,7 +81,7 @@ def _shards(source, pattern):
 
 
 def _builder(source):
-    import tensorflow_datasets as tfds  # takes a moment: only where it is needed
+    tfds = library()
 
     class Lm1b(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = "lm1b"

@@ -5,9 +5,19 @@ import pathlib
 
 from semdlm_jax.data import splitting
 from semdlm_jax.errors import UserError
+from semdlm_jax.extras import require
 
 RECORDS = 4096  # read at a time
 ROLES = {"train": ("train",), "valid": ("validation", "valid"), "test": ("test",)}  # names of splits elsewhere
+
+
+def library():
+    """tensorflow-datasets, an extra that takes a moment to import. UserError: it is not installed."""
+    # It imports the second without saying so.
+    require("tensorflow_datasets", "importlib_resources", "array_record", use="a dataset tfds:…")
+    import tensorflow_datasets
+
+    return tensorflow_datasets
 
 
 def data_directory():
@@ -49,8 +59,7 @@ def open_dataset(name, skipped):
     UserError: not prepared, not as array_record, without a feature 'text' or a train split.
     """
     directory = find_dataset(name)
-    import tensorflow_datasets as tfds  # takes a moment: only where it is needed
-
+    tfds = library()
     builder = tfds.builder_from_directory(directory)
     if (kind := builder.info.file_format.value) != "array_record":
         raise UserError(

