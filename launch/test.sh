@@ -5,5 +5,5 @@ cd "$(dirname "$0")/.."
 source launch/setup.sh
 # Tests compare CPU figures; an accelerator on the machine stays untouched.
 export JAX_PLATFORMS=cpu
-# By file, so that what the tests of a file share is made once.
-python -m pytest -n 2 --dist loadfile "$@"
+# By file, so that what the tests of a file share is made once; in the order of tests/conftest.py.
+python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -3,6 +3,13 @@
 import jax
 import pytest
 
+# Files whose tests take minutes, which begin first: else one process would be at them long after the others have ended.
+LONG = ("system", "benchmarks", "runtime")
+
+
+def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: item.path.relative_to(config.rootpath / "tests").parts[0] not in LONG)
+
 
 @pytest.fixture
 def quick_compile():
