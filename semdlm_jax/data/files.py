@@ -5,6 +5,7 @@ import dataclasses
 import gzip
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 
@@ -14,9 +15,9 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular
 
 MAX_LINE = 2**20  # bytes of a line of a `lines:` file: a sentence is far shorter
-MAX_PARAGRAPH = 10 * 2**20  # characters of a line of any document (bytes of a plain one): it is encoded as one
-MAX_RECORD = 2**26  # bytes of a line of JSON: a book is shorter
-PARQUET_ROWS = 64  # in memory at a time
+MAX_PARAGRAPH = 10 * 2**20  # bytes of a line of any document: it is encoded as one
+MAX_RECORD = 2**25  # bytes of a line of JSON: a book is shorter
+PARQUET_ROWS, PARQUET_BYTES = 64, 2**24  # in memory at a time: so many rows, or fewer of that size
 PARQUET_BUFFER = 2**20  # bytes; without one a whole group of rows is read at once
 PART = 2**18  # characters of a part of a document
 _OBJECTS = "give one JSON object a line (jq -c '.[]' makes them of an array)"
@@ -124,10 +125,12 @@ def parts_of_lines(lines: Iterable[str]) -> Iterator[str]:
 
 
 def parts_of(text: str, end_mark: str = "\n") -> Iterator[str]:
-    """A text in parts of PART characters or a little more, each to the end of a line; none of ''."""
-    start = 0
+    """A text in parts of PART characters or a little more, each to the end of a line, or of whatever the regular
+    expression `end_mark` finds; none of ''."""
+    start, mark = 0, re.compile(end_mark)
     while start < len(text):
-        end = text.find(end_mark, start + PART) + 1 or len(text)
+        found = mark.search(text, start + PART)
+        end = found.end() if found else len(text)
         yield text[start:end]
         start = end
 
@@ -147,7 +150,9 @@ def _json_lines(path):
             raise UserError(f"{place}: not JSON lines: {_OBJECTS}") from None
         if not isinstance(row, dict) or "text" not in row:
             raise _no_string(place)
-        yield place, _checked(row["text"], place)
+        text = _checked(row.pop("text"), place)
+        del line, row  # each as large as the text
+        yield place, text
 
 
 def _parquet(path):
@@ -159,14 +164,20 @@ def _parquet(path):
                 names = ", ".join(file.schema_arrow.names)
                 raise UserError(f"{path}: has no column 'text' but {names}: rename the column of the documents")
             number = 0
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=["text"]):
-                for text in batch.column(0).to_pylist():
+            for batch in file.iter_batches(batch_size=_rows_at_a_time(file.metadata), columns=["text"]):
+                for cell in batch.column(0):
                     number += 1
                     place = f"{path}, row {number}"
-                    yield place, _checked(text, place)
+                    yield place, _checked(cell.as_py(), place)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         cause = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: cannot be read as parquet ({cause}): fetch or write it again") from None
+
+
+def _rows_at_a_time(metadata):
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    mean = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+    return max(min(PARQUET_BYTES // max(mean, 1), PARQUET_ROWS), 1)
 
 
 _READERS = {formats.PLAIN: _whole, formats.JSON_LINES: _json_lines, formats.PARQUET: _parquet}
@@ -178,12 +189,13 @@ def _checked(text, place):
         return None
     if not isinstance(text, str):
         raise _no_string(place)
-    if len(text) > MAX_PARAGRAPH and max(map(len, text.split("\n"))) > MAX_PARAGRAPH:
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{place}: not UTF-8 text (half a surrogate pair): convert it to UTF-8") from None
+    if len(encoded) > MAX_PARAGRAPH and max(map(len, encoded.split(b"\n"))) > MAX_PARAGRAPH:
         raise _too_long(place)
-    with contextlib.suppress(UnicodeEncodeError):
-        text.encode()
-        return text
-    raise UserError(f"{place}: not UTF-8 text (half a surrogate pair): convert it to UTF-8")
+    return text
 
 
 def _no_string(place):
@@ -203,7 +215,8 @@ def _numbered(path, limit, advice, check=lambda path, head: None):
             number += 1
             if len(line) > limit:
                 raise UserError(f"{path}, line {number}: longer than {limit / 2**20:.0f} MiB: {advice}")
-            yield number, _decoded(line, f"{path}, line {number}").rstrip("\r\n")
+            line = line.rstrip(b"\r\n")
+            yield number, _decoded(line, f"{path}, line {number}")
 
 
 @contextlib.contextmanager

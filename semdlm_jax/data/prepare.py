@@ -20,7 +20,8 @@ from semdlm_jax.data import corpora
 from semdlm_jax.data.corpora import SPLITS
 from semdlm_jax.data.encoding import encode_corpus, padding_report
 from semdlm_jax.data.lm1b import prepare_lm1b
-from semdlm_jax.data.prepared import COMMAND, LEARNT, UNIGRAM, Prepared, describe, open_prepared, write_meta
+from semdlm_jax.data.prepared import COMMAND, LEARNT, UNIGRAM, Prepared, describe, open_prepared, sampled, write_meta
+from semdlm_jax.data.sample import draw_sample
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
 from semdlm_jax.data.store import appearing, locked
 from semdlm_jax.data.tokenizers import given_tokenizer
@@ -50,11 +51,10 @@ def prepare(corpus, directory, vocab_size, lowercase, progress=lambda line: None
     with storage_errors(directory), locked(directory, progress):
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             return _reopen(directory, settings, corpus, given, progress)
-        stamp = corpora.stamp_of(corpus)
+        stamp, learnt_from = corpora.stamp_of(corpus), {}
         if given is None:
             progress(f"learning a vocabulary of {vocab_size} pieces")
-            train = (part.text for part in corpus.parts() if part.split == "train")
-            given = SentencePieceTokenizer.train(train, vocab_size, lowercase)
+            given, learnt_from = _learn(corpus, vocab_size, lowercase, progress)
         progress(f"encoding {corpus.origin}")
         with appearing(directory) as folder:
             given.save(folder / given.FILE)
@@ -70,11 +70,21 @@ def prepare(corpus, directory, vocab_size, lowercase, progress=lambda line: None
                 "tokens": {split: writer.tokens for split, writer in writers.items()},
                 "padding": None if length is None else padding_report(folder, SPLITS, length),
                 "skipped": dataclasses.asdict(corpus.skipped),
+                **learnt_from,
                 "settings": {**settings, "corpus_sha256": digest},
                 "corpus_files": stamp,
             }
             write_meta(folder, meta, given)
     return open_prepared(directory)
+
+
+def _learn(corpus, vocab_size, lowercase, progress):
+    """(a vocabulary of the train split, for meta.json the part of it that it was learnt from: nothing of all)."""
+    sample = draw_sample((part.text for part in corpus.parts() if part.split == "train"), lowercase)
+    told = {} if sample.whole else {"sample": {"characters": sample.characters, "of": sample.of}}
+    if told:
+        progress(sampled(told["sample"]))
+    return SentencePieceTokenizer.learn(sample, vocab_size, lowercase), told
 
 
 def _reopen(directory, settings, corpus, given, progress):

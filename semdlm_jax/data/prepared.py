@@ -128,6 +128,12 @@ def _digest(meta):
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
+def sampled(sample: dict) -> str:
+    """What part of the text a vocabulary is learnt from. sample: its characters, and those of the text it is of."""
+    share = f"{sample['characters']:,} of {sample['of']:,} characters"
+    return f"the vocabulary is learnt from a part of the text: lines drawn at random, {share}"
+
+
 def describe(prepared, padded=False):
     """A readable summary, one line a split. padded: with what padded rows leave out."""
     meta = prepared.meta
@@ -150,6 +156,8 @@ def describe(prepared, padded=False):
         lines.append(f"warning: {most:.1%} of the tokens are unknown to the vocabulary: take one made for such text")
     if (skipped := meta.get("skipped")) and skipped["rows"]:
         lines.append(f"skipped {skipped['rows']:,} rows without text: the first is {skipped['first']}")
+    if sample := meta.get("sample"):
+        lines.append(sampled(sample))
     if padded and (padding := meta.get("padding")):
         lost = ", ".join(
             f"{split} {padding['tokens_lost'][split]:,} tokens of {padding['documents_cut'][split]:,} documents"

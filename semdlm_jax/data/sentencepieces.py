@@ -13,6 +13,7 @@ import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from semdlm_jax.data.normalisation import normalise
+from semdlm_jax.data.sample import Sample, draw_sample
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular
 
@@ -20,7 +21,6 @@ SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")  # ids 0 to 4 of a 
 # The trainer takes specials' names out of its text, and their letters go unlearnt: it gets names no text has.
 _UNWRITABLE = "\x01"
 _PIECE_KEYS = ("pad_piece", "unk_piece", "bos_piece", "eos_piece")
-MAX_TRAINING_CHARACTERS = 20_000_000  # larger corpora are thinned evenly: the vocabulary settles long before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,19 +69,23 @@ class SentencePieceTokenizer:
 
     @classmethod
     def train(cls, texts, vocab_size, lowercase):
-        """Learns a vocabulary from an iterable of texts; deterministic. vocab_size counts the special pieces.
+        """`learn` from an iterable of texts, or a sample of their lines, as `draw_sample` takes it."""
+        return cls.learn(draw_sample(texts, lowercase), vocab_size, lowercase)
 
-        Characters that together make up less than 1 in 10,000 of the text are left out: they become <unk>. Texts are
-        read once; of more than MAX_TRAINING_CHARACTERS, every second, fourth, … is taken, so that memory is bounded.
+    @classmethod
+    def learn(cls, sample: Sample, vocab_size: int, lowercase: bool) -> "SentencePieceTokenizer":
+        """Learns a vocabulary from a sample, which this empties; deterministic. vocab_size counts the special pieces.
+
+        Characters that together make up less than 1 in 10,000 of the text are left out: they become <unk>.
         UserError: no text, or a vocab_size too small for the characters or too large for the text.
         """
-        paragraphs = _paragraphs(_thinned(texts), lowercase)
-        if (first := next(paragraphs, None)) is None:
+        lines = sample.taken()
+        if (first := next(lines, None)) is None:
             raise UserError("no text to learn a vocabulary from: the training documents are empty")
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=itertools.chain([first], paragraphs),
+                sentence_iterator=itertools.chain([first], lines),
                 model_writer=model,
                 vocab_size=vocab_size,
                 model_type="unigram",
@@ -185,27 +189,6 @@ class SentencePieceTokenizer:
             return self._processor.decode(ids.tolist())
         lines = np.split(ids, np.flatnonzero(ids == self.newline_id))
         return "\n".join(self._processor.decode([i for i in line.tolist() if i != self.newline_id]) for line in lines)
-
-
-def _paragraphs(texts, lowercase):
-    """The lines of a list of texts, which this takes out of it as it goes on."""
-    texts.reverse()
-    while texts:
-        yield from filter(None, normalise(texts.pop(), lowercase).split("\n"))
-
-
-def _thinned(texts):
-    """Of the texts in order, all or every 2^n-th: the most that hold MAX_TRAINING_CHARACTERS or less, or one text."""
-    kept, size, stride = [], 0, 1
-    for index, text in enumerate(texts):
-        if index % stride:
-            continue
-        kept.append(text)
-        size += len(text)
-        while size > MAX_TRAINING_CHARACTERS and len(kept) > 1:
-            kept, stride = kept[::2], 2 * stride
-            size = sum(map(len, kept))
-    return kept
 
 
 class _BadModel(UserError):

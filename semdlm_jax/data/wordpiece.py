@@ -37,6 +37,8 @@ _BERT = {
     },
     "pre_tokenizer": {"type": ("BertPreTokenizer",)},
 }
+_WORD_ENDS = r"[ !-/:-@\[-`{-~\u4e00-\u9fff]"  # characters of which each is a word, or none; not all there are
+_TOO_LONG = re.compile("([0-9A-Za-z]{200})[0-9A-Za-z]+")  # of a word of more than 100 characters, which is [UNK]
 _OTHERWISE = "it encodes text otherwise: give its vocab.txt where BERT's own way will do"
 
 
@@ -128,8 +130,8 @@ class WordPieceTokenizer:
 
     def encode_batch(self, texts):
         """`encode` of each text, on all cores: a list of [N_i] int32."""
-        # Spaces part words: a long text is read in stretches, each of which takes a hundred times its size.
-        stretches = [[*parts_of(text, " ")] or [""] for text in texts]
+        # A long text is read in stretches, each of which takes a hundred times its size.
+        stretches = [[_TOO_LONG.sub(r"\1", part) for part in parts_of(text, _WORD_ENDS)] or [""] for text in texts]
         encoded = iter(self._backend.encode_batch_fast([*itertools.chain(*stretches)], add_special_tokens=False))
         return [np.concatenate([np.array(next(encoded).ids, np.int32) for _ in one]) for one in stretches]
 

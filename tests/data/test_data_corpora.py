@@ -132,12 +132,13 @@ KINDS = {
 
 
 @pytest.mark.parametrize("spec", KINDS)
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_files_of_many_documents(spec, in_memory, tmp_path, monkeypatch):
-    if not in_memory:
-        monkeypatch.setattr(corpora, "IN_MEMORY_BYTES", 10)
+@pytest.mark.parametrize("streamed", [None, "IN_MEMORY_BYTES", "IN_MEMORY_CHARACTERS", "IN_MEMORY_SIZE"])
+def test_files_of_many_documents(spec, streamed, tmp_path, monkeypatch):
+    if streamed:
+        monkeypatch.setattr(corpora, streamed, 10)
     KINDS[spec](tmp_path)
     corpus = corpora.load_corpus(spec.format(tmp_path))
+    assert isinstance(corpus, corpora.Streamed if streamed else corpora.Corpus)
     pairs = list(corpus.documents())
     wanted = [text.replace("\n", " ") if spec.startswith("lines") else text for text in DOCUMENTS]
     assert sorted(text for _, text in pairs) == sorted(wanted) and list(corpus.documents()) == pairs

@@ -122,9 +122,18 @@ def test_a_line_too_long_to_be_encoded_is_told(tmp_path, monkeypatch):
     long = "word " * 300_000
     (tmp_path / "a.txt").write_text(f"one\n\ntwo\n{long}\n\nthree")
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": f"one\n{long}"}))
-    for name, place in (("a.txt", "a.txt, line 4"), ("a.jsonl", "a.jsonl, line 1")):
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "漢字" * 200_000}))  # 1.2 MB, as in a plain file
+    for name, place in (("a.txt", "a.txt, line 4"), ("a.jsonl", "a.jsonl, line 1"), ("b.jsonl", "b.jsonl, line 1")):
         with pytest.raises(UserError, match=f"{place}: a line of text of more than 1 MiB"):
             corpora.load_corpus(f"text:{tmp_path}/{name}")
+
+
+def test_long_rows_of_parquet_are_read_a_few_at_a_time(tmp_path, monkeypatch):
+    path, texts = tmp_path / "a.parquet", [f"{i} " + "long " * 1000 for i in range(30)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=20, use_dictionary=False)
+    monkeypatch.setattr(files, "PARQUET_BYTES", 3 * 5100)
+    assert files._rows_at_a_time(pyarrow.parquet.read_metadata(path)) == 3
+    assert list(files.read_documents(path)) == texts
 
 
 def test_a_parquet_file_without_text_is_told(tmp_path):

@@ -66,7 +66,7 @@ def test_entropies_against_plain_sums(prepared):
 
 
 def test_preparing_again_opens_what_is_there(prepared, corpus, monkeypatch):
-    monkeypatch.setattr(SentencePieceTokenizer, "train", None)  # would fail if called
+    monkeypatch.setattr(SentencePieceTokenizer, "learn", None)  # would fail if called
     again = preparing.prepare(corpus, prepared.directory, 500, True)
     assert again.meta == prepared.meta
     np.testing.assert_array_equal(again.splits["train"], prepared.splits["train"])

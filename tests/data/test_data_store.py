@@ -213,9 +213,9 @@ def test_bad_text_in_the_middle_leaves_nothing(source, tmp_path, monkeypatch):
 MEMORY_SCRIPT = """
 import gzip, json, pathlib, resource, sys, types
 import numpy as np, pyarrow, pyarrow.parquet
-from semdlm_jax.data import corpora, encoding, sentencepieces
+from semdlm_jax.data import corpora, encoding, sample
 
-corpora.IN_MEMORY_BYTES, sentencepieces.MAX_TRAINING_CHARACTERS = 0, 10**6
+corpora.IN_MEMORY_BYTES, sample.MAX_CHARACTERS = 0, 10**6
 folder = pathlib.Path(sys.argv[1])
 encode = lambda texts: [5 + np.frombuffer(text.encode()[::4], np.uint8).astype(np.int32) for text in texts]
 ids = dict(zip(("pad_id", "unk_id", "bos_id", "eos_id", "newline_id"), range(5)))
@@ -233,7 +233,7 @@ def write(name, megabytes):
 
 def peak(spec):
     corpus = corpora.load_corpus(spec)
-    sentencepieces._thinned(part.text for part in corpus.parts() if part.split == "train")
+    sample.draw_sample((part.text for part in corpus.parts() if part.split == "train"), True)
     encoding.encode_corpus(corpus, tokenizer, folder, corpora.SPLITS)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

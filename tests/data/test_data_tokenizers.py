@@ -90,16 +90,6 @@ def test_a_model_of_others_gets_the_specials_it_lacks(tmp_path):
     assert tokenizer.fingerprint != given_tokenizer(f"sentencepiece:{tmp_path}/theirs.model", False).fingerprint
 
 
-def test_large_corpora_are_thinned_evenly(monkeypatch):
-    from semdlm_jax.data import sentencepieces
-
-    monkeypatch.setattr(sentencepieces, "MAX_TRAINING_CHARACTERS", 1000)
-    texts = [f"{i:0100}" for i in range(80)]
-    kept = sentencepieces._thinned(iter(texts))
-    assert kept == texts[::8]
-    assert sentencepieces._thinned(["x" * 5000]) == ["x" * 5000]
-
-
 @pytest.mark.parametrize(
     "spec, lowercase, message",
     [

@@ -1,11 +1,12 @@
 import json
+import random
 import sys
 import unicodedata
 
 import numpy as np
 import pytest
 
-from semdlm_jax.data import wordpiece
+from semdlm_jax.data import files, wordpiece
 from semdlm_jax.data.corpora import load_corpus
 from semdlm_jax.data.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
 from semdlm_jax.errors import UserError
@@ -77,6 +78,20 @@ def test_batches_are_the_texts_one_by_one(bert):
     for one, text in zip(bert.encode_batch(texts), texts, strict=True):
         np.testing.assert_array_equal(one, bert.encode(text))
         assert one.dtype == np.int32
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_stretches_of_a_long_text_change_no_token(lowercase, monkeypatch):
+    """Wherever there is no space, and in words so long that they are unknown."""
+    inside = [f"{mark}{letter}" for letter in "eéxyzYSthateo1字…—の" for mark in ("", "##")]
+    tokenizer = WordPieceTokenizer(tuple(dict.fromkeys([*PIECES, "漢", "[", "]", "。", *inside])), lowercase)
+    monkeypatch.setattr(files, "PART", 3)
+    rng = random.Random(0)
+    chunks = ["the", "State", "s", ",", "'", "[MASK]", "漢字", "é", "e\u0301", "\u0301", "…", "—", "。", "の", "\u200d", " "]
+    for _ in range(100):
+        text = "".join(rng.choices(chunks + ["x" * 99, "Y1" * 50, "z" * 3000], [6] * len(chunks) + [1] * 3, k=30))
+        wanted = tokenizer._backend.encode(text, add_special_tokens=False).ids
+        np.testing.assert_array_equal(tokenizer.encode(text), wanted, err_msg=repr(text))
 
 
 def test_spelling_a_special_does_not_make_one(bert):
