@@ -79,18 +79,22 @@ def parse_systems(text):
     return list(dict.fromkeys(Entry.parse(name) for name in names))
 
 
-def configure(entry, steps, seed):
-    """The configuration file's, as this system, with the keys of the command line and of the entry."""
+def configure(entry, steps, seed, tell=lambda line: None):
+    """The configuration file's, as this system, with the keys of the command line and of the entry. What does not fit
+    into so few steps shrinks as in training; tell(line) says so."""
     flag = flags.FLAGS["config"]
-    path = config_flags.get_config_filename(flag).partition(":")[0]
+    path, given = config_flags.get_config_filename(flag).partition(":")[0], config_flags.get_override_values(flag)
     config = cli.parse_config(f"{path}:{entry.system}")
+    before = {**given, **dict(entry.changes), "training.steps": config.training.steps}
     with config.unlocked():
-        config.update_from_flattened_dict(config_flags.get_override_values(flag))
+        config.update_from_flattened_dict(given)
         for key, value in entry.changes:
             cli.set_key(config, key, value)
         config.training.steps, config.seed = steps, seed
         config.training.eval_every = max(1, steps // 8)
         config.training.checkpoint_every = max(1, steps // 2)
+        if note := checks.fit_warmup(config, before):
+            tell(note)
     return config
 
 
@@ -132,7 +136,7 @@ def measure(entry, steps, seed, folder):
     if result_file.exists():
         return json.loads(result_file.read_text())
     print(f"== {entry.name}, {steps} steps, seed {seed}", flush=True)
-    run = Run(configure(entry, steps, seed), workdir)
+    run = Run(configure(entry, steps, seed, print), workdir)
     if int(run.state.step) < steps and not run.loop():
         raise SystemExit(f"stopped on request: the same command continues {workdir}")
     noise = gradient_noise(run)

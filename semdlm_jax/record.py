@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import jax
 from semdlm_jax.errors import UserError
 from semdlm_jax.keys import SECTIONS
 from semdlm_jax.options import flatten, shown
-from semdlm_jax.runtime.paths import differences
+from semdlm_jax.runtime.paths import NAMED_DIFFERENCES, differences, differing_keys
 from semdlm_jax.storage import check_regular, storage_errors, write_text
 
 CONFIG = "config.json"
@@ -117,11 +118,21 @@ def compare_config(workdir: str | Path, config_dict: dict, free: Iterable[str] =
     recorded = find_config(workdir)
     if recorded is not None:
         config = json.loads(json.dumps(config_dict))  # tuples become lists, as in the file
-        if differing := differences(flatten(upgrade_config(config)), flatten(recorded), free):
+        here, there = flatten(upgrade_config(config)), flatten(recorded)
+        if differing := differences(here, there, free):
             raise UserError(
-                f"{workdir} holds a run of another config ({differing}): go back to it or use another workdir"
+                f"{workdir} holds a run of another config ({differing}): "
+                f"{_way_back(here, there, differing_keys(here, there, free))}, or use another workdir, where "
+                f"--init_from={workdir} begins with its weights"
             )
     return recorded
+
+
+def _way_back(here, there, keys):
+    """What makes of a configuration the recorded one."""
+    if len(keys) > NAMED_DIFFERENCES or not all(key in here and key in there for key in keys):
+        return "go back to it"
+    return f"go on with {shlex.join(f'--config.{key}={there[key]}' for key in keys)}"
 
 
 def write_config(workdir: str | Path, config_dict: dict, free: Iterable[str] = ()) -> dict:

@@ -108,6 +108,11 @@ def test_a_smoke_run(config_file, tmp_path):
     ]
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
     assert recorded["optimizer"]["warmup_steps"] == 1
+    # Later with more steps, into which the warm-up would fit.
+    arguments[2] = "--config.training.steps=3"
+    way = "go on with --config.optimizer.warmup_steps=1, or use another workdir, where --init_from="
+    grown = tiny.command("train", *arguments, "--config.optimizer.muon_momentum=0.9")
+    tiny.assert_refused(grown, "warmup_steps is 2 and was 1", way)
 
 
 @pytest.mark.parametrize(
