@@ -127,10 +127,16 @@ def read_conditions(options, tokenizer, room):
     if options.infill is not None:
         conditioning.tell_unknown(tokenizer, {"--infill": [conditioning.text_of(options.infill)]}, _warn)
         return [conditioning.fill_in(tokenizer, options.infill, room)]
-    prompts = [options.prompt] if options.prompts is None else conditioning.read_prompts(options.prompts)
-    given = {"--prompt": prompts} if options.prompts is None else {f"--prompts={options.prompts}": prompts}
-    conditioning.tell_unknown(tokenizer, given | {"--suffix": [options.suffix]}, _warn)
-    return [conditioning.continue_from(tokenizer, prompt, room, options.suffix) for prompt in prompts]
+    if options.prompts is None:
+        flag, prompts = "--prompt", {"the prompt": options.prompt}
+    else:
+        flag = f"--prompts={options.prompts}"
+        prompts = {
+            f"{flag}, line {number},": line for number, line in conditioning.read_prompts(options.prompts).items()
+        }
+    given = {flag: list(prompts.values()), "--suffix": [options.suffix]}
+    conditioning.tell_unknown(tokenizer, given, _warn)
+    return [conditioning.continue_from(tokenizer, text, room, options.suffix, name) for name, text in prompts.items()]
 
 
 def main(options):

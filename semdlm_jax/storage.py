@@ -76,19 +76,28 @@ def growing(path: PathLike) -> Iterator[Callable[[str], None]]:
             with _open_in_place(path, "wb") as file:
                 yield functools.partial(_append, file)
             return
-        target = _target(path)
-        partial, file = _create_visible(target)
+        target, partial, file = _target(path), "", None
+
+        def append(text):
+            nonlocal partial, file
+            if file is None:  # not before: one that is killed while it has nothing leaves nothing
+                partial, file = _create_visible(target)
+            _append(file, text)
+
         try:
-            with file:
-                yield functools.partial(_append, file)
+            yield append
+            append("")
             os.replace(partial, target)
         except BaseException as error:
-            kept = os.path.getsize(partial) > 0
-            if not kept:
+            kept = partial and os.path.getsize(partial) > 0
+            if partial and not kept:
                 _unlink(partial)
             if kept and isinstance(error, (UserError, OSError)):
                 raise _with_place(error, path, partial) from None
             raise
+        finally:
+            if file is not None:
+                file.close()
 
 
 def write_text(path: PathLike, text: str) -> None:

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semdlm_jax.data.files import read_lines
+from semdlm_jax.data.files import read_numbered_lines
 from semdlm_jax.data.protocols import Rows
 from semdlm_jax.data.tokenizers import Tokenizer, unknown_pieces
 from semdlm_jax.errors import UserError
 
 BLANK = r"\[(_+)\]"
+NO_BLANK = re.compile(r"\[\s*_+|_+\s*\]")  # of which one bracket is missing, or that holds a space
 
 
 class Condition(NamedTuple):
@@ -66,21 +67,26 @@ def lay_out(conditions, rows: Rows, generator):
     return Layout(tokens, given, lengths.astype(np.int32) if rows.padded else None)
 
 
-def continue_from(tokenizer: Tokenizer, prompt: str, room: int, suffix: str = "") -> Condition:
+def continue_from(
+    tokenizer: Tokenizer, prompt: str, room: int, suffix: str = "", name: str = "the prompt"
+) -> Condition:
     """The prompt starts the text and the suffix ends it: with a new word where it begins with a space, else going on
-    with what is written before it. UserError when they leave nothing of `room` to write."""
+    with what is written before it. UserError, which calls the prompt `name`, when they leave nothing of `room` to
+    write."""
     start, end = tokenizer.encode(prompt), np.array(_encode_between(tokenizer, suffix, True, False), np.int32)
-    _check_room("the prompt" if not suffix else "prompt and suffix", len(start) + len(end), room)
+    _check_room(f"{name} with the suffix" if suffix else name, len(start) + len(end), room)
     return Condition(prompt + (" … " + suffix.strip() if suffix else ""), start, np.ones(len(start), bool), end)
 
 
 def fill_in(tokenizer: Tokenizer, template: str, room: int) -> Condition:
     """The template starts the text; `[___]` in it is a blank of as many tokens as it has underscores. Text right after
     a blank goes on with its last word; after a space it begins a new one. What comes after the template is free.
-    UserError: no blank, or a template longer than `room` tokens."""
+    UserError: no blank, part of one, or a template longer than `room` tokens."""
     parts = re.split(BLANK, template)
     if len(parts) == 1:
         raise UserError("the infilling text has no blank: write one as [___], an underscore for each token to fill in")
+    if found := next(filter(None, map(NO_BLANK.search, parts[::2])), None):
+        raise UserError(f"{found[0]!r} in the infilling text is no whole blank: write one as [___]")
     start, known = [], []
     for index, part in enumerate(parts):
         blank = index % 2
@@ -128,11 +134,11 @@ def tell_unknown(
             tell(f"{flag}: {unknown.describe()}; {tokenizer.pieces[tokenizer.unk_id]} stands for what is not known")
 
 
-def read_prompts(path: str) -> list[str]:
-    """The lines of a UTF-8 file, .gz or not, that hold text; they end at a line feed alone. UserError: no such file,
-    or nothing in it."""
+def read_prompts(path: str) -> dict[int, str]:
+    """{number: line} of the lines of a UTF-8 file, .gz or not, that hold text; they end at a line feed alone.
+    UserError: no such file, or nothing in it."""
     try:
-        prompts = list(read_lines(path))
+        prompts = dict(read_numbered_lines(path))
     except UserError as error:
         raise UserError(f"--prompts={error}") from None
     if not prompts:

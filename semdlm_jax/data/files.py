@@ -56,10 +56,15 @@ def read_lines(path) -> Iterator[str]:
 
     UserError: as `read_text`, or a line of more than MAX_LINE bytes.
     """
+    return (line for _, line in read_numbered_lines(path))
+
+
+def read_numbered_lines(path) -> Iterator[tuple[int, str]]:
+    """`read_lines`, each with its number in the file, from 1."""
     advice = "put a sentence or document a line, or give whole documents to text:"
-    for _, line in _numbered(path, MAX_LINE, advice, check_plain):
+    for number, line in _numbered(path, MAX_LINE, advice, check_plain):
         if line := line.strip():
-            yield line
+            yield number, line
 
 
 def read_documents(path, skipped: Skipped | None = None) -> Iterator[str]:

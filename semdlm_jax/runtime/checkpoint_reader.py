@@ -2,7 +2,7 @@
 
 import json
 import math
-import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +19,9 @@ from semdlm_jax.runtime.paths import differences, path_text
 from semdlm_jax.runtime.processes import on_process_0
 from semdlm_jax.runtime.quiet import quieten, reading
 
+STEP = re.compile("0|[1-9][0-9]*")  # the name of a checkpoint
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what is being written
+DELETING = ".deleting"  # ends the name of what is being deleted
 METRICS = "metrics"  # item of a checkpoint, and the file in it
 GONE = "is gone"
 Step = int | str  # a number, 'latest' or 'best'
@@ -43,11 +46,8 @@ class CheckpointReader:
 
     def steps(self) -> list[int]:
         """The steps on disk, latest first. A checkpoint bears its step for a name as long as it is whole."""
-        try:
-            names = os.listdir(self._directory)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True)
+        names = (folder.name for folder in self._folders() if STEP.fullmatch(folder.name))
+        return sorted(map(int, names), reverse=True)
 
     def restore(
         self, abstract_state: Any, data_iterator: grain.DatasetIterator | None = None, step: Step = "latest"
@@ -120,7 +120,23 @@ class CheckpointReader:
             raise UserError(
                 f"no intact checkpoint is left in {self._directory}: put back its files, or train again elsewhere"
             )
+        if renamed := on_process_0(self._renamed):
+            raise UserError(
+                f"no checkpoint in {self._directory} bears its step for a name, but {renamed} looks like one: "
+                "give it its step again, e.g. 12"
+            )
         return None
+
+    def _folders(self):
+        try:
+            return [path for path in self._directory.iterdir() if path.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _renamed(self):
+        """The name of a whole checkpoint that somebody has renamed, or None."""
+        others = (path for path in self._folders() if not re.search(f"{UNFINISHED}|{DELETING}", path.name))
+        return next((path.name for path in others if (path / integrity.NAME).exists()), None)
 
     def _problem(self, step, contents=True):
         """What is wrong with a checkpoint, GONE where it is not there any more, or None."""

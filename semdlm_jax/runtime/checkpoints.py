@@ -18,13 +18,11 @@ import orbax.checkpoint as ocp
 
 from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.runtime import integrity
-from semdlm_jax.runtime.checkpoint_reader import METRICS, CheckpointReader
+from semdlm_jax.runtime.checkpoint_reader import DELETING, METRICS, UNFINISHED, CheckpointReader
 from semdlm_jax.runtime.processes import barrier, on_process_0
 
 # Orbax stamps the commit time into this file after the seal is made; a restore does not need it.
 UNSEALED = ("_CHECKPOINT_METADATA",)
-UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what is being written
-DELETING = ".deleting"  # ends the name of what is being deleted
 THERE = "there already"
 
 

@@ -1,5 +1,6 @@
 """Prompts, suffixes and texts with blanks, as tokens at fixed positions."""
 
+import re
 import string
 
 import numpy as np
@@ -90,8 +91,8 @@ def test_something_must_be_left_to_write(tokenizer):
     for length in (start, start - 1, 1):
         with pytest.raises(UserError, match=f"^the prompt has {start} tokens but the context holds {length}: shorten"):
             continue_from(tokenizer, PROMPT, length)
-    with pytest.raises(UserError, match=f"^prompt and suffix has|have {start + end} tokens but the context holds"):
-        continue_from(tokenizer, PROMPT, start + end, f" {SUFFIX}")
+    with pytest.raises(UserError, match=f"^line 3 with the suffix has {start + end} tokens but the context holds"):
+        continue_from(tokenizer, PROMPT, start + end, f" {SUFFIX}", "line 3")
 
 
 def template_spans(tokenizer, *pieces):
@@ -140,6 +141,17 @@ def test_a_template_may_fill_the_context_and_no_more(tokenizer):
     assert whole.least == size and laid(whole, size)[1].sum() == size - 3
     with pytest.raises(UserError, match=f"takes {size} tokens but the context holds {size - 1}: shorten"):
         fill_in(tokenizer, "the state [___] union", size - 1)
+
+
+@pytest.mark.parametrize(
+    ("template", "part"),
+    [("[_] state [_", "[_"), ("[_] state __]", "__]"), ("[_] of [ _ ]", "[ _"), ("[[_] [__ a", "[__")],
+)
+def test_a_part_of_a_blank_is_no_text(tokenizer, template, part):
+    with pytest.raises(
+        UserError, match=re.escape(f"{part!r} in the infilling text is no whole blank: write one as [___]")
+    ):
+        fill_in(tokenizer, template, LENGTH)
 
 
 @pytest.mark.parametrize("template", ["the state of the union", "", "the [] union", "the ___ union", "[ _ ]"])
@@ -278,13 +290,13 @@ def test_prompts_are_the_lines_with_text(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_bytes("\n  first one \n\n \t\r\nsecond: “ü”\r\none\u2028and\x85the\fsame\vone\x1cstill\nthird".encode())
     wanted = ["first one", "second: “ü”", "one\u2028and\x85the\fsame\vone\x1cstill", "third"]
-    assert read_prompts(path) == read_prompts(str(path)) == wanted
+    assert read_prompts(path) == read_prompts(str(path)) == dict(zip((2, 5, 6, 7), wanted, strict=True))
 
 
 def test_a_mark_at_the_start_of_the_file_is_no_text(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_bytes(b"\xef\xbb\xbffirst\nsecond\n")
-    assert read_prompts(path) == ["first", "second"]
+    assert read_prompts(path) == {1: "first", 2: "second"}
     path.write_bytes(b"\xef\xbb\xbf\n")
     with pytest.raises(UserError, match="holds no text"):
         read_prompts(path)

@@ -60,6 +60,19 @@ def test_where_none_is_the_best_the_latest_is_read_and_told(saved, folder, which
     assert len(reports) == told and all("has a 'other' yet: the latest is read, step 2" in line for line in reports)
 
 
+def test_one_that_was_renamed_by_hand(saved, folder):
+    (folder / "1.orbax-checkpoint-tmp-9").mkdir()
+    (folder / "7").write_text("no checkpoint")
+    for name in ("2.bak", "02"):
+        (folder / "2").rename(folder / name)
+        assert_restores(reader(folder)[0], "latest", 1, saved[1])  # the other one is meant
+        (folder / "1").rename(folder / "1.deleting")
+        with pytest.raises(UserError, match=f"no checkpoint in {folder} bears its step .* but {name} looks like one"):
+            reader(folder)[0].find(PARTS)
+        (folder / "1.deleting").rename(folder / "1")
+        (folder / name).rename(folder / "2")
+
+
 def test_where_all_are_damaged_nothing_is_said_of_deleting_the_run(folder):
     for step in ("1", "2"):
         truncate(largest(folder / step))

@@ -50,6 +50,12 @@ def samples(write):
     return write(3)
 
 
+def test_a_prompt_that_is_too_long_is_named(whole_run, prompt, tmp_path):
+    (tmp_path / "prompts").write_text(f"{prompt}\n\n{prompt * 9}\n")
+    result = tiny.command("generate", f"--workdir={whole_run}", f"--prompts={tmp_path}/prompts")
+    tiny.assert_refused(result, f"--prompts={tmp_path}/prompts, line 3, has ", " tokens but the context holds 16")
+
+
 def test_the_same_seed_gives_the_same_text(write, samples):
     assert write(3)[0] == samples[0]
 

@@ -145,12 +145,15 @@ def test_what_grows_is_on_disk_at_once_and_named_at_the_end(tmp_path):
     path.write_text("old")
     path.chmod(0o600)
     with growing(path) as append:
+        assert names(tmp_path) == ["rows"]  # whoever is killed now leaves nothing
         append("one “ü”\n")
         assert partial.read_text() == "one “ü”\n" and path.read_text() == "old"
         append("two \udcff\n")
         assert len(partial.read_text().splitlines()) == 2
     assert path.read_text() == "one “ü”\ntwo \\udcff\n" and names(tmp_path) == ["rows"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    _grow(path, [])
+    assert path.read_text() == "" and names(tmp_path) == ["rows"]
 
 
 def test_what_a_failure_leaves_stays_beside_the_next(tmp_path):
