@@ -29,6 +29,7 @@ from semdlm_jax.train import Run
 # Dies at step 8, once the checkpoint of step 5 is on disk.
 KILLED = """
 import os, runpy, signal, sys, time
+from pathlib import Path
 from semdlm_jax.runtime.metrics import MetricWriter
 
 config, workdir = sys.argv[1:]
