@@ -39,6 +39,7 @@ _BERT = {
 }
 _WORD_ENDS = r"[ !-/:-@\[-`{-~\u4e00-\u9fff]"  # characters of which each is a word, or none; not all there are
 _TOO_LONG = re.compile("([0-9A-Za-z]{200})[0-9A-Za-z]+")  # of a word of more than 100 characters, which is [UNK]
+AT_ONCE = 2**20  # characters
 _OTHERWISE = "it encodes text otherwise: give its vocab.txt where BERT's own way will do"
 
 
@@ -130,10 +131,22 @@ class WordPieceTokenizer:
 
     def encode_batch(self, texts):
         """`encode` of each text, on all cores: a list of [N_i] int32."""
-        # A long text is read in stretches, each of which takes a hundred times its size.
+        # A long text is read in stretches, which take a hundred times their size while they are encoded.
         stretches = [[_TOO_LONG.sub(r"\1", part) for part in parts_of(text, _WORD_ENDS)] or [""] for text in texts]
-        encoded = iter(self._backend.encode_batch_fast([*itertools.chain(*stretches)], add_special_tokens=False))
-        return [np.concatenate([np.array(next(encoded).ids, np.int32) for _ in one]) for one in stretches]
+        encoded = self._ids(itertools.chain(*stretches))
+        return [np.concatenate([next(encoded) for _ in one]) for one in stretches]
+
+    def _ids(self, stretches):
+        """[N] int32 of each text, AT_ONCE characters or a text more at a time."""
+        group, size = [], 0
+        for text in itertools.chain(stretches, [None]):
+            if text is not None:
+                group.append(text)
+                size += len(text)
+            if text is None or size >= AT_ONCE:
+                for encoding in self._backend.encode_batch_fast(group, add_special_tokens=False):
+                    yield np.array(encoding.ids, np.int32)
+                group, size = [], 0
 
     def encode_after(self, text: str) -> np.ndarray:
         """`encode`, but a letter or digit that begins the text goes on with the word before it, in pieces marked '##';

@@ -86,6 +86,7 @@ def test_stretches_of_a_long_text_change_no_token(lowercase, monkeypatch):
     inside = [f"{mark}{letter}" for letter in "eéxyzYSthateo1字…—の" for mark in ("", "##")]
     tokenizer = WordPieceTokenizer(tuple(dict.fromkeys([*PIECES, "漢", "[", "]", "。", *inside])), lowercase)
     monkeypatch.setattr(files, "PART", 3)
+    monkeypatch.setattr(wordpiece, "AT_ONCE", 10)
     rng = random.Random(0)
     chunks = ["the", "State", "s", ",", "'", "[MASK]", "漢字", "é", "e\u0301", "\u0301", "…", "—", "。", "の", "\u200d", " "]
     for _ in range(100):
