@@ -17,11 +17,11 @@ REQUIRES = [
 # The modules of this list and the next are those of semdlm_jax/extras.py.
 RUN = [
     "orbax-checkpoint>=0.12,<1.0",  # 1.0 renames the API used in runtime/checkpoints.py
-    "grain>=0.2.13,<0.3",
+    "grain>=0.2.15,<0.3",
     "ml-collections>=1.0",
     "absl-py>=2.1",
-    "sentencepiece>=0.2.0",
-    "protobuf>=6.31.1",  # reads SentencePiece's own description of a model
+    "sentencepiece>=0.2.3",
+    "protobuf>=7.36.1",  # reads SentencePiece's own description of a model, which is made for this release
     "tokenizers>=0.20,<0.24",
     "tensorboardX>=2.6.1",
     "tqdm>=4.66",
@@ -31,7 +31,7 @@ RUN = [
 # And to prepare them.
 DATA = [
     "scipy>=1.14",
-    "tensorflow-datasets>=4.9.9,<5",  # read and written as array_record, without TensorFlow
+    "tensorflow-datasets>=4.9.10,<5",  # read and written as array_record, without TensorFlow
     "array_record>=0.8.1",
     "importlib_resources>=6.0",  # tensorflow-datasets imports it without saying so
     "pyarrow>=17",  # tensorflow-datasets needs it too; here it reads .parquet files
