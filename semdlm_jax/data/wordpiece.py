@@ -39,7 +39,7 @@ _BERT = {
 }
 _WORD_ENDS = r"[ !-/:-@\[-`{-~\u4e00-\u9fff]"  # characters of which each is a word, or none; not all there are
 _TOO_LONG = re.compile("([0-9A-Za-z]{200})[0-9A-Za-z]+")  # of a word of more than 100 characters, which is [UNK]
-AT_ONCE = 2**20  # characters
+AT_ONCE = 2**19  # bytes of text; where every character is a word each takes 400 bytes and more while it is encoded
 _OTHERWISE = "it encodes text otherwise: give its vocab.txt where BERT's own way will do"
 
 
@@ -137,12 +137,12 @@ class WordPieceTokenizer:
         return [np.concatenate([next(encoded) for _ in one]) for one in stretches]
 
     def _ids(self, stretches):
-        """[N] int32 of each text, AT_ONCE characters or a text more at a time."""
+        """[N] int32 of each text, AT_ONCE or a text more at a time."""
         group, size = [], 0
         for text in itertools.chain(stretches, [None]):
             if text is not None:
                 group.append(text)
-                size += len(text)
+                size += len(text.encode())
             if text is None or size >= AT_ONCE:
                 for encoding in self._backend.encode_batch_fast(group, add_special_tokens=False):
                     yield np.array(encoding.ids, np.int32)
