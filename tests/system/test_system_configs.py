@@ -60,7 +60,7 @@ def parameters(*functions):
     return {name for function in functions for name in inspect.signature(function).parameters}
 
 
-# Without those that other tests, or the README, have registered in this process.
+# Without those that other tests have registered in this process.
 OWN_KERNELS = {name: build for name, build in KERNELS.items() if build.__module__.startswith("semdlm_jax.")}
 # Sections that are handed over whole, by their dotted keys, and the names that their receivers take.
 WHOLE = {

@@ -1,6 +1,7 @@
 """A kernel of one's own, beside one's own configuration: named `module:function`, it goes through everything."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -78,9 +79,9 @@ def test_it_is_evaluated_and_sampled(workdir, tmp_path):
     assert len((tmp_path / "text.jsonl").read_text().splitlines()) == 8
 
 
-def test_the_readmes_kernel(config_file, tmp_path, monkeypatch):
-    """Its very text, saved as the README says, by the commands it names: training, the bound, and a sample."""
-    (tmp_path / "my_kernels.py").write_text(toys.readme_kernel())
+def test_the_kernel_of_the_documentation(config_file, tmp_path, monkeypatch):
+    """Its very text, saved as the page says, by the commands it names: training, the bound, and a sample."""
+    shutil.copy(toys.EXAMPLE, tmp_path / "my_kernels.py")
     monkeypatch.syspath_prepend(tmp_path)
     run = f"--workdir={tmp_path}/run"
     options = [f"--config={config_file}", "--config.kernel.name=my_kernels:less_drift", "--config.training.steps=8"]
