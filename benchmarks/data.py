@@ -11,7 +11,7 @@ rows         tokens per second of processor time of one process's iterator, a ro
              work on the one before: they wait only where that share comes near 100 %.
 preparation  documents and tokens a second of wall time, from text to the stored stream.
 memory       the most that the command line holds, imports included, from text to the stored stream. A spec's file is
-             named for what it is made of, see SHAPES, and written in the format of its ending.
+             named for what it is made of, see TEXTS, and written in the format of its ending.
 """
 
 import gzip
@@ -138,7 +138,7 @@ def sotu_words():
     return " ".join(corpora.load_corpus("sotu").train).split()
 
 
-SHAPES = {
+TEXTS = {
     "words": documents_of_words,
     "pairs": pairs_of_words,
     "letters": documents_of_letters,
@@ -152,10 +152,10 @@ SPECS = (
 )
 
 
-def documents_of(shape, megabytes):
-    """Texts of a shape, of so many MB in all."""
+def documents_of(kind, megabytes):
+    """Texts of a kind, of so many MB in all."""
     size = 0
-    for text in SHAPES[shape](random.Random(0)):
+    for text in TEXTS[kind](random.Random(0)):
         yield text
         size += len(text) + 2
         if size >= megabytes * 10**6:
@@ -207,6 +207,6 @@ if __name__ == "__main__":
     flags.DEFINE_float("consumed", 20_000, "Tokens a second that training consumes.")
     flags.DEFINE_string("documents", None, "A glob of files to prepare.")
     flags.DEFINE_integer("memory", 0, "MB of text whose preparation is measured instead.")
-    flags.DEFINE_list("specs", list(SPECS), "What is prepared: text: or lines: and a file named SHAPE.ENDING.")
+    flags.DEFINE_list("specs", list(SPECS), "What is prepared: text: or lines: and a file named TEXT.ENDING.")
     flags.DEFINE_list("tokenizers", ["sentencepiece", "bert-base-uncased"], "With which vocabularies.")
     cli.run(lambda: main(flags.FLAGS))
