@@ -88,7 +88,7 @@ def test_the_network_is_told_the_time_and_where_the_text_ends():
 @pytest.mark.parametrize("method", METHODS)
 def test_padding_is_neither_seen_nor_counted_nor_written(method):
     """Rows with padding behind them are what they are with any other padding, with strides, corrections, a corrector
-    and a penalty. That the whole row is seen without lengths shows that padding could have been."""
+    and a penalty. That the whole row is seen without lengths, by a method on each kernel, shows that padding could be."""
     kernel = "absorbing" if suits(method, "absorbing") else "hybrid"
     lengths = np.array([16, 3, 7, 12, 1, 9])
     padding = np.broadcast_to(np.arange(16), SHAPE) >= lengths[:, None]
@@ -109,7 +109,8 @@ def test_padding_is_neither_seen_nor_counted_nor_written(method):
     one, other = text(4, lengths), text(7, lengths)
     np.testing.assert_array_equal(one[~padding], other[~padding])
     assert (one[padding] == 4).all() and (other[padding] == 7).all()
-    assert (text(4, None)[~padding] != text(7, None)[~padding]).any()
+    if method in ("ancestral", "remdm_cap"):
+        assert (text(4, None)[~padding] != text(7, None)[~padding]).any()
 
 
 @pytest.mark.parametrize("controls", [None, PENALISED], ids=["plain", "penalised"])
@@ -192,8 +193,9 @@ def test_chunks_of_positions_have_the_law_of_the_whole(monkeypatch, positions):
         assert_independent(text[:, first : first + 2])
 
 
-@pytest.mark.parametrize("window", [None, 0, 1, 5, 40])
-@pytest.mark.parametrize("positions", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("positions", "window"), [*((1, w) for w in (None, 0, 1, 5, 40)), (3, 1), (3, 5), (5, None), (5, 40)]
+)
 def test_chunks_of_positions_say_what_the_whole_says(monkeypatch, window, positions):
     """Without chance in the drafts the text is the same, token by token: with every window, and where the chunk does
     not divide the length. Its confidences are to 1e-5."""
