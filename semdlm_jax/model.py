@@ -1,0 +1,148 @@
+"""A trained run in Python: its text, its scores, its weights.
+
+    import semdlm_jax as sd
+
+    model = sd.load("runs/mine")
+    print(model.generate(prompt="my fellow citizens", num_samples=4).text)
+    print(model.nelbo("A letter of my own.").perplexity)
+"""
+
+import pathlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from semdlm_jax import evaluate
+from semdlm_jax import generate as writing
+from semdlm_jax.data import conditioning
+from semdlm_jax.data.packing import pack
+from semdlm_jax.data.protocols import read_row
+from semdlm_jax.data.tokenizers import Tokenizer
+from semdlm_jax.errors import UserError
+from semdlm_jax.evaluation.likelihood import Likelihood
+from semdlm_jax.experiment.load import Trained, load_trained
+from semdlm_jax.samplers.presets import make_settings
+
+
+class Samples(NamedTuple):
+    """text: N strings. tokens: [N, L] int32, whole rows of the run's protocol."""
+
+    text: list[str]
+    tokens: np.ndarray
+
+
+class Model:
+    """A trained run. `load` makes one; `Model(trained)` takes what `experiment.load.load_trained` gives."""
+
+    def __init__(self, trained: Trained):
+        if trained.corpus.prepared is None:
+            raise UserError("this run was trained on synthetic tokens: there is no text in it")
+        self.trained = trained
+
+    @property
+    def params(self) -> dict:
+        """The averaged (EMA) weights: a tree of arrays."""
+        return self.trained.params
+
+    @property
+    def config(self):
+        """The run's configuration: a ConfigDict."""
+        return self.trained.config
+
+    @property
+    def step(self) -> int:
+        """The training step of the weights."""
+        return self.trained.step
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.trained.corpus.prepared.tokenizer
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        num_samples: int = 1,
+        suffix: str = "",
+        infill: str | None = None,
+        preset: str | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        **settings,
+    ) -> Samples:
+        """Writes text. A second call with equal shapes compiles nothing.
+
+        Args:
+            prompt, suffix: text that starts and ends every sample.
+            num_samples: how many.
+            infill: text with blanks instead, [___], an underscore for each token to fill in.
+            preset: settings of a system's authors, of `samplers.presets.PRESETS`; `settings` change them.
+            seed: of all randomness. The text depends on the batch size and the number of devices too.
+            batch_size: samples drawn at once.
+            **settings: of `samplers.presets.Settings`: sampler, steps, temperature, lambda_freq, …
+
+        Returns:
+            Samples.
+
+        Raises:
+            UserError: impossible settings, a prompt that is too long or that the vocabulary does not know.
+        """
+        room = self.trained.rows("train").room
+        if infill is None:
+            given = {"prompt": [prompt], "suffix": [suffix]}
+            condition = conditioning.continue_from(self.tokenizer, prompt, room, suffix)
+        elif prompt or suffix:
+            raise UserError("infill and prompt or suffix exclude one another: give one")
+        else:
+            given = {"infill": [conditioning.text_of(infill)]}
+            condition = conditioning.fill_in(self.tokenizer, infill, room)
+        conditioning.tell_unknown(self.tokenizer, given, print)
+        tokens, _ = writing.generate(
+            self.trained,
+            make_settings(preset, **settings),
+            num_samples=num_samples,
+            seed=seed,
+            conditions=[condition],
+            batch_size=batch_size,
+        )
+        return Samples([read_row(self.tokenizer, row[row != self.tokenizer.pad_id]) for row in tokens], tokens)
+
+    def nelbo(
+        self, texts: str | Iterable[str], *, draws: int | None = None, seed: int = 0, protocol: str | None = None
+    ) -> Likelihood:
+        """The likelihood bound of texts, each a document, in nats a token.
+
+        Args:
+            texts: a text or several.
+            draws: times and corruptions of a row; None as the run's configuration has it.
+            seed: of times and noise.
+            protocol: how documents become rows, of `data.protocols.PROTOCOLS`; None for the run's own. Scores under two
+                of them never compare.
+
+        Returns:
+            Likelihood: nelbo, its three terms, its standard error, perplexity, tokens scored.
+
+        Raises:
+            UserError: no text, or a network without a finite likelihood.
+        """
+        documents = [texts] if isinstance(texts, str) else list(texts)
+        if not any(text.strip() for text in documents):
+            raise UserError("there is no text to score: give one or several texts")
+        rows = evaluate.rows_of(self.trained, pack(documents, self.tokenizer), protocol)
+        return evaluate.score_rows(self.trained, rows, seed=seed, draws=draws)[0]
+
+
+def load(
+    workdir: str | pathlib.Path,
+    checkpoint: str = "best",
+    *,
+    data_directory: str | None = None,
+    trust_kernel: bool = False,
+) -> Model:
+    """The run in a work directory, with the weights of its 'best' or 'latest' checkpoint.
+
+    data_directory: where its prepared data lie now; None where they lay at its start. trust_kernel: import the module
+    of a kernel of its author's own, which runs that module's code. UserError: no run there, or it is damaged.
+    """
+    return Model(load_trained(workdir, checkpoint, data_directory=data_directory, trust_kernel=trust_kernel))

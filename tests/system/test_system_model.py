@@ -1,0 +1,52 @@
+"""A run in Python gives what the commands give."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+import semdlm_jax as sd
+from semdlm_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def model(whole_run):
+    return sd.load(whole_run)
+
+
+@pytest.fixture(scope="module")
+def text(config_file):
+    return " ".join((config_file.parent / "text.txt").read_text().split()[:40])
+
+
+def test_text(whole_run, model, text, tmp_path):
+    prompt = " ".join(text.split()[:2])
+    counts = ["--num_samples=3", "--steps=4", "--seed=5", "--temperature=0.7", f"--output={tmp_path}/samples.jsonl"]
+    result = tiny.command("generate", f"--workdir={whole_run}", f"--prompt={prompt}", *counts)
+    assert result.status == 0, result.err
+    rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    found = model.generate(prompt, num_samples=3, steps=4, seed=5, temperature=0.7)
+    assert found.text == [row["text"] for row in rows] and found.tokens.tolist() == [row["tokens"] for row in rows]
+    with pytest.raises(UserError, match="exclude one another"):
+        model.generate(prompt, infill="[__]")
+
+
+def test_scores(whole_run, model, text, tmp_path):
+    (tmp_path / "text.txt").write_text(text)
+    where = [f"--text={tmp_path}/text.txt", f"--output={tmp_path}/report.json"]
+    result = tiny.command("evaluate", f"--workdir={whole_run}", "--samples=0", "--draws=2", "--seed=1", *where)
+    assert result.status == 0, result.err
+    report = json.loads((tmp_path / "report.json").read_text())
+    found = model.nelbo(text, draws=2, seed=1)
+    assert (found.nelbo, found.tokens) == pytest.approx((report["likelihood"]["nelbo"], report["likelihood"]["tokens"]))
+    with pytest.raises(UserError, match="no text to score"):
+        model.nelbo([])
+
+
+def test_what_it_is_made_of(model):
+    assert model.step == 12 and model.config.network.width == 32
+    assert np.shape(model.params["embed"]["embedding"]) == (model.tokenizer.vocab_size, 32)
+    kernel = sd.make_kernel("absorbing", sd.Vocabulary(5, 4))
+    assert "absorbing" in sd.KERNELS and kernel.alpha(np.float32(0.25)) == pytest.approx(0.75)
+    assert {"load", "make_kernel"} <= set(dir(sd)) and not hasattr(sd, "no_such_name")
