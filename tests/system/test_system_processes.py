@@ -43,7 +43,7 @@ import tiny
 
 config, *workdirs = sys.argv[1:]
 for workdir in workdirs:
-    result = tiny.command("train", f"--config={config}", f"--workdir={workdir}")
+    result = tiny.command("train", f"--config={config}", f"--workdir={workdir}", "--config.warmup.steps=0")
     assert result.status == 0, result.err
     print(result.out)
 """
@@ -87,7 +87,8 @@ def assert_close(found, wanted):
 def test_several_processes_give_what_one_gives(config_file, tmp_path):
     """2 x 2 devices stop on the way and 1 x 4 continue; 4 x 1, two of which hold a row together, continue from 1 x 4."""
     one, two, four = (tmp_path / name for name in ("one", "two", "four"))
-    running = tiny.started("-c", SLOW, f"--config={config_file}", f"--workdir={two}", processes=2, devices=2)
+    options = f"--config={config_file}", "--config.warmup.steps=0"  # one loss: there is enough to compile
+    running = tiny.started("-c", SLOW, *options, f"--workdir={two}", processes=2, devices=2)
     wait(lambda: len(rows(two)) > 1, running)
     for process in reversed(running):
         process.send_signal(signal.SIGTERM)
@@ -107,7 +108,7 @@ def test_several_processes_give_what_one_gives(config_file, tmp_path):
     shutil.copytree(one, four)
     for later in (10, 12):
         shutil.rmtree(four / "checkpoints" / str(later))
-    command = "-m", "semdlm_jax.train", f"--config={config_file}", f"--workdir={four}", "--config.mesh.tensor=2"
+    command = "-m", "semdlm_jax.train", *options, f"--workdir={four}", "--config.mesh.tensor=2"
     together = tiny.finished(tiny.started(*command, processes=4))
     assert [result.status for result in together] == [0] * 4, together
     assert f"continuing {four} from step 5" in together[0].out

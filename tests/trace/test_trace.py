@@ -202,7 +202,7 @@ def dom(page, folder, place="", script=""):
     acted.write_text(page.read_text("utf-8").replace("</body>", f"<script>{script}</script></body>"), "utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
     command = [BROWSER, *options, f"--user-data-dir={folder / 'browser'}", f"{acted.as_uri()}{place}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
 
 
 def text_of(document):
