@@ -57,7 +57,8 @@ def on_processes(count, arguments):
             )
             for index in range(count)
         ]
-        if any([worker.wait() for worker in workers]):
+        ended = [worker.wait() for worker in workers]  # all of them, not up to the first that failed
+        if any(ended):
             raise UserError(f"`{' '.join(command)}` failed on {count} processes: see its error above")
         return json.loads(output.read_text())["likelihood"]["nelbo"]
 

@@ -169,7 +169,7 @@ def write_documents(path, documents):
             while group := list(itertools.islice(documents, 10_000)):
                 columns.write_table(pyarrow.table({"text": group}))
         return
-    with (gzip.open(path, "wt", compresslevel=1) if path.suffix == ".gz" else open(path, "w")) as file:
+    with gzip.open(path, "wt", compresslevel=1) if path.suffix == ".gz" else open(path, "w") as file:
         for text in documents:
             file.write(json.dumps({"text": text}) + "\n" if ".jsonl" in path.name else text + "\n\n")
 

@@ -170,7 +170,7 @@ def report(drawn, known):
         numbers = [counts[room, result] for result in ("killed", "survived", "late")]
         total = sum(x[0] == room for x in drawn)
         lines.append(f"| {room} | {total} | {sum(numbers)} | " + " | ".join(map(str, numbers)) + " |")
-    for room, name, change in drawn:
+    for _, name, change in drawn:
         if name in known and known[name]["result"] != "killed":
             source = (ROOT / change.path).read_text()
             two = (text.splitlines() for text in (source, change.apply(source)))

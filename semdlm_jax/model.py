@@ -1,10 +1,10 @@
 """A trained run in Python: its text, its scores, its weights.
 
-    import semdlm_jax as sd
+import semdlm_jax as sd
 
-    model = sd.load("runs/mine")
-    print(model.generate(prompt="my fellow citizens", num_samples=4).text)
-    print(model.nelbo("A letter of my own.").perplexity)
+model = sd.load("runs/mine")
+print(model.generate(prompt="my fellow citizens", num_samples=4).text)
+print(model.nelbo("A letter of my own.").perplexity)
 """
 
 import pathlib

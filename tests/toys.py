@@ -32,7 +32,7 @@ from toy_vocabulary import (  # noqa: F401  tests find all of a toy here
     vocabulary,
 )
 
-from semdlm_jax.kernels import KERNELS, GlobalPrior, Kernel, branches, make_kernel, schedules
+from semdlm_jax.kernels import GlobalPrior, Kernel, branches, make_kernel, schedules
 
 
 def _clock(name):

@@ -21,4 +21,5 @@ def less_drift(vocabulary, *, schedule=schedules.Linear(), share=0.5):
     table = vocabulary.require("table")
     return Kernel(table, GlobalPrior.uniform(vocabulary.size), LessDrift(table.k_max, share, schedule))
 
+
 KERNELS["less_drift"] = less_drift

@@ -20,7 +20,7 @@ from semdlm_jax.data import corpora
 from semdlm_jax.data.corpora import SPLITS
 from semdlm_jax.data.encoding import encode_corpus, padding_report
 from semdlm_jax.data.lm1b import prepare_lm1b
-from semdlm_jax.data.prepared import COMMAND, LEARNT, UNIGRAM, Prepared, describe, open_prepared, sampled, write_meta
+from semdlm_jax.data.prepared import COMMAND, LEARNT, UNIGRAM, describe, open_prepared, sampled, write_meta
 from semdlm_jax.data.sample import draw_sample
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
 from semdlm_jax.data.store import appearing, locked

@@ -192,7 +192,8 @@ class Padded(Rows):
         """For a report."""
         share = 100 * self.lost / max(len(self.tokens), 1)
         return (
-            f"padded: a document a row of {self.length} tokens, given its length; begin and end tokens scored, padding not; "
+            f"padded: a document a row of {self.length} tokens, given its length; "
+            "begin and end tokens scored, padding not; "
             f"{self.lost:,} tokens ({share:.2f} %) beyond that length left out"
         )
 

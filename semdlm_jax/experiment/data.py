@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from semdlm_jax.data import pipeline
-from semdlm_jax.data.prepare import Prepared, open_prepared
+from semdlm_jax.data.prepare import open_prepared
+from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import NeighbourTable, Vocabulary

@@ -86,7 +86,7 @@ def _requests_kept():
     SIGTERM, which replaces Python's, tells all processes."""
     early = []
     signums = (signal.SIGTERM, signal.SIGINT)
-    former = {signum: signal.signal(signum, lambda *_: early.append(signum)) for signum in signums}
+    former = {signum: signal.signal(signum, lambda signum, frame: early.append(signum)) for signum in signums}
     try:
         yield
     except BaseException:

@@ -10,7 +10,9 @@ import re
 import select
 import signal
 
-SENTENCE = "error: another process of this run has ended or cannot be reached: see what it said, start all of them again"
+SENTENCE = (
+    "error: another process of this run has ended or cannot be reached: see what it said, start all of them again"
+)
 FATAL = re.compile(rb"^F.*Terminating process because the JAX distributed service", re.MULTILINE)
 # How it begins, where more of it comes within so many seconds.
 OMEN = re.compile(FATAL.pattern + rb"|^E\d+ .*(coordination_service|preemption_sync)", re.MULTILINE)

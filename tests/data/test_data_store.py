@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from semdlm_jax.data import corpora, encoding, packing, store
+from semdlm_jax.data import corpora, packing, store
 from semdlm_jax.data import prepare as preparing
 from semdlm_jax.errors import UserError
 

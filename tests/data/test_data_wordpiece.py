@@ -88,7 +88,24 @@ def test_stretches_of_a_long_text_change_no_token(lowercase, monkeypatch):
     monkeypatch.setattr(files, "PART", 3)
     monkeypatch.setattr(wordpiece, "AT_ONCE", 10)
     rng = random.Random(0)
-    chunks = ["the", "State", "s", ",", "'", "[MASK]", "漢字", "é", "e\u0301", "\u0301", "…", "—", "。", "の", "\u200d", " "]
+    chunks = [
+        "the",
+        "State",
+        "s",
+        ",",
+        "'",
+        "[MASK]",
+        "漢字",
+        "é",
+        "e\u0301",
+        "\u0301",
+        "…",
+        "—",
+        "。",
+        "の",
+        "\u200d",
+        " ",
+    ]
     for _ in range(100):
         text = "".join(rng.choices(chunks + ["x" * 99, "Y1" * 50, "z" * 3000], [6] * len(chunks) + [1] * 3, k=30))
         wanted = tokenizer._backend.encode(text, add_special_tokens=False).ids

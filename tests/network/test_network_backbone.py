@@ -66,7 +66,7 @@ def reference(params, tokens, t, heads, lengths, causal=False):
     condition = silu(dense(params["time_embedding"]["out"], silu(condition)))
     x = params["embed"]["embedding"][tokens] * 50
     for index in range(len(params["blocks"]["modulation"]["kernel"])):
-        layer = jax.tree.map(lambda stack: stack[index], params["blocks"])
+        layer = jax.tree.map(lambda stack, index=index: stack[index], params["blocks"])
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = np.split(dense(layer["modulation"], condition), 6, -1)
         x = x + attention(layer["attention"], modulated(x, shift, scale)) * (1 + gate)[:, None]
         hidden = gelu(dense(layer["mlp"]["up"], modulated(x, shift_mlp, scale_mlp)))

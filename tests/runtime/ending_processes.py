@@ -1,4 +1,4 @@
-"""Run by test_runtime_processes: one of two processes that work in step until they are asked to stop, or one is gone."""
+"""Run by test_runtime_processes: one of two processes that work in step until asked to stop, or one is gone."""
 
 import sys
 import time

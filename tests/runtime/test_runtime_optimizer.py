@@ -43,7 +43,7 @@ def test_schedule_corners(name, corners):
     ],
 )
 def test_schedule_errors(change, words):
-    good = dict(name="wsd", learning_rate=1e-3, warmup_steps=10, total_steps=100, decay_fraction=0.2)
+    good = {"name": "wsd", "learning_rate": 1e-3, "warmup_steps": 10, "total_steps": 100, "decay_fraction": 0.2}
     with pytest.raises(UserError, match=words):
         make_schedule(**good | change)
 
@@ -98,7 +98,7 @@ def test_adamw_matches_numpy():
     for step in range(3):
         # The second gradient is so small that clipping must leave it alone.
         scale = 1e-3 if step == 1 else 1.0
-        grads = jax.tree.map(lambda leaf: scale * leaf, parameters(step + 1))
+        grads = jax.tree.map(lambda leaf, scale=scale: scale * leaf, parameters(step + 1))
         updates, state = update(grads, state, params)
         params = optax.apply_updates(params, updates)
         plain = [np.array(leaf, np.float64) for leaf in jax.tree.leaves(grads)]

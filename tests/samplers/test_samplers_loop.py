@@ -88,7 +88,7 @@ def test_the_network_is_told_the_time_and_where_the_text_ends():
 @pytest.mark.parametrize("method", METHODS)
 def test_padding_is_neither_seen_nor_counted_nor_written(method):
     """Rows with padding behind them are what they are with any other padding, with strides, corrections, a corrector
-    and a penalty. That the whole row is seen without lengths, by a method on each kernel, shows that padding could be."""
+    and a penalty. That whole rows are seen without lengths, by a method on each kernel, shows that padding could be."""
     kernel = "absorbing" if suits(method, "absorbing") else "hybrid"
     lengths = np.array([16, 3, 7, 12, 1, 9])
     padding = np.broadcast_to(np.arange(16), SHAPE) >= lengths[:, None]

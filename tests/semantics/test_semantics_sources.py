@@ -9,8 +9,8 @@ from test_semantics_knn import assert_nearest
 
 from semdlm_jax.data.tokenizers import given_tokenizer
 from semdlm_jax.errors import UserError
-from semdlm_jax.runtime.checkpoints import Checkpointer
 from semdlm_jax.record import write_config
+from semdlm_jax.runtime.checkpoints import Checkpointer
 from semdlm_jax.semantics import sources
 from semdlm_jax.semantics.build import build_table, candidate_tokens
 from semdlm_jax.semantics.embeddings import remove_common

@@ -85,7 +85,7 @@ def assert_close(found, wanted):
 
 
 def test_several_processes_give_what_one_gives(config_file, tmp_path):
-    """2 x 2 devices stop on the way and 1 x 4 continue; 4 x 1, two of which hold a row together, continue from 1 x 4."""
+    """2 x 2 devices stop on the way and 1 x 4 continue; 4 x 1, two of which share a row, continue from 1 x 4."""
     one, two, four = (tmp_path / name for name in ("one", "two", "four"))
     options = f"--config={config_file}", "--config.warmup.steps=0"  # one loss: there is enough to compile
     running = tiny.started("-c", SLOW, *options, f"--workdir={two}", processes=2, devices=2)

@@ -159,7 +159,7 @@ def test_no_run_and_no_prepared_data_are_written_over(config_file, whole_run, tm
     data, link = config_file.parent / "data", tmp_path / "link"
     link.symlink_to(data / "train.npy")
     run = "config.json", "metrics.jsonl", "tensorboard/../checkpoints/x", "checkpoints/12/new", ".training.lock"
-    files = {path: f"belongs to the prepared data in {data}" for path in (*data.glob("t*"), data / "meta.json", link)}
+    files = dict.fromkeys((*data.glob("t*"), data / "meta.json", link), f"belongs to the prepared data in {data}")
     files |= {whole_run / name: f"belongs to the run in {whole_run}" for name in run}
     before = sorted((path, path.stat().st_mtime_ns) for one in (whole_run, data) for path in one.rglob("*"))
     reader, builder = [f"--workdir={tmp_path}/none"], ["build", f"--config={config_file}"]

@@ -59,8 +59,8 @@ def _environment(changes):
 
 def python(*arguments, **environment):
     """Another Python process, compiling as this one does. Returns subprocess's result."""
-    command, options = [sys.executable, *map(str, arguments)], {"capture_output": True, "text": True, "timeout": 300}
-    return subprocess.run(command, cwd=ROOT, env=_environment(environment), **options)
+    program, options = [sys.executable, *map(str, arguments)], {"capture_output": True, "text": True, "timeout": 300}
+    return subprocess.run(program, cwd=ROOT, env=_environment(environment), **options)
 
 
 def started(*arguments, processes=1, devices=1):
@@ -72,9 +72,9 @@ def started(*arguments, processes=1, devices=1):
     common["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     # The tests' own modules, too.
     common["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "system"), *filter(None, sys.path)])
-    command, pipes = [sys.executable, *map(str, arguments)], {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    program, pipes = [sys.executable, *map(str, arguments)], {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     environments = [_environment(common | {"JAX_PROCESS_ID": str(index)}) for index in range(processes)]
-    return [subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) for environment in environments]
+    return [subprocess.Popen(program, cwd=ROOT, env=environment, text=True, **pipes) for environment in environments]
 
 
 def finished(running):
