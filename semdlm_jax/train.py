@@ -83,16 +83,6 @@ def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, see
     )
 
 
-def describe(state, denoiser):
-    """Parameter counts, with the tables that grow with the vocabulary apart."""
-    sizes = {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in state.params.items()}
-    tables = {name: sizes.pop(name, 0) for name in ("embed", "output", "output_bias")}
-    return (
-        f"{sum(sizes.values()):,} parameters in the network, {tables['embed']:,} in the embedding table, "
-        f"{tables['output'] + tables['output_bias']:,} in the output {'bias' if denoiser.tied_output else 'table'}"
-    )
-
-
 class Run:
     """One training run: everything that lives from its first step to its last.
 
@@ -256,7 +246,7 @@ def main(config, workdir, initial=None, given=None, file_config=None):
     with contextlib.closing(Run(config, workdir, initial)) as run:
         unread = checks.tell_unread(config, given, file_config)
         notes = filter(None, [shrunk, unread, checks.tell_table(config, given, run.corpus.table_made)])
-        print(*notes, describe(run.state, run.denoiser), sep="\n", flush=True)
+        print(*notes, build.describe(run.state.params, run.denoiser), sep="\n", flush=True)
         if int(run.state.step) >= config.training.steps:
             print(f"{workdir} is trained to its {config.training.steps} steps")
         elif run.loop():
@@ -267,6 +257,21 @@ def main(config, workdir, initial=None, given=None, file_config=None):
             print(f"stopped on request at step {int(run.state.step)}; saved: the same command continues")
 
 
+def foresee(config, given=None, file_config=None):
+    """Tells what the training would take; arguments as `main` has them."""
+    from semdlm_jax import dry_run  # which takes the step from here
+
+    distributed.start()
+    given = given or {}
+    for line in (checks.fit_warmup(config, given), checks.tell_unread(config, given, file_config)):
+        if line:
+            print(line, flush=True)
+    checks.check_config(config)
+    for line in dry_run.estimate(config):
+        if jax.process_index() == 0:
+            print(line, flush=True)
+
+
 if __name__ == "__main__":
     CONFIG = cli.define_config_flag()
     WORKDIR = flags.DEFINE_string("workdir", None, "a directory for the run: made at first, continued afterwards")
@@ -274,11 +279,19 @@ if __name__ == "__main__":
     INIT_FROM = flags.DEFINE_string("init_from", None, "RUN[:STEP|best|latest]: begin with another run's weights.")
     WEIGHTS = flags.DEFINE_enum("init_weights", None, list(parent.WEIGHTS), "Which weights of it. Default: ema.")
     MOMENTS = flags.DEFINE_bool("init_optimizer", False, "Take its optimizer's state too.")
+    DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only tell parameters, memory and projected time; writes nothing.")
 
     def start():
         leave_on_request()  # to the first step, from where on a stop is agreed
         initial = parent.parse(INIT_FROM.value, WEIGHTS.value, MOMENTS.value)
+        if DRY_RUN.value:
+            if initial is not None:
+                raise UserError("--dry_run begins with no other run's weights: leave --init_from out")
+            foresee(CONFIG.value, **cli.changes(DATA.value))
+            return
+        if WORKDIR.value is None:
+            raise UserError(f"--workdir is missing: give {flags.FLAGS['workdir'].help}")
         main(CONFIG.value, WORKDIR.value, initial, **cli.changes(DATA.value))
 
     with distributed.ends_together():
-        cli.run(start, required=["workdir"])
+        cli.run(start)

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import numpy as np
 
 from semdlm_jax.errors import UserError
@@ -104,3 +105,13 @@ def whole_rows(rows, mesh):
 def shard_rule(mesh):
     """abstract tree -> shardings, by the network's rules."""
     return lambda tree: meshes.shardings_from_rules(tree, mesh, RULES)
+
+
+def describe(params, denoiser: Denoiser) -> str:
+    """Parameter counts, with the tables that grow with the vocabulary apart. params: a tree of arrays or shapes."""
+    sizes = {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in params.items()}
+    tables = {name: sizes.pop(name, 0) for name in ("embed", "output", "output_bias")}
+    return (
+        f"{sum(sizes.values()):,} parameters in the network, {tables['embed']:,} in the embedding table, "
+        f"{tables['output'] + tables['output_bias']:,} in the output {'bias' if denoiser.tied_output else 'table'}"
+    )

@@ -1,6 +1,7 @@
 """What is told of a configuration that can be trained but is not what it seems, and how a run finds its data."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -122,8 +123,8 @@ def test_a_smoke_run(config_file, tmp_path):
         (lambda record: 3, "holds 3, which is no configuration"),
         (lambda record: record | {"kernel": 3}, "is damaged, kernel is 3"),
         (lambda record: {key: value for key, value in record.items() if key != "data"}, "lacks data.corpus"),
-        (lambda record: record | {"seed": -1}, "recorded seed = -1"),
-        (lambda record: record | {"kernel": record["kernel"] | {"gamma": float("nan")}}, "recorded kernel.gamma = nan"),
+        (lambda record: record | {"seed": -1}, "config.json: seed = -1"),
+        (lambda record: record | {"kernel": record["kernel"] | {"gamma": float("nan")}}, "config.json: kernel.gamma = nan"),
         (lambda record: record | {"kernel": record["kernel"] | {"name": "os:system"}}, "not the builder of a kernel"),
         (lambda record: record | {"kernel": record["kernel"] | {"name": "this:kernel"}}, "--trust_kernel"),
     ],
@@ -168,3 +169,19 @@ def test_a_run_finds_its_data_from_elsewhere(config_file, whole_run, tmp_path, m
     tiny.assert_refused(tiny.command("train", *train), "gone: no prepared data")
     result = tiny.command("train", *train[:2], "--config.data.directory=data/tiny")
     assert result.status == 0 and "is trained to its 12 steps" in result.out, result.err
+
+
+def test_a_dry_run_tells_and_writes_nothing(config_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = [f"--config={config_file}", "--dry_run", "--config.mesh.data=1"]
+    result = tiny.command("train", *options)
+    assert (result.status, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert "parameters in the network" in lines[0] and lines[1].startswith("12 steps of 128 tokens, 1,536 in all")
+    memory = re.search(r"1 device .*: (\S+) MiB of weights, averages and moments, (\S+) MiB while", lines[3])
+    assert 0 < float(memory[1]) < float(memory[2])
+    assert re.match(r"[\d,]+ tokens/s \(median of 3 steps\): 0:0", lines[4]) and not list(tmp_path.iterdir())
+    tiny.assert_refused(tiny.command("train", options[0]), "--workdir is missing")
+    tiny.assert_refused(
+        tiny.command("train", *options, "--config.training.batch_size=9", "--config.mesh.data=2"), "mesh"
+    )

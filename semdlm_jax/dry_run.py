@@ -1,0 +1,89 @@
+"""What a training would take, before it begins: `python -m semdlm_jax.train --config=… --dry_run`. Writes nothing."""
+
+import datetime
+import statistics
+import time
+from collections.abc import Iterator
+
+import jax
+
+from semdlm_jax.experiment import build
+from semdlm_jax.experiment.data import build_corpus, pads, train_iterator
+from semdlm_jax.runtime.mesh import check_batch, place_local
+from semdlm_jax.runtime.state import abstract_state, create_state
+from semdlm_jax.train import make_train_step
+
+TIMED = 3  # steps, after one that is not
+
+
+def estimate(config) -> Iterator[str]:
+    """Lines on parameters, data, memory and time of the training of a configuration, each as soon as it is known.
+
+    Memory is what the compiled step asks for, on each device. Time is the median of TIMED steps on real rows, times
+    the steps; a training also validates, saves and compiles. UserError: an impossible configuration.
+    """
+    mesh = build.build_mesh(config)
+    training, length = config.training, config.data.length
+    check_batch(training.batch_size, training.microbatches, mesh)
+    corpus = build_corpus(config)
+    stages, denoiser = build.build_stages(config, corpus), build.build_denoiser(config, corpus)
+    optimizer, _ = build.build_optimizer(config)
+    init, shard = build.build_init(denoiser, corpus), build.shard_rule(mesh)
+    abstract = abstract_state(init, optimizer, shard)
+    yield build.describe(abstract.params, denoiser)
+    tokens = training.batch_size * length
+    yield f"{training.steps:,} steps of {tokens:,} tokens, {training.steps * tokens:,} in all{_passes(config, corpus)}"
+
+    step = make_train_step(
+        stages,
+        denoiser,
+        optimizer,
+        ema_decay=config.optimizer.ema_decay,
+        microbatches=training.microbatches,
+        seed=config.seed,
+        mesh=mesh,
+        state_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract),
+        padded=pads(config),
+    )
+    rows = train_iterator(config, corpus, mesh)
+    batch = place_local(next(rows), training.batch_size, mesh)
+    since = time.monotonic()
+    compiled = step.lower(abstract, batch["tokens"], batch["mask"]).compile()
+    yield f"one step compiled in {time.monotonic() - since:.0f} s"
+    memory = compiled.memory_analysis()
+    held, needed = memory.argument_size_in_bytes, memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    kind, of = jax.local_devices()[0].device_kind, f" of {_mib(limit)}" if limit else ""
+    yield (
+        f"memory of each of {mesh.size} device{'s' * (mesh.size > 1)} ({kind}): {_mib(held)} of weights, averages and "
+        f"moments, {_mib(needed)} while a step runs{of}"
+    )
+    if limit and needed > limit:
+        yield "that does not fit: give more training.microbatches, set network.remat, or share weights by mesh.fsdp"
+        return
+
+    state, seconds = create_state(init, optimizer, jax.random.key(config.seed), shard), []
+    for _ in range(1 + TIMED):
+        since = time.monotonic()
+        state, metrics = compiled(state, batch["tokens"], batch["mask"])
+        jax.block_until_ready(metrics)
+        seconds.append(time.monotonic() - since)
+        batch = place_local(next(rows), training.batch_size, mesh)
+    median = statistics.median(seconds[1:])
+    left = datetime.timedelta(seconds=round(median * training.steps))
+    yield (
+        f"{tokens / median:,.0f} tokens/s (median of {TIMED} steps): {left} for all steps, beside compiling, "
+        "validating and saving"
+    )
+
+
+def _passes(config, corpus):
+    """How often the training text is read; nothing where that cannot be told."""
+    if corpus.prepared is None or pads(config):
+        return ""
+    tokens = config.training.steps * config.training.batch_size * config.data.length
+    return f", {tokens / len(corpus.prepared.splits['train']):.1f} passes over the text"
+
+
+def _mib(size):
+    return f"{size / 2**20:,.1f} MiB"
