@@ -1,6 +1,6 @@
 """Packaging: `pip install -e .[locked,test]` gives the tested environment, `pip install .[data]` a flexible one.
 
-A lower bound is the oldest release with which the tests passed, all of them at their oldest at once.
+Lower bounds are the oldest releases tried with which the tests of data, kernels and runtime pass, all at once.
 """
 
 from setuptools import find_packages, setup
@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 REQUIRES = [
     "jax>=0.10,<0.13",
     "flax>=0.12,<0.14",
-    "optax>=0.2.6,<0.3",
+    "optax>=0.2.8,<0.3",
     "numpy>=2.0",
 ]
 
