@@ -124,7 +124,10 @@ def test_a_smoke_run(config_file, tmp_path):
         (lambda record: record | {"kernel": 3}, "is damaged, kernel is 3"),
         (lambda record: {key: value for key, value in record.items() if key != "data"}, "lacks data.corpus"),
         (lambda record: record | {"seed": -1}, "config.json: seed = -1"),
-        (lambda record: record | {"kernel": record["kernel"] | {"gamma": float("nan")}}, "config.json: kernel.gamma = nan"),
+        (
+            lambda record: record | {"kernel": record["kernel"] | {"gamma": float("nan")}},
+            "config.json: kernel.gamma = nan",
+        ),
         (lambda record: record | {"kernel": record["kernel"] | {"name": "os:system"}}, "not the builder of a kernel"),
         (lambda record: record | {"kernel": record["kernel"] | {"name": "this:kernel"}}, "--trust_kernel"),
     ],
