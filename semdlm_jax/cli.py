@@ -72,12 +72,12 @@ def check_distinct(**paths):
             raise UserError(f"--{first}={path} and --{second}={other} are the same file: give another for one of them")
 
 
-def run(main, required=(), needs=keys.SECTIONS):
+def run(main, required=("config",), needs=keys.SECTIONS):
     """Runs `main()` under absl; a UserError becomes one line on stderr and its exit status. Work goes on, quietly,
     where nobody can read what is printed any more. SIGINT raises KeyboardInterrupt in `main`, which is told in a word.
 
-    required: names of flags that must be given; the config always is one where it is defined. needs: keys of the
-    config, or sections, that must be there.
+    required: names of flags that must be given, where they are defined. needs: keys of the config, or sections, that
+    must be there.
     """
 
     def guarded(argv):
@@ -86,7 +86,7 @@ def run(main, required=(), needs=keys.SECTIONS):
         try:
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}: options start with --")
-            for name in ("config", *required):
+            for name in required:
                 if name in flags.FLAGS and flags.FLAGS[name].value is None:
                     raise UserError(f"--{name} is missing: give {flags.FLAGS[name].help}")
             _check_values(argv[0], needs)
@@ -125,8 +125,8 @@ def _check_values(program, needs):
         if option is not None and flag.value is not None:
             flag.value = option.expanded(flag.value)
             option.check(f"--{flag.name}", flag.value)
-    if "config" in flags.FLAGS:
-        config = flags.FLAGS["config"].value
+    config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
+    if config is not None:
         keys.expand_paths(config)
         keys.check_config(config, own=_own_options(config), needs=needs)
 

@@ -188,3 +188,13 @@ def test_a_dry_run_tells_and_writes_nothing(config_file, tmp_path, monkeypatch):
     tiny.assert_refused(
         tiny.command("train", *options, "--config.training.batch_size=9", "--config.mesh.data=2"), "mesh"
     )
+
+
+def test_the_doctor_says_what_is_here_and_what_is_missing(config_file, tmp_path):
+    well = tiny.command("doctor", f"--config={config_file}")
+    assert (well.status, well.err) == (0, "") and "missing" not in well.out
+    for words in ("jax ", "extra run: complete", "device: cpu", "mesh: data=1 x fsdp=1 x tensor=1", "vocabulary of 40"):
+        assert words in well.out
+    ill = tiny.command("doctor", f"--config={config_file}", f"--config.data.directory={tmp_path}/none")
+    assert (ill.status, ill.err) == (1, "") and f"missing: data: {tmp_path}/none: no prepared data there" in ill.out
+    assert tiny.command("doctor").status == 0 and not list(tmp_path.iterdir())

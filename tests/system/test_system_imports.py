@@ -37,18 +37,8 @@ ROOMS = {
     "streams": set(),
 }
 # Where the rooms meet.
-MEETING = {
-    "experiment",
-    "checks",
-    "continuing",
-    "parent",
-    "train",
-    "generator",
-    "generate",
-    "evaluate",
-    "model",
-    "dry_run",
-}
+PROGRAMS = {"train", "evaluate", "generate", "doctor"}
+MEETING = {"experiment", "checks", "continuing", "parent", "generator", "model", "dry_run"} | PROGRAMS
 # Packages that only one place may know, and all that mathematics may: those and what is Python's own, but no files.
 ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoint"], "ml_collections": ["cli.py", "experiment/"]}
 IN_MATHEMATICS = {"semdlm_jax", "jax", "numpy", *sys.stdlib_module_names} - {"pathlib", "os"}
