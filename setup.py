@@ -23,6 +23,7 @@ RUN = [
     "sentencepiece>=0.2.3",
     "protobuf>=7.36.1",  # reads SentencePiece's own description of a model, which is made for this release
     "tokenizers>=0.20,<0.24",
+    "huggingface_hub>=0.23,<3",  # comes with tokenizers; finds models in the local cache
     "tensorboardX>=2.6.1",
     "tqdm>=4.66",
     "chex>=0.1.90",
@@ -54,6 +55,7 @@ LOCKED = [
     "sentencepiece==0.2.3",
     "protobuf==7.36.2",
     "tokenizers==0.23.3",
+    "huggingface_hub==2.4.0",
     "tensorflow-datasets==4.9.10",
     "array_record==0.8.6",
     "importlib_resources==7.1.0",

@@ -11,6 +11,7 @@ EXTRAS = {
         "absl": "absl-py",
         "google.protobuf": "protobuf",
         "grain": "grain",
+        "huggingface_hub": "huggingface_hub",
         "ml_collections": "ml-collections",
         "orbax.checkpoint": "orbax-checkpoint",
         "sentencepiece": "sentencepiece",

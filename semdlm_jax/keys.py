@@ -35,11 +35,13 @@ KEYS: dict[str, Option] = {
     ),
     "data.tokenizer": text(
         "sentencepiece",
-        "sentencepiece is learnt; or sentencepiece:PATH, bert-base-uncased, wordpiece:PATH/vocab.txt",
+        "sentencepiece and characters (the alphabet of the training text) are learnt; bytes; tokenizer:PATH of a "
+        "tokenizer.json, hf:NAME (a model's directory, or in the local cache), sentencepiece:PATH, bert-base-uncased, "
+        "wordpiece:PATH/vocab.txt",
         "data.tokenizers:TOKENIZERS",
         path="after",
     ),
-    "data.vocab_size": number(1024, "[6, 2097152]", "of a learnt vocabulary: a given one has its own"),
+    "data.vocab_size": number(1024, "[6, 2097152]", "of a vocabulary that sentencepiece learns: any other has its own"),
     "data.lowercase": switch(True, "text is lowercased"),
     "data.length": number(128, TOKENS, "L: tokens a sequence"),
     "data.protocol": text("packed", "how documents become rows", "data.protocols:PROTOCOLS"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from semdlm_jax.data.files import read_numbered_lines
 from semdlm_jax.data.protocols import Rows
-from semdlm_jax.data.tokenizers import Tokenizer, unknown_pieces
+from semdlm_jax.data.tokenizers import Tokenizer, marks_words, unknown_pieces
 from semdlm_jax.errors import UserError
 
 BLANK = r"\[(_+)\]"
@@ -99,8 +99,11 @@ def fill_in(tokenizer: Tokenizer, template: str, room: int) -> Condition:
 
 
 def _encode_between(tokenizer, text, after_blank, before_blank):
-    """[ids] of text beside blanks: a line break next to a blank stays, where the tokenizer keeps line breaks."""
+    """[ids] of text beside blanks: a line break next to a blank stays, where the tokenizer keeps line breaks. A space
+    before one is left to the word that follows, where pieces begin with theirs."""
     encode = tokenizer.encode_after if after_blank else tokenizer.encode
+    if tokenizer.keeps_space:
+        return encode(text.rstrip(" ") if before_blank and marks_words(tokenizer) else text).tolist()
     ids = encode(text).tolist() if text.strip() else []
     if tokenizer.newline_id is None:
         return ids

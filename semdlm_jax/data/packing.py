@@ -1,7 +1,7 @@
 """One flat stream of tokens, `[begin] doc [end] [begin] doc [end] …`, in the tokenizer's own begin and end pieces.
 
-A document comes in parts, cut after line breaks. Its tokens are those of its parts, with the token of a line break
-between them where the tokenizer has one: every tokenizer here reads lines one by one, or words.
+A document comes in parts, cut after line breaks. Its tokens are those of its parts. Between them stands the token of a
+line break, where the tokenizer has one but does not encode those at the ends of a text.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ class Packer:
         self.dtype = token_dtype(tokenizer.vocab_size)
         self._bos, self._eos, self._newline = (
             np.array([i for i in (index,) if i is not None], self.dtype)
-            for index in (tokenizer.bos_id, tokenizer.eos_id, tokenizer.newline_id)
+            for index in (tokenizer.bos_id, tokenizer.eos_id, None if tokenizer.keeps_space else tokenizer.newline_id)
         )
         self._within = 0  # tokens of the document that has begun, its begin token among them
 
@@ -39,7 +39,7 @@ class Packer:
             if not self._within:
                 starts.append(end)
                 framed = [self._bos, ids]
-            elif self._within > 1 and len(ids):  # a line break, where the tokenizer keeps it, between two lines
+            elif self._within > 1 and len(ids):  # a line break, where the last part's is lost
                 framed = [self._newline, ids]
             if part.ends:
                 framed.append(self._eos)

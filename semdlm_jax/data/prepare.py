@@ -19,6 +19,7 @@ from semdlm_jax import cli
 from semdlm_jax.data import corpora
 from semdlm_jax.data.corpora import SPLITS
 from semdlm_jax.data.encoding import encode_corpus, padding_report
+from semdlm_jax.data.huggingface import HuggingFaceTokenizer
 from semdlm_jax.data.lm1b import prepare_lm1b
 from semdlm_jax.data.prepared import COMMAND, LEARNT, UNIGRAM, describe, open_prepared, sampled, write_meta
 from semdlm_jax.data.sample import draw_sample
@@ -46,15 +47,14 @@ def prepare(corpus, directory, vocab_size, lowercase, progress=lambda line: None
         directory = directory.resolve()  # whose neighbours by name the lock and the unfinished directory are
     given = given_tokenizer(tokenizer, lowercase)
     settings = {"corpus": corpus.name, "lowercase": bool(lowercase), "tokenizer": tokenizer}
-    if given is None:
+    if given is None and tokenizer == LEARNT:
         settings = {"vocab_size": int(vocab_size), **settings}
     with storage_errors(directory), locked(directory, progress):
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             return _reopen(directory, settings, corpus, given, progress)
         stamp, learnt_from = corpora.stamp_of(corpus), {}
         if given is None:
-            progress(f"learning a vocabulary of {vocab_size} pieces")
-            given, learnt_from = _learn(corpus, vocab_size, lowercase, progress)
+            given, learnt_from = LEARNERS[tokenizer](corpus, vocab_size, lowercase, progress)
         progress(f"encoding {corpus.origin}")
         with appearing(directory) as folder:
             given.save(folder / given.FILE)
@@ -78,13 +78,29 @@ def prepare(corpus, directory, vocab_size, lowercase, progress=lambda line: None
     return open_prepared(directory)
 
 
-def _learn(corpus, vocab_size, lowercase, progress):
+def _learn_pieces(corpus, vocab_size, lowercase, progress):
     """(a vocabulary of the train split, for meta.json the part of it that it was learnt from: nothing of all)."""
-    sample = draw_sample((part.text for part in corpus.parts() if part.split == "train"), lowercase)
+    progress(f"learning a vocabulary of {vocab_size} pieces")
+    sample = draw_sample(_training_text(corpus), lowercase)
     told = {} if sample.whole else {"sample": {"characters": sample.characters, "of": sample.of}}
     if told:
         progress(sampled(told["sample"]))
     return SentencePieceTokenizer.learn(sample, vocab_size, lowercase), told
+
+
+def _learn_characters(corpus, vocab_size, lowercase, progress):
+    """As `_learn_pieces`, of all of the split: every character of it."""
+    del vocab_size
+    progress("learning the alphabet")
+    return HuggingFaceTokenizer.of_characters(_training_text(corpus), lowercase), {}
+
+
+# data.tokenizer -> function(corpus, vocab_size, lowercase, progress) -> (Tokenizer, what meta.json says of it)
+LEARNERS = {LEARNT: _learn_pieces, "characters": _learn_characters}
+
+
+def _training_text(corpus):
+    return (part.text for part in corpus.parts() if part.split == "train")
 
 
 def _reopen(directory, settings, corpus, given, progress):

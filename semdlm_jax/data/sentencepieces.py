@@ -39,6 +39,7 @@ class SentencePieceTokenizer:
     lowercase: bool
 
     FILE = "tokenizer.model"
+    keeps_space = False  # at the ends of a text
 
     def __post_init__(self):
         proto, processor = _open_model(self.model)

@@ -1,10 +1,14 @@
 """Text to ids and back: what every tokenizer offers, and how a configuration names one."""
 
+import contextlib
 import pathlib
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from semdlm_jax.data.description import MARK
+from semdlm_jax.data.hub import tokenizer_file
+from semdlm_jax.data.huggingface import HuggingFaceTokenizer
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
 from semdlm_jax.data.wordpiece import WordPieceTokenizer, bert_base_uncased
 from semdlm_jax.errors import UserError, choose
@@ -19,8 +23,9 @@ class Tokenizer(Protocol):
     pieces: V strings, as the vocabulary marks them. texts: V strings, what each reads, without the marks '▁' and '##';
     '' for specials. starts_word: [V] bool, begins a word; False for continuations, specials and a mark alone.
     special_ids: ids that no text contains (but unk_id): padding, unknown, begin, end, mask, and unused ones.
-    newline_id: the piece of a line break, None where line breaks are not kept. fingerprint: sha256 hex of pieces and
-    normalisation. FILE: its file's name in a prepared directory.
+    newline_id: the piece of a line break, None where line breaks are not kept or not one piece. keeps_space: whether
+    white space at the ends of a text is encoded like any other; else `encode` drops it. fingerprint: sha256 hex of pieces
+    and normalisation. FILE: its file's name in a prepared directory.
     """
 
     pieces: tuple[str, ...]
@@ -33,6 +38,7 @@ class Tokenizer(Protocol):
     eos_id: int
     mask_id: int
     newline_id: int | None
+    keeps_space: bool
     vocab_size: int
     lowercase: bool
     fingerprint: str
@@ -73,13 +79,52 @@ def _bert(path, lowercase):
     return bert_base_uncased()
 
 
+def _tokenizer_json(path, lowercase):
+    if not path:
+        raise UserError("tokenizer 'tokenizer' needs its vocabulary: give tokenizer:PATH of a tokenizer.json")
+    if pathlib.Path(path).suffix == ".json":
+        with contextlib.suppress(UserError):  # which tells how it encodes otherwise than BERT does
+            return WordPieceTokenizer.from_file(path, lowercase)
+    return HuggingFaceTokenizer.from_file(path, lowercase)
+
+
+def _hub(name, lowercase):
+    if not name:
+        raise UserError("tokenizer 'hf' needs a model: give hf:NAME of a directory or of the local Hugging Face cache")
+    return _tokenizer_json(tokenizer_file(name), lowercase)
+
+
+def _bytes(path, lowercase):
+    _check_no_path("bytes", path)
+    return HuggingFaceTokenizer.of_bytes(lowercase)
+
+
+def _characters(path, lowercase):
+    del lowercase
+    _check_no_path("characters", path)
+
+
+def _check_no_path(name, path):
+    if path:
+        raise UserError(f"tokenizer {name!r} takes no path: write data.tokenizer={name}")
+
+
 # name -> function(path or '', lowercase) -> Tokenizer, or None where it is to be learnt
-TOKENIZERS = {"sentencepiece": _sentencepiece, "wordpiece": _wordpiece, "bert-base-uncased": _bert}
+TOKENIZERS = {
+    "sentencepiece": _sentencepiece,
+    "wordpiece": _wordpiece,
+    "bert-base-uncased": _bert,
+    "tokenizer": _tokenizer_json,
+    "hf": _hub,
+    "characters": _characters,
+    "bytes": _bytes,
+}
+KINDS = (WordPieceTokenizer, HuggingFaceTokenizer, SentencePieceTokenizer)  # whose FILE a prepared directory holds
 
 
 def given_tokenizer(spec, lowercase):
-    """The tokenizer that a `data.tokenizer` names: 'sentencepiece:PATH', 'wordpiece:PATH' or 'bert-base-uncased'; None
-    for 'sentencepiece', which is learnt from the training text. UserError: unknown name, no or a bad vocabulary."""
+    """The tokenizer that a `data.tokenizer` names, e.g. 'tokenizer:PATH'; None for 'sentencepiece' and 'characters',
+    which are learnt from the training text. UserError: unknown name, no or a bad vocabulary."""
     name, _, path = spec.partition(":")
     return choose("tokenizer", name, TOKENIZERS)(path, lowercase)
 
@@ -87,8 +132,13 @@ def given_tokenizer(spec, lowercase):
 def load_tokenizer(directory):
     """The tokenizer in a prepared directory. UserError: none, or damaged."""
     directory = pathlib.Path(directory)
-    kind = WordPieceTokenizer if (directory / WordPieceTokenizer.FILE).exists() else SentencePieceTokenizer
+    kind = next((kind for kind in KINDS if (directory / kind.FILE).exists()), SentencePieceTokenizer)
     return kind.load(directory / kind.FILE)
+
+
+def marks_words(tokenizer: Tokenizer) -> bool:
+    """Whether pieces hold the space before a word, marked '▁', and not in a piece of its own alone."""
+    return any(piece[:1] == MARK and text for piece, text in zip(tokenizer.pieces, tokenizer.texts, strict=True))
 
 
 class Unknown(NamedTuple):

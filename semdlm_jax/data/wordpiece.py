@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -40,7 +41,7 @@ _BERT = {
 _WORD_ENDS = r"[ !-/:-@\[-`{-~\u4e00-\u9fff]"  # characters of which each is a word, or none; not all there are
 _TOO_LONG = re.compile("([0-9A-Za-z]{200})[0-9A-Za-z]+")  # of a word of more than 100 characters, which is [UNK]
 AT_ONCE = 2**19  # bytes of text; where every character is a word each takes 400 bytes and more while it is encoded
-_OTHERWISE = "it encodes text otherwise: give its vocab.txt where BERT's own way will do"
+_OTHERWISE = "it encodes text otherwise: read it as tokenizer:PATH, or its vocab.txt where BERT's own way will do"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,7 @@ class WordPieceTokenizer:
 
     FILE = "vocab.txt"
     newline_id = None  # white space of any kind only parts words
+    keeps_space = False
 
     def __post_init__(self):
         ids = _index(self.pieces)
@@ -133,20 +135,8 @@ class WordPieceTokenizer:
         """`encode` of each text, on all cores: a list of [N_i] int32."""
         # A long text is read in stretches, which take a hundred times their size while they are encoded.
         stretches = [[_TOO_LONG.sub(r"\1", part) for part in parts_of(text, _WORD_ENDS)] or [""] for text in texts]
-        encoded = self._ids(itertools.chain(*stretches))
+        encoded = ids_in_groups(self._backend, itertools.chain(*stretches))
         return [np.concatenate([next(encoded) for _ in one]) for one in stretches]
-
-    def _ids(self, stretches):
-        """[N] int32 of each text, AT_ONCE or a text more at a time."""
-        group, size = [], 0
-        for text in itertools.chain(stretches, [None]):
-            if text is not None:
-                group.append(text)
-                size += len(text.encode())
-            if text is None or size >= AT_ONCE:
-                for encoding in self._backend.encode_batch_fast(group, add_special_tokens=False):
-                    yield np.array(encoding.ids, np.int32)
-                group, size = [], 0
 
     def encode_after(self, text: str) -> np.ndarray:
         """`encode`, but a letter or digit that begins the text goes on with the word before it, in pieces marked '##';
@@ -172,6 +162,19 @@ class WordPieceTokenizer:
             else:
                 words.append(self.texts[i])
         return _respace(" ".join(words))
+
+
+def ids_in_groups(backend: Tokenizer, texts: Iterable[str]) -> Iterator[np.ndarray]:
+    """[N] int32 of each text, AT_ONCE or a text more at a time."""
+    group, size = [], 0
+    for text in itertools.chain(texts, [None]):
+        if text is not None:
+            group.append(text)
+            size += len(text.encode())
+        if text is None or size >= AT_ONCE:
+            for encoding in backend.encode_batch_fast(group, add_special_tokens=False):
+                yield np.array(encoding.ids, np.int32)
+            group, size = [], 0
 
 
 class _BadVocabulary(UserError):
@@ -226,7 +229,7 @@ def _check_as_bert(described, lowercase):
     model, normalizer = described["model"], _part(described, "normalizer")
     kind = model.get("type", "BPE" if "merges" in model else "WordPiece")
     if kind != "WordPiece":
-        raise _BadVocabulary(f"its model is {kind}, not WordPiece: give the file of a BERT vocabulary")
+        raise _BadVocabulary(f"its model is {kind}, not WordPiece: read it as tokenizer:PATH")
     if (cased := normalizer.get("lowercase", lowercase)) != lowercase:
         raise _BadVocabulary(f"it has lowercase = {cased} but data.lowercase is {lowercase}: set them alike")
     for part, usual in _BERT.items():

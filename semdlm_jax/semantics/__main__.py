@@ -45,7 +45,7 @@ def define_build_flags(with_config=True):
     if with_config:
         cli.define_config_flag()
     flags.DEFINE_string(
-        "tokenizer", None, "instead of --config: bert-base-uncased, wordpiece:PATH/vocab.txt or sentencepiece:PATH"
+        "tokenizer", None, "instead of --config, a vocabulary that is not learnt: as data.tokenizer names one"
     )
     flags.DEFINE_string(
         "output",
@@ -88,7 +88,7 @@ def build(config=None, tokenizer=None, output=None, **changes):
             raise UserError("--tokenizer has no corpus to write the table beside: give --output=table.npz")
         prepared, vocabulary = None, given_tokenizer(tokenizer, lowercase=True)
         if vocabulary is None:
-            raise UserError(f"--tokenizer={tokenizer} is learnt from a corpus: give --config, or {tokenizer}:PATH")
+            raise UserError(f"--tokenizer={tokenizer} is learnt from a corpus: give --config of it instead")
     else:
         prepared = open_prepared(config.data.directory)
         vocabulary = prepared.tokenizer

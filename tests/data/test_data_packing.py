@@ -7,7 +7,7 @@ from semdlm_jax.data import files, packing
 class Letters:
     """A tokenizer of single letters, to compare with."""
 
-    bos_id, eos_id, newline_id, vocab_size = 2, 3, None, 100
+    bos_id, eos_id, newline_id, keeps_space, vocab_size = 2, 3, None, False, 100
 
     def encode_batch(self, texts):
         return [np.array([ord(letter) - 90 for letter in text], np.int32) for text in texts]

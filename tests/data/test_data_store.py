@@ -219,7 +219,7 @@ corpora.IN_MEMORY_BYTES, sample.MAX_CHARACTERS = 0, 10**6
 folder = pathlib.Path(sys.argv[1])
 encode = lambda texts: [5 + np.frombuffer(text.encode()[::4], np.uint8).astype(np.int32) for text in texts]
 ids = dict(zip(("pad_id", "unk_id", "bos_id", "eos_id", "newline_id"), range(5)))
-tokenizer = types.SimpleNamespace(vocab_size=300, encode_batch=encode, **ids)
+tokenizer = types.SimpleNamespace(vocab_size=300, encode_batch=encode, keeps_space=False, **ids)
 
 
 def write(name, megabytes):

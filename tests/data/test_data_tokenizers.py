@@ -4,8 +4,10 @@ import io
 import numpy as np
 import pytest
 import sentencepiece
+import toy_tokenizers
 
 from semdlm_jax.data.corpora import load_corpus
+from semdlm_jax.data.huggingface import HuggingFaceTokenizer
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
 from semdlm_jax.data.tokenizers import given_tokenizer, load_tokenizer, unknown_pieces, unknown_share
 from semdlm_jax.data.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
@@ -20,11 +22,19 @@ def learnt():
     return SentencePieceTokenizer.train(SPEECHES, 500, True)
 
 
+def bytes_of_merges():
+    return HuggingFaceTokenizer(toy_tokenizers.byte_level(TEXT).to_str(), True)
+
+
+def alphabet():
+    return HuggingFaceTokenizer.of_characters(TEXT, True)
+
+
 def words():
     return WordPieceTokenizer((*SPECIAL_PIECES, *sorted(set(" ".join(TEXT).split())), "##s", "naive"), True)
 
 
-@pytest.mark.parametrize("make", [learnt, words])
+@pytest.mark.parametrize("make", [learnt, words, bytes_of_merges, alphabet])
 def test_the_interface(make, tmp_path):
     """What training, semantics and sampling may count on, whatever the vocabulary."""
     tokenizer = make()
@@ -35,14 +45,15 @@ def test_the_interface(make, tmp_path):
     assert not tokenizer.starts_word[list(tokenizer.special_ids)].any()
     assert not any(tokenizer.texts[i] for i in tokenizer.special_ids)
     first = tokenizer.encode("the union")
-    assert tokenizer.starts_word[first[0]] and tokenizer.decode(first) == "the union"
+    assert tokenizer.starts_word[first].any() and tokenizer.decode(first) == "the union"
     for one, text in zip(tokenizer.encode_batch(TEXT), TEXT, strict=True):
         np.testing.assert_array_equal(one, tokenizer.encode(text))
     assert tokenizer.encode_batch([]) == []
     tokenizer.save(tmp_path / tokenizer.FILE)
     again = load_tokenizer(tmp_path)
     assert type(again) is type(tokenizer) and again == tokenizer and again.fingerprint == tokenizer.fingerprint
-    again = given_tokenizer(f"{'sentencepiece' if make is learnt else 'wordpiece'}:{tmp_path / tokenizer.FILE}", True)
+    kind = {learnt: "sentencepiece", words: "wordpiece"}.get(make, "tokenizer")
+    again = given_tokenizer(f"{kind}:{tmp_path / tokenizer.FILE}", True)
     assert again.fingerprint == tokenizer.fingerprint
 
 
@@ -94,6 +105,14 @@ def test_a_model_of_others_gets_the_specials_it_lacks(tmp_path):
     "spec, lowercase, message",
     [
         ("bert-base", True, "did you mean 'bert-base-uncased'"),
+        ("tokenizer", True, "tokenizer:PATH"),
+        ("tokenizer:/nowhere/tokenizer.json", True, "tokenizer.json: cannot be read"),
+        (f"tokenizer:{__file__}", True, "no vocabulary of Hugging Face"),
+        ("hf", True, "hf:NAME"),
+        ("hf:no-such-model", True, "nothing is downloaded here: run `hf download no-such-model"),
+        ("hf:a/b/c", True, "give OWNER/NAME"),
+        ("bytes:x", True, "takes no path"),
+        ("characters:x", True, "takes no path"),
         ("bert-base-uncased", False, "data.lowercase = True"),
         ("bert-base-uncased:x", True, "wordpiece:x"),
         ("wordpiece", True, "wordpiece:PATH"),
@@ -108,4 +127,4 @@ def test_bad_names_are_told(spec, lowercase, message):
 
 
 def test_no_path_means_to_be_learnt():
-    assert given_tokenizer("sentencepiece", True) is None
+    assert given_tokenizer("sentencepiece", True) is given_tokenizer("characters", True) is None
