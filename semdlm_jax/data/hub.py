@@ -3,7 +3,6 @@
 import pathlib
 
 from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 
 from semdlm_jax.errors import UserError
 
@@ -23,7 +22,7 @@ def tokenizer_file(name: str) -> pathlib.Path:
             found = try_to_load_from_cache(one, "tokenizer.json")
             if isinstance(found, str):
                 return pathlib.Path(found)
-    except HFValidationError:
+    except ValueError:  # of a name that no model can have
         raise UserError(f"hf:{name} is neither a directory nor the name of a model: give OWNER/NAME") from None
     raise UserError(
         f"hf:{name}: neither a directory nor in the local Hugging Face cache, and nothing is downloaded here: "
