@@ -101,7 +101,7 @@ def compare_samples(trained, split, settings, *, num_samples, seed=0):
     samples = {name: [row[row != tokenizer.pad_id] for row in found] for name, found in samples.items()}
     texts = {name: [read_row(tokenizer, row) for row in found] for name, found in samples.items()}
     known = set(quality.word_bigrams(tokenizer.decode(prepared.splits["train"][:BIGRAM_TOKENS])))
-    table = trained.corpus.vocabulary.table
+    table = trained.corpus.table
     affinity = {
         name: quality.neighbour_affinity(rows, table.ids, table.similarities).mean() for name, rows in samples.items()
     }

@@ -211,7 +211,7 @@ def _sample(tokenizer, index, prompt, row):
 
 
 def _write_trace(options, trained, settings, way):
-    tokenizer, neighbours = trained.corpus.prepared.tokenizer, np.asarray(trained.corpus.vocabulary.table.ids)
+    tokenizer, neighbours = trained.corpus.prepared.tokenizer, np.asarray(trained.corpus.table.ids)
     trace.write_page(
         options.trace,
         way,

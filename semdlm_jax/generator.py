@@ -27,7 +27,7 @@ class Generator:
     def __init__(self, trained: Trained, settings: Settings, recorded: int = 0):
         self._trained, self.plan = trained, None
         self.controls = make_controls(
-            trained.corpus.vocabulary.table,
+            trained.corpus.table,
             forbidden_V=trained.forbidden,
             **{
                 name: getattr(settings, name)

@@ -16,8 +16,8 @@ LONGEST = 2**14  # characters of a line; the trainer needs 600 bytes for each of
 
 @dataclasses.dataclass
 class Sample:
-    """Normalised lines of a text, none empty, in its order. characters: of the lines. of: characters of the text. whole:
-    these are all its lines."""
+    """Normalised lines of a text, none empty, in its order. characters: of the lines. of: characters of the text.
+    whole: these are all its lines."""
 
     lines: list[str]
     characters: int

@@ -36,21 +36,29 @@ class Corpus:
         return self.vocabulary.size
 
     @property
+    def table(self) -> NeighbourTable:
+        """The neighbours; of no token where there is no table."""
+        return self.vocabulary.table or NeighbourTable.empty(self.vocab_size)
+
+    @property
     def identity(self):
         """{what: digest} of what a run's numbers hang on and its configuration only points to."""
         if self.prepared is None:
             return {}
-        # Ids alone: similarities differ in their last bits from machine to machine.
-        neighbours = hashlib.sha256(np.asarray(self.vocabulary.table.ids, np.int32).tobytes()).hexdigest()
-        return {
+        known = {
             "vocabulary": self.prepared.tokenizer.fingerprint,
             "text": self.prepared.meta["settings"]["corpus_sha256"],
-            "neighbour table": neighbours,
         }
+        if self.vocabulary.table is not None:
+            # Ids alone: similarities differ in their last bits from machine to machine.
+            ids = np.asarray(self.vocabulary.table.ids, np.int32)
+            known["neighbour table"] = hashlib.sha256(ids.tobytes()).hexdigest()
+        return known
 
 
 def build_corpus(config):
-    """Opens the prepared data and its neighbour table. UserError when either is missing or of another vocabulary."""
+    """Opens the prepared data and the neighbour table, which kernels without neighbours do without. UserError when the
+    data are missing, or the table that semantics.table names, or when it is of another vocabulary."""
     k_max = config.kernel.k_max
     if config.data.corpus == "synthetic":
         vocab_size = config.data.vocab_size
@@ -74,14 +82,17 @@ def build_corpus(config):
                 f"{config.data.directory} was prepared with {key} = {value!r} but config.data.{key} is "
                 f"{config.data[key]!r}: prepare another directory or change the key"
             )
-    table, meta = load_table(table_path(config), tokenizer.fingerprint)
+    read, meta = {}, {}
+    if config.semantics.table or table_path(config).exists():
+        table, meta = load_table(table_path(config), tokenizer.fingerprint)
+        neighbours = NeighbourTable.from_lists(table.ids, table.similarities, k_max, table.transposed)
+        read = {"table": neighbours, "embeddings": table.embeddings}
     vocabulary = Vocabulary(
         tokenizer.vocab_size,
         tokenizer.mask_id,
-        table=NeighbourTable.from_lists(table.ids, table.similarities, k_max, table.transposed),
         unigram=prepared.unigram,
         valid=prior_tokens(tokenizer, config.semantics.prior_tokens),
-        embeddings=table.embeddings,
+        **read,
     )
     return Corpus(vocabulary, tokenizer.special_ids, prepared, meta)
 

@@ -39,6 +39,6 @@ class Vocabulary:
         """The named attribute. UserError when this run has none."""
         value = getattr(self, name)
         if value is None:
-            what = {"table": "a neighbour table", "unigram": "token counts", "embeddings": "token embeddings"}[name]
-            raise UserError(f"this kernel needs {what}: make them with {BUILD}")
+            what = {"table": "is no neighbour table", "unigram": "are no token counts"}
+            raise UserError(f"there {what.get(name, f'are no {name}')} here, which this kernel needs: run {BUILD}")
         return value

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from semdlm_jax.errors import UserError
 from semdlm_jax.keys import check_options
 from semdlm_jax.samplers.draws import draw, truncate
 from semdlm_jax.samplers.penalty import Penalty
@@ -63,6 +64,11 @@ def make_controls(
     whole sequence. UserError for values out of range."""
     check_options("sampling", temperature=temperature, greedy_end=greedy_end, top_k=top_k, top_p=top_p)
     check_options("sampling", lambda_freq=lambda_freq, lambda_sem=lambda_sem, window=window)
+    if lambda_sem and not table.k_max:
+        raise UserError(
+            f"lambda_sem = {lambda_sem:g} weighs neighbours, and this run has none: build a table of them with "
+            "python -m semdlm_jax.semantics.build, or set lambda_sem to 0"
+        )
     penalty = None
     if lambda_freq or lambda_sem:
         penalty = Penalty(table, jnp.float32(lambda_freq), jnp.float32(lambda_sem), window or None)

@@ -126,3 +126,26 @@ def test_a_table_may_move_between_two_starts(trained, tmp_path):
     assert tiny.command("semantics.build", *narrow, "--config.semantics.window=1").status == 0
     result = tiny.command("train", *narrow, f"--workdir={workdir}")
     tiny.assert_refused(result, "another neighbour table", "narrow.npz")
+
+
+def test_systems_without_neighbours_need_no_table(config_file, tmp_path):
+    """What measures or weighs neighbours is left out, or refused; a table that is built later changes nothing."""
+    data, workdir = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(config_file.parent / "data", data)
+    (data / "neighbours.npz").unlink()
+    options = [f"--config.data.directory={data}", f"--workdir={workdir}", "--config.training.steps=3"]
+    result = tiny.command("train", f"--config={config_file}:mdlm", *options)
+    assert result.status == 0, result.err
+    report, page = tmp_path / "report.json", tmp_path / "trace.html"
+    result = tiny.command("evaluate", f"--workdir={workdir}", "--samples=2", f"--output={report}")
+    assert result.status == 0, result.err
+    samples = json.loads(report.read_text())["samples"]
+    assert samples["basin_index"]["generated"] is None and samples["entropy_nats"]["generated"] > 0
+    write = ["generate", f"--workdir={workdir}", "--num_samples=2", "--steps=2"]
+    result = tiny.command(*write, "--lambda_freq=0.5", f"--trace={page}")
+    assert result.status == 0 and page.exists(), result.err
+    tiny.assert_refused(tiny.command(*write, "--lambda_sem=0.5"), "lambda_sem = 0.5", "semdlm_jax.semantics.build")
+    shutil.copy(config_file.parent / "data" / "neighbours.npz", data)
+    result = tiny.command("train", f"--config={config_file}:mdlm", *options[:2], "--config.training.steps=4")
+    assert result.status == 0 and f"continuing {workdir} from step 3" in result.out, result
+    assert tiny.command(*write, "--lambda_sem=0.5").status == 0
