@@ -23,6 +23,7 @@ from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, unknown_share_of
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
+from semdlm_jax.evaluation.scored import bits_per_byte, scored_bytes, scored_counts
 from semdlm_jax.experiment.build import build_score, whole_rows
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.generate import generate
@@ -125,6 +126,14 @@ def _perplexity(report):
     return with_error(report["perplexity"], report["perplexity_standard_error"], digits=2)
 
 
+def _bits(report):
+    """The bound in bits a byte for a reader."""
+    if report["bits_per_byte"] is None:
+        return "n/a: the scored tokens are no text"
+    shown = with_error(report["bits_per_byte"], report["bits_per_byte_standard_error"])
+    return f"{shown} over {report['scored_bytes']:,} bytes of text"
+
+
 def _table(report):
     """The report for a terminal."""
     nelbo = report["likelihood"]
@@ -134,6 +143,7 @@ def _table(report):
         f"{'NELBO':<28}{with_error(nelbo['nelbo'], nelbo['standard_error'])} nats/token "
         f"(integral {nelbo['integral']:.4f}, prior {nelbo['prior']:.4f}, reconstruction {nelbo['reconstruction']:.4f})",
         f"{'perplexity bound':<28}{_perplexity(report)}",
+        f"{'bits per byte':<28}{_bits(report)}",
         f"{'unigram entropy':<28}{report['unigram_entropy']:.4f} nats/token of the same tokens",
         f"{'unknown tokens':<28}{report['unknown_share']:.3%} of the text",
     ]
@@ -180,14 +190,6 @@ def encode(text, tokenizer, by_line):
         return pack(documents, tokenizer, progress.update)
 
 
-def scored_counts(rows, vocab_size):
-    """[V] int64: how often each token occurs among those of rows that are scored."""
-    counts = np.zeros(vocab_size, np.int64)
-    for tokens, mask in map(rows.ordered_row, range(rows.ordered_count)):
-        counts += np.bincount(tokens[mask], minlength=vocab_size)
-    return counts
-
-
 def report_likelihood(trained, tokens, protocol, options):
     """The report's entries on the likelihood of a token stream. Warns of tokens that the vocabulary does not know."""
     tokenizer, rows = trained.corpus.prepared.tokenizer, rows_of(trained, tokens, protocol)
@@ -201,11 +203,15 @@ def report_likelihood(trained, tokens, protocol, options):
             file=sys.stderr,
         )
     frequencies = counts[counts > 0] / counts.sum()
+    size = scored_bytes(rows, tokenizer)
     return {
         "protocol": words,
         "likelihood": dataclasses.asdict(likelihood),
         "perplexity": likelihood.perplexity,
         "perplexity_standard_error": likelihood.perplexity_error,
+        "scored_bytes": size,
+        "bits_per_byte": bits_per_byte(likelihood.nelbo, likelihood.tokens, size),
+        "bits_per_byte_standard_error": bits_per_byte(likelihood.standard_error, likelihood.tokens, size),
         "unigram_entropy": float(-np.sum(frequencies * np.log(frequencies))),
         "unknown_share": unknown,
     }

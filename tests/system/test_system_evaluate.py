@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
+from semdlm_jax.data.packing import unpack
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import encode, score_likelihood
 from semdlm_jax.experiment.build import build_init
@@ -36,6 +37,9 @@ def test_the_report_of_a_split(whole_run, trained, tmp_path):
     terms = sum(likelihood[name] for name in ("integral", "prior", "reconstruction"))
     assert likelihood["nelbo"] == pytest.approx(terms) and likelihood["standard_error"] > 0
     assert report["perplexity"] == pytest.approx(math.exp(likelihood["nelbo"]))
+    size = sum(len(text.encode()) for text in unpack(tokens, trained.corpus.prepared.tokenizer))
+    assert report["bits_per_byte"] == pytest.approx(likelihood["nelbo"] * len(tokens) / size / math.log(2))
+    assert f"{report['bits_per_byte']:.4f}" in printed and report["scored_bytes"] == size
     assert report["unigram_entropy"] == pytest.approx(trained.corpus.prepared.unigram_entropy("test"))
     for words in ("windows of 16 tokens", "EMA weights, step 12"):
         assert words in report["protocol"]
