@@ -27,6 +27,7 @@ from semdlm_jax.evaluation.scored import bits_per_byte, scored_bytes, scored_cou
 from semdlm_jax.experiment.build import build_score, whole_rows
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.generate import generate
+from semdlm_jax.keys import check_options
 from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.mesh import place_batch
@@ -59,7 +60,9 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     evaluation = trained.config.evaluation
     batch_size = whole_rows(batch_size or evaluation.batch_size, trained.mesh)
     exact = isinstance(trained.objective, Autoregressive)
-    draws = 1 if exact else draws or evaluation.draws
+    draws = evaluation.draws if draws is None else draws
+    check_options("flags", draws=draws, seed=seed)
+    draws = 1 if exact else draws
     count, batches = scored_rows(rows), eval_batches(rows, batch_size)
     compiled = build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
     steps = -(-count // batch_size) * draws
@@ -190,11 +193,8 @@ def encode(text, tokenizer, by_line):
         return pack(documents, tokenizer, progress.update)
 
 
-def report_likelihood(trained, tokens, protocol, options):
-    """The report's entries on the likelihood of a token stream. Warns of tokens that the vocabulary does not know."""
-    tokenizer, rows = trained.corpus.prepared.tokenizer, rows_of(trained, tokens, protocol)
-    likelihood, words = score_rows(trained, rows, seed=options.seed, draws=options.draws, batch_size=options.batch_size)
-    counts = scored_counts(rows, tokenizer.vocab_size)
+def warn_of_unknown(tokenizer, counts):
+    """The share of tokens, counted in counts [V], that the vocabulary does not know; a warning where it is large."""
     unknown = unknown_share_of(tokenizer, counts)
     if unknown > UNKNOWN_WARNED:
         print(
@@ -202,6 +202,15 @@ def report_likelihood(trained, tokens, protocol, options):
             "unknown token is predicted, not the text",
             file=sys.stderr,
         )
+    return unknown
+
+
+def report_likelihood(trained, tokens, protocol, options):
+    """The report's entries on the likelihood of a token stream. Warns of tokens that the vocabulary does not know."""
+    tokenizer, rows = trained.corpus.prepared.tokenizer, rows_of(trained, tokens, protocol)
+    likelihood, words = score_rows(trained, rows, seed=options.seed, draws=options.draws, batch_size=options.batch_size)
+    counts = scored_counts(rows, tokenizer.vocab_size)
+    unknown = warn_of_unknown(tokenizer, counts)
     frequencies = counts[counts > 0] / counts.sum()
     size = scored_bytes(rows, tokenizer)
     return {

@@ -40,6 +40,11 @@ class Model:
             raise UserError("this run was trained on synthetic tokens: there is no text in it")
         self.trained = trained
 
+    def __repr__(self):
+        config = self.config
+        what = config.kernel.name if hasattr(self.trained.objective, "kernel") else "autoregressive"
+        return f"<Model: {what}, {config.data.protocol} rows of {config.data.length}, step {self.step}>"
+
     @property
     def params(self) -> dict:
         """The averaged (EMA) weights: a tree of arrays."""
@@ -88,6 +93,11 @@ class Model:
         Raises:
             UserError: impossible settings, a prompt that is too long or that the vocabulary does not know.
         """
+        for name, text in (("prompt", prompt), ("suffix", suffix), ("infill", infill or "")):
+            if not isinstance(text, str):
+                raise UserError(
+                    f"{name} is one text, a str, not {type(text).__name__}: call generate once for each text"
+                )
         room = self.trained.rows("train").room
         if infill is None:
             given = {"prompt": [prompt], "suffix": [suffix]}
@@ -111,7 +121,7 @@ class Model:
     def nelbo(
         self, texts: str | Iterable[str], *, draws: int | None = None, seed: int = 0, protocol: str | None = None
     ) -> Likelihood:
-        """The likelihood bound of texts, each a document, in nats a token.
+        """The likelihood bound of texts, each a document, in nats a token. Warns of text that the vocabulary lacks.
 
         Args:
             texts: a text or several.
@@ -126,10 +136,13 @@ class Model:
         Raises:
             UserError: no text, or a network without a finite likelihood.
         """
-        documents = [texts] if isinstance(texts, str) else list(texts)
+        documents = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else [texts]
+        if wrong := next((text for text in documents if not isinstance(text, str)), None):
+            raise UserError(f"a text to score is a str, not {type(wrong).__name__}: give one or several")
         if not any(text.strip() for text in documents):
             raise UserError("there is no text to score: give one or several texts")
         rows = evaluate.rows_of(self.trained, pack(documents, self.tokenizer), protocol)
+        evaluate.warn_of_unknown(self.tokenizer, evaluate.scored_counts(rows, self.tokenizer.vocab_size))
         return evaluate.score_rows(self.trained, rows, seed=seed, draws=draws)[0]
 
 

@@ -105,7 +105,9 @@ class SentencePieceTokenizer:
             )
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split()).rpartition("] ")[2]
-            raise UserError(f"vocab_size = {vocab_size} does not suit this text: {reason}") from None
+            raise UserError(
+                f"data.vocab_size = {vocab_size} does not suit this text: {reason} (the same for every command)"
+            ) from None
         return cls(_renamed(model.getvalue()), bool(lowercase))
 
     def save(self, path):

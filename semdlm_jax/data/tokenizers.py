@@ -24,8 +24,8 @@ class Tokenizer(Protocol):
     '' for specials. starts_word: [V] bool, begins a word; False for continuations, specials and a mark alone.
     special_ids: ids that no text contains (but unk_id): padding, unknown, begin, end, mask, and unused ones.
     newline_id: the piece of a line break, None where line breaks are not kept or not one piece. keeps_space: whether
-    white space at the ends of a text is encoded like any other; else `encode` drops it. fingerprint: sha256 hex of pieces
-    and normalisation. FILE: its file's name in a prepared directory.
+    white space at the ends of a text is encoded like any other; else `encode` drops it. fingerprint: sha256 hex of
+    pieces and normalisation. FILE: its file's name in a prepared directory.
     """
 
     pieces: tuple[str, ...]

@@ -155,7 +155,7 @@ class CheckpointReader:
 
     def _tell_unranked(self, step, candidate, ranks):
         if step == "best" and ranks[candidate] == math.inf and jax.process_index() == 0:
-            none = f"no intact checkpoint in {self._directory} has a {self._best_metric!r} yet"
+            none = f"no checkpoint in {self._directory} has a {self._best_metric!r} recorded"
             self._report(f"{none}: the latest is read, step {candidate}")
 
     def _ranked(self):

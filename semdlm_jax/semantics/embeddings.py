@@ -60,7 +60,7 @@ def ppmi_svd(
     UserError: more dimensions than the matrix has, or no pair at all.
     """
     if not 0 < dimensions < vocab_size:
-        raise UserError(f"{dimensions} embedding dimensions for {vocab_size} tokens: choose 1 to {vocab_size - 1}")
+        raise UserError(f"semantics.dimensions = {dimensions} for {vocab_size} tokens: choose 1 to {vocab_size - 1}")
     associations = ppmi(count_pairs(tokens, vocab_size, window, excluded_ids, boundary_ids), smoothing)
     if not associations.nnz:
         raise UserError("no two tokens of the text stand near each other more often than by chance: give more text")

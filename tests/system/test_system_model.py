@@ -30,6 +30,8 @@ def test_text(whole_run, model, text, tmp_path):
     assert found.text == [row["text"] for row in rows] and found.tokens.tolist() == [row["tokens"] for row in rows]
     with pytest.raises(UserError, match="exclude one another"):
         model.generate(prompt, infill="[__]")
+    with pytest.raises(UserError, match="prompt is one text, a str, not list"):
+        model.generate([prompt])
 
 
 def test_scores(whole_run, model, text, tmp_path):
@@ -40,11 +42,15 @@ def test_scores(whole_run, model, text, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     found = model.nelbo(text, draws=2, seed=1)
     assert (found.nelbo, found.tokens) == pytest.approx((report["likelihood"]["nelbo"], report["likelihood"]["tokens"]))
-    with pytest.raises(UserError, match="no text to score"):
-        model.nelbo([])
+    for wrong, words in (([], "no text to score"), (3, "a text to score is a str, not int"), ([b"x"], "not bytes")):
+        with pytest.raises(UserError, match=words):
+            model.nelbo(wrong)
+    with pytest.raises(UserError, match="draws = 0"):
+        model.nelbo(text, draws=0)
 
 
 def test_what_it_is_made_of(model):
+    assert repr(model) == "<Model: semdlm_plus, packed rows of 16, step 12>"
     assert model.step == 12 and model.config.network.width == 32
     assert np.shape(model.params["embed"]["embedding"]) == (model.tokenizer.vocab_size, 32)
     kernel = sd.make_kernel("absorbing", sd.Vocabulary(5, 4))

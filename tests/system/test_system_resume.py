@@ -124,7 +124,7 @@ def test_terminated_after_the_step_had_decided_not_to_save(config_file, tmp_path
     assert steps_on_disk(tmp_path) == ["4"]
     # It was never validated, so none is the best.
     assert load_trained(tmp_path).step == 4
-    assert "has a 'valid/nelbo' yet: the latest is read, step 4" in capsys.readouterr().err
+    assert "has a 'valid/nelbo' recorded: the latest is read, step 4" in capsys.readouterr().err
 
 
 def test_a_finished_run_has_nothing_to_do(config_file, whole_run):
