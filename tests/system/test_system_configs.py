@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from semdlm_jax.experiment import configs, defaults
-from semdlm_jax.experiment.build import build_denoiser, build_kernel
+from semdlm_jax.experiment.build import build_denoiser, build_kernel, describe
 from semdlm_jax.experiment.configs import lm1b
 from semdlm_jax.experiment.data import build_corpus
 from semdlm_jax.kernels import KERNELS, SCHEDULES, make_noise_schedule
@@ -19,7 +19,7 @@ from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Objective
 from semdlm_jax.runtime.mesh import make_mesh
 from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
-from semdlm_jax.train import Run, describe
+from semdlm_jax.train import Run
 
 
 @pytest.mark.parametrize("name", configs.names())
@@ -50,7 +50,7 @@ def test_lm1b_is_of_the_papers_size():
     time, final = 2 * (C * C + C), C * 2 * D + 2 * D
     network = N * (attention + mlp + modulation) + time + final
     assert sum(x.size for x in jax.tree.leaves(params)) == network + 2 * V * D + V
-    told = describe(SimpleNamespace(params=params), denoiser)
+    told = describe(params, denoiser)
     assert told == (
         f"{network:,} parameters in the network, {V * D:,} in the embedding table, {V * D + V:,} in the output table"
     )

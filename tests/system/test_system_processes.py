@@ -142,6 +142,7 @@ def test_asked_to_stop_while_libraries_are_imported():
 def test_work_itself_is_interrupted_as_ever(tmp_path, monkeypatch):
     """What is under way then is cleared away."""
     former = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which those who run tests in parallel take away
     startup.leave_on_request()
     startup.leave_on_request()
     monkeypatch.setattr(load, "load_trained", lambda *_, **__: signal.raise_signal(signal.SIGINT))
