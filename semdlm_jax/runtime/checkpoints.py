@@ -123,14 +123,21 @@ class Checkpointer(CheckpointReader):
 
     def _first_intact(self, step, read):
         self.wait()
+        if jax.process_index() == 0:
+            with contextlib.suppress(OSError):  # a save would tell it
+                self._clear_away()
         return super()._first_intact(step, read)
 
+    def _clear_away(self):
+        """Removes what a killed process left half written or half deleted. After its last save no other one would."""
+        for left in (*self._directory.glob(f"*{UNFINISHED}*"), *self._directory.glob(f"*{DELETING}")):
+            _remove(left)
+
     def _make_room(self, step):
-        """On process 0: THERE, why nothing can be written, or None. Clears away what a killed process left."""
+        """On process 0: THERE, why nothing can be written, or None."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            for left in (*self._directory.glob(f"*{UNFINISHED}*"), *self._directory.glob(f"*{DELETING}")):
-                _remove(left)
+            self._clear_away()
             if step in self.steps():
                 return THERE
             probe = self._directory / f"{step}{UNFINISHED}-probe"

@@ -109,8 +109,10 @@ def test_half_written_checkpoint_is_not_seen(saved, tmp_path):
     folder, truth = tmp_path / "run", saved[1]
     shutil.copytree(saved[0], folder)
     os.rename(folder / "2", folder / "2.orbax-checkpoint-tmp")
+    (folder / "0.deleting").mkdir()  # half deleted
     checkpointer = Checkpointer(folder)
     assert_restores(checkpointer, "latest", 1, truth)
+    assert on_disk(folder) == ["1"]  # as it stays where nothing more is saved
     checkpointer.save(2, truth[2][0], batches())
     checkpointer.close()
     assert on_disk(folder) == ["1", "2"]
