@@ -1,16 +1,17 @@
-"""What a score is of: the tokens of rows that are scored, and the bytes of the text that they are."""
+"""What a score is of: the tokens of rows that are scored, and the bytes of the text that they are.
+
+rows are a protocol's (`data.protocols.Rows`), tokenizers a vocabulary's (`data.tokenizers.Tokenizer`): this room reads
+no data itself.
+"""
 
 import math
 
 import numpy as np
 
-from semdlm_jax.data.protocols import Rows
-from semdlm_jax.data.tokenizers import Tokenizer
-
 HELD = 2**22  # tokens of a document that are decoded at once; a cut within a longer one may lose the space there
 
 
-def scored_counts(rows: Rows, vocab_size: int) -> np.ndarray:
+def scored_counts(rows, vocab_size: int) -> np.ndarray:
     """[V] int64: how often each token occurs among those of rows that are scored."""
     counts = np.zeros(vocab_size, np.int64)
     for tokens, mask in map(rows.ordered_row, range(rows.ordered_count)):
@@ -18,7 +19,7 @@ def scored_counts(rows: Rows, vocab_size: int) -> np.ndarray:
     return counts
 
 
-def scored_bytes(rows: Rows, tokenizer: Tokenizer) -> int:
+def scored_bytes(rows, tokenizer) -> int:
     """Bytes of UTF-8 of the text that the scored tokens decode to, document by document, across the rows that cut one.
 
     Begin, end and unknown tokens are no text and count none.

@@ -88,7 +88,9 @@ def build(config=None, tokenizer=None, output=None, **changes):
             raise UserError("--tokenizer has no corpus to write the table beside: give --output=table.npz")
         prepared, vocabulary = None, given_tokenizer(tokenizer, lowercase=True)
         if vocabulary is None:
-            raise UserError(f"--tokenizer={tokenizer} is learnt from a corpus: give --config of it instead")
+            raise UserError(
+                f"--tokenizer={tokenizer} is learnt from a corpus: give --config of it, or {tokenizer}:PATH"
+            )
     else:
         prepared = open_prepared(config.data.directory)
         vocabulary = prepared.tokenizer

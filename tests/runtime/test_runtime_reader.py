@@ -57,7 +57,9 @@ def test_the_one_asked_for_is_damaged(folder):
 def test_where_none_is_the_best_the_latest_is_read_and_told(saved, folder, which, told):
     checkpoints = CheckpointReader(folder, best_metric="other", report=(reports := []).append)
     assert_restores(checkpoints, which, 2, saved[1])
-    assert len(reports) == told and all("has a 'other' recorded: the latest is read, step 2" in line for line in reports)
+    assert len(reports) == told and all(
+        "has a 'other' recorded: the latest is read, step 2" in line for line in reports
+    )
 
 
 def test_one_that_was_renamed_by_hand(saved, folder):

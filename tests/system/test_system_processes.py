@@ -143,6 +143,7 @@ def test_work_itself_is_interrupted_as_ever(tmp_path, monkeypatch):
     """What is under way then is cleared away."""
     former = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which those who run tests in parallel take away
+    monkeypatch.setattr(startup, "_former", {})  # a training in this process has left its own there
     startup.leave_on_request()
     startup.leave_on_request()
     monkeypatch.setattr(load, "load_trained", lambda *_, **__: signal.raise_signal(signal.SIGINT))
