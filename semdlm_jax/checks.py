@@ -52,6 +52,11 @@ def check_recorded(config, workdir: str | os.PathLike, *, trust_kernel: bool = F
         if key not in flat:
             raise UserError(f"{path} lacks {key}, so it is no run's: restore it")
         option.check(f"{path}: {key}", flat[key])
+    for key in flat.keys() - keys.KEYS.keys():  # a kernel of its author's own may have options of its own
+        if key.partition(".")[0] in set(keys.SECTIONS) - {"kernel"}:
+            raise UserError(
+                f"{path} has a key {key!r}, which no run has: restore it ({keys.nearest_key(key, keys.KEYS)})"
+            )
     name = config["kernel"]["name"]
     if not (trust_kernel or is_imported(name)):
         raise UserError(

@@ -124,6 +124,11 @@ def test_a_smoke_run(config_file, tmp_path):
         (lambda record: record | {"kernel": 3}, "is damaged, kernel is 3"),
         (lambda record: {key: value for key, value in record.items() if key != "data"}, "lacks data.corpus"),
         (lambda record: record | {"seed": -1}, "config.json: seed = -1"),
+        # One bit flipped: what is missing would otherwise have the meaning it had before it was recorded.
+        (
+            lambda record: record | {"objective": {"time_pow%r": 1.0, **record["objective"]}},
+            "config.json has a key 'objective.time_pow%r', which no run has",
+        ),
         (
             lambda record: record | {"kernel": record["kernel"] | {"gamma": float("nan")}},
             "config.json: kernel.gamma = nan",
