@@ -11,7 +11,7 @@ from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_corpus, pads, train_iterator
 from semdlm_jax.runtime.mesh import check_batch, place_local
 from semdlm_jax.runtime.state import abstract_state, create_state
-from semdlm_jax.train import make_train_step
+from semdlm_jax.train import configured_step
 
 TIMED = 3  # steps, after one that is not
 
@@ -34,17 +34,7 @@ def estimate(config) -> Iterator[str]:
     tokens = training.batch_size * length
     yield f"{training.steps:,} steps of {tokens:,} tokens, {training.steps * tokens:,} in all{_passes(config, corpus)}"
 
-    step = make_train_step(
-        stages,
-        denoiser,
-        optimizer,
-        ema_decay=config.optimizer.ema_decay,
-        microbatches=training.microbatches,
-        seed=config.seed,
-        mesh=mesh,
-        state_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract),
-        padded=pads(config),
-    )
+    step = configured_step(config, stages, denoiser, optimizer, mesh, abstract)
     rows = train_iterator(config, corpus, mesh)
     batch = place_local(next(rows), training.batch_size, mesh)
     since = time.monotonic()

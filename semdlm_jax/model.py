@@ -1,13 +1,14 @@
 """A trained run in Python: its text, its scores, its weights.
 
-import semdlm_jax as sd
+In three lines:
 
-model = sd.load("runs/mine")
-print(model.generate(prompt="my fellow citizens", num_samples=4).text)
-print(model.nelbo("A letter of my own.").perplexity)
+    model = semdlm_jax.load("runs/mine")
+    print(model.generate(prompt="my fellow citizens", num_samples=4).text)
+    print(model.nelbo("A letter of my own.").perplexity)
 """
 
 import pathlib
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -107,7 +108,7 @@ class Model:
         else:
             given = {"infill": [conditioning.text_of(infill)]}
             condition = conditioning.fill_in(self.tokenizer, infill, room)
-        conditioning.tell_unknown(self.tokenizer, given, print)
+        conditioning.tell_unknown(self.tokenizer, given, lambda line: print("warning:", line, file=sys.stderr))
         tokens, _ = writing.generate(
             self.trained,
             make_settings(preset, **settings),

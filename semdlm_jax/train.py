@@ -83,6 +83,21 @@ def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, see
     )
 
 
+def configured_step(config, stages, denoiser, optimizer, mesh, state):
+    """`make_train_step` as a configuration has it. state: a TrainState, or its ShapeDtypeStructs with shardings."""
+    return make_train_step(
+        stages,
+        denoiser,
+        optimizer,
+        ema_decay=config.optimizer.ema_decay,
+        microbatches=config.training.microbatches,
+        seed=config.seed,
+        mesh=mesh,
+        state_shardings=jax.tree.map(lambda leaf: leaf.sharding, state),
+        padded=pads(config),
+    )
+
+
 class Run:
     """One training run: everything that lives from its first step to its last.
 
@@ -122,18 +137,8 @@ class Run:
         self._compile()
 
     def _compile(self):
-        config, shardings = self.config, jax.tree.map(lambda x: x.sharding, self.state)
-        self.train_step = make_train_step(
-            self.stages,
-            self.denoiser,
-            self.optimizer,
-            ema_decay=config.optimizer.ema_decay,
-            microbatches=config.training.microbatches,
-            seed=config.seed,
-            mesh=self.mesh,
-            state_shardings=shardings,
-            padded=pads(config),
-        )
+        config = self.config
+        self.train_step = configured_step(config, self.stages, self.denoiser, self.optimizer, self.mesh, self.state)
         self.score = build.build_score(config, self.denoiser, self.objective, self.mesh)
 
     def _restore_or_create(self, abstract, init, origin):
