@@ -19,11 +19,11 @@ from semdlm_jax.data.files import lines_of, read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
+from semdlm_jax.data.scored import bits_per_byte, scored_bytes, scored_counts
 from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, unknown_share_of
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
-from semdlm_jax.evaluation.scored import bits_per_byte, scored_bytes, scored_counts
 from semdlm_jax.experiment.build import build_score, whole_rows
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.generate import generate

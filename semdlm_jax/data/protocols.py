@@ -201,11 +201,14 @@ class Padded(Rows):
 PROTOCOLS = {protocol.name: protocol for protocol in (Packed, Wrapped, Padded)}
 
 
+def documents_of(tokens: np.ndarray, tokenizer) -> list[np.ndarray]:
+    """Tokens [N], cut before every begin and end token."""
+    return np.split(tokens, np.flatnonzero((tokens == tokenizer.bos_id) | (tokens == tokenizer.eos_id)))
+
+
 def read_row(tokenizer, tokens):
     """The text of a row's tokens, each document that is in it on a line of its own."""
-    tokens = np.asarray(tokens)
-    parts = np.split(tokens, np.flatnonzero((tokens == tokenizer.bos_id) | (tokens == tokenizer.eos_id)))
-    texts = [tokenizer.decode(part) for part in parts]
+    texts = [tokenizer.decode(part) for part in documents_of(np.asarray(tokens), tokenizer)]
     return "\n".join(text for text in texts if text)
 
 

@@ -1,17 +1,16 @@
-"""What a score is of: the tokens of rows that are scored, and the bytes of the text that they are.
-
-rows are a protocol's (`data.protocols.Rows`), tokenizers a vocabulary's (`data.tokenizers.Tokenizer`): this room reads
-no data itself.
-"""
+"""What a score is of: the tokens of rows that are scored, and the bytes of the text that they are."""
 
 import math
 
 import numpy as np
 
+from semdlm_jax.data.protocols import Rows, documents_of
+from semdlm_jax.data.tokenizers import Tokenizer
+
 HELD = 2**22  # tokens of a document that are decoded at once; a cut within a longer one may lose the space there
 
 
-def scored_counts(rows, vocab_size: int) -> np.ndarray:
+def scored_counts(rows: Rows, vocab_size: int) -> np.ndarray:
     """[V] int64: how often each token occurs among those of rows that are scored."""
     counts = np.zeros(vocab_size, np.int64)
     for tokens, mask in map(rows.ordered_row, range(rows.ordered_count)):
@@ -19,7 +18,7 @@ def scored_counts(rows, vocab_size: int) -> np.ndarray:
     return counts
 
 
-def scored_bytes(rows, tokenizer) -> int:
+def scored_bytes(rows: Rows, tokenizer: Tokenizer) -> int:
     """Bytes of UTF-8 of the text that the scored tokens decode to, document by document, across the rows that cut one.
 
     Begin, end and unknown tokens are no text and count none.
@@ -31,7 +30,7 @@ def scored_bytes(rows, tokenizer) -> int:
         held.append(tokens)
         size += len(tokens)
         if rows.padded or size > HELD or index + 1 == rows.ordered_count:
-            *whole, last = _documents(np.concatenate(held), tokenizer)
+            *whole, last = documents_of(np.concatenate(held), tokenizer)
             if not rows.padded and len(last) <= HELD and index + 1 < rows.ordered_count:
                 held, size = [last], len(last)  # it goes on in the next row
             else:
@@ -43,7 +42,3 @@ def scored_bytes(rows, tokenizer) -> int:
 def bits_per_byte(nats: float | None, tokens: int, size: int) -> float | None:
     """Bits a byte of a text of `size` bytes in `tokens` tokens of so many nats each; None of no text."""
     return None if nats is None or not size else nats * tokens / (math.log(2) * size)
-
-
-def _documents(tokens, tokenizer):
-    return np.split(tokens, np.flatnonzero((tokens == tokenizer.bos_id) | (tokens == tokenizer.eos_id)))

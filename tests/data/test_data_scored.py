@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from semdlm_jax.data import scored
 from semdlm_jax.data.huggingface import HuggingFaceTokenizer
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows
+from semdlm_jax.data.scored import bits_per_byte, scored_bytes
 from semdlm_jax.data.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
-from semdlm_jax.evaluation import scored
-from semdlm_jax.evaluation.scored import bits_per_byte, scored_bytes
 
 DOCUMENTS = ["the naïve of the", "of 漢 the", "of"]
 WORDS = WordPieceTokenizer((*SPECIAL_PIECES, "the", "of", "na", "##ve", "##ive"), True)
