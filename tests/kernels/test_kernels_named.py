@@ -176,20 +176,20 @@ def test_unknown_names_and_options():
 
 
 def test_a_kernel_of_the_callers_own_module(tmp_path, monkeypatch):
-    (tmp_path / "my_kernels.py").write_text(
+    (tmp_path / "doubled_kernels.py").write_text(
         "from semdlm_jax.kernels import make_kernel\n"
         "def doubled(vocabulary, *, strength=1.0):\n"
         "    return make_kernel('hybrid', vocabulary, uniform_share=strength)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert kernel_options("my_kernels:doubled") == {"strength": 1.0}
-    assert build("my_kernels:doubled", strength=0.3).branches.uniform_share == 0.3
+    monkeypatch.delitem(sys.modules, "doubled_kernels", raising=False)
+    assert kernel_options("doubled_kernels:doubled") == {"strength": 1.0}
+    assert build("doubled_kernels:doubled", strength=0.3).branches.uniform_share == 0.3
     with pytest.raises(UserError, match="no option 'strenght'.*'strength'"):
-        build("my_kernels:doubled", strenght=0.3)
-    for wrong in ("my_kernels:tripled", "no_such_module:doubled"):
+        build("doubled_kernels:doubled", strenght=0.3)
+    for wrong in ("doubled_kernels:tripled", "no_such_module:doubled"):
         with pytest.raises(UserError, match="cannot be imported"):
             build(wrong)
-    del sys.modules["my_kernels"]
 
 
 @pytest.mark.parametrize("name", ["os:system", "shutil:rmtree", "builtins:exec", "math:pi", "json:JSONDecodeError"])

@@ -83,6 +83,8 @@ def test_the_kernel_of_the_documentation(config_file, tmp_path, monkeypatch):
     """Its very text, saved as the page says, by the commands it names: training, the bound, and a sample."""
     shutil.copy(toys.EXAMPLE, tmp_path / "my_kernels.py")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "my_kernels", None)  # so that what is imported here is forgotten afterwards
+    del sys.modules["my_kernels"]
     run = f"--workdir={tmp_path}/run"
     options = [f"--config={config_file}", "--config.kernel.name=my_kernels:less_drift", "--config.training.steps=8"]
     assert tiny.command("train", run, *options).status == 0
