@@ -39,7 +39,6 @@ from semdlm_jax.experiment.build import build_objective, build_optimizer
 from semdlm_jax.experiment.data import build_corpus
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.systems import SYSTEMS
-from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_local
 from semdlm_jax.train import Run
 
@@ -105,13 +104,11 @@ def gradient_noise(run):
     @jax.jit
     def gradient(params, tokens, mask, key):
         noise_key, loss_key = jax.random.split(key)
-        xt, t = objective.corrupt(noise_key, tokens)
+        batch = objective.corrupt(noise_key, tokens, mask)
 
         def loss(params):
-            features = denoiser.features(params, xt, t)
-            total, weight = objective.sums(
-                lambda f: denoiser.logits(params, f), features, tokens, xt, t, mask, loss_key
-            )
+            features = denoiser.features(params, batch.xt, batch.t)
+            total, weight = objective.sums(lambda f: denoiser.logits(params, f), features, batch, loss_key)
             return total / weight
 
         return jax.grad(loss)(params)
@@ -144,7 +141,7 @@ def measure(entry, steps, seed, folder):
     tokens = trained.corpus.prepared.splits["test"]
     likelihood, protocol = score_likelihood(trained, tokens)
     result = {"likelihood": dataclasses.asdict(likelihood), "protocol": protocol, "gradient_noise": noise}
-    posterior = None if isinstance(trained.objective, Autoregressive) else trained.objective.posterior
+    posterior = None if trained.objective.exact else trained.objective.posterior
     if posterior is not None and posterior.tilt != 1:
         tilted, _ = score_likelihood(trained, tokens, posterior=dataclasses.replace(posterior, tilt=1.0))
         result["tilted"] = dataclasses.asdict(tilted)

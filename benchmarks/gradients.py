@@ -21,6 +21,7 @@ from semdlm_jax import cli
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_denoiser, build_objective
 from semdlm_jax.experiment.data import build_corpus, train_iterator
+from semdlm_jax.objectives import NoisyBatch
 
 ROWS_SHOWN = 6
 
@@ -40,9 +41,8 @@ def gradient(objective, denoiser, params, x0, xt, t, micro_rows):
     def piece(params, x0, xt, t, key):
         def loss(params):
             features = denoiser.features(params, xt, t)
-            total, _ = objective.sums(
-                lambda f: denoiser.logits(params, f), features, x0, xt, t, jnp.ones(x0.shape), key
-            )
+            batch = NoisyBatch(x0, xt, t, jnp.ones(x0.shape))
+            total, _ = objective.sums(lambda f: denoiser.logits(params, f), features, batch, key)
             return total
 
         return jax.grad(loss)(params)
@@ -71,7 +71,7 @@ def main(options):
     whole = dataclasses.replace(half, dtype="float32")
     half = dataclasses.replace(half, dtype="bfloat16")
     x0 = jnp.asarray(next(train_iterator(config, corpus))["tokens"])
-    xt, t = objective.corrupt(jax.random.key(0), x0)
+    _, xt, t, _ = objective.corrupt(jax.random.key(0), x0, x0)
     params = random_params(whole)
     data = (params, x0, xt, t, options.micro_rows)
     with jax.default_matmul_precision("highest"):

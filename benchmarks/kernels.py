@@ -34,10 +34,10 @@ from semdlm_jax import cli
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
 from semdlm_jax.network import Denoiser
-from semdlm_jax.objectives import Posterior, bound, sampled
+from semdlm_jax.objectives import bound, make_posterior, sampled
 
 SAMPLES = 8
-BAYES = Posterior("bayes")
+BAYES = make_posterior("bayes")
 
 # What is measured, by what it reads besides tokens and times: nothing, logits f, or log-probabilities p.
 OF_TOKENS = {

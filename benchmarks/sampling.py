@@ -47,7 +47,7 @@ from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Posterior
 from semdlm_jax.samplers import Sampler, make_controls, make_method, make_plan
-from semdlm_jax.samplers.presets import Settings, make_settings
+from semdlm_jax.samplers.presets import make_settings
 
 VOCAB, NEIGHBOURS = 30522, 32
 MASK = VOCAB - 1
@@ -186,10 +186,10 @@ def format_size(batch, length, costs):
         times = spread([value * 1e3 for value in cost.seconds], "{:,.1f}")
         row = [name, times, spread(cost.ratios, "{:.3f}"), f"{cost.arrays:.2f}", "", ""]
         if cost.traces is not None:
-            speed = batch * length / statistics.median(cost.seconds) / Settings().steps
+            speed = batch * length / statistics.median(cost.seconds) / make_settings().steps
             row[4:] = [str(cost.traces), f"{speed:,.1f}"]
         rows.append(row)
-    return format_table(["", "ms", "forward", "arrays", "traces", f"tokens/s, {Settings().steps} steps"], rows)
+    return format_table(["", "ms", "forward", "arrays", "traces", f"tokens/s, {make_settings().steps} steps"], rows)
 
 
 def format_aims(results):

@@ -27,7 +27,7 @@ from semdlm_jax.evaluate import score_likelihood
 from semdlm_jax.experiment.build import build_mesh, build_objective
 from semdlm_jax.experiment.data import build_corpus
 from semdlm_jax.experiment.load import Trained
-from semdlm_jax.objectives import Autoregressive, Posterior
+from semdlm_jax.objectives import make_posterior
 
 KERNELS = (
     "mdlm,udlm,unigram,gidd,semantic_mask,semdlm_plus,semdlm_plus+kernel.gamma=0.5,semdlm_plus+kernel.gamma=2,"
@@ -55,7 +55,7 @@ def frequency_model(entry):
     objective = build_objective(config, corpus)
     if corpus.prepared is None:
         raise UserError("synthetic data have no split to score: give the --config of a prepared corpus")
-    if isinstance(objective, Autoregressive):
+    if objective.exact:
         raise UserError(f"--systems: {entry.name} has an exact likelihood and no bound: leave it out")
     counts = corpus.prepared.unigram + 1
     denoiser = Frequencies(np.log(counts / counts.sum()))
@@ -75,7 +75,7 @@ def main(options):
     for entry, model in models.items():
         entropy = cross_entropy(model, options.split)
         tokens = model.corpus.prepared.splits[options.split]
-        found, protocol = score_likelihood(model, tokens, posterior=Posterior("bayes"))
+        found, protocol = score_likelihood(model, tokens, posterior=make_posterior("bayes"))
         rows.append(
             f"| {entry.name} | {found.nelbo:.3f} ± {found.standard_error:.3f} | {found.integral:.3f} "
             f"| {found.prior:.3f} | {found.reconstruction:.3f} | {found.nelbo - entropy:+.3f} |"

@@ -32,6 +32,7 @@ from benchmarks.timing import CLOCKS, interleave, machine, spread
 from semdlm_jax import cli
 from semdlm_jax.experiment import build, data
 from semdlm_jax.experiment.configs import lm1b, openwebtext, quickstart
+from semdlm_jax.objectives import NoisyBatch
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.runtime.mesh import batch_sharding, place_batch
 from semdlm_jax.runtime.state import create_state
@@ -59,15 +60,15 @@ class FixedNoise:
     t: jax.Array
     chunk: int
 
-    def corrupt(self, key, x0_BxL, step):
-        return self.xt, self.t
+    def corrupt(self, key, x0_BxL, mask_BxL, step):
+        return NoisyBatch(x0_BxL, self.xt, self.t, mask_BxL)
 
-    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, step, key):
+    def sums(self, readout, features_BxLxD, batch, step, key):
         def positions(features, x0, mask):
             loss = optax.softmax_cross_entropy_with_integer_labels(readout(features), x0)
             return jnp.sum(loss * mask), jnp.sum(mask)
 
-        return map_positions(positions, features_BxLxD, x0_BxL, mask_BxL, chunk=self.chunk)
+        return map_positions(positions, features_BxLxD, batch.x0, batch.mask, chunk=self.chunk)
 
 
 class Steps:
@@ -91,14 +92,14 @@ class Steps:
 
     def fixed_noise(self):
         objective = self.stages().objectives[-1]
-        xt, t = objective.corrupt(jax.random.key(0), self.batch["tokens"])
+        _, xt, t, _ = objective.corrupt(jax.random.key(0), self.batch["tokens"], self.batch["mask"])
         return FixedNoise(xt, t, objective.chunk)
 
     def corruption(self):
         """A function () that draws times and noisy tokens DRAWS times: one is too short to time."""
         draw = jax.jit(self.stages().objectives[-1].corrupt, in_shardings=(None, batch_sharding(self.mesh)))
         keys = jax.random.split(jax.random.key(0), DRAWS)
-        return lambda: jax.block_until_ready([draw(key, self.batch["tokens"]) for key in keys])
+        return lambda: jax.block_until_ready([draw(key, self.batch["tokens"], self.batch["mask"]) for key in keys])
 
     def compile(self, optimizer_name, several_stages):
         """{name: a function () that does one blocking step} of {name: stages}, and {name: program text}."""

@@ -7,10 +7,10 @@ import pathlib
 import tempfile
 
 from semdlm_jax import keys
-from semdlm_jax.errors import UserError, nearest
-from semdlm_jax.kernels import SCHEDULES, is_imported, kernel_options
+from semdlm_jax.errors import UserError
 from semdlm_jax.objectives import AUTOREGRESSIVE
 from semdlm_jax.options import flatten, nest
+from semdlm_jax.plugins import is_imported
 from semdlm_jax.record import CONFIG, PLACES
 from semdlm_jax.semantics.settings import from_config
 
@@ -19,13 +19,7 @@ PATHS = ("data.directory", "semantics.table")
 
 def check_config(config):
     """UserError for a key that nothing knows, values that no run can have, or that exclude one another."""
-    keys.check_config(config, own=config.kernel, needs=keys.SECTIONS)
-    known = {key.split(".")[1] for key in keys.KEYS if key.startswith("kernel.")}
-    own = [name for name in config.kernel if name not in known]
-    options = set().union(*(kernel_options(name) for name in _kernels(config)))
-    for name in own:
-        if name not in options:
-            raise UserError(f"config has no key 'kernel.{name}': {nearest(name, known | options)}")
+    keys.check_config(config, needs=keys.SECTIONS)
     evaluation, length = config.evaluation, config.data.length
     if not evaluation.t_min < evaluation.t_max:
         raise UserError(
@@ -41,29 +35,29 @@ def check_config(config):
 
 def check_recorded(config, workdir: str | os.PathLike, *, trust_kernel: bool = False):
     """UserError where what `workdir` has recorded is no configuration, for values in it that no run can have, and for a
-    kernel of its author's own.
+    plug-in of its author's own.
 
     config: as read, so in today's shape.
-    A run may come from elsewhere, and importing its kernel's module runs that module's code: only trust_kernel does so
-    where this process has not imported it already.
+    A run may come from elsewhere, and importing the module of its plug-in runs that module's code: only trust_kernel
+    does so where this process has not imported it already.
     """
     flat, path = flatten(config), pathlib.Path(workdir) / CONFIG
     for key, option in keys.KEYS.items():
         if key not in flat:
             raise UserError(f"{path} lacks {key}, so it is no run's: restore it")
         option.check(f"{path}: {key}", flat[key])
-    for key in flat.keys() - keys.KEYS.keys():  # a kernel of its author's own may have options of its own
-        if key.partition(".")[0] in set(keys.SECTIONS) - {"kernel"}:
+    for key, _, registry in keys.CHOICES:
+        if not (trust_kernel or is_imported(name := flat[key])):
+            raise UserError(
+                f"this run's {registry.kind} {name!r} is code of whoever trained it: give --trust_kernel to run it, "
+                f"or import {name.partition(':')[0]} first"
+            )
+    own = keys.users_options(config)  # told before anything is read
+    for key in flat.keys() - keys.KEYS.keys() - own.keys():
+        if key.partition(".")[0] in keys.SECTIONS:
             raise UserError(
                 f"{path} has a key {key!r}, which no run has: restore it ({keys.nearest_key(key, keys.KEYS)})"
             )
-    name = config["kernel"]["name"]
-    if not (trust_kernel or is_imported(name)):
-        raise UserError(
-            f"this run's kernel {name!r} is code of whoever trained it: give --trust_kernel to run it, "
-            f"or import {name.partition(':')[0]} first"
-        )
-    kernel_options(name)  # told before anything is read
 
 
 def check_workdir(workdir: str | os.PathLike, *, written: bool = False):
@@ -85,20 +79,41 @@ def check_workdir(workdir: str | os.PathLike, *, written: bool = False):
 
 def unread(config) -> list[str]:
     """The keys that nothing reads under the names chosen in the configuration."""
-    kernels, schedule = _kernels(config), config.kernel.schedule.name
-    options = set().union(*(kernel_options(name) for name in kernels), {"name", "k_max"})
-    of_schedule = {field.name for field in dataclasses.fields(SCHEDULES[schedule])} | {"name"}
+    flat, sections = flatten(config), {choice.section for choice in keys.CHOICES}
+    chosen, chain = _chosen(config), config.objective.name == AUTOREGRESSIVE
+    read = {key: option for name in chosen for key, option in _options(*name)}
     found = []
-    for key in flatten(config):
+    for key in flat:
         section, _, name = key.rpartition(".")
-        chain = config.objective.name == AUTOREGRESSIVE and (section == "objective" and name not in ("name", "chunk"))
-        of_kernel = section == "kernel" and name not in options
-        of_noise = section == "kernel.schedule" and ("schedule" not in options or name not in of_schedule)
-        before = section == "warmup" and name != "steps" and not config.warmup.steps
-        elsewhere = key in keys.KEYS and not keys.KEYS[key].is_read(lambda other: _in_use(config, other))
-        if chain or of_kernel or of_noise or before or elsewhere:
+        if key in keys.OWN_KEYS:
+            before = section == "warmup" and name != "steps" and not config.warmup.steps
+            chain_rule = chain and (section == "kernel.schedule" or key == "objective.parameterisation")
+            unused = before or chain_rule or not keys.OWN_KEYS[key].is_read(lambda other: _in_use(config, other))
+        elif section == "objective" and name in keys.OF_OBJECTIVE:
+            unused = chain and name != "chunk"
+        else:
+            option = read.get(key)
+            unused = section in sections and not (option and option.is_read(lambda other: _in_use(config, other)))
+        if unused:
             found.append(key)
     return found
+
+
+def _chosen(config):
+    """[(Choice, name)] of the plug-ins that are used."""
+    warmup, chain = bool(config.warmup.steps), config.objective.name == AUTOREGRESSIVE
+    flat, found = flatten(config), []
+    for choice in keys.CHOICES:
+        first, _, rest = choice.key.partition(".")
+        used = warmup if first == "warmup" else first == "optimizer" or not chain
+        if used:
+            found.append((choice, flat[choice.key]))
+    return found
+
+
+def _options(choice, name):
+    """(key, Option) of a plug-in."""
+    return [(f"{choice.section}.{key}", option) for key, option in choice.registry.options(name).items()]
 
 
 def tell_unread(config, given, file_config=None) -> str:
@@ -166,12 +181,6 @@ def find_data(config, recorded, data_directory: str | None = None):
             config[section][name] = data_directory
         elif path and path == there.get(key) and isinstance(absolute, str) and not os.path.exists(path):
             config[section][name] = absolute
-
-
-def _kernels(config):
-    """The names of the kernels that train."""
-    named = [] if config.objective.name == AUTOREGRESSIVE else [config.kernel.name]
-    return [*named, config.warmup.kernel] if config.warmup.steps else named
 
 
 def _in_use(config, key):

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from semdlm_jax import keys, storage, streams
 from semdlm_jax.errors import UserError, nearest
 from semdlm_jax.experiment import configs
-from semdlm_jax.options import OWN, Option
+from semdlm_jax.options import Option
 from semdlm_jax.owned import owner_of
 from semdlm_jax.runtime.startup import restore_handlers
 
@@ -28,9 +28,22 @@ def define_config_flag():
         "override any key with --config.section.key=value"
     )
     try:
-        return config_flags.DEFINE_config_file("config", None, about, lock_config=True)
+        flag = config_flags.DEFINE_config_file("config", None, about, lock_config=True)
     except flags.Error as error:  # it reads --flagfile already
         _refuse(UserError(error))
+    # So that the options of a user's own plug-ins are keys, too.
+    parser = flags.FLAGS["config"].parser
+    parser.parse = functools.partial(_parse_with_options, parser.parse)
+    return flag
+
+
+def _parse_with_options(parse, path):
+    """The configuration at `path` with the options of the user's own plug-ins, the command line's among them."""
+    config = parse(path)
+    return keys.with_users_options(config, _named) if isinstance(config, ConfigDict) else config
+
+
+_named: dict[str, str] = {}  # the plug-ins that the command line names, by their keys
 
 
 def define_data_flag(heading=""):
@@ -44,6 +57,16 @@ def define_load_flags(heading=""):
     define_data_flag(heading)
     trust = "Import the module of a kernel of the trainer's own, which runs its code."
     flags.DEFINE_bool("trust_kernel", False, heading + trust)
+
+
+def define_option_flag(name: str, option: Option, heading: str, default: str) -> None:
+    """Defines `--name`, None where it is not given. heading: '[…] ', what it goes under; default: what holds then."""
+    about = f"{heading}{option.describe()}. {default}."
+    if option.kind is str:
+        flags.DEFINE_string(name, None, about)
+    else:
+        define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float}[option.kind]
+        define(name, None, about)
 
 
 def load_options(options) -> dict:
@@ -128,13 +151,7 @@ def _check_values(program, needs):
     config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
     if config is not None:
         keys.expand_paths(config)
-        keys.check_config(config, own=_own_options(config), needs=needs)
-
-
-def _own_options(config):
-    """The names that may be options of a kernel of the user's own, whose module is not imported for that."""
-    kernel = config.get("kernel", {})
-    return kernel if hasattr(kernel, "items") and OWN.fullmatch(str(kernel.get("name"))) else ()
+        keys.check_config(config, needs=needs)
 
 
 def help_text(program, needs):
@@ -167,6 +184,8 @@ def _parse_flags(argv, needs):
         print(help_text(argv[0], needs))
         sys.exit(0)
     argv = _find_config(argv)
+    _named.clear()
+    _named.update({choice.key: name for choice in keys.CHOICES if (name := flag_text(argv, f"config.{choice.key}"))})
     overridden = _overridden(argv)
     try:
         return flags.FLAGS(argv)
@@ -180,14 +199,20 @@ def _parse_flags(argv, needs):
         raise UserError(f"{cause}: {_hint(key, overridden[key])}" if key else cause) from None
 
 
+def flag_text(argv, flag) -> str | None:
+    """What is given for a flag as --FLAG=TEXT, the last one; None where it is not given so."""
+    texts = [argument.partition("=")[2] for argument in argv if argument.lstrip("-").startswith(f"{flag}=")]
+    return texts[-1] if texts else None
+
+
 def _check_text(argv, cause):
     """UserError, in the words of the table, for the argument of which absl says `cause`."""
     if found := re.match(r"flag (--(?:config\.)?([\w.]+))=", cause):
         shown, name = found.groups()
-        texts = [argument.partition("=")[2] for argument in argv if argument.lstrip("-").startswith(f"{shown[2:]}=")]
+        given = flag_text(argv, shown[2:])
         option = keys.KEYS.get(name) if shown.startswith("--config.") else option_of(name)
-        if option is not None and texts:
-            option.check(shown, texts[-1])
+        if option is not None and given is not None:
+            option.check(shown, given)
 
 
 def _overridden(argv):

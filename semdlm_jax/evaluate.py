@@ -28,7 +28,6 @@ from semdlm_jax.experiment.build import build_score, whole_rows
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.generate import generate
 from semdlm_jax.keys import check_options
-from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress, tell
@@ -59,7 +58,7 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     """
     evaluation = trained.config.evaluation
     batch_size = whole_rows(batch_size or evaluation.batch_size, trained.mesh)
-    exact = isinstance(trained.objective, Autoregressive)
+    exact = trained.objective.exact
     draws = evaluation.draws if draws is None else draws
     check_options("flags", draws=draws, seed=seed)
     draws = 1 if exact else draws
@@ -234,7 +233,7 @@ def report_samples(trained, options):
         return {"samples_protocol": "", "samples": {}}
     settings = make_settings(
         steps=evaluation.sample_steps,
-        strides=1 if isinstance(trained.objective, Autoregressive) else evaluation.strides,
+        strides=1 if trained.objective.exact else evaluation.strides,
         temperature=evaluation.temperature,
     )
     samples = compare_samples(trained, options.split, settings, num_samples=count, seed=options.seed)

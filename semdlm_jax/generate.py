@@ -37,11 +37,11 @@ from semdlm_jax.experiment.build import whole_rows
 from semdlm_jax.experiment.load import Trained, load_trained
 from semdlm_jax.generator import Generator
 from semdlm_jax.keys import check_options
+from semdlm_jax.plugins import options_of
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.progress import Progress, tell
-from semdlm_jax.samplers import METHODS
-from semdlm_jax.samplers.plan import GRIDS
-from semdlm_jax.samplers.presets import PRESETS, Settings, make_settings
+from semdlm_jax.samplers import METHODS, SamplingSettings
+from semdlm_jax.samplers.presets import PRESETS, make_settings
 
 
 def check_conditions(conditions, settings, chain):
@@ -58,7 +58,7 @@ def check_conditions(conditions, settings, chain):
 
 def generate(
     trained: Trained,
-    settings: Settings,
+    settings: SamplingSettings,
     *,
     num_samples: int,
     seed: int = 0,
@@ -87,7 +87,7 @@ class Batch(NamedTuple):
 
 def write_batches(
     trained: Trained,
-    settings: Settings,
+    settings: SamplingSettings,
     *,
     num_samples: int,
     seed: int,
@@ -241,36 +241,33 @@ def _define_flags():
     flags.DEFINE_string("prompts", None, what + "UTF-8 file of prompts, one a line; .gz is unpacked.")
     flags.DEFINE_string("infill", None, what + "Text with blanks [___], an underscore for each token to fill in.")
     flags.DEFINE_enum("preset", None, list(PRESETS), how + "Settings of a system's authors; other flags change them.")
-    known = flags.FLAGS.flag_values_dict()
-    flags.DEFINE_enum("sampler", None, list(METHODS), how + "How a step is taken. Default: ancestral.")
-    flags.DEFINE_integer("steps", None, how + "Network evaluations for the sequence, over all strides. Default: 128.")
-    flags.DEFINE_integer("strides", None, how + "Equal parts of the sequence, left to right. Default: 1.")
-    flags.DEFINE_enum("grid", None, list(GRIDS), how + "Spacing of the times. Default: uniform.")
-    flags.DEFINE_float("t_min", None, how + "Where the last step starts. Default: the training's.")
-    flags.DEFINE_bool("greedy_end", None, how + "The last step takes the likeliest token.")
-    flags.DEFINE_integer("corrector_steps", None, how + "Evaluations after each step that redraw tokens. Default: 0.")
-    flags.DEFINE_float("corrector_strength", None, how + "Chance that one redraws a token. Default: 0.1.")
-    draw = "[draws] "
-    flags.DEFINE_float("temperature", None, draw + "Divides the network's logits; 0 takes the likeliest. Default: 1.")
-    flags.DEFINE_integer("top_k", None, draw + "Only so many of the likeliest tokens; 0 for all.")
-    flags.DEFINE_float("top_p", None, draw + "Only the likeliest tokens that make up this share. Default: 1.")
-    flags.DEFINE_float("lambda_freq", None, draw + "Penalty on tokens that occur already (Eq. 23). Default: 0.")
-    flags.DEFINE_float("lambda_sem", None, draw + "Penalty on tokens whose neighbours do (Eq. 23). Default: 0.")
-    flags.DEFINE_integer("window", None, draw + "Positions of its window; 0 is the whole sequence.")
-    settings = [name for name in flags.FLAGS.flag_values_dict() if name not in known]
-    known = flags.FLAGS.flag_values_dict()
-    flags.DEFINE_float("rho", None, "[blockwise] Weight of confidence in Eq. 121. Default: 1.")
-    flags.DEFINE_float("freeze", None, "[blockwise] Confidence above which a token stays. Default: 1, none.")
-    flags.DEFINE_float("eta", None, "[remdm_cap, _rescale, _loop] Chance of masking anew.")
-    flags.DEFINE_float("t_on", None, "[remdm_loop] Time at which the loop starts.")
-    flags.DEFINE_float("t_off", None, "[remdm_loop] Time at which it ends.")
-    flags.DEFINE_float("alpha_on", None, "[remdm_loop] Share of the text written while it loops.")
-    flags.DEFINE_integer("corrections", None, "[gidd_correct] Evaluations after the steps. Default: 64.")
-    flags.DEFINE_float("correct_temperature", None, "[gidd_correct] Their temperature. Default: 0.1.")
-    flags.DEFINE_float("correct_time", None, "[gidd_correct] Time that the network is told. Default: 0.01.")
-    flags.DEFINE_integer("patience", None, "[gidd_correct] Corrections without gain before it stops. Default: 32.")
-    flags.DEFINE_integer("at_once", None, "[gidd_correct] Positions changed by one. Default: 1.")
-    return settings, [name for name in flags.FLAGS.flag_values_dict() if name not in known]
+    return _define_setting_flags()
+
+
+DRAWS = "temperature", "top_k", "top_p", "lambda_freq", "lambda_sem", "window"  # settings under a heading of their own
+
+
+def _define_setting_flags():
+    """The flags of all settings, and of the options of all samplers, one of the user's own on the command line among
+    them. Returns the names of the settings and of the options."""
+    settings = options_of(SamplingSettings)
+    for name, option in settings.items():
+        heading = "[draws] " if name in DRAWS else "[sampler] "
+        default = "the training's" if name == "t_min" else option.default
+        cli.define_option_flag(name, option, heading, f"Default: {default}")
+    methods = dict(METHODS)
+    with contextlib.suppress(UserError):  # told when the settings are made
+        if ":" in (own := cli.flag_text(sys.argv, "sampler") or ""):
+            methods[own] = METHODS.find(own)
+    options = {}
+    for name, method in methods.items():
+        for key, option in options_of(method).items():
+            options.setdefault(key, {})[name] = option
+    for key, having in options.items():
+        defaults = {name: option.default for name, option in having.items()}
+        shown = ", ".join(f"{default} of {name}" for name, default in defaults.items())
+        cli.define_option_flag(key, next(iter(having.values())), f"[{', '.join(having)}] ", f"Default: {shown}")
+    return list(settings), list(options)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,17 @@ from semdlm_jax.data.conditioning import Layout
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_network
 from semdlm_jax.experiment.load import Trained
-from semdlm_jax.objectives import Autoregressive
 from semdlm_jax.runtime.mesh import place_batch
-from semdlm_jax.samplers import Record, Sampler, make_controls, make_method, make_plan, sample_autoregressive
-from semdlm_jax.samplers.presets import Settings, make_settings
+from semdlm_jax.samplers import (
+    Record,
+    Sampler,
+    SamplingSettings,
+    make_controls,
+    make_method,
+    make_plan,
+    sample_autoregressive,
+)
+from semdlm_jax.samplers.presets import make_settings
 
 PROGRAMS = 8  # compiled programs that a model keeps, each for all the shapes it has met
 
@@ -24,7 +31,7 @@ class Generator:
     recorded: of how many rows of a batch the whole way is kept. UserError for impossible settings, before any work.
     """
 
-    def __init__(self, trained: Trained, settings: Settings, recorded: int = 0):
+    def __init__(self, trained: Trained, settings: SamplingSettings, recorded: int = 0):
         self._trained, self.plan = trained, None
         self.controls = make_controls(
             trained.corpus.table,
@@ -34,7 +41,7 @@ class Generator:
                 for name in "temperature greedy_end top_k top_p lambda_freq lambda_sem window".split()
             },
         )
-        self.chain = isinstance(trained.objective, Autoregressive)
+        self.chain = trained.objective.exact
         if self.chain:
             _check_chain(settings, recorded)
             self._program = _program(trained, "chain", lambda: _chain(trained.denoiser, trained.objective.start_id))
@@ -67,7 +74,7 @@ class Generator:
         t, s, _, start, stop = self.plan
         more = len(record.tokens) - len(t)
         if more:  # corrections of finished text
-            at = np.full(more, self._method.correct_time)
+            at = np.full(more, self._method.correction_time)
             t, s = np.append(t, at), np.append(s, at)
             start, stop = np.append(start, np.zeros(more, int)), np.append(stop, np.full(more, is_given.shape[1]))
         return trace.Trace(t, s, start, stop, *record, is_given)

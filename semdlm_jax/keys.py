@@ -1,13 +1,22 @@
 """Every option there is: the keys of a configuration, how text is sampled, and the flags of the entry points.
 
-A line says the default, what is possible and what it means; `options` checks. The limits are far from what anyone
-needs, and short of what overflows. What holds between keys (t_min < t_max) is checked where they are used.
+A line says the default, what is possible and what it means; `options` checks. The options of plug-ins are the fields of
+their classes. The limits are far from what anyone needs, and short of what overflows. What holds between keys
+(t_min < t_max) is checked where they are used.
 """
 
-from collections.abc import Container, Iterable
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import KERNELS, SCHEDULES
+from semdlm_jax.objectives import AUTOREGRESSIVE, LOSSES, PARAMETERISATIONS, Objective
 from semdlm_jax.options import Option, flatten, nearest_key, number, shown, switch, text
+from semdlm_jax.plugins import Registry, options_of
+from semdlm_jax.runtime.optimizer import LEARNING_RATES, OPTIMIZERS
+from semdlm_jax.samplers import METHODS
+from semdlm_jax.samplers.settings import SamplingSettings
 
 BEGIN = "begin with semdlm_jax.experiment.defaults.get_config() and change keys of it"
 
@@ -15,13 +24,34 @@ COUNT, MANY = "[1, 1000000]", "[0, 1000000]"
 TOKENS, CHUNK = "[1, 1048576]", "[0, 1048576]"
 SEED = "[0, 4294967295]"
 SHARE, BELOW_ONE = "[0, 1]", "[0, 1)"
-POWER = "[0.001, 1000]"
 TIME, LAST_TIME = "[1e-9, 1)", "(0, 1]"
-WEIGHT = "[0, 1000000]"
 UNIGRAM = "kernel.prior: unigram"
 
-# What a run reads, by dotted key: experiment/defaults.py is made of it.
-KEYS: dict[str, Option] = {
+OBJECTIVES = (*LOSSES, AUTOREGRESSIVE)
+
+
+class Choice(NamedTuple):
+    """Where a configuration names a plug-in: its key, and the section that has the options."""
+
+    key: str
+    section: str
+    registry: Registry
+
+
+CHOICES = (
+    Choice("kernel.name", "kernel", KERNELS),
+    Choice("kernel.schedule.name", "kernel.schedule", SCHEDULES),
+    Choice("objective.name", "objective", LOSSES),
+    Choice("objective.parameterisation", "objective", PARAMETERISATIONS),
+    Choice("optimizer.name", "optimizer", OPTIMIZERS),
+    Choice("optimizer.schedule", "optimizer", LEARNING_RATES),
+    # Their options are those of the main stage.
+    Choice("warmup.kernel", "kernel", KERNELS),
+    Choice("warmup.objective", "objective", LOSSES),
+)
+
+# What a run reads beside the options of plug-ins, by dotted key.
+OWN_KEYS: dict[str, Option] = {
     "seed": number(0, SEED, "of all randomness of a run"),
     "data.corpus": text(
         "sotu",
@@ -82,58 +112,16 @@ KEYS: dict[str, Option] = {
         "semdlm_plus", "it reads those of the options below that it knows", "kernels:KERNELS", own=True
     ),
     "kernel.k_max": number(16, "[1, 65536]", "K: the largest neighbourhood"),
-    "kernel.gamma": number(1.0, POWER, "k_t = 1 + (K - 1) t^gamma"),
-    "kernel.prior": text("uniform", "of the global branch: uniform, or unigram (Eq. 119)", "kernels.named:PRIORS"),
-    "kernel.tau": number(
-        1.0,
-        "(0, 1]",
-        "the unigram prior is the training frequency to this power",
-        only=UNIGRAM + "| kernel.name: unigram",
+    "kernel.schedule.name": text(
+        "linear", "it reads those of the options below that it knows", "kernels:SCHEDULES", own=True
     ),
-    "kernel.least": number(
-        1,
-        "[0, 1000000000]",
-        "training occurrences below which the unigram prior of Eq. 119 leaves a token out",
-        only=UNIGRAM,
-    ),
-    "kernel.uniform_share": number(0.1, BELOW_ONE, "GIDD's p_u"),
-    "kernel.hybrid_gamma": number(1.0, "[0.001, 100]", "GIDD's gamma"),
-    "kernel.tau_min": number(0.05, "[0.001, 100]", "temperature of the softmax kernel at t = 0"),
-    "kernel.tau_scale": number(
-        0.1, "[1e-6, 1000000]", "how fast it rises: tau_t = tau_min + tau_scale (1 - alpha) / alpha"
-    ),
-    "kernel.alpha_min": number(0.0, SHARE, "Eq. 117: what is kept at t = 1"),
-    "kernel.alpha_power": number(1.0, POWER, "Eq. 117: its power"),
-    "kernel.beta_max": number(1.0, SHARE, "Eq. 118: the share of jumps at t = 1"),
-    "kernel.beta_power": number(2.0, POWER, "Eq. 118: its power"),
-    "kernel.schedule.name": text("linear", "it reads those of the options below that it knows", "kernels:SCHEDULES"),
-    "kernel.schedule.eps": number(1e-3, BELOW_ONE, "loglinear, cosine: what is kept at t = 1"),
-    "kernel.schedule.sigma_min": number(1e-4, "[1e-9, 1000]", "geometric: total noise at t = 0"),
-    "kernel.schedule.sigma_max": number(20.0, "[1e-9, 10000]", "and at t = 1"),
-    "kernel.schedule.power": number(2.0, POWER, "of polynomial"),
-    "objective.name": text("denoising", "a loss, or autoregressive", "objectives:NAMES"),
-    "objective.parameterisation": text("bayes", "how logits are read", "objectives.posterior:PARAMETERISATIONS"),
-    "objective.lambda_changed": number(
-        1.0, "(0, 1000000]", "weight of changed tokens (Eq. 120)", only="objective.name: denoising"
-    ),
-    "objective.lambda_same": number(1.0, WEIGHT, "and of the others", only="objective.name: denoising"),
-    "objective.t_min": number(1e-3, TIME, "range of times"),
-    "objective.t_max": number(1.0 - 1e-5, LAST_TIME, "range of times"),
-    "objective.time_power": number(
-        1.0, "[1, 100]", "times are u^power of their range, reweighted; 2 draws small times more often"
-    ),
-    "objective.timesteps": number(1000, "[1, 100000]", "of d3pm", only="objective.name: d3pm"),
-    "objective.ce_weight": number(0.0, WEIGHT, "of d3pm: weight of its cross-entropy", only="objective.name: d3pm"),
-    "objective.gidd_weights": text("dynamic", "of gidd", "objectives.losses:GIDD_WEIGHTS", only="objective.name: gidd"),
-    "objective.y_samples": number(
-        0, MANY, "of nelbo: tokens that estimate its sum over the vocabulary; 0: exact", only="objective.name: nelbo"
-    ),
-    "objective.chunk": number(0, CHUNK, "positions of logits alive at a time; 0: all"),
+    "objective.name": text("denoising", "a loss, or autoregressive", "keys:OBJECTIVES", own=True),
+    "objective.parameterisation": text("bayes", "how logits are read", "objectives:PARAMETERISATIONS", own=True),
     "warmup.steps": number(
         0, "[0, 1000000000]", "first steps under another kernel and loss; needs the parameterisation bayes"
     ),
     "warmup.kernel": text("absorbing", "of those steps", "kernels:KERNELS", own=True),
-    "warmup.objective": text("nelbo", "of those steps", "objectives:LOSSES"),
+    "warmup.objective": text("nelbo", "of those steps", "objectives:LOSSES", own=True),
     "network.width": number(768, "[1, 65536]", "of a token's state"),
     "network.layers": number(12, "[1, 1024]", "of attention and MLP"),
     "network.heads": number(12, "[1, 1024]", "of attention"),
@@ -151,20 +139,10 @@ KEYS: dict[str, Option] = {
         "network.attention:ATTENTION",
     ),
     "network.dtype": text("bfloat16", "of matrix products", ("float32", "bfloat16")),
-    "optimizer.name": text("adamw", "adamw or muon", "runtime.optimizer:OPTIMIZERS"),
-    "optimizer.learning_rate": number(3e-4, "(0, 1000]", "at its peak"),
-    "optimizer.schedule": text("constant", "wsd: warm-up, stable, decay", "runtime.optimizer:SCHEDULES"),
-    "optimizer.warmup_steps": number(2500, "[0, 1000000000]", "in which the learning rate rises"),
-    "optimizer.decay_fraction": number(
-        0.2, "(0, 1]", "of all steps: the end in which it falls", only="optimizer.schedule: wsd"
+    "optimizer.name": text("adamw", "adamw or muon", "runtime.optimizer:OPTIMIZERS", own=True),
+    "optimizer.schedule": text(
+        "constant", "of the learning rate; wsd: warm-up, stable, decay", "runtime.optimizer:LEARNING_RATES", own=True
     ),
-    "optimizer.final_fraction": number(0.0, SHARE, "of the peak, at the end", only="optimizer.schedule: cosine wsd"),
-    "optimizer.b1": number(0.9, BELOW_ONE, "of Adam: memory of the gradient"),
-    "optimizer.b2": number(0.999, BELOW_ONE, "and of its square"),
-    "optimizer.eps": number(1e-8, "[1e-30, 1]", "of Adam"),
-    "optimizer.weight_decay": number(0.0, "[0, 1000]", "of matrices, times the learning rate"),
-    "optimizer.clip_norm": number(1.0, WEIGHT, "largest norm of a gradient; 0: any"),
-    "optimizer.muon_momentum": number(0.95, BELOW_ONE, "of muon", only="optimizer.name: muon"),
     "optimizer.ema_decay": number(0.9999, BELOW_ONE, "of the averaged parameters, which are scored; 0: no average"),
     "training.steps": number(200_000, "[1, 1000000000]", "of the whole run"),
     "training.batch_size": number(512, COUNT, "sequences, over all devices"),
@@ -188,34 +166,38 @@ KEYS: dict[str, Option] = {
     "evaluation.temperature": number(1.0, "[0, 1000]", "of a sample; 0 takes the likeliest"),
 }
 
-# samplers.presets.Settings, and the options of single samplers: flags of generate by the same names.
-SAMPLING: dict[str, Option] = {
-    "sampler": text("ancestral", "how a step is taken", "samplers:METHODS"),
-    "steps": number(128, "[1, 100000]", "network evaluations for the sequence, over all strides"),
-    "strides": number(1, TOKENS, "equal parts of the sequence, left to right"),
-    "grid": text("uniform", "spacing of the times", "samplers:GRIDS"),
-    "t_min": number(None, "[1e-9, 1)", "where the last step starts", kind=float),
-    "greedy_end": switch(False, "the last step takes the likeliest token"),
-    "corrector_steps": number(0, "[0, 10000]", "evaluations after each step that redraw tokens"),
-    "corrector_strength": number(0.1, SHARE, "chance that one redraws a token"),
-    "temperature": number(1.0, "[0, 1000]", "divides the network's logits; 0 takes the likeliest"),
-    "top_k": number(0, "[0, 2097152]", "only so many of the likeliest tokens; 0 for all"),
-    "top_p": number(1.0, "(0, 1]", "only the likeliest tokens that make up this share"),
-    "lambda_freq": number(0.0, WEIGHT, "penalty on tokens that occur already"),
-    "lambda_sem": number(0.0, WEIGHT, "penalty on tokens whose neighbours do"),
-    "window": number(0, CHUNK, "positions of its window; 0 is the whole sequence"),
-    "rho": number(1.0, "[0, 1000]", "weight of confidence"),
-    "freeze": number(1.0, SHARE, "confidence above which a token stays"),
-    "eta": number(0.008, SHARE, "chance of masking anew"),
-    "t_on": number(0.55, "(0, 1)", "time at which the loop starts"),
-    "t_off": number(0.05, "(0, 1)", "time at which it ends"),
-    "alpha_on": number(0.9, "(0, 1)", "share of the text written while it loops"),
-    "corrections": number(64, "[1, 100000]", "evaluations after the steps"),
-    "correct_temperature": number(0.1, "[1e-6, 1000]", "of corrections"),
-    "correct_time": number(0.01, SHARE, "time that the network is told"),
-    "patience": number(32, "[1, 100000]", "corrections without gain before it stops"),
-    "at_once": number(1, TOKENS, "positions changed by one"),
-}
+
+def _options(registry: Mapping[str, type]) -> dict[str, Option]:
+    """The options of all plug-ins of a kind; of one that not all have, the meaning says which do."""
+    found, having = {}, {}
+    for name, plugin in registry.items():
+        for option_name, option in options_of(plugin).items():
+            found.setdefault(option_name, option)
+            having.setdefault(option_name, []).append(name)
+    shared = {name for name, plugins in having.items() if len(plugins) == len(registry)}
+    return {name: o if name in shared else _of(o, having[name]) for name, o in found.items()}
+
+
+def _of(option, names):
+    return dataclasses.replace(option, meaning=f"{option.meaning} ({', '.join(names)})")
+
+
+def _keys() -> Iterator[tuple[str, Option]]:
+    """OWN_KEYS, each name of a plug-in followed by the options of its kind."""
+    sections = {choice.key: choice for choice in CHOICES if not choice.key.startswith("warmup.")}
+    for key, option in OWN_KEYS.items():
+        yield key, option
+        if choice := sections.get(key):
+            yield from ((f"{choice.section}.{name}", o) for name, o in _options(choice.registry).items())
+        if key == "objective.parameterisation":
+            yield from ((f"objective.{name}", o) for name, o in OF_OBJECTIVE.items())
+
+
+OF_OBJECTIVE = options_of(Objective)  # of every loss
+# What a run reads, by dotted key: experiment/defaults.py is made of it.
+KEYS: dict[str, Option] = dict(_keys())
+# How text is sampled: flags of generate by the same names.
+SAMPLING: dict[str, Option] = options_of(SamplingSettings) | _options(METHODS)
 
 # The flags that are neither; None where a flag is not given.
 FLAGS: dict[str, Option] = {
@@ -249,28 +231,55 @@ SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in KEYS))
 
 
 def check_options(section: str, **values):
-    """UserError for a value that its option cannot have. section: of KEYS, 'sampling' or 'flags'."""
-    tables = {"sampling": SAMPLING, "flags": FLAGS}
+    """UserError for a value that its option cannot have. section: of KEYS, or 'flags'."""
     for name, value in values.items():
-        (tables[section][name] if section in tables else KEYS[f"{section}.{name}"]).check(name, value)
+        (FLAGS[name] if section == "flags" else KEYS[f"{section}.{name}"]).check(name, value)
 
 
-def check_config(config, own: Container[str] = (), needs: Iterable[str] = ()):
+def users_options(config, sections: Iterable[str] = SECTIONS) -> dict[str, Option]:
+    """{key: Option} of the plug-ins of the user's own that a configuration names: their modules are imported.
+
+    sections: only those whose options are wanted. UserError where there is no such plug-in.
+    """
+    flat, found = flatten(config), {}
+    for key, section, registry in CHOICES:
+        name = flat.get(key)
+        if isinstance(name, str) and ":" in name and section.partition(".")[0] in sections:
+            found |= {f"{section}.{option}": o for option, o in registry.options(name).items()}
+    return {key: option for key, option in found.items() if key not in KEYS}
+
+
+def with_users_options(config, named: Mapping[str, str]):
+    """A configuration with the options of the user's own plug-ins, in place: at their defaults where it sets none.
+
+    named: {key: name} of plug-ins that are to be named in it, as on a command line.
+    """
+    known = flatten(config)
+    for key, option in users_options(known | dict(named)).items():
+        if key not in known:
+            section, _, name = key.rpartition(".")
+            here: Any = config
+            for one in section.split("."):
+                here = here[one]
+            with here.unlocked():
+                here[name] = option.default
+    return config
+
+
+def check_config(config, needs: Iterable[str] = ()):
     """UserError for a key that nobody knows, or a value that no run can have.
 
-    config: nested mappings. own: names of config.kernel that are options of a kernel of the user's own, whose numbers
-    must be finite. needs: keys that must be there, or sections of them. Names of other keys are not looked up: that
-    would import their modules, and JAX with them, into a program that reads none of it.
+    config: nested mappings. needs: keys that must be there, or sections of them. Names of other keys are not looked up:
+    what is not read may come from elsewhere.
     """
     flat, needed = flatten(config), below(needs)
+    own = users_options(config, {key.partition(".")[0] for key in needed})
     for key, value in flat.items():
-        option = KEYS.get(key)
-        if option is None and key.startswith("kernel.") and key.removeprefix("kernel.") in own:
-            option = _own(value)
-        elif option is None and any(known.startswith(f"{key}.") for known in KEYS):
+        option = KEYS.get(key) or own.get(key)
+        if option is None and any(known.startswith(f"{key}.") for known in KEYS):
             raise UserError(f"config.{key} = {shown(value)} stands for a section: {BEGIN}")
-        elif option is None:
-            raise UserError(f"config has no key {key!r}: {nearest_key(key, KEYS)}")
+        if option is None and not _unread_option(flat, key, needed):
+            raise UserError(f"config has no key {key!r}: {nearest_key(key, [*KEYS, *own])}")
         if option is not None and (key in needed or not isinstance(option.among, str)):
             option.check(key, value)
     for key in needed:
@@ -278,14 +287,15 @@ def check_config(config, own: Container[str] = (), needs: Iterable[str] = ()):
             raise UserError(f"config lacks the key {key!r}: {BEGIN}")
 
 
+def _unread_option(flat, key, needed):
+    """Whether it may be an option of a plug-in of the user's own, in a section that is not needed."""
+    sections = [c.section for c in CHOICES if c.key not in needed and ":" in str(flat.get(c.key))]
+    return key.rpartition(".")[0] in sections
+
+
 def below(needs: Iterable[str]) -> list[str]:
     """The keys among `needs`, and those of the sections among them."""
     return [key for key in KEYS if any(f"{key}.".startswith(f"{need}.") for need in needs)]
-
-
-def _own(value):
-    """The Option of a kernel of the user's own whose default is `value`: None unless that is a number."""
-    return Option(value, "", float, "[-1e30, 1e30]") if isinstance(value, float) else None
 
 
 def expand_paths(config):

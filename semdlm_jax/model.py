@@ -86,7 +86,7 @@ class Model:
             preset: settings of a system's authors, of `samplers.presets.PRESETS`; `settings` change them.
             seed: of all randomness. The text depends on the batch size and the number of devices too.
             batch_size: samples drawn at once.
-            **settings: of `samplers.presets.Settings`: sampler, steps, temperature, lambda_freq, …
+            **settings: of `samplers.SamplingSettings`: sampler, steps, temperature, lambda_freq, …
 
         Returns:
             Samples.

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from semdlm_jax.errors import UserError, nearest
 
-# A function of the user's own, as a kernel's name.
+# A class of the user's own, as a plug-in's name.
 OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # Of the file systems in use: bytes of a name and of a whole path.
@@ -52,7 +52,7 @@ class Option:
 
     default: what holds where nothing is given; None where that depends on other things. meaning: one line. kind: bool,
     int, float or str. within: of numbers, the interval that holds them. among: of texts, the valid names: a tuple, or
-    'module:REGISTRY' of this package; of a text that goes on after a colon, of its part before. own: `module:function`
+    'module:REGISTRY' of this package; of a text that goes on after a colon, of its part before. own: `module:Class`
     is a valid name too. path: 'whole' if the text is a path, 'after' if what follows a colon is one. filled: '' is
     refused. only: where the option is read, as alternatives 'key: value value'; '' is everywhere.
     """
@@ -119,7 +119,7 @@ class Option:
 
     def describe(self) -> str:
         """Its meaning, and what it may be, for a reader of --help."""
-        valid = self.within or " ".join(self.names()) + (" or module:function" if self.own else "")
+        valid = self.within or " ".join(self.names()) + (" or module:Class" if self.own else "")
         return "; ".join(part for part in (self.meaning, valid) if part)
 
 

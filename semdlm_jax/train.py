@@ -47,30 +47,30 @@ def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, see
     rows = batch_sharding(mesh)
     whole = NamedSharding(mesh, PartitionSpec())
 
-    def loss_sums(params, step, x0, xt, t, mask, key):
+    def loss_sums(params, step, batch, key):
         dropout_key, loss_key = jax.random.split(key)
-        lengths = jnp.sum(mask, axis=1) if padded else None
+        lengths = jnp.sum(batch.mask, axis=1) if padded else None
         dropout_key = dropout_key if denoiser.dropout else None
-        features = denoiser.features(params, xt, t, lengths_B=lengths, dropout_key=dropout_key)
-        return stages.sums(lambda f: denoiser.logits(params, f), features, x0, xt, t, mask, step, loss_key)
+        features = denoiser.features(params, batch.xt, batch.t, lengths_B=lengths, dropout_key=dropout_key)
+        return stages.sums(lambda f: denoiser.logits(params, f), features, batch, step, loss_key)
 
     value_and_grad = jax.value_and_grad(loss_sums, has_aux=True)
 
     def step(state, tokens, mask):
         noise_key, part_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        xt, t = stages.corrupt(noise_key, tokens, state.step)
+        batch = stages.corrupt(noise_key, tokens, mask, state.step)
         # Interleaved rows, so that every device holds its share of every microbatch.
-        parts = [jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0) for x in (tokens, xt, t, mask)]
+        parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0), batch)
 
-        def accumulate(sums, part):
-            index, *arrays = part
-            arrays = [jax.lax.with_sharding_constraint(x, rows) for x in arrays]
+        def accumulate(sums, indexed):
+            index, part = indexed
+            part = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, rows), part)
             key = jax.random.fold_in(part_key, index)
-            (loss, weight), grads = value_and_grad(state.params, state.step, *arrays, key)
+            (loss, weight), grads = value_and_grad(state.params, state.step, part, key)
             return jax.tree.map(jnp.add, sums, (loss, weight, grads)), None
 
         start = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
-        (loss, weight, grads), _ = jax.lax.scan(accumulate, start, (jnp.arange(microbatches), *parts))
+        (loss, weight, grads), _ = jax.lax.scan(accumulate, start, (jnp.arange(microbatches), parts))
         grads = jax.tree.map(lambda g: g / weight, grads)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
         return apply_update(state, grads, optimizer, ema_decay), {"loss": loss / weight, "grad_norm": norm}

@@ -2,24 +2,35 @@
 
 import dataclasses
 
-from semdlm_jax.kernels import KERNELS, GlobalPrior, Kernel, branches, schedules
+from semdlm_jax.kernels import KERNELS, GlobalPrior, Kernel, KernelSpec, branches
+from semdlm_jax.options import number
+from semdlm_jax.plugins import field
+
+SHARE = number(0.5, "[0, 1]", "of SemDLM+'s drift that is drift")
 
 
 @dataclasses.dataclass(frozen=True)
-class LessDrift:
-    k_max: int
-    share: float
-    schedule: schedules.Schedule
+class Shared(branches.Drifting):
+    share: float = field(SHARE)
 
     def weights(self, t):  # keep, jump, drift, and how far a neighbourhood has grown beyond its first token
         alpha, noise = self.schedule.alpha(t), self.schedule.noise(t)
         drift = self.share * noise * alpha
-        return branches.Weights(alpha, noise * (1 - self.share * alpha), drift, (self.k_max - 1) * noise)
+        return branches.Weights(alpha, noise * (1 - self.share * alpha), drift, self.growth(noise))
 
 
-def less_drift(vocabulary, *, schedule=schedules.Linear(), share=0.5):
-    table = vocabulary.require("table")
-    return Kernel(table, GlobalPrior.uniform(vocabulary.size), LessDrift(table.k_max, share, schedule))
+@dataclasses.dataclass(frozen=True)
+class LessDrift(KernelSpec):
+    """Tokens drift to neighbours and jump anywhere: beta = n (1 - share (1 - n))."""
+
+    share: float = field(SHARE)
+
+    needs_neighbours = True
+
+    def build(self, vocabulary):
+        table = vocabulary.require("table")
+        mixture = Shared(table.k_max, share=self.share, schedule=self.schedule)
+        return Kernel(table, GlobalPrior.uniform(vocabulary.size), mixture)
 
 
-KERNELS["less_drift"] = less_drift
+KERNELS["less_drift"] = LessDrift

@@ -140,7 +140,7 @@ def _lengths(mask_BxL):
 def exact_terms(denoiser, objective: Autoregressive, params, x0_BxL, mask_BxL, *, chunk=0) -> SequenceTerms:
     """The negative log-likelihood of each sequence by the chain rule, as a `SequenceTerms` without noise. Pure: jit
     it."""
-    xt_BxL, t_B = objective.corrupt(None, x0_BxL)
+    _, xt_BxL, t_B, _ = objective.corrupt(None, x0_BxL, mask_BxL)
     features = denoiser.features(params, xt_BxL, t_B)
 
     def positions(features, x0, mask):
@@ -161,7 +161,7 @@ def compile_terms(denoiser, objective, mesh, *, t_min, t_max, chunk, posterior=N
     a token anyway).
     """
     whole = NamedSharding(mesh, PartitionSpec())
-    if isinstance(objective, Autoregressive):
+    if objective.exact:
 
         def exact(params, key, batch, draw):
             del key, draw

@@ -8,11 +8,11 @@ import numpy as np
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import compile_terms
 from semdlm_jax.experiment.data import Corpus
-from semdlm_jax.kernels import kernel_options, make_kernel, make_noise_schedule
+from semdlm_jax.kernels import KERNELS
 from semdlm_jax.network import RULES, Denoiser
-from semdlm_jax.objectives import AUTOREGRESSIVE, Autoregressive, Objective, Stages
+from semdlm_jax.objectives import AUTOREGRESSIVE, Autoregressive, Stages, pick_objective
 from semdlm_jax.runtime import mesh as meshes
-from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
+from semdlm_jax.runtime.optimizer import LEARNING_RATES, OPTIMIZERS
 from semdlm_jax.samplers import Network
 
 
@@ -26,7 +26,7 @@ def build_stages(config, corpus: Corpus):
     main, warmup = build_objective(config, corpus), config.warmup
     if not warmup.steps:
         return Stages((main,), (0,))
-    if getattr(main, "parameterisation", AUTOREGRESSIVE) != "bayes":
+    if not main.any_kernel:
         raise UserError(
             f"warmup.steps = {warmup.steps} trains under another kernel first, which only parameterisation 'bayes' can "
             "go on from: set warmup.steps = 0"
@@ -36,11 +36,7 @@ def build_stages(config, corpus: Corpus):
 
 def build_kernel(config, corpus: Corpus, name):
     """The named kernel with those keys of config.kernel that are options of its own."""
-    known = kernel_options(name)
-    options = {key: value for key, value in config.kernel.items() if key in known}
-    if "schedule" in options:
-        options["schedule"] = make_noise_schedule(**options["schedule"])
-    return make_kernel(name, corpus.vocabulary, **options)
+    return KERNELS.pick(name, config.kernel).build(corpus.vocabulary)
 
 
 def _objective(config, corpus, kernel_name, loss_name):
@@ -52,8 +48,7 @@ def _objective(config, corpus, kernel_name, loss_name):
         )
     if chain_rule:
         return Autoregressive(corpus.vocabulary.mask_id, config.objective.chunk)
-    kernel = build_kernel(config, corpus, kernel_name)
-    return Objective(kernel=kernel, **{**config.objective, "name": loss_name})
+    return pick_objective(loss_name, build_kernel(config, corpus, kernel_name), config.objective)
 
 
 def build_score(config, denoiser, objective, mesh, posterior=None):
@@ -85,11 +80,9 @@ def build_init(denoiser: Denoiser, corpus: Corpus):
 
 def build_optimizer(config):
     """(optax transformation, learning rate as a function of the step)."""
-    options = dict(config.optimizer)
-    del options["ema_decay"]
-    shape = {key: options.pop(key) for key in ("learning_rate", "warmup_steps", "decay_fraction", "final_fraction")}
-    schedule = make_schedule(options.pop("schedule"), total_steps=config.training.steps, **shape)
-    return make_optimizer(options.pop("name"), schedule, **options), schedule
+    options = config.optimizer
+    schedule = LEARNING_RATES.pick(options.schedule, options).build(config.training.steps)
+    return OPTIMIZERS.pick(options.name, options).build(schedule), schedule
 
 
 def build_mesh(config):

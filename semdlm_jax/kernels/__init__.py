@@ -2,13 +2,13 @@
 
 from semdlm_jax.kernels import branches, schedules
 from semdlm_jax.kernels.family import Kernel
-from semdlm_jax.kernels.named import KERNELS, is_imported, kernel_options, make_kernel
+from semdlm_jax.kernels.named import KERNELS, KernelSpec, make_kernel
 from semdlm_jax.kernels.neighbours import NeighbourTable
 from semdlm_jax.kernels.numerics import LOG_ZERO
 from semdlm_jax.kernels.prior import GlobalPrior
 from semdlm_jax.kernels.protocol import KernelBase
 from semdlm_jax.kernels.reverse import noise_share, return_rates, reverse_step, stay_probability
-from semdlm_jax.kernels.schedules import SCHEDULES, make_noise_schedule
+from semdlm_jax.kernels.schedules import SCHEDULES
 from semdlm_jax.kernels.vocabulary import Vocabulary
 
 __all__ = [
@@ -18,13 +18,11 @@ __all__ = [
     "GlobalPrior",
     "Kernel",
     "KernelBase",
+    "KernelSpec",
     "NeighbourTable",
     "Vocabulary",
     "branches",
-    "is_imported",
-    "kernel_options",
     "make_kernel",
-    "make_noise_schedule",
     "noise_share",
     "return_rates",
     "reverse_step",

@@ -7,16 +7,30 @@ differentiation of that one definition, so they cannot disagree with it. Product
 float32 would lose near t = 0 and t = 1: sigma = n (1 - n), never 1 - alpha - beta, where a closed form exists.
 """
 
+import abc
 import dataclasses
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels.schedules import Linear, Schedule, fall, power
-from semdlm_jax.keys import check_options
+from semdlm_jax.kernels.numerics import derivative
+from semdlm_jax.kernels.schedules import SCHEDULES, Linear, Schedule, fall, power
+from semdlm_jax.options import number
+from semdlm_jax.plugins import Plugin, field, part
+
+POWER, SHARE = "[0.001, 1000]", "[0, 1]"
+K_MAX = number(16, "[1, 65536]", "K: the largest neighbourhood")
+GAMMA = number(1.0, POWER, "k_t = 1 + (K - 1) t^gamma")
+ALPHA_MIN = number(0.0, SHARE, "Eq. 117: what is kept at t = 1")
+ALPHA_POWER = number(1.0, POWER, "Eq. 117: its power")
+BETA_MAX = number(1.0, SHARE, "Eq. 118: the share of jumps at t = 1")
+BETA_POWER = number(2.0, POWER, "Eq. 118: its power")
+UNIFORM_SHARE = number(0.1, "[0, 1)", "GIDD's p_u")
+HYBRID_GAMMA = number(1.0, "[0.001, 100]", "GIDD's gamma")
 
 
 class Weights(NamedTuple):
@@ -38,17 +52,36 @@ class Weights(NamedTuple):
         return 1 + self.growth
 
 
-class Branches(Protocol):
-    schedule: Schedule
+@dataclasses.dataclass(frozen=True)
+class Branches(Plugin, abc.ABC):
+    """jumps_only, closed_form: as `KernelBase` has them."""
 
-    def weights(self, t: jax.Array) -> Weights: ...
+    schedule: Schedule = part(SCHEDULES, Linear())
+
+    jumps_only = False
+    closed_form = None
+
+    @abc.abstractmethod
+    def weights(self, t: jax.Array) -> Weights:
+        """The branch weights at times t."""
+
+    def alpha_dot(self, t: jax.Array) -> jax.Array:
+        """d alpha / dt, shape of t."""
+        return derivative(lambda t: self.weights(t).alpha, t)[1]
+
+    def kept_weight(self, vocab_size: int) -> Callable[[jax.Array], jax.Array] | None:
+        """`KernelBase.kept_weight` at this vocabulary."""
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
-class Global:
+class Global(Branches):
     """Every change is a jump: beta = n (Eq. 5 and 6)."""
 
-    schedule: Schedule = Linear()
+    jumps_only = True
+
+    def alpha_dot(self, t):
+        return self.schedule.alpha_dot(t)
 
     def weights(self, t):
         noise = self.schedule.noise(t)
@@ -56,21 +89,17 @@ class Global:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Drifting:
+class Drifting(Branches):
     """Neighbourhoods that grow: k = 1 + (k_max - 1) n^gamma."""
 
-    k_max: int
-    gamma: float = 1.0
-    schedule: Schedule = Linear()
-
-    def __post_init__(self):
-        check_options("kernel", k_max=self.k_max, gamma=self.gamma)
+    k_max: int = field(K_MAX)
+    gamma: float = field(GAMMA)
 
     def growth(self, noise):
         return (self.k_max - 1) * power(noise, self.gamma)
 
 
-class Semantic(_Drifting):
+class Semantic(Drifting):
     """Every change is a drift: sigma = n (Eq. 7)."""
 
     def weights(self, t):
@@ -78,7 +107,7 @@ class Semantic(_Drifting):
         return Weights(self.schedule.alpha(t), jnp.zeros_like(noise), noise, self.growth(noise))
 
 
-class SemanticThenGlobal(_Drifting):
+class SemanticThenGlobal(Drifting):
     """beta = n^2, sigma = n (1 - n) (Eq. 22)."""
 
     def weights(self, t):
@@ -87,18 +116,16 @@ class SemanticThenGlobal(_Drifting):
 
 
 @dataclasses.dataclass(frozen=True)
-class Practical(_Drifting):
+class Practical(Drifting):
     """alpha = a_min + (1 - a_min)(1 - n)^b, beta = b_max n^eta, sigma the rest (Eq. 117-118)."""
 
-    alpha_min: float = 0.0
-    alpha_power: float = 1.0
-    beta_max: float = 1.0
-    beta_power: float = 2.0
+    alpha_min: float = field(ALPHA_MIN)
+    alpha_power: float = field(ALPHA_POWER)
+    beta_max: float = field(BETA_MAX)
+    beta_power: float = field(BETA_POWER)
 
     def __post_init__(self):
         super().__post_init__()
-        names = "alpha_min alpha_power beta_max beta_power".split()
-        check_options("kernel", **{name: getattr(self, name) for name in names})
         n = np.linspace(0.0, 1.0, 1001)
         kept = self.alpha_min + (1 - self.alpha_min) * (1 - n) ** self.alpha_power
         semantic = 1 - kept - self.beta_max * n**self.beta_power
@@ -122,19 +149,28 @@ class Practical(_Drifting):
 
 
 @dataclasses.dataclass(frozen=True)
-class Hybrid:
+class Hybrid(Branches):
     """GIDD: masks, and a bump of uniform noise whose largest share of all tokens is uniform_share, at n = 1/2.
 
     alpha = (1 - n) / C, global branch (n mask + c nu) / C, c = B (n (1 - n))^(gamma / 2), C = 1 + c,
     B = 2^gamma p_u / (1 - p_u).
     """
 
-    uniform_share: float = 0.1
-    gamma: float = 1.0
-    schedule: Schedule = Linear()
+    uniform_share: float = field(UNIFORM_SHARE)
+    gamma: float = field(HYBRID_GAMMA)
 
-    def __post_init__(self):
-        check_options("kernel", uniform_share=self.uniform_share, hybrid_gamma=self.gamma)
+    @property
+    def closed_form(self):
+        return "masks_and_uniform" if self.uniform_share else "masks"
+
+    def kept_weight(self, vocab_size):
+        """(B / (V - 1)) ((1 - alpha) / alpha)^(gamma / 2), by the schedule's alpha."""
+
+        def weight(t):
+            odds = self.schedule.noise(t) / self.schedule.alpha(t)
+            return self.height / (vocab_size - 1) * odds ** (self.gamma / 2)
+
+        return weight
 
     @property
     def height(self):

@@ -19,8 +19,10 @@ import jax.numpy as jnp
 from semdlm_jax.kernels.numerics import derivative, ratio
 from semdlm_jax.kernels.protocol import KernelBase
 from semdlm_jax.kernels.schedules import Schedule
-from semdlm_jax.keys import check_options
+from semdlm_jax.options import number
 
+TAU_MIN = number(0.05, "[0.001, 100]", "temperature of the softmax kernel at t = 0")
+TAU_SCALE = number(0.1, "[1e-6, 1000000]", "how fast it rises: tau_t = tau_min + tau_scale (1 - alpha) / alpha")
 NODE_WIDTH = 1 / 3  # of b; similarities lie in [-1, 1], so that log Z is smooth on this scale
 BLOCK = 128  # tokens whose similarities to all others are alive at a time
 
@@ -48,7 +50,8 @@ class SoftmaxKernel(KernelBase):
     @classmethod
     def build(cls, embeddings, schedule, tau_min, tau_scale):
         """UserError for impossible temperatures."""
-        check_options("kernel", tau_min=tau_min, tau_scale=tau_scale)
+        TAU_MIN.check("tau_min", tau_min)
+        TAU_SCALE.check("tau_scale", tau_scale)
         embeddings = jnp.asarray(embeddings, jnp.result_type(float))
         nearest, log_sums, slopes = _tabulate(embeddings, 1 / tau_min, nodes=1 + math.ceil(1 / tau_min / NODE_WIDTH))
         return cls(embeddings, nearest, log_sums, slopes, schedule, tau_min, tau_scale)

@@ -46,8 +46,25 @@ class Kernel(KernelBase):
     def vocab_size(self):
         return self.table.vocab_size
 
+    @property
+    def jumps_only(self):
+        return self.branches.jumps_only
+
+    @property
+    def closed_form(self):
+        if self.jumps_only:
+            return "masks" if self.mask_id is not None else "uniform" if self.global_prior.flat else None
+        return self.branches.closed_form
+
+    @property
+    def kept_weight(self):
+        return self.branches.kept_weight(self.vocab_size)
+
     def alpha(self, t):
         return self.branches.weights(t).alpha
+
+    def alpha_dot(self, t):
+        return self.branches.alpha_dot(t)
 
     def noise(self, t):
         w = self.branches.weights(t)

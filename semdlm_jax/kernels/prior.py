@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.keys import check_options
+from semdlm_jax.options import number
+
+TAU = number(1.0, "(0, 1]", "the unigram prior is the training frequency to this power")
+LEAST = number(1, "[0, 1000000000]", "training occurrences below which the unigram prior of Eq. 119 leaves a token out")
 
 
 @jax.tree_util.register_dataclass
@@ -52,7 +55,8 @@ class GlobalPrior:
         counts = np.asarray(counts, np.float64)
         keep = counts >= max(least, 1)
         keep = keep if valid is None else keep & np.asarray(valid)
-        check_options("kernel", tau=tau, least=least)
+        TAU.check("tau", tau)
+        LEAST.check("least", least)
         if not keep.any():
             raise UserError(f"no token occurs {least} times or more: lower the floor of the unigram prior")
         return cls.from_probs(np.where(keep, counts, 0) ** tau * keep)

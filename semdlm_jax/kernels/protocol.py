@@ -8,6 +8,7 @@ Shapes: tokens [...], times that broadcast against them (t[:, None] for tokens [
 """
 
 import abc
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,17 @@ from semdlm_jax.kernels.numerics import derivative, ratio, safe_log, take
 class KernelBase(abc.ABC):
     """A transition kernel: the methods a kernel must have are abstract, the others follow from them.
 
-    vocab_size: V. mask_id: a token that only noise produces, which no clean text contains; None otherwise.
+    vocab_size: V. mask_id: a token that only noise produces, which no clean text contains; None otherwise. jumps_only:
+    every change is a jump to one and the same prior, for which scores are written. closed_form: of
+    `objectives.closed_forms`, the name of the bound's integrand without a sum over the vocabulary; None where there is
+    none. kept_weight: t -> GIDD's dynamic weight of kept tokens, shape of t; None unless noise is GIDD's mixture.
     """
 
     vocab_size: int
     mask_id: int | None
+    jumps_only: bool = False
+    closed_form: str | None = None
+    kept_weight: Callable[[jax.Array], jax.Array] | None = None
 
     # What a kernel says.
 
@@ -71,6 +78,15 @@ class KernelBase(abc.ABC):
         """The prior against which noise of the latest time t is scored: [V] or [..., V]."""
 
     # What follows.
+
+    @property
+    def only_masks(self) -> bool:
+        """Whether noise is the mask alone, so that every other token is certain."""
+        return self.mask_id is not None and self.jumps_only
+
+    def alpha_dot(self, t):
+        """d alpha / dt; shape of t."""
+        return derivative(self.alpha, t)[1]
 
     def prob(self, xt, x0, t):
         """q_t(xt | x0)."""

@@ -1,33 +1,42 @@
 """Noise schedules: alpha_t, the chance that a token is still what it was, falling from 1 at t = 0.
 
 A schedule says how fast noise comes; `kernels.branches` says what noise is. Any schedule goes with any kernel. Each
-is a frozen dataclass of three elementwise functions of t in [0, 1], written so that float32 keeps the relative
-accuracy of alpha near t = 1 and of the noise 1 - alpha near t = 0. To add one: write it and list it in SCHEDULES.
+is a plug-in of three elementwise functions of t in [0, 1], written so that float32 keeps the relative accuracy of alpha
+near t = 1 and of the noise 1 - alpha near t = 0. To add one: write it and list it in SCHEDULES.
 """
 
+import abc
 import dataclasses
 import math
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.errors import UserError, choose
-from semdlm_jax.keys import check_options
+from semdlm_jax.errors import UserError
+from semdlm_jax.options import number
+from semdlm_jax.plugins import Plugin, Registry, field
+
+LEFT = number(1e-3, "[0, 1)", "what is kept at t = 1")
 
 
-class Schedule(Protocol):
-    def alpha(self, t: jax.Array) -> jax.Array: ...
+class Schedule(Plugin, abc.ABC):
+    """How alpha falls with time; all methods are elementwise in t."""
 
+    @abc.abstractmethod
+    def alpha(self, t: jax.Array) -> jax.Array:
+        """The chance that a token is still what it was."""
+
+    @abc.abstractmethod
     def noise(self, t: jax.Array) -> jax.Array:
         """1 - alpha."""
 
+    @abc.abstractmethod
     def alpha_dot(self, t: jax.Array) -> jax.Array:
         """d alpha / dt."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear:
+class Linear(Schedule):
     """alpha = 1 - t."""
 
     def alpha(self, t):
@@ -41,13 +50,10 @@ class Linear:
 
 
 @dataclasses.dataclass(frozen=True)
-class LogLinear:
+class LogLinear(Schedule):
     """alpha = 1 - (1 - eps) t, so that -log alpha stays finite (MDLM and SEDD, eps = 1e-3)."""
 
-    eps: float = 1e-3
-
-    def __post_init__(self):
-        _check(self)
+    eps: float = field(LEFT)
 
     def alpha(self, t):
         return self.eps + (1 - self.eps) * (1 - t)
@@ -60,13 +66,10 @@ class LogLinear:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosine:
+class Cosine(Schedule):
     """alpha = eps + (1 - eps) cos(pi t / 2) (MDLM, eps = 1e-3): little noise for long."""
 
-    eps: float = 1e-3
-
-    def __post_init__(self):
-        _check(self)
+    eps: float = field(LEFT)
 
     def alpha(self, t):
         return self.eps + (1 - self.eps) * jnp.sin(math.pi / 2 * (1 - t))
@@ -79,14 +82,14 @@ class Cosine:
 
 
 @dataclasses.dataclass(frozen=True)
-class Geometric:
+class Geometric(Schedule):
     """alpha = exp(-sigma), sigma = sigma_min^(1 - t) sigma_max^t (SEDD). A little noise is left at t = 0."""
 
-    sigma_min: float = 1e-4
-    sigma_max: float = 20.0
+    sigma_min: float = field(number(1e-4, "[1e-9, 1000]", "total noise at t = 0"))
+    sigma_max: float = field(number(20.0, "[1e-9, 10000]", "and at t = 1"))
 
     def __post_init__(self):
-        _check(self)
+        super().__post_init__()
         if not self.sigma_min < self.sigma_max:
             raise UserError(
                 f"schedule 'geometric' needs sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}"
@@ -106,13 +109,10 @@ class Geometric:
 
 
 @dataclasses.dataclass(frozen=True)
-class Polynomial:
+class Polynomial(Schedule):
     """alpha = 1 - t^power: above 1, little noise for long (MD4)."""
 
-    power: float = 2.0
-
-    def __post_init__(self):
-        _check(self)
+    power: float = field(number(2.0, "[0.001, 1000]", "above 1, little noise for long"))
 
     def alpha(self, t):
         late = t > 0.5
@@ -135,20 +135,14 @@ def fall(t, exponent):
     return t if exponent == 1 else -jnp.expm1(exponent * jnp.log1p(-t))
 
 
-def _check(schedule):
-    check_options("kernel.schedule", **dataclasses.asdict(schedule))
-
-
-SCHEDULES = {
-    "linear": Linear,
-    "loglinear": LogLinear,
-    "cosine": Cosine,
-    "geometric": Geometric,
-    "polynomial": Polynomial,
-}
-
-
-def make_noise_schedule(name, **options):
-    """The named schedule, from those of the options that it has. UserError for an unknown name or impossible values."""
-    build = choose("schedule", name, SCHEDULES)
-    return build(**{field.name: options[field.name] for field in dataclasses.fields(build) if field.name in options})
+SCHEDULES = Registry(
+    "schedule",
+    Schedule,
+    {
+        "linear": Linear,
+        "loglinear": LogLinear,
+        "cosine": Cosine,
+        "geometric": Geometric,
+        "polynomial": Polynomial,
+    },
+)

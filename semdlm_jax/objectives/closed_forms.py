@@ -5,14 +5,13 @@ Same signature and result as `bound.nelbo_rate`. They hold for any schedule.
 
 import jax.numpy as jnp
 
-from semdlm_jax.kernels.branches import Global, Hybrid
 from semdlm_jax.kernels.numerics import LOG_ZERO, safe_log
 from semdlm_jax.objectives.bound import LATEST, at_token, divergence
 
 
 def absorbing(kernel, log_posterior, x0, xt, t):
     """MDLM: -alpha' / (1 - alpha) times the cross-entropy at masked positions; 1/t for the linear schedule."""
-    rate = -kernel.branches.schedule.alpha_dot(t) / kernel.noise(t)
+    rate = -kernel.alpha_dot(t) / kernel.noise(t)
     return jnp.where(xt == kernel.mask_id, -rate * at_token(log_posterior, x0), 0.0)
 
 
@@ -36,7 +35,7 @@ def uniform(kernel, log_posterior, x0, xt, t):
     model = alpha * posterior / floor + elsewhere + stayed * floor / (floor + alpha)
     difference = alpha * ((posterior - clean) / floor - (stayed - same) / (floor + alpha))
     terms = jnp.where(here, 0, divergence(true, model, difference))
-    rate = -kernel.branches.schedule.alpha_dot(t) / (V * alpha)
+    rate = -kernel.alpha_dot(t) / (V * alpha)
     return rate[..., 0] * jnp.sum(terms, axis=-1)
 
 
@@ -66,13 +65,9 @@ def gidd_divergence(kernel, log_x_theta, x0, xt, t):
     return kl + divergence(jnp.ones_like(model_here), true_here / model_here, -change / model_here)
 
 
+CLOSED_FORMS = {"masks": absorbing, "uniform": uniform, "masks_and_uniform": hybrid}
+
+
 def closed_form(kernel):
     """The closed form of this kernel, or None."""
-    branches = getattr(kernel, "branches", None)
-    if isinstance(branches, Hybrid):
-        return hybrid if branches.uniform_share else absorbing
-    if not isinstance(branches, Global):
-        return None
-    if kernel.mask_id is not None:
-        return absorbing
-    return uniform if kernel.global_prior.flat else None
+    return CLOSED_FORMS.get(kernel.closed_form)

@@ -1,19 +1,28 @@
-"""Training losses. To add one: a function of an objective and a `LossInput` that returns (loss, weight) a position,
-and a line in LOSSES.
+"""Training losses. To add one: extend `Loss` and list it in LOSSES, or name it in a configuration as `module:Class`.
 
 A training step minimises sum(loss) / sum(weight) over the positions that count, whatever the loss: that is what lets
 gradient accumulation add up weighted sums and divide once.
 """
 
-from typing import NamedTuple
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from semdlm_jax.errors import UserError, choose
-from semdlm_jax.kernels.branches import Hybrid
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import KernelBase
 from semdlm_jax.objectives import bound, closed_forms, sampled
-from semdlm_jax.objectives.posterior import forbid_mask, jumps_only, log_scores
+from semdlm_jax.objectives.posterior import Bayes, Parameterisation, forbid_mask, log_scores
+from semdlm_jax.options import number, text
+from semdlm_jax.plugins import Plugin, Registry, field
+
+if TYPE_CHECKING:
+    from semdlm_jax.objectives.objective import Objective
+
+WEIGHT = "[0, 1000000]"
 
 
 class LossInput(NamedTuple):
@@ -28,64 +37,174 @@ class LossInput(NamedTuple):
     key: jax.Array
 
 
-def denoising(objective, x: LossInput):
+@dataclasses.dataclass(frozen=True)
+class Loss(Plugin, abc.ABC):
+    """A loss of every position. scores: it trains log-ratios (SEDD) instead of a posterior. unchanged_weight: what it
+    weighs unchanged positions by, relative to changed ones."""
+
+    scores = False
+
+    @property
+    def unchanged_weight(self) -> float:
+        return 1.0
+
+    @abc.abstractmethod
+    def terms(self, objective: "Objective", x: LossInput) -> tuple[jax.Array, jax.Array]:
+        """(loss, weight) of every position, [B, c] each."""
+
+    def check(self, kernel: KernelBase, parameterisation: Parameterisation) -> None:
+        """UserError when this loss cannot train them. Extend it: the inherited one matches scores with scores."""
+        if self.scores != parameterisation.scores:
+            raise UserError(
+                f"objective {LOSSES.name_of(self)!r} does not train parameterisation {parameterisation.name!r}: "
+                "'score_entropy' and 'score' go together"
+            )
+
+    def check_times(self, objective: "Objective") -> None:
+        """UserError when the objective's times leave out some that this loss cannot do without."""
+
+    def times(self, t: jax.Array) -> jax.Array:
+        """Those at which it is trained where times t were drawn."""
+        return t
+
+    def importance(self, objective: "Objective", t: jax.Array) -> jax.Array:
+        """What makes times drawn unevenly count as even ones; shape of t."""
+        return objective.even_importance(t)
+
+
+@dataclasses.dataclass(frozen=True)
+class Denoising(Loss):
     """The change-aware cross-entropy (Eq. 3 and 120)."""
-    weight = x.importance * jnp.where(x.xt != x.x0, objective.lambda_changed, objective.lambda_same)
-    return weight * objective.posterior.cross_entropy(objective.kernel, x.logits, x.x0, x.xt, x.t), weight
+
+    lambda_changed: float = field(number(1.0, "(0, 1000000]", "weight of changed tokens (Eq. 120)"))
+    lambda_same: float = field(number(1.0, WEIGHT, "and of the others"))
+
+    @property
+    def unchanged_weight(self):
+        return self.lambda_same / self.lambda_changed
+
+    def terms(self, objective, x):
+        weight = x.importance * jnp.where(x.xt != x.x0, self.lambda_changed, self.lambda_same)
+        return weight * objective.posterior.cross_entropy(objective.kernel, x.logits, x.x0, x.xt, x.t), weight
 
 
-def nelbo(objective, x: LossInput):
+@dataclasses.dataclass(frozen=True)
+class Nelbo(Loss):
     """The likelihood bound, by a closed form where the kernel has one; nats a token."""
-    kernel = objective.kernel
-    arguments = kernel, objective.posterior.log_probs(kernel, x.logits, x.xt, x.t), x.x0, x.xt, x.t
-    rate = closed_forms.closed_form(kernel)
-    if rate is not None:
-        return _integral(objective, x, rate(*arguments))
-    if objective.y_samples:
-        return _integral(objective, x, sampled.nelbo_rate(*arguments, x.key, objective.y_samples))
-    return _integral(objective, x, bound.nelbo_rate(*arguments))
+
+    y_samples: int = field(
+        number(0, "[0, 1000000]", "tokens that estimate the bound's sum over the vocabulary, if it is none; 0: exact")
+    )
+
+    def terms(self, objective, x):
+        kernel = objective.kernel
+        arguments = kernel, objective.posterior.log_probs(kernel, x.logits, x.xt, x.t), x.x0, x.xt, x.t
+        rate = closed_forms.closed_form(kernel)
+        if rate is not None:
+            return _integral(objective, x, rate(*arguments))
+        if self.y_samples:
+            return _integral(objective, x, sampled.nelbo_rate(*arguments, x.key, self.y_samples))
+        return _integral(objective, x, bound.nelbo_rate(*arguments))
 
 
-def d3pm(objective, x: LossInput):
+@dataclasses.dataclass(frozen=True)
+class D3pm(Loss):
     """D3PM's L_lambda: KL(q(x_s | x_t, x0) || p_theta(x_s | x_t)) + ce_weight times the cross-entropy, over one of
     `timesteps` equal steps; the first step, from 1 / timesteps to text, is the reconstruction. Nats a token and
     step."""
-    log_posterior = objective.posterior.log_probs(objective.kernel, x.logits, x.xt, x.t)
-    s = jnp.maximum(x.t - 1 / objective.timesteps, 0)
-    loss = bound.nelbo_step(objective.kernel, log_posterior, x.x0, x.xt, x.t, s)
-    loss = loss - objective.ce_weight * bound.at_token(log_posterior, x.x0)
-    return loss * x.importance, jnp.ones_like(loss)
+
+    timesteps: int = field(number(1000, "[1, 100000]", "equal steps"))
+    ce_weight: float = field(number(0.0, WEIGHT, "of the cross-entropy"))
+
+    def terms(self, objective, x):
+        log_posterior = objective.posterior.log_probs(objective.kernel, x.logits, x.xt, x.t)
+        s = jnp.maximum(x.t - 1 / self.timesteps, 0)
+        loss = bound.nelbo_step(objective.kernel, log_posterior, x.x0, x.xt, x.t, s)
+        loss = loss - self.ce_weight * bound.at_token(log_posterior, x.x0)
+        return loss * x.importance, jnp.ones_like(loss)
+
+    def times(self, t):
+        return jnp.ceil(t * self.timesteps) / self.timesteps
+
+    def check_times(self, objective):
+        missed = np.sum(self.step_chances(objective) == 0)
+        if missed:
+            raise UserError(
+                f"objective 'd3pm' would never train {missed} of its {self.timesteps} steps: set objective.t_min below "
+                "1 / timesteps and objective.t_max above 1 - 1 / timesteps, not "
+                f"{objective.t_min} and {objective.t_max}"
+            )
+
+    def step_chances(self, objective: "Objective") -> np.ndarray:
+        """[timesteps]: how often a time drawn is rounded up to the k-th step, k / timesteps: u_k - u_{k-1}, where
+        u^power of the range is k / timesteps at u_k, or an end of the range that lies between two steps."""
+        t_min, t_max = objective.t_min, objective.t_max
+        share = (np.arange(self.timesteps + 1) / self.timesteps - t_min) / (t_max - t_min)
+        return np.diff(np.clip(share, 0, 1) ** (1 / objective.time_power))
+
+    def importance(self, objective, t):
+        """Each of the whole steps is to count 1 / timesteps: that over its chance. (With power 1 the loss is left as
+        its authors': a step of which the range leaves something out is drawn less often by that share; the first, in
+        D3PM's systems with t_min = 1e-6 and 1,000 steps, by 0.1 %.)"""
+        if objective.time_power == 1:
+            return objective.even_importance(t)
+        chances = self.step_chances(objective)
+        worth = np.divide(1 / self.timesteps, chances, out=np.zeros_like(chances), where=chances > 0)
+        return jnp.asarray(worth, t.dtype)[jnp.round(t * self.timesteps).astype(jnp.int32) - 1]
 
 
-def score_entropy(objective, x: LossInput):
+@dataclasses.dataclass(frozen=True)
+class ScoreEntropy(Loss):
     """SEDD's: sigma' nu(x_t) times the sum over y != x_t of e^s_y - r_y s_y + r_y (log r_y - 1), for the log-scores
     s and the true ratios r_y = q_t(y | x0) / q_t(x_t | x0). A likelihood bound of its own; nats a token."""
-    x, kernel = _before_the_end(x), objective.kernel
-    scores = log_scores(kernel, forbid_mask(kernel, x.logits), x.xt, x.t)
-    alpha = kernel.alpha(x.t)[..., None]
-    clean = jnp.arange(kernel.vocab_size) == x.x0[..., None]
-    row = kernel.noise(x.t)[..., None] * kernel.prior_probs(x.t) + jnp.where(clean, alpha, 0)
-    true = row / bound.at_token(row, x.xt)[..., None]
-    entropy = (
-        jnp.exp(scores) - true * scores + jnp.where(true > 0, true * (jnp.log(jnp.where(true > 0, true, 1)) - 1), 0)
-    )
-    entropy = jnp.sum(jnp.where(jnp.arange(kernel.vocab_size) == x.xt[..., None], 0, entropy), axis=-1)
-    rate = -kernel.branches.schedule.alpha_dot(x.t) / kernel.alpha(x.t) * kernel.nu(x.xt, x.t)
-    return _integral(objective, x, rate * entropy)
+
+    scores = True
+
+    def check(self, kernel, parameterisation):
+        super().check(kernel, parameterisation)
+        if not kernel.jumps_only:
+            raise UserError(
+                "objective 'score_entropy' is for kernels that only jump, such as 'absorbing' and 'uniform'"
+            )
+
+    def terms(self, objective, x):
+        x, kernel = _before_the_end(x), objective.kernel
+        scores = log_scores(kernel, forbid_mask(kernel, x.logits), x.xt, x.t)
+        alpha = kernel.alpha(x.t)[..., None]
+        clean = jnp.arange(kernel.vocab_size) == x.x0[..., None]
+        row = kernel.noise(x.t)[..., None] * kernel.prior_probs(x.t) + jnp.where(clean, alpha, 0)
+        true = row / bound.at_token(row, x.xt)[..., None]
+        known = jnp.where(true > 0, true * (jnp.log(jnp.where(true > 0, true, 1)) - 1), 0)
+        entropy = jnp.exp(scores) - true * scores + known
+        entropy = jnp.sum(jnp.where(jnp.arange(kernel.vocab_size) == x.xt[..., None], 0, entropy), axis=-1)
+        rate = -kernel.alpha_dot(x.t) / kernel.alpha(x.t) * bound.at_token(kernel.prior_probs(x.t), x.xt)
+        return _integral(objective, x, rate * entropy)
 
 
-def gidd(objective, x: LossInput):
+@dataclasses.dataclass(frozen=True)
+class Gidd(Loss):
     """GIDD's: w times KL(q_t(. | x0) || q_t(. | x_theta)) + r - log r - 1, x_theta the network's softmax.
 
     gidd_weights: `none` is the likelihood bound; `clip` bounds its weight w by 2; `dynamic` keeps only how w differs
     between tokens: 2 for masks, 1 for other noise, (B / (V - 1)) ((1 - alpha) / alpha)^(gamma / 2) for kept tokens, at
     most 2. (The authors' code takes sigmoid(-t) for the log-ratio of the last; this is their paper's.)
     """
-    x = _before_the_end(x)
-    log_x_theta = jax.nn.log_softmax(forbid_mask(objective.kernel, x.logits), axis=-1)
-    loss = closed_forms.gidd_divergence(objective.kernel, log_x_theta, x.x0, x.xt, x.t)
-    weight = GIDD_WEIGHTS[objective.gidd_weights](objective.kernel, x)
-    return _integral(objective, x, weight * loss)
+
+    gidd_weights: str = field(text("dynamic", "how GIDD weighs tokens", "objectives.losses:GIDD_WEIGHTS"))
+
+    def check(self, kernel, parameterisation):
+        super().check(kernel, parameterisation)
+        if kernel.kept_weight is None or not isinstance(parameterisation, Bayes):
+            raise UserError(
+                "objective 'gidd' needs kernel 'hybrid' and parameterisation 'bayes', whose softmax is its x_theta"
+            )
+
+    def terms(self, objective, x):
+        x = _before_the_end(x)
+        log_x_theta = jax.nn.log_softmax(forbid_mask(objective.kernel, x.logits), axis=-1)
+        loss = closed_forms.gidd_divergence(objective.kernel, log_x_theta, x.x0, x.xt, x.t)
+        weight = GIDD_WEIGHTS[self.gidd_weights](objective.kernel, x)
+        return _integral(objective, x, weight * loss)
 
 
 def _bound_weight(kernel, x):
@@ -93,10 +212,8 @@ def _bound_weight(kernel, x):
 
 
 def _dynamic_weight(kernel, x):
-    branches = kernel.branches
-    odds = branches.schedule.noise(x.t) / branches.schedule.alpha(x.t)
-    kept = branches.height / (kernel.vocab_size - 1) * odds ** (branches.gamma / 2)
-    return jnp.where(x.xt == kernel.mask_id, 2.0, jnp.where(x.xt == x.x0, jnp.minimum(kept, 2.0), 1.0))
+    kept = jnp.minimum(kernel.kept_weight(x.t), 2.0)
+    return jnp.where(x.xt == kernel.mask_id, 2.0, jnp.where(x.xt == x.x0, kept, 1.0))
 
 
 GIDD_WEIGHTS = {
@@ -115,21 +232,8 @@ def _integral(objective, x, rate):
     return rate * x.importance * (objective.t_max - objective.t_min), jnp.ones_like(rate)
 
 
-LOSSES = {"denoising": denoising, "nelbo": nelbo, "d3pm": d3pm, "score_entropy": score_entropy, "gidd": gidd}
-
-
-def check(objective):
-    """UserError when this loss cannot train this kernel and parameterisation, or its options are impossible."""
-    name, kernel, parameterisation = objective.name, objective.kernel, objective.parameterisation
-    choose("objective", name, LOSSES)
-    if (name == "score_entropy") != (parameterisation == "score"):
-        raise UserError(
-            f"objective {name!r} does not train parameterisation {parameterisation!r}: "
-            "'score_entropy' and 'score' go together"
-        )
-    if name == "score_entropy" and not jumps_only(kernel):
-        raise UserError("objective 'score_entropy' is for kernels that only jump, such as 'absorbing' and 'uniform'")
-    if name == "gidd" and (not isinstance(getattr(kernel, "branches", None), Hybrid) or parameterisation != "bayes"):
-        raise UserError(
-            "objective 'gidd' needs kernel 'hybrid' and parameterisation 'bayes', whose softmax is its x_theta"
-        )
+LOSSES = Registry(
+    "objective",
+    Loss,
+    {"denoising": Denoising, "nelbo": Nelbo, "d3pm": D3pm, "score_entropy": ScoreEntropy, "gidd": Gidd},
+)

@@ -1,17 +1,31 @@
 """What a run trains: a loss on a kernel's noise, or the plain chain rule for the autoregressive reference."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
-from semdlm_jax.keys import check_options
 from semdlm_jax.objectives.chunking import map_positions
-from semdlm_jax.objectives.losses import LOSSES, LossInput, check
-from semdlm_jax.objectives.posterior import Posterior
+from semdlm_jax.objectives.losses import LOSSES, Denoising, Loss, LossInput
+from semdlm_jax.objectives.posterior import PARAMETERISATIONS, Bayes, Parameterisation, Posterior
+from semdlm_jax.options import number
+from semdlm_jax.plugins import Plugin, field, options_of
+
+CHUNK = number(0, "[0, 1048576]", "positions of logits alive at a time; 0: all")
+
+
+class NoisyBatch(NamedTuple):
+    """What a step trains on. x0, xt: clean and noisy tokens [B, L] int32. t: times [B]. mask: [B, L], 1 or True at the
+    positions that count."""
+
+    x0: jax.Array
+    xt: jax.Array
+    t: jax.Array
+    mask: jax.Array
 
 
 def stratified_times(key, batch_size, t_min, t_max, power=1.0):
@@ -21,93 +35,90 @@ def stratified_times(key, batch_size, t_min, t_max, power=1.0):
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class Objective(Plugin):
     """A training loss for a kernel.
 
-    name: of LOSSES. lambda_changed, lambda_same: Eq. 120's weights, of `denoising`. t_min, t_max: range of times.
-    time_power: times are drawn as u^power of that range and their losses reweighted, so that the objective stays what
-    it is; above 1 small times are drawn more often, where a few changed tokens make large gradients. timesteps,
-    ce_weight: of `d3pm`. gidd_weights: of `gidd`. y_samples: of `nelbo` where the kernel has no closed form: tokens
-    that estimate its sum over the vocabulary; 0 sums exactly. chunk: positions of logits alive at a time.
+    t_min, t_max: range of times. time_power: times are drawn as u^power of that range and their losses reweighted, so
+    that the objective stays what it is; above 1 small times are drawn more often, where a few changed tokens make large
+    gradients. chunk: positions of logits alive at a time. exact: whether it scores a likelihood instead of a bound.
+    UserError where these do not fit together.
     """
 
-    name: str
+    exact = False
+
     kernel: KernelBase
-    parameterisation: str = "bayes"
-    lambda_changed: float = 1.0
-    lambda_same: float = 1.0
-    t_min: float = 1e-3
-    t_max: float = 1.0 - 1e-5
-    time_power: float = 1.0
-    timesteps: int = 1000
-    ce_weight: float = 0.0
-    gidd_weights: str = "dynamic"
-    y_samples: int = 0
-    chunk: int = 0
+    loss: Loss = Denoising()
+    parameterisation: Parameterisation = Bayes()
+    t_min: float = field(number(1e-3, "[1e-9, 1)", "range of times"))
+    t_max: float = field(number(1.0 - 1e-5, "(0, 1]", "range of times"))
+    time_power: float = field(
+        number(1.0, "[1, 100]", "times are u^power of their range, reweighted; 2 draws small times more often")
+    )
+    chunk: int = field(CHUNK)
 
     def __post_init__(self):
-        options = (field.name for field in dataclasses.fields(self) if field.name != "kernel")
-        check_options("objective", **{name: getattr(self, name) for name in options})
-        check(self)
+        super().__post_init__()
+        self.loss.check(self.kernel, self.parameterisation)
         if not self.t_min < self.t_max:
             raise UserError(f"times must satisfy t_min < t_max, not t_min = {self.t_min}, t_max = {self.t_max}")
         self.posterior.check(self.kernel)  # refuses a weight it could not undo, too
 
     @property
-    def posterior(self):
-        weighted = self.name == "denoising"
-        return Posterior(self.parameterisation, self.lambda_same / self.lambda_changed if weighted else 1.0)
+    def posterior(self) -> Posterior:
+        return Posterior(self.parameterisation, self.loss.unchanged_weight)
 
-    def corrupt(self, key, x0_BxL):
-        """(x_t [B, L], t [B]): stratified times and tokens corrupted to them."""
+    @property
+    def any_kernel(self) -> bool:
+        """Whether training may go on under another kernel."""
+        return self.parameterisation.any_kernel
+
+    def corrupt(self, key: jax.Array, x0_BxL: jax.Array, mask_BxL: jax.Array) -> NoisyBatch:
+        """Stratified times and tokens corrupted to them."""
         time_key, noise_key = jax.random.split(key)
-        t_B = stratified_times(time_key, x0_BxL.shape[0], self.t_min, self.t_max, self.time_power)
-        if self.name == "d3pm":
-            t_B = jnp.ceil(t_B * self.timesteps) / self.timesteps
-        return self.kernel.corrupt(noise_key, x0_BxL, t_B[:, None]), t_B
+        t_B = self.loss.times(stratified_times(time_key, x0_BxL.shape[0], self.t_min, self.t_max, self.time_power))
+        return NoisyBatch(x0_BxL, self.kernel.corrupt(noise_key, x0_BxL, t_B[:, None]), t_B, mask_BxL)
 
     def check_times(self) -> None:
-        """UserError when a loss over whole steps would never meet some of them, which its sum cannot do without."""
-        missed = np.sum(self.step_chances() == 0) if self.name == "d3pm" else 0
-        if missed:
-            raise UserError(
-                f"objective 'd3pm' would never train {missed} of its {self.timesteps} steps: set objective.t_min below "
-                f"1 / timesteps and objective.t_max above 1 - 1 / timesteps, not {self.t_min} and {self.t_max}"
-            )
+        """UserError when the loss would never meet times that it cannot do without."""
+        self.loss.check_times(self)
 
-    def step_chances(self) -> np.ndarray:
-        """[timesteps]: how often a time drawn is rounded up to the k-th of d3pm's, k / timesteps: u_k - u_{k-1}, where
-        u^power of the range is k / timesteps at u_k, or an end of the range that lies between two steps."""
-        share = (np.arange(self.timesteps + 1) / self.timesteps - self.t_min) / (self.t_max - self.t_min)
-        return np.diff(np.clip(share, 0, 1) ** (1 / self.time_power))
-
-    def importance(self, t: jax.Array) -> jax.Array:
-        """What makes times drawn unevenly count as even ones: the loss at t [...] is worth so much; 1 for power 1.
-
-        The density of uniform times over that of those drawn: power u^(power - 1). Times of d3pm are whole steps,
-        of which each is to count 1 / timesteps: that over its chance. (With power 1 the loss is left as its authors':
-        a step of which the range leaves something out is drawn less often by that share; the first, in D3PM's systems
-        with t_min = 1e-6 and 1,000 steps, by 0.1 %.)
-        """
-        if self.name == "d3pm" and self.time_power != 1:
-            chances = self.step_chances()
-            worth = np.divide(1 / self.timesteps, chances, out=np.zeros_like(chances), where=chances > 0)
-            return jnp.asarray(worth, t.dtype)[jnp.round(t * self.timesteps).astype(jnp.int32) - 1]
+    def even_importance(self, t: jax.Array) -> jax.Array:
+        """The density of uniform times over that of those drawn, power u^(power - 1): shape of t."""
         u = jnp.clip((t - self.t_min) / (self.t_max - self.t_min), 0, 1) ** (1 / self.time_power)
         return self.time_power * u ** (self.time_power - 1)
 
-    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, key):
-        """(sum of losses, sum of weights) over the positions that mask marks. readout: [..., D] -> logits [..., V]."""
-        importance_B = self.importance(t_B)
-        place_BxL = jnp.broadcast_to(jnp.arange(x0_BxL.shape[1]), x0_BxL.shape)
+    def importance(self, t: jax.Array) -> jax.Array:
+        """What makes times drawn unevenly count as even ones: the loss at t [...] is worth so much; 1 for power 1."""
+        return self.loss.importance(self, t)
+
+    def sums(self, readout, features_BxLxD, batch: NoisyBatch, key) -> tuple[jax.Array, jax.Array]:
+        """(sum of losses, sum of weights) over the positions that the mask marks. readout: [..., D] -> logits."""
+        t_Bx1, importance_Bx1 = batch.t[:, None], self.importance(batch.t)[:, None]
+        place_BxL = jnp.broadcast_to(jnp.arange(batch.x0.shape[1]), batch.x0.shape)
 
         def positions(features, x0, xt, mask, place):
             own_key = jax.random.fold_in(key, place[0, 0])
-            x = LossInput(readout(features), x0, xt, t_B[:, None], importance_B[:, None], own_key)
-            loss, weight = LOSSES[self.name](self, x)
+            x = LossInput(readout(features), x0, xt, t_Bx1, importance_Bx1, own_key)
+            loss, weight = self.loss.terms(self, x)
             return jnp.sum(loss * mask), jnp.sum(weight * mask)
 
-        return map_positions(positions, features_BxLxD, x0_BxL, xt_BxL, mask_BxL, place_BxL, chunk=self.chunk)
+        return map_positions(positions, features_BxLxD, batch.x0, batch.xt, batch.mask, place_BxL, chunk=self.chunk)
+
+
+def make_objective(name: str, kernel: KernelBase, parameterisation: str = "bayes", **options: Any) -> Objective:
+    """An Objective by the names of its loss and parameterisation; options: of these and of its own. UserError for a
+    name or an option that nothing knows, or where they do not fit together."""
+    own = {key: options.pop(key) for key in list(options) if key in options_of(Objective)}
+    reads = PARAMETERISATIONS.options(parameterisation)
+    reading = PARAMETERISATIONS.make(parameterisation, **{key: options.pop(key) for key in reads if key in options})
+    return Objective(loss=LOSSES.make(name, **options), parameterisation=reading, kernel=kernel, **own)
+
+
+def pick_objective(name: str, kernel: KernelBase, section: Mapping[str, Any]) -> Objective:
+    """An Objective of a configuration's section, from those of its values that the loss and parameterisation read."""
+    own = {key: section[key] for key in options_of(Objective) if key in section}
+    reading = PARAMETERISATIONS.pick(section.get("parameterisation", "bayes"), section)
+    return Objective(loss=LOSSES.pick(name, section), parameterisation=reading, kernel=kernel, **own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,13 +131,16 @@ class Autoregressive:
     start_id: int
     chunk: int = 0
 
+    exact = True
+    any_kernel = False
+
     def check_times(self) -> None:
         """Its tokens have no times."""
 
-    def corrupt(self, key, x0_BxL):
-        """(the tokens one place later, times of zero): what the network reads."""
+    def corrupt(self, key, x0_BxL, mask_BxL) -> NoisyBatch:
+        """The tokens one place later and times of zero: what the network reads."""
         del key
-        return self.shifted(x0_BxL), jnp.zeros(x0_BxL.shape[0])
+        return NoisyBatch(x0_BxL, self.shifted(x0_BxL), jnp.zeros(x0_BxL.shape[0]), mask_BxL)
 
     def shifted(self, x0_BxL):
         start = jnp.full_like(x0_BxL[:, :1], self.start_id)
@@ -137,11 +151,11 @@ class Autoregressive:
         allowed = jnp.where(jnp.arange(logits.shape[-1]) == self.start_id, -jnp.inf, logits)
         return -jnp.take_along_axis(jax.nn.log_softmax(allowed, axis=-1), x0[..., None], axis=-1)[..., 0]
 
-    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, key):
-        """(sum of negative log-likelihoods in nats, number of tokens) over the positions that mask marks."""
-        del xt_BxL, t_B, key
+    def sums(self, readout, features_BxLxD, batch: NoisyBatch, key):
+        """(sum of negative log-likelihoods in nats, number of tokens) over the positions that the mask marks."""
+        del key
 
         def positions(features, x0, mask):
             return jnp.sum(jnp.where(mask, self.log_losses(readout(features), x0), 0)), jnp.sum(mask, dtype=jnp.float32)
 
-        return map_positions(positions, features_BxLxD, x0_BxL, mask_BxL, chunk=self.chunk)
+        return map_positions(positions, features_BxLxD, batch.x0, batch.mask, chunk=self.chunk)

@@ -11,15 +11,17 @@ not the posterior but w(k, x_t) p(k | x_t), normalised, with w = lambda_same at 
 `tilt` = lambda_same / lambda_changed takes that weight out again; it moves one logit a position.
 """
 
+import abc
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.errors import UserError, choose
+from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import LOG_ZERO, KernelBase
-from semdlm_jax.kernels.branches import Global
 from semdlm_jax.kernels.numerics import at_least, put, safe_log
+from semdlm_jax.plugins import Plugin, Registry
 
 # The least that a clean token gets of a score, as a share: scores need not be those of any distribution of text.
 LEAST_SHARE = 1e-3
@@ -27,20 +29,70 @@ LEAST_SHARE = 1e-3
 LATEST_SCORE = 1 - 2.0**-12
 
 
-def _direct(kernel, logits, xt, t):
-    return jnp.where(kernel.likelihoods(xt, t) > 0, logits, LOG_ZERO)
+@dataclasses.dataclass(frozen=True)
+class Parameterisation(Plugin, abc.ABC):
+    """What logits mean. any_kernel: the same under every kernel, so that training may go on under another. scores: they
+    are log-ratios (SEDD)."""
+
+    any_kernel = False
+    scores = False
+
+    @property
+    def name(self) -> str:
+        return PARAMETERISATIONS.name_of(self)
+
+    def check(self, kernel: KernelBase) -> None:
+        """UserError when the kernel has no such posterior."""
+
+    @abc.abstractmethod
+    def log_weights(self, kernel: KernelBase, logits: jax.Array, xt: jax.Array, t: jax.Array) -> jax.Array:
+        """log p_theta(x_0 = k | x_t), not normalised: [..., V]. logits [..., V], none for the mask; xt, t [...]."""
+
+    def cross_entropy(self, kernel: KernelBase, logits, x0, xt, t) -> jax.Array:
+        """-log p_theta(x0 | xt), shape of x0."""
+        log_probs = jax.nn.log_softmax(self.log_weights(kernel, logits, xt, t), axis=-1)
+        return -jnp.take_along_axis(log_probs, x0[..., None], axis=-1)[..., 0]
 
 
-def _bayes(kernel, logits, xt, t):
-    return at_least(kernel.add_log_likelihoods(logits, xt, t), LOG_ZERO)
+class Direct(Parameterisation):
+    """softmax(f), restricted to the clean tokens from which x_t can be reached."""
+
+    def log_weights(self, kernel, logits, xt, t):
+        return jnp.where(kernel.likelihoods(xt, t) > 0, logits, LOG_ZERO)
 
 
-def _score(kernel, logits, xt, t):
-    """Scores, normalised, are q_t(. | x_theta) = alpha x_theta + beta nu: solved for x_theta, then as `bayes`."""
-    t = jnp.minimum(t, LATEST_SCORE)
-    noisy = jax.nn.softmax(log_scores(kernel, logits, xt, t), axis=-1)
-    clean = jnp.maximum(noisy - kernel.noise(t)[..., None] * kernel.prior_probs(t), LEAST_SHARE * noisy)
-    return _bayes(kernel, forbid_mask(kernel, jnp.log(clean)), xt, t)
+class Bayes(Parameterisation):
+    """softmax(f)_k q_t(x_t | k), normalised (Eq. 20)."""
+
+    any_kernel = True
+
+    def log_weights(self, kernel, logits, xt, t):
+        return at_least(kernel.add_log_likelihoods(logits, xt, t), LOG_ZERO)
+
+    def cross_entropy(self, kernel, logits, x0, xt, t):
+        """Without forming the posterior [..., V]."""
+        target = jnp.take_along_axis(logits, x0[..., None], axis=-1)[..., 0] + kernel.log_prob(xt, x0, t)
+        return kernel.log_evidence(logits, xt, t) - target
+
+
+class Score(Parameterisation):
+    """SEDD's log-ratios: normalised, they are q_t(. | x_theta) = alpha x_theta + beta nu, solved for x_theta, which is
+    then read as `bayes`."""
+
+    scores = True
+
+    def check(self, kernel):
+        if not kernel.jumps_only:
+            raise UserError(
+                "parameterisation 'score' is for kernels that only jump, such as 'absorbing' and 'uniform': "
+                "give 'bayes' or 'direct'"
+            )
+
+    def log_weights(self, kernel, logits, xt, t):
+        t = jnp.minimum(t, LATEST_SCORE)
+        noisy = jax.nn.softmax(log_scores(kernel, logits, xt, t), axis=-1)
+        clean = jnp.maximum(noisy - kernel.noise(t)[..., None] * kernel.prior_probs(t), LEAST_SHARE * noisy)
+        return Bayes().log_weights(kernel, forbid_mask(kernel, jnp.log(clean)), xt, t)
 
 
 def log_scores(kernel, logits, xt, t):
@@ -60,22 +112,20 @@ def forbid_mask(kernel: KernelBase, logits):
     return jnp.where(jnp.arange(kernel.vocab_size) == kernel.mask_id, LOG_ZERO, logits)
 
 
-PARAMETERISATIONS = {"direct": _direct, "bayes": _bayes, "score": _score}
+PARAMETERISATIONS = Registry("parameterisation", Parameterisation, {"direct": Direct, "bayes": Bayes, "score": Score})
 
 
 @dataclasses.dataclass(frozen=True)
 class Posterior:
     """How logits become p_theta(x_0 | x_t) for a kernel.
 
-    parameterisation: a name of PARAMETERISATIONS. tilt: lambda_same / lambda_changed of the training loss, above 0; 1
-    when the loss weighs all positions alike.
+    tilt: lambda_same / lambda_changed of the training loss, above 0; 1 when the loss weighs all positions alike.
     """
 
-    parameterisation: str = "bayes"
+    parameterisation: Parameterisation = Bayes()
     tilt: float = 1.0
 
     def __post_init__(self):
-        choose("parameterisation", self.parameterisation, PARAMETERISATIONS)
         if not self.tilt > 0:
             raise UserError(
                 "lambda_same must be above 0: the loss would not teach whether a token changed, "
@@ -84,15 +134,11 @@ class Posterior:
 
     def check(self, kernel: KernelBase):
         """UserError when the kernel has no such posterior."""
-        if self.parameterisation == "score" and not jumps_only(kernel):
-            raise UserError(
-                "parameterisation 'score' is for kernels that only jump, such as 'absorbing' and 'uniform': "
-                "give 'bayes' or 'direct'"
-            )
+        self.parameterisation.check(kernel)
 
     def trained_log_weights(self, kernel: KernelBase, logits, xt, t):
         """`trained_log_probs`, not normalised."""
-        return PARAMETERISATIONS[self.parameterisation](kernel, forbid_mask(kernel, logits), xt, t)
+        return self.parameterisation.log_weights(kernel, forbid_mask(kernel, logits), xt, t)
 
     def trained_log_probs(self, kernel: KernelBase, logits, xt, t):
         """log p' [..., V] float32: what the training loss fits, its weights included. logits [..., V], xt, t [...]."""
@@ -125,7 +171,7 @@ class Posterior:
         """
         s = t if s is None else s
         kept, noise = kernel.alpha(s)[..., None], kernel.noise(s)[..., None]
-        if self.parameterisation == "score":
+        if self.parameterisation.scores:
             t = jnp.minimum(t, LATEST_SCORE)
             scores = log_scores(kernel, logits, xt, t)
             total = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
@@ -141,20 +187,10 @@ class Posterior:
         return jnp.logaddexp(safe_log(kept) + without, jumped)
 
     def cross_entropy(self, kernel: KernelBase, logits, x0, xt, t):
-        """-log p'(x0 | xt), shape of x0; with `bayes` without forming p' [..., V]."""
-        if self.parameterisation != "bayes":
-            trained = self.trained_log_probs(kernel, logits, xt, t)
-            return -jnp.take_along_axis(trained, x0[..., None], axis=-1)[..., 0]
-        logits = forbid_mask(kernel, logits)
-        target = jnp.take_along_axis(logits, x0[..., None], axis=-1)[..., 0] + kernel.log_prob(xt, x0, t)
-        return kernel.log_evidence(logits, xt, t) - target
+        """-log p'(x0 | xt), shape of x0."""
+        return self.parameterisation.cross_entropy(kernel, forbid_mask(kernel, logits), x0, xt, t)
 
 
-def jumps_only(kernel):
-    """Whether every change is a jump to one and the same prior: what scores and their closed forms are written for."""
-    return isinstance(getattr(kernel, "branches", None), Global)
-
-
-def only_masks(kernel):
-    """Whether noise is the mask alone, so that every other token is certain."""
-    return kernel.mask_id is not None and jumps_only(kernel)
+def make_posterior(parameterisation: str = "bayes", tilt: float = 1.0, **options: Any) -> Posterior:
+    """A Posterior by its parameterisation's name. UserError for an unknown name or option."""
+    return Posterior(PARAMETERISATIONS.make(parameterisation, **options), tilt)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.objectives.objective import Objective
+from semdlm_jax.objectives.objective import NoisyBatch, Objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Stages:
         for objective in self.objectives:
             objective.check_times()
         several = len(self.objectives) > 1
-        if several and any(objective.parameterisation != "bayes" for objective in self.objectives):
+        if several and not all(objective.any_kernel for objective in self.objectives):
             raise UserError(
                 "a warm-up under another kernel needs objective.parameterisation = 'bayes': "
                 "under 'direct' the logits mean something else for every kernel"
@@ -37,15 +37,15 @@ class Stages:
         stage = jnp.searchsorted(jnp.asarray(self.starts), step, side="right") - 1
         return jax.lax.switch(stage, branches, *operands)
 
-    def corrupt(self, key, x0_BxL, step):
-        """(x_t [B, L], t [B]) under the objective of this step."""
-        return self._at(step, [o.corrupt for o in self.objectives], key, x0_BxL)
+    def corrupt(self, key, x0_BxL, mask_BxL, step) -> NoisyBatch:
+        """A batch corrupted under the objective of this step."""
+        return self._at(step, [o.corrupt for o in self.objectives], key, x0_BxL, mask_BxL)
 
-    def sums(self, readout, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, step, key):
+    def sums(self, readout, features_BxLxD, batch: NoisyBatch, step, key):
         """(sum of losses, sum of weights) under the objective of this step; readout: [..., D] -> logits [..., V]."""
 
         def branch(objective):
             return lambda *arrays: objective.sums(readout, *arrays)
 
         branches = [branch(objective) for objective in self.objectives]
-        return self._at(step, branches, features_BxLxD, x0_BxL, xt_BxL, t_B, mask_BxL, key)
+        return self._at(step, branches, features_BxLxD, batch, key)

@@ -1,14 +1,21 @@
 """Learning-rate schedules and optimisers, chosen by name; parameters are classified by their path."""
 
+import abc
+import dataclasses
 import re
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from semdlm_jax.errors import UserError, choose
-from semdlm_jax.keys import check_options
+from semdlm_jax.errors import UserError
+from semdlm_jax.options import number
+from semdlm_jax.plugins import Plugin, Registry, field
 from semdlm_jax.runtime.paths import map_with_path
+
+BELOW_ONE = "[0, 1)"
+FINAL_FRACTION = number(0.0, "[0, 1]", "of the peak, at the end")
 
 # Muon is meant for the dense maps between hidden states. Modulation and time maps see one vector a sequence, not one a
 # token: their gradients are of low rank and orthogonalising them would only amplify noise, so they stay with AdamW.
@@ -19,51 +26,81 @@ MATRIX = re.compile(r"(^|/)(kernel|embedding)$")
 MUON_RMS = 0.2
 
 
-def _constant(progress, decay_fraction, final_fraction):
-    return jnp.ones_like(progress)
+@dataclasses.dataclass(frozen=True)
+class LearningRate(Plugin, abc.ABC):
+    """How the learning rate goes: it rises linearly over `warmup_steps` (step 0 gets 1 / warmup_steps of the peak),
+    times `shape`."""
+
+    learning_rate: float = field(number(3e-4, "(0, 1000]", "at its peak"))
+    warmup_steps: int = field(number(2500, "[0, 1000000000]", "in which the learning rate rises"))
+
+    @abc.abstractmethod
+    def shape(self, step: jax.Array, total_steps: int) -> jax.Array:
+        """The factor of the peak after the warm-up; step: float32[], 0-based."""
+
+    def check(self, total_steps: int) -> None:
+        """UserError when a run of so many steps cannot have it."""
+        if not self.warmup_steps < total_steps:
+            raise UserError(
+                f"{self.warmup_steps} warm-up steps do not fit in {total_steps} training steps: "
+                "lower optimizer.warmup_steps"
+            )
+
+    def build(self, total_steps: int) -> Callable[[int | jax.Array], jax.Array]:
+        """The learning rate as a function of the step (0-based, int or int32[]), float32[]. Raises as `check` does."""
+        self.check(total_steps)
+
+        def schedule(step):
+            step = jnp.asarray(step, jnp.float32)
+            warmup = jnp.minimum(1.0, (step + 1) / max(self.warmup_steps, 1))
+            return self.learning_rate * warmup * self.shape(step, total_steps)
+
+        return schedule
 
 
-def _cosine(progress, decay_fraction, final_fraction):
-    return final_fraction + (1 - final_fraction) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+@dataclasses.dataclass(frozen=True)
+class Constant(LearningRate):
+    """It stays at its peak."""
+
+    def shape(self, step, total_steps):
+        return jnp.ones_like(step)
 
 
-def _wsd(progress, decay_fraction, final_fraction):
-    return 1 - (1 - final_fraction) * jnp.clip(1 - (1 - progress) / decay_fraction, 0, 1)
+@dataclasses.dataclass(frozen=True)
+class Cosine(LearningRate):
+    """From the end of the warm-up it falls along half a cosine."""
+
+    final_fraction: float = field(FINAL_FRACTION)
+
+    def shape(self, step, total_steps):
+        progress = jnp.clip((step - self.warmup_steps) / (total_steps - self.warmup_steps), 0, 1)
+        return self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
 
-# name -> factor of the peak at `progress` in [0, 1].
-SCHEDULES = {"constant": _constant, "cosine": _cosine, "wsd": _wsd}
+@dataclasses.dataclass(frozen=True)
+class WarmupStableDecay(LearningRate):
+    """It stays, and falls linearly over the last `decay_fraction` of all steps."""
+
+    decay_fraction: float = field(number(0.2, "(0, 1]", "of all steps: the end in which it falls"))
+    final_fraction: float = field(FINAL_FRACTION)
+
+    def check(self, total_steps):
+        super().check(total_steps)
+        room = 1 - self.warmup_steps / total_steps
+        if not self.decay_fraction <= room:
+            raise UserError(
+                f"decay fraction {self.decay_fraction} leaves no room after {self.warmup_steps} of {total_steps} "
+                f"warm-up steps: give one in (0, {room:g}]"
+            )
+
+    def shape(self, step, total_steps):
+        progress = jnp.clip(step / total_steps, 0, 1)
+        return 1 - (1 - self.final_fraction) * jnp.clip(1 - (1 - progress) / self.decay_fraction, 0, 1)
 
 
-def make_schedule(name, learning_rate, warmup_steps, total_steps, decay_fraction=0.2, final_fraction=0.0):
-    """The learning rate as a function of the step (0-based, int or int32[]), float32[].
-
-    Every schedule rises linearly over `warmup_steps` (step 0 gets 1/warmup_steps of the peak). Then `constant` stays;
-    `cosine` falls to `final_fraction` of the peak at `total_steps`; `wsd` (warm-up, stable, decay) falls linearly to
-    it over the last `decay_fraction` of `total_steps`. UserError for an unknown name or values out of range.
-    """
-    shape = choose("schedule", name, SCHEDULES)
-    shape_of = {"decay_fraction": decay_fraction, "final_fraction": final_fraction}
-    check_options("optimizer", learning_rate=learning_rate, warmup_steps=warmup_steps, **shape_of)
-    if not warmup_steps < total_steps:
-        raise UserError(
-            f"{warmup_steps} warm-up steps do not fit in {total_steps} training steps: lower optimizer.warmup_steps"
-        )
-    if name == "wsd" and not decay_fraction <= 1 - warmup_steps / total_steps:
-        raise UserError(
-            f"decay fraction {decay_fraction} leaves no room after {warmup_steps} of {total_steps} warm-up steps:"
-            f" give one in (0, {1 - warmup_steps / total_steps:g}]"
-        )
-
-    def schedule(step):
-        step = jnp.asarray(step, jnp.float32)
-        warmup = jnp.minimum(1.0, (step + 1) / max(warmup_steps, 1))
-        # Only the cosine starts where the warm-up ends; the others measure progress from step 0.
-        start = warmup_steps if name == "cosine" else 0
-        progress = jnp.clip((step - start) / (total_steps - start), 0, 1)
-        return learning_rate * warmup * shape(progress, decay_fraction, final_fraction)
-
-    return schedule
+LEARNING_RATES = Registry(
+    "learning-rate schedule", LearningRate, {"constant": Constant, "cosine": Cosine, "wsd": WarmupStableDecay}
+)
 
 
 def is_matrix(path):
@@ -74,53 +111,78 @@ def is_matrix(path):
     return MATRIX.search(path) is not None
 
 
-def make_optimizer(name, schedule, *, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.0, clip_norm=1.0, muon_momentum=0.95):
-    """The optax transformation `name` ('adamw', 'muon'): gradients in, updates to be added to the parameters out.
+@dataclasses.dataclass(frozen=True)
+class Optimizer(Plugin, abc.ABC):
+    """Gradients in, updates to be added to the parameters out. Gradients are first clipped to the global norm
+    `clip_norm` (0: no clipping). `weight_decay` is decoupled, multiplied by the learning rate, and applies to matrices
+    only."""
 
-    `schedule` maps a step to the learning rate. Gradients are first clipped to the global norm `clip_norm` (0: no
-    clipping). `weight_decay` is decoupled, multiplied by the learning rate, and applies to matrices only. `muon`
-    treats the attention and MLP kernels of the blocks ([in, out], or [layers, in, out] when scanned: one
-    orthogonalisation a layer) and leaves every other parameter to AdamW at the same learning rate.
-    UserError for an unknown name or values out of range.
-    """
-    build = choose("optimizer", name, OPTIMIZERS)
-    factors = {"weight_decay": weight_decay, "clip_norm": clip_norm, "muon_momentum": muon_momentum}
-    check_options("optimizer", b1=b1, b2=b2, eps=eps, **factors)
-    adamw = optax.adamw(
-        schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=lambda tree: map_with_path(_decays, tree)
-    )
-    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-    return optax.chain(clip, build(adamw, schedule, weight_decay, muon_momentum))
+    b1: float = field(number(0.9, BELOW_ONE, "of Adam: memory of the gradient"))
+    b2: float = field(number(0.999, BELOW_ONE, "and of its square"))
+    eps: float = field(number(1e-8, "[1e-30, 1]", "of Adam"))
+    weight_decay: float = field(number(0.0, "[0, 1000]", "of matrices, times the learning rate"))
+    clip_norm: float = field(number(1.0, "[0, 1000000]", "largest norm of a gradient; 0: any"))
+
+    @abc.abstractmethod
+    def updates(self, schedule: Callable) -> optax.GradientTransformation:
+        """What follows the clipping; schedule maps a step to the learning rate."""
+
+    def adamw(self, schedule: Callable) -> optax.GradientTransformation:
+        """AdamW with these options: for what another method leaves to it, too."""
+        return optax.adamw(
+            schedule,
+            b1=self.b1,
+            b2=self.b2,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            mask=lambda tree: map_with_path(_decays, tree),
+        )
+
+    def build(self, schedule: Callable) -> optax.GradientTransformation:
+        clip = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
+        return optax.chain(clip, self.updates(schedule))
 
 
 def _decays(path, _):
     return is_matrix(path)
 
 
-def _adamw(adamw, schedule, weight_decay, momentum):
-    return adamw
+@dataclasses.dataclass(frozen=True)
+class AdamW(Optimizer):
+    """AdamW on every parameter."""
+
+    def updates(self, schedule):
+        return self.adamw(schedule)
 
 
-def _muon(adamw, schedule, weight_decay, momentum):
-    # The parts of optax.contrib.muon, assembled here: its own AdamW has no decay mask and forces Nesterov momentum.
-    def per_layer(updates):
-        # Axes not named (the leading layer axis of a scanned stack) are batch axes.
-        return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(-2, -1), updates)
+@dataclasses.dataclass(frozen=True)
+class Muon(Optimizer):
+    """Muon on the attention and MLP kernels of the blocks ([in, out], or [layers, in, out] when scanned: one
+    orthogonalisation a layer), AdamW at the same learning rate on every other parameter."""
 
-    def scale(update):
-        return update * (MUON_RMS * max(update.shape[-2:]) ** 0.5)
+    muon_momentum: float = field(number(0.95, BELOW_ONE, "of muon"))
 
-    muon = optax.chain(
-        optax.contrib.scale_by_muon(beta=momentum, weight_dimension_numbers=per_layer),
-        optax.stateless(lambda updates, _: jax.tree.map(scale, updates)),
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_learning_rate(schedule),
-    )
+    def updates(self, schedule):
+        # The parts of optax.contrib.muon, assembled here: its own AdamW has no decay mask and forces Nesterov momentum.
+        def per_layer(updates):
+            # Axes not named (the leading layer axis of a scanned stack) are batch axes.
+            return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(-2, -1), updates)
 
-    def group(path, _):
-        return "muon" if HIDDEN_MATRIX.search(path) else "adamw"
+        def scale(update):
+            return update * (MUON_RMS * max(update.shape[-2:]) ** 0.5)
 
-    return optax.partition({"muon": muon, "adamw": adamw}, lambda params: map_with_path(group, params))
+        muon = optax.chain(
+            optax.contrib.scale_by_muon(beta=self.muon_momentum, weight_dimension_numbers=per_layer),
+            optax.stateless(lambda updates, _: jax.tree.map(scale, updates)),
+            optax.add_decayed_weights(self.weight_decay),
+            optax.scale_by_learning_rate(schedule),
+        )
+
+        def group(path, _):
+            return "muon" if HIDDEN_MATRIX.search(path) else "adamw"
+
+        parts = {"muon": muon, "adamw": self.adamw(schedule)}
+        return optax.partition(parts, lambda params: map_with_path(group, params))
 
 
-OPTIMIZERS = {"adamw": _adamw, "muon": _muon}
+OPTIMIZERS = Registry("optimizer", Optimizer, {"adamw": AdamW, "muon": Muon})

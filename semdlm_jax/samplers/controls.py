@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.keys import check_options
 from semdlm_jax.samplers.draws import draw, truncate
 from semdlm_jax.samplers.penalty import Penalty
+from semdlm_jax.samplers.settings import check_settings
 
 
 @jax.tree_util.register_dataclass
@@ -32,6 +32,11 @@ class Controls:
     def greedy(self, s):
         """Whether a step to time s takes the likeliest token."""
         return (jnp.asarray(self.temperature) == 0) | (self.greedy_end & (s == 0))
+
+    @property
+    def truncates(self):
+        """Whether draws are from a part of the posterior."""
+        return self.top_k is not None or self.top_p is not None
 
     def sharpen(self, logits):
         return logits / jnp.where(jnp.asarray(self.temperature) == 0, 1.0, self.temperature)
@@ -62,8 +67,8 @@ def make_controls(
 ):
     """Controls from plain numbers; table: the neighbours. Off: top_k = 0, top_p = 1, both lambdas 0; window = 0 is the
     whole sequence. UserError for values out of range."""
-    check_options("sampling", temperature=temperature, greedy_end=greedy_end, top_k=top_k, top_p=top_p)
-    check_options("sampling", lambda_freq=lambda_freq, lambda_sem=lambda_sem, window=window)
+    check_settings(temperature=temperature, greedy_end=greedy_end, top_k=top_k, top_p=top_p)
+    check_settings(lambda_freq=lambda_freq, lambda_sem=lambda_sem, window=window)
     if lambda_sem and not table.k_max:
         raise UserError(
             f"lambda_sem = {lambda_sem:g} weighs neighbours, and this run has none: build a table of them with "

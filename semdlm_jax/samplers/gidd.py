@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.numerics import put
-from semdlm_jax.objectives.posterior import only_masks
+from semdlm_jax.options import number
+from semdlm_jax.plugins import field
 from semdlm_jax.samplers.methods import Ancestral
 
 
@@ -21,14 +22,21 @@ class SelfCorrecting(Ancestral):
     """Ancestral steps, then `corrections` network evaluations more. correct_temperature, correct_time: of the
     proposals. at_once: positions changed by one correction."""
 
-    corrections: int = 64
-    correct_temperature: float = 0.1
-    correct_time: float = 0.01
-    patience: int = 32
-    at_once: int = 1
+    corrections: int = field(number(64, "[1, 100000]", "evaluations after the steps"))
+    correct_temperature: float = field(number(0.1, "[1e-6, 1000]", "of corrections"))
+    correct_time: float = field(number(0.01, "[0, 1]", "time that the network is told in corrections"))
+    patience: int = field(number(32, "[1, 100000]", "corrections without gain before it stops"))
+    at_once: int = field(number(1, "[1, 1048576]", "positions changed by one correction"))
+
+    @property
+    def correction_time(self):
+        return self.correct_time
+
+    def correction_controls(self, controls):
+        return dataclasses.replace(controls, temperature=jnp.float32(self.correct_temperature))
 
     def check(self, kernel):
-        if only_masks(kernel):
+        if kernel.only_masks:
             raise UserError("gidd_correct revises written tokens, which the kernel 'absorbing' takes for certain")
 
     def correct(self, text, proposal, active, progress):

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
-from semdlm_jax.keys import check_options
 from semdlm_jax.objectives import Posterior
 from semdlm_jax.samplers.controls import Controls
 from semdlm_jax.samplers.draws import draw, truncate
 from semdlm_jax.samplers.methods import Ancestral, Method, Now, Proposal
 from semdlm_jax.samplers.plan import Plan
+from semdlm_jax.samplers.settings import check_settings
 
 # Logits alive at once are kept to about so many numbers, a few positions at a time. On a CPU the cache profits. An
 # accelerator has more to do between two launches with more, but no more than a share of all: there memory counts.
@@ -55,7 +55,7 @@ class Sampler:
 
     def __post_init__(self):
         self.method.check(self.kernel)
-        check_options("sampling", corrector_steps=self.corrector_steps, corrector_strength=self.corrector_strength)
+        check_settings(corrector_steps=self.corrector_steps, corrector_strength=self.corrector_strength)
 
     def sample(
         self,
@@ -75,7 +75,7 @@ class Sampler:
         plan's first time; the prior's when None. lengths_B: what stands behind is padding, which must be given: the
         network does not see it, and the penalty does not count it.
         """
-        if not self.method.clean_drafts and (controls.top_k is not None or controls.top_p is not None):
+        if not self.method.clean_drafts and controls.truncates:
             raise UserError("top_k and top_p truncate p(x0 | x_t), which the sedd samplers do not draw from")
         prior_key, scan_key, correct_key = jax.random.split(key, 3)
         if initial_BxL is None:
@@ -123,9 +123,9 @@ class Sampler:
         return jax.lax.scan(once, xs_BxL, jax.random.split(key, self.corrector_steps))[0]
 
     def _correct(self, key, network, text_BxL, ends_B, active, controls, recorded):
-        """GIDD's corrections of finished text."""
-        method, t = self.method, jnp.float32(self.method.correct_time)
-        sharper = dataclasses.replace(controls, temperature=jnp.float32(method.correct_temperature))
+        """The method's corrections of finished text."""
+        method, t = self.method, jnp.float32(self.method.correction_time)
+        sharper = method.correction_controls(controls)
 
         def once(carry, key):
             text_BxL, *progress = carry
@@ -166,7 +166,7 @@ class Sampler:
                 weights = jnp.where(s == 0, controls.forbid(weights), weights)
             kept = truncate(weights, controls.top_k, controls.top_p)
             drafts, total = draw(jax.random.fold_in(key, start), kept, greedy=controls.greedy(s))
-            if kept is not weights:
+            if controls.truncates:
                 total = jax.nn.logsumexp(weights, axis=-1)
             picked = jnp.take_along_axis(weights, jnp.stack([drafts, xt], axis=-1), axis=-1)
             return carry, Proposal(drafts, *jnp.moveaxis(jnp.exp(picked - total[..., None]), -1, 0))

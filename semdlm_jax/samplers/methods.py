@@ -1,6 +1,6 @@
 """How one step of the reverse process is taken, for kernels of any kind; `remdm`, `sedd` and `gidd` have the others.
 
-To add one: a frozen dataclass with a `step`, and a line in `samplers.METHODS`. Its fields are its options.
+To add one: extend `Method` and list it in `samplers.METHODS`, or name it as `module:Class`.
 """
 
 import dataclasses
@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels import KernelBase, return_rates, reverse_step
-from semdlm_jax.keys import check_options
+from semdlm_jax.options import number
+from semdlm_jax.plugins import Plugin, field
 from semdlm_jax.samplers import plan as plans
+from semdlm_jax.samplers.controls import Controls
 
 
 class Now(NamedTuple):
@@ -42,15 +44,14 @@ class Step(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class Method(Plugin):
     """A step of the reverse process. clean_drafts: whether what is drawn is text. corrections: network evaluations on
-    finished text, by a method `correct`. UserError for an option out of its range."""
+    finished text, by `correct`. correction_time: the time that the network is told then. UserError for an option out
+    of its range."""
 
     clean_drafts = True
     corrections = 0
-
-    def __post_init__(self):
-        check_options("sampling", **dataclasses.asdict(self))
+    correction_time = 0.0
 
     def check(self, kernel: KernelBase):
         """UserError when the method makes no sense with this kernel."""
@@ -69,6 +70,14 @@ class Method:
 
     def step(self, kernel: KernelBase, key, xt, proposal: Proposal, now: Now, state) -> Step:
         """Acts everywhere; what is not active is put back afterwards."""
+        raise NotImplementedError
+
+    def correction_controls(self, controls: Controls) -> Controls:
+        """The controls of draws for corrections."""
+        return controls
+
+    def correct(self, text, proposal: Proposal, active, progress):
+        """(text [B, L], progress) after one correction. progress: two arrays [B], of -1 and of 0 before the first."""
         raise NotImplementedError
 
 
@@ -108,8 +117,8 @@ class Blockwise(Method):
     and tokens of a confidence p_theta(x_t^i | x_t) above `freeze` stay; at 1 none is held. Not exact for any step size.
     """
 
-    rho: float = 1.0
-    freeze: float = 1.0
+    rho: float = field(number(1.0, "[0, 1000]", "weight of confidence in Eq. 121"))
+    freeze: float = field(number(1.0, "[0, 1]", "confidence above which a token stays; 1: none does"))
 
     def step(self, kernel, key, xt, proposal, now, state):
         coin_key, noise_key = jax.random.split(key)

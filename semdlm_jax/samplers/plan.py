@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from semdlm_jax.errors import UserError, choose
-from semdlm_jax.keys import check_options
+from semdlm_jax.samplers.settings import check_settings
 
 
 class Plan(NamedTuple):
@@ -78,7 +78,7 @@ def make_plan(kernel, steps, strides, length, t_min, *, grid="uniform", between=
     strides do not divide the length.
     """
     point = choose("grid", grid, GRIDS)
-    check_options("sampling", steps=steps, strides=strides, t_min=t_min)
+    check_settings(steps=steps, strides=strides, t_min=t_min)
     if length % strides:
         raise UserError(f"--strides={strides} must divide the sequence length {length} into equal parts")
     if steps < strides:

@@ -1,43 +1,9 @@
-"""Everything that says how text is sampled, and what the authors of each system use."""
+"""How the authors of each system sample."""
 
 import dataclasses
 
 from semdlm_jax.errors import UserError, choose, nearest
-from semdlm_jax.keys import check_options
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """sampler: a name of METHODS. options: its own. steps: network evaluations for the whole sequence, shared between
-    `strides` equal parts. grid: of GRIDS. t_min: where the last step starts; None is the training's. greedy_end: the
-    last step takes the likeliest token. The others: `Sampler` and `make_controls`."""
-
-    sampler: str = "ancestral"
-    options: dict = dataclasses.field(default_factory=dict)
-    steps: int = 128
-    strides: int = 1
-    grid: str = "uniform"
-    t_min: float | None = None
-    greedy_end: bool = False
-    corrector_steps: int = 0
-    corrector_strength: float = 0.1
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    lambda_freq: float = 0.0
-    lambda_sem: float = 0.0
-    window: int = 0
-
-    def __str__(self):
-        """Only what differs from the defaults, after the sampler and its steps."""
-        shown = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("sampler", "options", "steps", "strides", "temperature")
-            and getattr(self, field.name) != field.default
-        }
-        extras = "".join(f", {name} {value}" for name, value in {**self.options, **shown}.items())
-        return f"{self.sampler}, {self.steps} steps, {self.strides} strides, temperature {self.temperature:g}{extras}"
+from semdlm_jax.samplers.settings import SamplingSettings
 
 
 # kuleshov-group/remdm: nucleus 0.9; eta of the scripts for 1,024 tokens. Its times run to 1e-5.
@@ -71,7 +37,7 @@ def make_settings(preset=None, **changes):
     UserError for an unknown preset or setting, or an impossible value."""
     settings = dict(choose("preset", preset, PRESETS)) if preset else {}
     changes = {name: value for name, value in changes.items() if value is not None}
-    known = [field.name for field in dataclasses.fields(Settings)]
+    known = [field.name for field in dataclasses.fields(SamplingSettings)]
     for name in changes:
         if name not in known:
             raise UserError(f"unknown sampling setting {name!r}: {nearest(name, known)}")
@@ -79,5 +45,4 @@ def make_settings(preset=None, **changes):
     if changes.get("sampler", settings.get("sampler")) != settings.get("sampler"):
         own = {}  # another sampler's
     settings = {**settings, **changes, "options": {**own, **changes.get("options", {})}}
-    check_options("sampling", **{name: value for name, value in settings.items() if name != "options"})
-    return Settings(**settings)
+    return SamplingSettings(**settings)

@@ -13,15 +13,18 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.numerics import ratio
-from semdlm_jax.objectives.posterior import only_masks
+from semdlm_jax.options import number
+from semdlm_jax.plugins import field
 from semdlm_jax.samplers.methods import Method, step_to
 from semdlm_jax.samplers.plan import steps_between, time_of
+
+ETA = number(0.008, "[0, 1]", "chance of masking anew")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Remasking(Method):
     def check(self, kernel):
-        if not only_masks(kernel):
+        if not kernel.only_masks:
             raise UserError("the remdm samplers mask written tokens anew: they need the kernel 'absorbing'")
 
     def sigma(self, largest, now, state):
@@ -50,7 +53,7 @@ class _Remasking(Method):
 class Cap(_Remasking):
     """sigma = eta, as far as allowed. The authors' eta is for 1,024 tokens."""
 
-    eta: float = 0.008
+    eta: float = field(ETA)
 
     def sigma(self, largest, now, state):
         return jnp.minimum(self.eta, largest)
@@ -60,7 +63,7 @@ class Cap(_Remasking):
 class Rescale(Cap):
     """sigma = eta of what is allowed."""
 
-    eta: float = 0.015
+    eta: float = field(ETA, 0.015)
 
     def sigma(self, largest, now, state):
         return self.eta * largest
@@ -90,10 +93,10 @@ class Confidence(_Remasking):
 class Loop(_Remasking):
     """Plain steps up to alpha_on while t > t_on, then sigma = eta at that noise, then plain steps from t_off down."""
 
-    eta: float = 0.02
-    t_on: float = 0.55
-    t_off: float = 0.05
-    alpha_on: float = 0.9
+    eta: float = field(ETA, 0.02)
+    t_on: float = field(number(0.55, "(0, 1)", "time at which the loop starts"))
+    t_off: float = field(number(0.05, "(0, 1)", "time at which it ends"))
+    alpha_on: float = field(number(0.9, "(0, 1)", "share of the text written while it loops"))
 
     def __post_init__(self):
         super().__post_init__()

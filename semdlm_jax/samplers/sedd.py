@@ -16,14 +16,15 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.numerics import derivative, put, safe_log
-from semdlm_jax.objectives.posterior import LATEST_SCORE, jumps_only
+from semdlm_jax.objectives.bound import at_token
+from semdlm_jax.objectives.posterior import LATEST_SCORE
 from semdlm_jax.samplers.methods import Method, step_to
 
 
 def _analytic(kernel, posterior, logits, xt, t, s):
     scores = posterior.log_scores(kernel, logits, xt, t, s)
     lost = (kernel.alpha(s) - kernel.alpha(t)) / kernel.alpha(s)
-    arrived = lost * kernel.nu(xt, t)
+    arrived = lost * at_token(kernel.prior_probs(t), xt)
     same = jnp.take_along_axis(scores, xt[..., None], axis=-1) + safe_log(1 - lost + arrived)[..., None]
     return put(scores + safe_log(arrived)[..., None], xt[..., None], same)
 
@@ -32,7 +33,7 @@ def _euler(kernel, posterior, logits, xt, t, s):
     t = jnp.minimum(t, LATEST_SCORE)
     scores = posterior.log_scores(kernel, logits, xt, t)
     alpha, alpha_dot = derivative(kernel.alpha, t)
-    rate = -alpha_dot / alpha * kernel.nu(xt, t) * (t - s)
+    rate = -alpha_dot / alpha * at_token(kernel.prior_probs(t), xt) * (t - s)
     # The score of x_t itself is 1.
     leaves = rate * (jnp.exp(jax.nn.logsumexp(scores, axis=-1)) - 1)
     return put(scores + safe_log(rate)[..., None], xt[..., None], safe_log(1 - leaves)[..., None])
@@ -45,7 +46,7 @@ class Analytic(Method):
     clean_drafts = False
 
     def check(self, kernel):
-        if not jumps_only(kernel):
+        if not kernel.jumps_only:
             raise UserError(
                 "the sedd samplers need a kernel that only jumps, to one prior: 'absorbing', 'uniform' or 'unigram'"
             )

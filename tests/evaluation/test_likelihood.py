@@ -18,7 +18,7 @@ from semdlm_jax.evaluation.likelihood import (
     summarise,
 )
 from semdlm_jax.evaluation.times import stratified_uniforms
-from semdlm_jax.objectives import Autoregressive, Objective, Posterior, stratified_times
+from semdlm_jax.objectives import Autoregressive, make_objective, make_posterior, stratified_times
 from semdlm_jax.objectives.bound import prior_divergences
 from semdlm_jax.runtime.mesh import make_mesh
 
@@ -91,7 +91,7 @@ def test_the_exact_denoiser_scores_the_entropy(name, denoiser, parameterisation,
 
     And what the prior misses of the marginal at t_max, a divergence that schedules which keep something to the end owe.
     """
-    toy, posterior = TOYS[name], Posterior(parameterisation)
+    toy, posterior = TOYS[name], make_posterior(parameterisation)
     kernel = toy.build()
     x0 = jnp.asarray(np.random.default_rng(0).choice(V, (64, 512, 2), p=P_DATA))
 
@@ -125,7 +125,7 @@ def test_the_two_corruptions_of_a_row_are_independent():
     kernel, rows = TOYS["absorbing"].build(), 4000
     x0 = jnp.asarray(np.random.default_rng(9).choice(V, (rows, 1), p=P_DATA))
     arrays = PARAMS, jax.random.split(jax.random.key(9), rows), jnp.full(rows, 0.5), x0, jnp.ones(x0.shape, bool)
-    terms = bound_terms(Prior(), kernel, Posterior(), jnp.zeros(V), *arrays, t_min=0.5, t_max=0.75)
+    terms = bound_terms(Prior(), kernel, make_posterior(), jnp.zeros(V), *arrays, t_min=0.5, t_max=0.75)
     masked, again = np.asarray(terms.integral) > 0, np.asarray(terms.reconstruction) > 0
     for share in (masked.mean(), again.mean(), (masked == again).mean()):
         assert abs(share - 0.5) < 5 * 0.5 / np.sqrt(rows)
@@ -139,7 +139,7 @@ def test_exact_scores_and_the_law_of_the_text_are_scored_alike(name, denoiser):
 
     def score(denoiser, parameterisation):
         everywhere = jnp.ones(x0.shape, bool)
-        return uniform_terms(denoiser, kernel, Posterior(parameterisation), jax.random.key(2), x0, everywhere)
+        return uniform_terms(denoiser, kernel, make_posterior(parameterisation), jax.random.key(2), x0, everywhere)
 
     found, wanted = jax.jit(lambda: (score(denoiser, "score"), score(Prior(), "bayes")))()
     for term, one, other in zip(found._fields, found, wanted, strict=True):
@@ -155,7 +155,7 @@ def test_padding_never_counts():
 
     @functools.partial(jax.jit, static_argnames="chunk")
     def score(x0, chunk=0):
-        return uniform_terms(Prior(), kernel, Posterior(), key, x0, jnp.asarray(mask), chunk=chunk)
+        return uniform_terms(Prior(), kernel, make_posterior(), key, x0, jnp.asarray(mask), chunk=chunk)
 
     one, other = score(jnp.asarray(x0)), score(jnp.asarray(np.where(mask, x0, 0)))
     for a, b in zip(one, other, strict=True):
@@ -229,14 +229,14 @@ def test_what_is_compiled_is_the_bound_of_the_objective():
     """Its own kernel and posterior, or another posterior in the place of that; to 1e-5, by the order of sums."""
     toy, mesh = TOYS["uniform"], make_mesh(-1, 1, 1)
     kernel, key = toy.build(), jax.random.key(8)
-    objective = Objective("denoising", kernel, lambda_same=0.5)
+    objective = make_objective("denoising", kernel, lambda_same=0.5)
     x0, mask = (jnp.asarray(x) for x in texts(8, 6))
     uniform = jnp.asarray(stratified_uniforms(0, 8, 2))
     batch = {"tokens": x0, "mask": mask, "row": jnp.arange(8), "uniform": uniform}
     keys_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), 1))(jnp.arange(8))
     t_B = ENDS["t_min"] + (ENDS["t_max"] - ENDS["t_min"]) * uniform[:, 1]
     prior_V = prior_divergences(kernel, ENDS["t_max"])
-    given = {"bayes": Posterior("bayes", tilt=0.5), "direct": Posterior("direct")}
+    given = {"bayes": make_posterior("bayes", tilt=0.5), "direct": make_posterior("direct")}
     assert objective.posterior == given["bayes"]
     found = {}
     for name, posterior in given.items():

@@ -16,7 +16,7 @@ from semdlm_jax.evaluation.likelihood import (
     with_error,
 )
 from semdlm_jax.evaluation.times import stratified_uniforms
-from semdlm_jax.objectives import Objective
+from semdlm_jax.objectives import make_objective
 from semdlm_jax.runtime.mesh import make_mesh
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -111,7 +111,7 @@ def batched(tokens, mask, size):
 def test_a_row_scores_the_same_in_any_batch(name):
     """17 rows in one batch, one by one, in fives and in a batch that is mostly filling: the same number, to the
     rounding of sums in another order."""
-    objective = Objective("denoising", TOYS[name].build())
+    objective = make_objective("denoising", TOYS[name].build())
     tokens, mask = texts(17, 6)
     compiled = compile_terms(Prior(), objective, make_mesh(-1, 1, 1), **ENDS, chunk=0)
     found = [

@@ -10,7 +10,7 @@ import toys
 from toys import MASK, TOYS, K, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import KERNELS, GlobalPrior, NeighbourTable, Vocabulary, kernel_options, make_kernel
+from semdlm_jax.kernels import KERNELS, GlobalPrior, NeighbourTable, Vocabulary, make_kernel
 from semdlm_jax.kernels.branches import Hybrid, Practical, SemanticThenGlobal
 
 TABLES = {name: toy for name, toy in TOYS.items() if isinstance(toy, toys.Toy)}
@@ -124,7 +124,7 @@ def test_priors_by_name():
     kernel = make_kernel("semdlm_plus", known, prior="unigram", tau=0.5, least=3)
     assert kernel.global_prior.probs[3] == 0 and kernel.global_prior.probs[5] == 0
     assert make_kernel("unigram", known).global_prior.probs[3] > 0.5  # the marginal kernel keeps to no rule
-    with pytest.raises(UserError, match="unknown prior 'unigramm'.*'unigram'"):
+    with pytest.raises(UserError, match="prior = 'unigramm' is unknown.*'unigram'"):
         make_kernel("semdlm_plus", known, prior="unigramm")
 
 
@@ -177,24 +177,28 @@ def test_unknown_names_and_options():
 
 def test_a_kernel_of_the_callers_own_module(tmp_path, monkeypatch):
     (tmp_path / "doubled_kernels.py").write_text(
-        "from semdlm_jax.kernels import make_kernel\n"
-        "def doubled(vocabulary, *, strength=1.0):\n"
-        "    return make_kernel('hybrid', vocabulary, uniform_share=strength)\n"
+        "import dataclasses\n"
+        "from semdlm_jax.kernels import KernelSpec, make_kernel\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Doubled(KernelSpec):\n"
+        "    strength: float = 0.5\n"
+        "    def build(self, vocabulary):\n"
+        "        return make_kernel('hybrid', vocabulary, uniform_share=self.strength)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "doubled_kernels", raising=False)
-    assert kernel_options("doubled_kernels:doubled") == {"strength": 1.0}
-    assert build("doubled_kernels:doubled", strength=0.3).branches.uniform_share == 0.3
-    with pytest.raises(UserError, match="no option 'strenght'.*'strength'"):
-        build("doubled_kernels:doubled", strenght=0.3)
+    assert {name: o.default for name, o in KERNELS.options("doubled_kernels:Doubled").items()} == {"strength": 0.5}
+    assert build("doubled_kernels:Doubled", strength=0.3).branches.uniform_share == 0.3
+    with pytest.raises(UserError, match="no option 'strenght': it has schedule, strength: did you mean 'strength'"):
+        build("doubled_kernels:Doubled", strenght=0.3)
     for wrong in ("doubled_kernels:tripled", "no_such_module:doubled"):
         with pytest.raises(UserError, match="cannot be imported"):
             build(wrong)
 
 
 @pytest.mark.parametrize("name", ["os:system", "shutil:rmtree", "builtins:exec", "math:pi", "json:JSONDecodeError"])
-def test_nothing_but_a_builder_is_called(name):
-    with pytest.raises(UserError, match=f"'{name}' is not the builder of a kernel: .*vocabulary"):
+def test_nothing_but_a_kernel_is_made(name):
+    with pytest.raises(UserError, match=f"'{name}' is no kernel: .*extends semdlm_jax.kernels.*KernelSpec"):
         build(name)
 
 

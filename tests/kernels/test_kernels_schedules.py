@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import SCHEDULES, make_noise_schedule
+from semdlm_jax.kernels import SCHEDULES
 from semdlm_jax.kernels.schedules import Cosine, Geometric, Linear, LogLinear, Polynomial
 
 # As the papers write them, in Python floats.
@@ -71,9 +71,9 @@ def test_float32_keeps_relative_accuracy_at_both_ends(schedule):
 )
 def test_impossible_schedules_are_refused(name, options, says):
     with pytest.raises(UserError, match=says):
-        make_noise_schedule(name, **options)
+        SCHEDULES.make(name, **options)
 
 
 def test_a_schedule_reads_its_own_options():
-    assert make_noise_schedule("geometric", eps=0.5, sigma_min=1e-3, sigma_max=2.0) == Geometric(1e-3, 2.0)
-    assert make_noise_schedule("linear", power=3.0) == Linear()
+    assert SCHEDULES.pick("geometric", {"eps": 0.5, "sigma_min": 1e-3, "sigma_max": 2.0}) == Geometric(1e-3, 2.0)
+    assert SCHEDULES.pick("linear", {"power": 3.0}) == Linear()

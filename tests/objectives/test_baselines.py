@@ -10,8 +10,7 @@ from toy_objectives import loss_and_weight, objective
 from toys import MASK, P_DATA, TOYS, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.objectives import Stages, bound
-from semdlm_jax.objectives.posterior import Posterior
+from semdlm_jax.objectives import Stages, bound, make_posterior
 
 
 @pytest.mark.parametrize("weights", ["clip", "dynamic"])
@@ -91,13 +90,13 @@ def test_a_thousand_steps_of_d3pm_are_the_continuous_bound(float64):
         @jax.jit
         def terms(t, s, kernel=kernel, x0=x0, xt=xt):
             shape = (V, V)
-            posterior = Posterior("bayes").log_probs(kernel, x_theta[xt], xt, jnp.full(shape, t))
+            posterior = make_posterior("bayes").log_probs(kernel, x_theta[xt], xt, jnp.full(shape, t))
             step = bound.nelbo_step(kernel, posterior, x0, xt, jnp.full(shape, t), jnp.full(shape, s))
             return jnp.sum(chance_of(kernel, t) * jnp.where(chance_of(kernel, t) > 0, step, 0))
 
         @jax.jit
         def rate(t, kernel=kernel, x0=x0, xt=xt):
-            posterior = Posterior("bayes").log_probs(kernel, x_theta[xt], xt, jnp.full((V, V), t))
+            posterior = make_posterior("bayes").log_probs(kernel, x_theta[xt], xt, jnp.full((V, V), t))
             value = bound.nelbo_rate(kernel, posterior, x0, xt, jnp.full((V, V), t))
             return jnp.sum(chance_of(kernel, t) * jnp.where(chance_of(kernel, t) > 0, value, 0))
 
@@ -115,7 +114,8 @@ def chance_of(kernel, t):
 
 def test_times_of_d3pm_are_whole_steps():
     trained = objective("d3pm", "uniform", timesteps=8, t_min=1e-6, t_max=1.0)
-    _, t = trained.corrupt(toys.key(0), jnp.zeros((64, 2), jnp.int32))
+    x0 = jnp.zeros((64, 2), jnp.int32)
+    t = trained.corrupt(toys.key(0), x0, x0).t
     np.testing.assert_array_equal(np.unique(np.asarray(t) * 8, return_counts=True), (np.arange(1, 9), np.full(8, 8)))
 
 
@@ -126,9 +126,11 @@ def test_every_step_of_d3pm_counts_the_same(power, t_min, t_max):
     drawn as in training. A range that ends between two steps cuts the first and last short, and they weigh more."""
     steps, many = 8, 2**20
     trained = objective("d3pm", "uniform", timesteps=steps, time_power=power, t_min=t_min, t_max=t_max)
-    _, t = jax.jit(trained.corrupt)(toys.key(0), jnp.zeros((many, 1), jnp.int32))
+    x0 = jnp.zeros((many, 1), jnp.int32)
+    t = jax.jit(trained.corrupt)(toys.key(0), x0, x0).t
     counts = np.bincount(np.round(np.asarray(t) * steps).astype(int), minlength=steps + 1)[1:]
-    np.testing.assert_allclose(trained.step_chances(), counts / many, atol=3 / many)  # a stratum at either end
+    chances = trained.loss.step_chances(trained)
+    np.testing.assert_allclose(chances, counts / many, atol=3 / many)  # a stratum at either end
     worth = np.asarray(trained.importance(jnp.arange(1, steps + 1) / steps), np.float64)
     if power == 1:  # the loss as its authors have it
         np.testing.assert_array_equal(worth, 1)

@@ -8,8 +8,7 @@ import scipy.special
 import toys
 from toys import MASK, P_DATA, TOYS, V
 
-from semdlm_jax.objectives import bound, closed_forms
-from semdlm_jax.objectives.posterior import Posterior
+from semdlm_jax.objectives import bound, closed_forms, make_posterior
 
 TIMES = np.float32([1e-3, 0.05, 0.31, 0.62, 0.97, 1 - 1e-3, 1 - 1e-5]).astype(float)
 
@@ -39,7 +38,7 @@ def inputs(name):
     x0, xt = (jnp.broadcast_to(x, (len(TIMES), V, V)) for x in toys.pairs())
     t = jnp.asarray(TIMES, dtype)[:, None, None]
     kernel = TOYS[name].build()
-    log_posterior = Posterior("bayes").log_probs(
+    log_posterior = make_posterior("bayes").log_probs(
         kernel, jnp.broadcast_to(jnp.asarray(logits, dtype)[:, None], (len(TIMES), V, V, V)), xt, t
     )
     return logits, (kernel, log_posterior, x0, xt, jnp.broadcast_to(t, x0.shape))
@@ -129,7 +128,7 @@ def test_hybrid_tends_to_mdlm(float64):
     """p_u -> 0: -log p / t at masks."""
     logits, (_, _, x0, xt, t) = inputs("absorbing")
     kernel = toys.named("hybrid", uniform_share=1e-9)()
-    log_posterior = Posterior("bayes").log_probs(
+    log_posterior = make_posterior("bayes").log_probs(
         kernel, jnp.broadcast_to(jnp.asarray(logits)[:, None], (*xt.shape, V)), xt, t
     )
     closed = np.asarray(jax.jit(closed_forms.hybrid)(kernel, log_posterior, x0, xt, t))

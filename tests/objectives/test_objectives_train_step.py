@@ -10,7 +10,7 @@ import pytest
 from toy_objectives import objective
 
 from semdlm_jax.network import Denoiser
-from semdlm_jax.objectives import Stages
+from semdlm_jax.objectives import NoisyBatch, Stages
 from semdlm_jax.runtime.mesh import make_mesh
 from semdlm_jax.runtime.state import create_state
 from semdlm_jax.train import make_train_step
@@ -66,18 +66,18 @@ class Watched:
     def logits(self, params, features):
         return features
 
-    def corrupt(self, key, x0_BxL, step):
+    def corrupt(self, key, x0_BxL, mask_BxL, step):
         self.note(noise=key)
         # What a corruption splits its key into, and that again: a microbatch's keys may be none of these either.
         for child in jax.random.split(key):
             self.note(time_or_noise=child)
             for grandchild in jax.random.split(child):
                 self.note(below=grandchild)
-        return x0_BxL, jnp.zeros(len(x0_BxL))
+        return NoisyBatch(x0_BxL, x0_BxL, jnp.zeros(len(x0_BxL)), mask_BxL)
 
-    def sums(self, readout, features, x0, xt, t, mask, step, key):
+    def sums(self, readout, features, batch, step, key):
         self.note(loss=key)
-        return jnp.sum(readout(features) * mask), jnp.sum(mask, dtype=jnp.float32)
+        return jnp.sum(readout(features) * batch.mask), jnp.sum(batch.mask, dtype=jnp.float32)
 
 
 def keys_of(seed, steps=2):

@@ -9,7 +9,7 @@ from toys import MASK, TOYS, V
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
-from semdlm_jax.objectives import Posterior
+from semdlm_jax.objectives import make_posterior
 
 LIKELIHOODS = ("direct", "bayes")  # `score` has its own tests among the losses
 
@@ -42,7 +42,7 @@ def dense(toy, parameterisation, logits, t, tilt=1.0):
 def test_posteriors(float64, toy, parameterisation, tilt):
     xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
     t = jnp.asarray(TIMES)[:, None]
-    got = np.exp(Posterior(parameterisation, tilt).log_probs(toy.build(), jnp.asarray(LOGITS), xt, t))
+    got = np.exp(make_posterior(parameterisation, tilt).log_probs(toy.build(), jnp.asarray(LOGITS), xt, t))
     for t, logits, rows in zip(TIMES, LOGITS, got, strict=True):
         expected = dense(toy, parameterisation, logits, t, tilt)
         real = np.isfinite(expected[:, 0])
@@ -54,7 +54,7 @@ def test_posteriors(float64, toy, parameterisation, tilt):
 def test_absorbing_is_subs(parameterisation):
     """Zero mask probability and the softmax of the others at a mask; visible tokens carried over; bfloat16 logits."""
     logits = jnp.asarray(LOGITS[0], jnp.bfloat16)
-    posterior = Posterior(parameterisation).log_probs(
+    posterior = make_posterior(parameterisation).log_probs(
         TOYS["absorbing"].build(), logits, jnp.arange(V), jnp.array([0.4])
     )
     assert posterior.dtype == jnp.float32
@@ -75,7 +75,7 @@ def test_a_logit_that_is_no_number_is_not_hidden(kernel, parameterisation):
     ring = (np.arange(size)[:, None] + [1, 2, 3]) % size
     table = NeighbourTable.from_lists(ring, np.ones(ring.shape))
     kernel = make_kernel(kernel, Vocabulary(size, size - 1, table=table, unigram=np.ones(size)))
-    posterior, xt, t = Posterior(parameterisation), jnp.broadcast_to(jnp.arange(16), shape), jnp.full(shape, 0.97)
+    posterior, xt, t = make_posterior(parameterisation), jnp.broadcast_to(jnp.arange(16), shape), jnp.full(shape, 0.97)
     log_probs = jax.jit(lambda logits: posterior.log_probs(kernel, logits, xt, t))
     cross_entropy = jax.jit(lambda logits: posterior.cross_entropy(kernel, logits, xt[..., ::-1], xt, t))
     bad = jnp.put_along_axis(jnp.zeros((*shape, size)), xt[..., None], jnp.nan, axis=-1, inplace=False)
@@ -87,7 +87,7 @@ def test_a_logit_that_is_no_number_is_not_hidden(kernel, parameterisation):
 @pytest.mark.parametrize("parameterisation", LIKELIHOODS)
 def test_cross_entropy_and_its_gradient(float64, toy, parameterisation):
     """The value is -log p(x0); the gradient in the logits is p - onehot(x0)."""
-    kernel, posterior = toy.build(), Posterior(parameterisation)
+    kernel, posterior = toy.build(), make_posterior(parameterisation)
     x0, xt = (jnp.broadcast_to(x, (len(TIMES), V, V)) for x in toys.pairs())
     t = jnp.asarray(TIMES)[:, None, None]
     logits = jnp.broadcast_to(jnp.asarray(LOGITS)[:, None], (len(TIMES), V, V, V))
@@ -113,7 +113,7 @@ def test_cross_entropy_and_its_gradient(float64, toy, parameterisation):
 @pytest.mark.parametrize("toy", [TOYS[name] for name in ("absorbing", "semdlm_plus", "gapped", "semantic_mask")])
 def test_float32_gradients_of_the_cross_entropy_are_finite(toy):
     """Even for pairs that cannot occur, such as padding that holds the mask, and for logits far apart."""
-    kernel, posterior = toy.build(), Posterior()
+    kernel, posterior = toy.build(), make_posterior()
     x0, xt = toys.pairs()
     logits = jnp.broadcast_to(30 * jnp.asarray(LOGITS[0], jnp.float32), (V, V, V))
 
@@ -127,10 +127,10 @@ def test_float32_gradients_of_the_cross_entropy_are_finite(toy):
 
 def test_refusals():
     with pytest.raises(UserError, match="unknown parameterisation 'bays'.*'bayes'"):
-        Posterior("bays")
+        make_posterior("bays")
     for tilt in (0.0, -1.0, float("nan")):
         with pytest.raises(UserError, match="lambda_same must be above 0"):
-            Posterior("bayes", tilt)
+            make_posterior("bayes", tilt)
 
 
 TILTED = pytest.mark.parametrize("tilt", [1.0, 0.1])
@@ -143,7 +143,7 @@ def test_weights_are_the_posterior_up_to_a_factor(float64, toy, parameterisation
     """What a draw needs: normalised, they are the definition, and finite wherever something is possible."""
     xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
     t = jnp.asarray(TIMES)[:, None]
-    weights = Posterior(parameterisation, tilt).log_weights(toy.build(), jnp.asarray(LOGITS), xt, t)
+    weights = make_posterior(parameterisation, tilt).log_weights(toy.build(), jnp.asarray(LOGITS), xt, t)
     assert np.isfinite(weights).all()
     for t, logits, rows in zip(TIMES, LOGITS, np.asarray(jax.nn.softmax(weights, axis=-1)), strict=True):
         expected = dense(toy, parameterisation, logits, t, tilt)
@@ -167,7 +167,7 @@ def test_plug_in_is_the_posterior_without_what_xt_says(float64, toy, parameteris
     """And nothing where x_t cannot come from a token. `bayes`: the network's own softmax, untilted, as far as that."""
     xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
     t = jnp.asarray(TIMES)[:, None]
-    plug_in = Posterior(parameterisation, tilt).plug_in(toy.build(), jnp.asarray(LOGITS), xt, t)
+    plug_in = make_posterior(parameterisation, tilt).plug_in(toy.build(), jnp.asarray(LOGITS), xt, t)
     for t, logits, rows in zip(TIMES, LOGITS, np.asarray(jax.nn.softmax(plug_in, axis=-1)), strict=True):
         expected = without_xt(toy, dense(toy, parameterisation, logits, t, tilt), t)
         real = np.isfinite(expected[:, 0])
@@ -185,7 +185,7 @@ def test_plug_in_of_independent_positions_is_the_data(float64, name, parameteris
     toy, t = TOYS[name], 0.31
     exact = toys.LOG_P_DATA if parameterisation == "bayes" else toys.log(toy.bayes(t))
     logits = jnp.broadcast_to(jnp.asarray(exact), (V, V))
-    plug_in = Posterior(parameterisation).plug_in(toy.build(), logits, jnp.arange(V), jnp.full(V, t))
+    plug_in = make_posterior(parameterisation).plug_in(toy.build(), logits, jnp.arange(V), jnp.full(V, t))
     everywhere = (toy.matrix(t)[toys.P_DATA > 0] > 0).all(0)
     assert everywhere.sum() >= 1 and (name == "hybrid" or everywhere.all())
     rows = np.asarray(jax.nn.softmax(plug_in, axis=-1))[everywhere]
@@ -203,7 +203,7 @@ def test_scores_are_ratios_of_the_plug_in_at_two_times(float64, name, parameteri
     """log q_s(y | x_theta) / q_t(x_t | x_theta) by enumeration, to 1e-9; 0 at x_t where s = t."""
     toy, xt = TOYS[name], jnp.arange(V)
     for t, s in PAIRS:
-        posterior = Posterior(parameterisation, tilt)
+        posterior = make_posterior(parameterisation, tilt)
         times = jnp.full(V, t), None if s == t else jnp.full(V, s)
         got = np.asarray(posterior.log_scores(toy.build(), jnp.asarray(LOGITS[1]), xt, *times))
         x_theta = without_xt(toy, dense(toy, parameterisation, LOGITS[1], t, tilt), t)
@@ -218,7 +218,7 @@ def test_scores_are_ratios_of_the_plug_in_at_two_times(float64, name, parameteri
 @pytest.mark.parametrize("name", JUMPING)
 def test_a_score_model_knows_the_scores_of_earlier_times(float64, name):
     """From exact scores at t those at s < t, to 1e-6; at s = t they are the network's own, with 0 at x_t."""
-    toy, xt, posterior = TOYS[name], jnp.arange(V), Posterior("score")
+    toy, xt, posterior = TOYS[name], jnp.arange(V), make_posterior("score")
     for t, s in PAIRS:
         now, before = toys.P_DATA @ toy.matrix(t), toys.P_DATA @ toy.matrix(s)
         real = now > 0
@@ -240,7 +240,7 @@ def test_a_score_model_knows_the_scores_of_earlier_times(float64, name):
 @pytest.mark.parametrize("name", ["absorbing", "uniform"])
 def test_scores_are_finite_from_the_start(name):
     """t = 1, where nothing is kept: no NaN, no mask for text, and of masks what is said of the text, to 1e-3."""
-    kernel, posterior = TOYS[name].build(), Posterior("score")
+    kernel, posterior = TOYS[name].build(), make_posterior("score")
     arguments = jnp.float32(LOGITS[1]), jnp.arange(V), jnp.ones(V)
     for s in (0.999, 0.5, 0.0):
         scores = np.exp(posterior.log_scores(kernel, *arguments, jnp.full(V, s)))

@@ -18,7 +18,7 @@ from semdlm_jax.runtime.mesh import (
     place_local,
     shardings_from_rules,
 )
-from semdlm_jax.runtime.optimizer import make_optimizer
+from semdlm_jax.runtime.optimizer import AdamW, Muon
 from semdlm_jax.runtime.paths import path_text
 from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
 
@@ -79,7 +79,7 @@ def main(folder):
         np.testing.assert_array_equal(placed["tokens"], rows)
 
     # Parameter, average and both moments follow the same rule; 7 rows do not divide over 2: replicated.
-    shapes = abstract_state(init, make_optimizer("adamw", lambda step: 0.1), placed_on(mesh))
+    shapes = abstract_state(init, AdamW().build(lambda step: 0.1), placed_on(mesh))
     assert specs(shapes, "mlp/up/kernel") == [P(None, "fsdp", "tensor")] * 4
     assert specs(shapes, "attention/out/kernel") == [P(None, ("data", "fsdp"))] * 4
     assert specs(shapes, "embed/embedding") == [P()] * 4
@@ -87,7 +87,7 @@ def main(folder):
     assert shapes.step.sharding.is_fully_replicated
 
     # The layout changes no number, and a checkpoint of one mesh lands on another.
-    optimizer = make_optimizer("muon", lambda step: 0.1, weight_decay=0.1)
+    optimizer = Muon(weight_decay=0.1).build(lambda step: 0.1)
     state, single = updated(mesh, optimizer), updated(make_mesh(1, 1, 1, jax.devices()[:1]), optimizer)
     for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(single)):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

@@ -7,15 +7,24 @@ import optax
 import pytest
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.runtime.optimizer import SCHEDULES, is_matrix, make_optimizer, make_schedule
+from semdlm_jax.runtime.optimizer import LEARNING_RATES, OPTIMIZERS, is_matrix
+
+
+def make_schedule(name, **options):
+    """Over 100 steps."""
+    return LEARNING_RATES.make(name, **options).build(100)
+
+
+def make_optimizer(name, schedule, **options):
+    return OPTIMIZERS.make(name, **options).build(schedule)
 
 
 def test_every_schedule_warms_up_to_the_peak():
-    for name in SCHEDULES:
-        schedule = make_schedule(name, 0.5, warmup_steps=10, total_steps=100)
+    for name in LEARNING_RATES:
+        schedule = make_schedule(name, learning_rate=0.5, warmup_steps=10)
         np.testing.assert_allclose([schedule(0), schedule(4), schedule(9)], [0.05, 0.25, 0.5], rtol=1e-6)
         np.testing.assert_allclose(jax.jit(schedule)(jnp.int32(9)), 0.5, rtol=1e-6)
-        assert make_schedule(name, 0.5, warmup_steps=0, total_steps=100)(0) == 0.5
+        assert make_schedule(name, learning_rate=0.5, warmup_steps=0)(0) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -27,7 +36,8 @@ def test_every_schedule_warms_up_to_the_peak():
     ],
 )
 def test_schedule_corners(name, corners):
-    schedule = make_schedule(name, 3e-4, warmup_steps=10, total_steps=100, decay_fraction=0.2, final_fraction=0.1)
+    falls = {"constant": {}, "cosine": {"final_fraction": 0.1}, "wsd": {"final_fraction": 0.1, "decay_fraction": 0.2}}
+    schedule = make_schedule(name, learning_rate=3e-4, warmup_steps=10, **falls[name])
     for step, factor in corners.items():
         np.testing.assert_allclose(schedule(step), 3e-4 * factor, rtol=1e-5)
 
@@ -43,7 +53,7 @@ def test_schedule_corners(name, corners):
     ],
 )
 def test_schedule_errors(change, words):
-    good = {"name": "wsd", "learning_rate": 1e-3, "warmup_steps": 10, "total_steps": 100, "decay_fraction": 0.2}
+    good = {"name": "wsd", "learning_rate": 1e-3, "warmup_steps": 10, "decay_fraction": 0.2}
     with pytest.raises(UserError, match=words):
         make_schedule(**good | change)
 

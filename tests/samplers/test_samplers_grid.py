@@ -12,7 +12,7 @@ from toys import MASK, TOYS, V
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS
-from semdlm_jax.objectives import Posterior
+from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import METHODS, Controls, Sampler, make_method
 
 FORBIDDEN = np.isin(np.arange(V), [0, 1, MASK])
@@ -22,7 +22,7 @@ FORBIDDEN = np.isin(np.arange(V), [0, 1, MASK])
 def test_every_method_samples_from_a_kernel_or_says_why_not(name, method):
     if not suits(method, name):
         with pytest.raises(UserError, match=r"(need|takes).* kernels? .*'absorbing'|kernel 'absorbing'"):
-            Sampler(make_method(method), TOYS[name].build(), Posterior())
+            Sampler(make_method(method), TOYS[name].build(), make_posterior())
         return
     options = {"corrections": 2} if method == "gidd_correct" else {}
     controls = Controls(forbidden_V=jnp.asarray(FORBIDDEN))
@@ -37,5 +37,5 @@ def test_every_method_samples_from_a_kernel_or_says_why_not(name, method):
 def tiny(name, method, controls):
     kernel = TOYS[name].build()
     nothing = jnp.zeros((3, 4), jnp.int32)
-    sampler, plan = Sampler(method, kernel, Posterior()), plan_of(kernel, method, 3, 4)
+    sampler, plan = Sampler(method, kernel, make_posterior()), plan_of(kernel, method, 3, 4)
     return sampler.sample(toys.key(1), INDEPENDENT, nothing, nothing > 0, plan, controls, recorded=2)

@@ -8,7 +8,7 @@ import toys
 from toy_samplers import INDEPENDENT, assert_independent, plan_of, sample, suits
 from toys import MASK, TOYS, V
 
-from semdlm_jax.objectives import Posterior
+from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import METHODS, Controls, Network, Sampler, loop, make_controls, make_method, make_plan
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -134,7 +134,7 @@ TRACES = []
 @jax.jit
 def _generate(kernel, key, given, is_given, plan, controls):
     TRACES.append(1)
-    sampler = Sampler(make_method("ancestral"), kernel, Posterior())
+    sampler = Sampler(make_method("ancestral"), kernel, make_posterior())
     return sampler.sample(key, READER, given, is_given, plan, controls, recorded=2)
 
 
@@ -211,7 +211,7 @@ def test_chunks_of_positions_say_what_the_whole_says(monkeypatch, window, positi
 def _greedy(controls):
     kernel, given = TOYS["semdlm_plus"].build(), jnp.zeros(SHAPE, jnp.int32)
     plan = plan_of(kernel, make_method("ancestral"), 6, 16, 2)
-    sampler = Sampler(make_method("ancestral"), kernel, Posterior())
+    sampler = Sampler(make_method("ancestral"), kernel, make_posterior())
     return sampler.sample(toys.key(1), READER, given, given > 0, plan, controls, recorded=6)
 
 

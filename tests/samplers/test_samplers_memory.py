@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semdlm_jax.kernels import GlobalPrior, Kernel, NeighbourTable, branches
-from semdlm_jax.objectives import Posterior
+from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import Network, Plan, Sampler, make_controls, make_method, make_plan
 
 V, SHAPE, WIDTH, K = 30522, (8, 128), 8, 4
@@ -43,7 +43,7 @@ def test_no_more_than_two_rows_of_logits_for_every_position(method, options):
 
     def text(key, weights, kernel, plan, controls, given, is_given):
         network = Network(lambda tokens, t, lengths: weights[tokens], lambda features: features @ weights.T)
-        sampler = Sampler(make_method(method), kernel, Posterior())
+        sampler = Sampler(make_method(method), kernel, make_posterior())
         return sampler.sample(key, network, given, is_given, Plan(*plan), controls, recorded=2)
 
     given, is_given, weights = np.zeros(SHAPE, np.int32), np.zeros(SHAPE, bool), np.zeros((V, WIDTH), np.float32)

@@ -12,9 +12,9 @@ from toys import TOYS
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import make_kernel, schedules
-from semdlm_jax.samplers import GRIDS, METHODS, make_controls, make_method, make_plan
+from semdlm_jax.samplers import GRIDS, METHODS, SamplingSettings, make_controls, make_method, make_plan
 from semdlm_jax.samplers.plan import steps_between, time_of
-from semdlm_jax.samplers.presets import PRESETS, Settings, make_settings
+from semdlm_jax.samplers.presets import PRESETS, make_settings
 
 T_MIN = 1e-3
 
@@ -234,15 +234,15 @@ def test_every_preset_can_be_sampled_with(preset):
 
 
 def test_no_preset_gives_the_defaults():
-    assert make_settings() == Settings() == make_settings(None, steps=None, options=None)
-    method = make_method(Settings().sampler)
+    assert make_settings() == SamplingSettings() == make_settings(None, steps=None, options=None)
+    method = make_method(SamplingSettings().sampler)
     controls = make_controls(toys.table())
     assert method == METHODS["ancestral"]() and (controls.top_k, controls.top_p, controls.penalty) == (None, None, None)
 
 
 def test_changes_go_over_presets_and_presets_over_defaults():
     mdlm = make_settings("mdlm", steps=7, top_p=0.5, grid=None)
-    assert mdlm == Settings("ancestral", t_min=1e-5, greedy_end=True, steps=7, top_p=0.5)
+    assert mdlm == SamplingSettings("ancestral", t_min=1e-5, greedy_end=True, steps=7, top_p=0.5)
     # A change to what means off is a change.
     assert not make_settings("mdlm", greedy_end=False).greedy_end and make_settings("remdm_cap", top_p=1.0).top_p == 1
     # Options one by one, as long as the sampler is the preset's.
@@ -268,9 +268,9 @@ def test_changes_go_over_presets_and_presets_over_defaults():
         (lambda: make_method("ancestrall"), "unknown sampler 'ancestrall': did you mean 'ancestral'"),
         (
             lambda: make_method("remdm_cap", etta=0.1),
-            "'remdm_cap' does not know 'etta'; it has eta: did you mean 'eta'",
+            "'remdm_cap' has no option 'etta': it has eta: did you mean 'eta'",
         ),
-        (lambda: make_method("ancestral", eta=0.1), "'ancestral' does not know 'eta'; it has no options"),
+        (lambda: make_method("ancestral", eta=0.1), "'ancestral' has no option 'eta': it has none"),
         (lambda: make_method("remdm_loop", t_on=0.01), "t_off < t_on"),
         (lambda: make_method("remdm_loop", alpha_on=1.0), "alpha_on = 1.0"),
         (lambda: make_method("remdm_cap", eta=1.5), "eta = 1.5"),
@@ -283,13 +283,14 @@ def test_what_is_unknown_or_impossible_is_refused(refused, says):
 
 
 def test_settings_say_what_differs():
-    assert str(Settings()) == "ancestral, 128 steps, 1 strides, temperature 1"
+    assert str(SamplingSettings()) == "ancestral, 128 steps, 1 strides, temperature 1"
     shown = str(make_settings("remdm_cap", temperature=0.9, steps=4))
     assert shown == "remdm_cap, 4 steps, 1 strides, temperature 0.9, eta 0.008, t_min 1e-05, top_p 0.9"
-    for field in dataclasses.fields(Settings):
+    for field in dataclasses.fields(SamplingSettings):
         if field.name not in ("options", "sampler"):
-            changed = Settings(**{field.name: 3})
-            assert str(changed) != str(Settings()), field.name
+            other = {bool: True, str: "cosine", int: 3}.get(type(field.default), 0.5)
+            changed = SamplingSettings(**{field.name: other})
+            assert str(changed) != str(SamplingSettings()), field.name
 
 
 def test_plans_are_host_arrays_whatever_the_kernel_holds():

@@ -9,7 +9,7 @@ from toy_samplers import NOISE_ONLY, assert_independent, plan_of, sample
 from toys import MASK, P_DATA, TOYS, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.objectives import Posterior
+from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import Sampler, make_method
 from semdlm_jax.samplers.methods import Now, Proposal
 
@@ -127,4 +127,4 @@ def test_remasking_writes_the_data(name):
 @pytest.mark.parametrize("kernel", ["uniform", "hybrid", "semantic_mask", "semdlm_plus", "semantic_softmax"])
 def test_remasking_is_for_masks_alone(name, kernel):
     with pytest.raises(UserError, match="remdm samplers .* need the kernel 'absorbing'"):
-        Sampler(make_method(name), TOYS[kernel].build(), Posterior())
+        Sampler(make_method(name), TOYS[kernel].build(), make_posterior())

@@ -10,7 +10,7 @@ from toy_samplers import plan_of, sample
 from toys import MASK, P_DATA, TOYS, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.objectives import Posterior
+from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import Controls, Sampler, make_method
 from semdlm_jax.samplers.methods import Now, Proposal
 
@@ -164,7 +164,7 @@ def test_corrections_raise_the_likelihood():
 def test_what_is_certain_cannot_be_corrected():
     for name in ("absorbing", "absorbing_cosine"):
         with pytest.raises(UserError, match="written tokens, which the kernel 'absorbing' takes for certain"):
-            Sampler(make_method("gidd_correct"), TOYS[name].build(), Posterior())
+            Sampler(make_method("gidd_correct"), TOYS[name].build(), make_posterior())
     for name in ("hybrid", "semantic_mask"):
-        assert jax.tree.leaves(Sampler(make_method("gidd_correct"), TOYS[name].build(), Posterior()).kernel)
+        assert jax.tree.leaves(Sampler(make_method("gidd_correct"), TOYS[name].build(), make_posterior()).kernel)
     assert MASK not in sample("hybrid", "gidd_correct", (50, 4), steps=2, options={"corrections": 1})[0]

@@ -10,7 +10,7 @@ from toys import MASK, P_DATA, TOYS, V
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import make_kernel, schedules
-from semdlm_jax.objectives import Posterior
+from semdlm_jax.objectives import make_posterior
 from semdlm_jax.objectives.posterior import LATEST_SCORE
 from semdlm_jax.samplers import Controls, Network, Sampler, make_controls, make_method
 
@@ -38,7 +38,7 @@ def posterior_and_logits(toy, parameterisation, t, rng):
 
 def distribution(name, kernel, parameterisation, logits, t, s):
     """[V, V] by x_t: of x_s."""
-    posterior = Posterior(parameterisation)
+    posterior = make_posterior(parameterisation)
     times = jnp.full(V, t), jnp.full(V, s)
     weights = make_method(name).log_weights(kernel, posterior, jnp.asarray(logits), jnp.asarray(XT), *times)
     return np.asarray(jax.nn.softmax(weights, axis=-1))
@@ -162,4 +162,4 @@ def test_scores_are_not_truncated_and_need_jumps(method):
             sample("uniform", method, (2, 4), steps=2, controls=make_controls(None, **limits))
     for kernel in ("hybrid", "semdlm_plus", "semantic_mask", "semantic_softmax"):
         with pytest.raises(UserError, match="only jumps"):
-            Sampler(make_method(method), TOYS[kernel].build(), Posterior())
+            Sampler(make_method(method), TOYS[kernel].build(), make_posterior())

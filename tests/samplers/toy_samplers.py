@@ -9,7 +9,7 @@ import scipy.special
 import toys
 from toys import LOG_P_DATA, P_DATA, V
 
-from semdlm_jax.objectives import Posterior
+from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import Controls, Network, Sampler, make_method, make_plan
 
 LOGITS = jnp.asarray(np.maximum(LOG_P_DATA, -1e30), jnp.float32)
@@ -86,7 +86,7 @@ def sample(
         lengths,
         method=method,
         network=network,
-        posterior=Posterior(parameterisation),
+        posterior=make_posterior(parameterisation),
         corrector=corrector,
         recorded=recorded,
     )

@@ -14,11 +14,12 @@ from semdlm_jax.experiment import configs, defaults
 from semdlm_jax.experiment.build import build_denoiser, build_kernel, describe
 from semdlm_jax.experiment.configs import lm1b
 from semdlm_jax.experiment.data import build_corpus
-from semdlm_jax.kernels import KERNELS, SCHEDULES, make_noise_schedule
+from semdlm_jax.kernels import KERNELS, SCHEDULES
+from semdlm_jax.keys import CHOICES
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Objective
+from semdlm_jax.plugins import options_of
 from semdlm_jax.runtime.mesh import make_mesh
-from semdlm_jax.runtime.optimizer import make_optimizer, make_schedule
 from semdlm_jax.train import Run
 
 
@@ -60,17 +61,16 @@ def parameters(*functions):
     return {name for function in functions for name in inspect.signature(function).parameters}
 
 
-# Without those that other tests have registered in this process.
-OWN_KERNELS = {name: build for name, build in KERNELS.items() if build.__module__.startswith("semdlm_jax.")}
+def package_plugins(registry):
+    """Without those that other tests have registered in this process."""
+    return {name: plugin for name, plugin in registry.items() if plugin.__module__.startswith("semdlm_jax.")}
+
+
 # Sections that are handed over whole, by their dotted keys, and the names that their receivers take.
-WHOLE = {
-    "kernel.schedule": parameters(make_noise_schedule, *SCHEDULES.values()) - {"options"},
-    "network": parameters(Denoiser),
-    "objective": parameters(Objective),
-    "mesh": parameters(make_mesh),
-    "kernel": parameters(*OWN_KERNELS.values()),
-    "optimizer": parameters(make_optimizer, make_schedule),
-}
+WHOLE = {"network": parameters(Denoiser), "mesh": parameters(make_mesh), "objective": set(options_of(Objective))}
+for choice in CHOICES:
+    options = [options_of(plugin) for plugin in package_plugins(choice.registry).values()]
+    WHOLE[choice.section] = WHOLE.get(choice.section, set()).union(*options, {choice.key.rpartition(".")[2]})
 
 
 def last_name(node):
@@ -103,17 +103,14 @@ def test_every_key_is_read_and_every_read_key_is_there():
     assert not missing
 
 
-def test_every_option_of_a_kernel_or_schedule_is_a_key():
-    """So that none can be reached from Python alone; and each begins at the default that its own code has."""
-    kernel = defaults.get_config().kernel
-    for kernel_name, build in OWN_KERNELS.items():
-        for name, parameter in list(inspect.signature(build).parameters.items())[1:]:
-            assert name in kernel, (kernel_name, name)
-            assert name == "schedule" or kernel[name] == parameter.default, (kernel_name, name)
-    for build in SCHEDULES.values():
-        for name, parameter in inspect.signature(build).parameters.items():
-            assert kernel.schedule[name] == parameter.default, (build.__name__, name)
-    assert kernel.schedule.name in SCHEDULES
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.key)
+def test_every_option_of_a_plug_in_is_a_key_at_its_default(choice):
+    """One key may serve several plug-ins: they must agree on its default."""
+    flat = tiny.flat(defaults.get_config())
+    assert flat[choice.key] in choice.registry
+    for plugin in package_plugins(choice.registry).values():
+        for name, option in options_of(plugin).items():
+            assert flat[f"{choice.section}.{name}"] == option.default, (plugin, name)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -131,12 +128,12 @@ def test_the_schedule_is_a_section_of_its_own(schedule):
         "geometric": np.exp(-(0.5 ** (1 - t)) * 4**t),
         "polynomial": 1 - t**3,
     }[schedule]
-    for name in OWN_KERNELS.keys() - {"hybrid"}:  # whose alpha is the schedule's less what its uniform noise takes
+    for name in package_plugins(KERNELS).keys() - {
+        "hybrid"
+    }:  # whose alpha is the schedule's less what its uniform noise takes
         alpha = build_kernel(config, corpus, name).alpha(np.float32(t))
         np.testing.assert_allclose(alpha, wanted, atol=1e-6, err_msg=name)
-    assert build_kernel(config, corpus, "hybrid").branches.schedule == SCHEDULES[schedule](
-        **{key: value for key, value in config.kernel.schedule.items() if key in parameters(SCHEDULES[schedule])}
-    )
+    assert build_kernel(config, corpus, "hybrid").branches.schedule == SCHEDULES.pick(schedule, config.kernel.schedule)
 
 
 def test_other_configs_add_no_key():

@@ -1,4 +1,4 @@
-"""A kernel of one's own, beside one's own configuration: named `module:function`, it goes through everything."""
+"""A kernel of one's own, beside one's own configuration: named `module:Class`, it goes through everything."""
 
 import json
 import shutil
@@ -12,15 +12,22 @@ import toys
 from semdlm_jax.experiment.load import load_trained
 
 MODULE = '''
-from semdlm_jax.kernels import GlobalPrior, Kernel, NeighbourTable
+import dataclasses
+
+from semdlm_jax.kernels import GlobalPrior, Kernel, KernelSpec, NeighbourTable
 from semdlm_jax.kernels.branches import Global
-from semdlm_jax.kernels.schedules import Linear
 
 
-def tempered(vocabulary, *, schedule=Linear(), flatness=1.0):
+@dataclasses.dataclass(frozen=True)
+class Tempered(KernelSpec):
     """Jumps to the unigram, flattened."""
-    probs = (1 + vocabulary.require("unigram")) ** (1 - flatness)
-    return Kernel(NeighbourTable.empty(vocabulary.size), GlobalPrior.from_probs(probs), Global(schedule))
+
+    flatness: float = 1.0
+
+    def build(self, vocabulary):
+        probs = (1 + vocabulary.require("unigram")) ** (1 - self.flatness)
+        mixture = Global(schedule=self.schedule)
+        return Kernel(NeighbourTable.empty(vocabulary.size), GlobalPrior.from_probs(probs), mixture)
 '''
 CONFIG = """
 import importlib.util
@@ -32,7 +39,7 @@ spec.loader.exec_module(plain)
 
 def get_config(system=None):
     config = plain.get_config(system)
-    config.kernel.name = "{module}:tempered"
+    config.kernel.name = "{module}:Tempered"
     config.kernel.flatness = 0.25
     config.kernel.schedule.name = "cosine"
     config.training.steps = 8
@@ -61,7 +68,7 @@ def workdir(own, tmp_path_factory):
 
 def test_it_is_built_with_its_own_options_and_the_schedule(workdir, own):
     """The work directory alone says which; 1e-6 for float32."""
-    assert json.loads((workdir / "config.json").read_text())["kernel"]["name"] == f"{own[1]}:tempered"
+    assert json.loads((workdir / "config.json").read_text())["kernel"]["name"] == f"{own[1]}:Tempered"
     trained = load_trained(workdir)
     wanted = (1 + trained.corpus.vocabulary.unigram) ** 0.75
     kernel = trained.objective.kernel
@@ -86,7 +93,7 @@ def test_the_kernel_of_the_documentation(config_file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "my_kernels", None)  # so that what is imported here is forgotten afterwards
     del sys.modules["my_kernels"]
     run = f"--workdir={tmp_path}/run"
-    options = [f"--config={config_file}", "--config.kernel.name=my_kernels:less_drift", "--config.training.steps=8"]
+    options = [f"--config={config_file}", "--config.kernel.name=my_kernels:LessDrift", "--config.training.steps=8"]
     assert tiny.command("train", run, *options).status == 0
     assert tiny.command("evaluate", run, "--samples=0", f"--output={tmp_path}/report.json").status == 0
     likelihood = json.loads((tmp_path / "report.json").read_text())["likelihood"]
@@ -96,7 +103,7 @@ def test_the_kernel_of_the_documentation(config_file, tmp_path, monkeypatch):
 
 
 def test_it_warms_up_another(config_file, own, tmp_path):
-    options = [f"--config.warmup.kernel={own[1]}:tempered", "--config.warmup.steps=1", "--config.training.steps=3"]
+    options = [f"--config.warmup.kernel={own[1]}:Tempered", "--config.warmup.steps=1", "--config.training.steps=3"]
     result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run", *options)
     assert result.status == 0, result.err
 
@@ -106,7 +113,7 @@ def test_elsewhere_it_is_not_run_unasked(workdir, own, monkeypatch):
     monkeypatch.delitem(sys.modules, own[1])
     for module in ("evaluate", "generate"):
         result = tiny.command(module, f"--workdir={workdir}")
-        tiny.assert_refused(result, f"{own[1]}:tempered", "--trust_kernel", f"import {own[1]} first")
+        tiny.assert_refused(result, f"{own[1]}:Tempered", "--trust_kernel", f"import {own[1]} first")
     assert own[1] not in sys.modules
     assert (
         tiny.command("generate", f"--workdir={workdir}", "--trust_kernel", "--num_samples=1", "--steps=1").status == 0
@@ -119,7 +126,7 @@ def test_elsewhere_it_is_missed(workdir, own, monkeypatch):
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(own[0].parent)])
     for module in ("evaluate", "generate"):
         result = tiny.command(module, f"--workdir={workdir}", "--trust_kernel")
-        tiny.assert_refused(result, f"{own[1]}:tempered", f"where Python finds {own[1]}")
+        tiny.assert_refused(result, f"{own[1]}:Tempered", f"where Python finds {own[1]}")
 
 
 def test_an_option_that_it_lacks(own, tmp_path):

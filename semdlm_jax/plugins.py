@@ -1,0 +1,131 @@
+"""One form for all that a name in a configuration stands for: kernels, schedules, losses, samplers, optimisers.
+
+A plug-in is a frozen dataclass behind the base class of its kind. Its fields are its options:
+
+    @dataclasses.dataclass(frozen=True)
+    class Focal(Loss):
+        \"\"\"One line: what it is.\"\"\"
+
+        focus: float = field(number(2.0, "[0, 10]", "how much the likely tokens count less"))
+
+From these come the keys of a configuration, the flags of an entry point, their checks and their help. One of the
+package is listed in its kind's registry; one of a user's own is named `module:Class` wherever a name is given.
+"""
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from semdlm_jax.errors import UserError, choose, nearest
+from semdlm_jax.options import OWN, Option
+
+P = TypeVar("P", bound="Plugin")
+PLAIN = (bool, int, float, str)
+ANY_NUMBER, ANY_COUNT = "[-1e30, 1e30]", "[-1e18, 1e18]"
+
+
+def field(option: Option, default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field with this option's default (another one if given), range and meaning."""
+    default = option.default if default is dataclasses.MISSING else default
+    return dataclasses.field(default=default, metadata={"option": dataclasses.replace(option, default=default)})
+
+
+def part(registry: "Registry", default: Any) -> Any:
+    """A dataclass field, by keyword only, that holds a plug-in of another kind: a section of its own in a
+    configuration."""
+    return dataclasses.field(default=default, metadata={"part": registry}, kw_only=True)
+
+
+class Plugin:
+    """Checks its options when it is made. UserError for a value out of its range."""
+
+    def __post_init__(self):
+        for name, option in options_of(type(self)).items():
+            option.check(name, getattr(self, name))
+
+
+def options_of(plugin: type) -> dict[str, Option]:
+    """{name: Option} of a dataclass, by its fields. A plain field takes any value of its default's type."""
+    fields = [f for f in dataclasses.fields(plugin) if "option" in f.metadata or isinstance(f.default, PLAIN)]
+    return {f.name: f.metadata.get("option") or _plain(f.default) for f in fields}
+
+
+def parts_of(plugin: type) -> "dict[str, Registry]":
+    """{name: registry} of the fields that hold plug-ins of another kind."""
+    return {f.name: f.metadata["part"] for f in dataclasses.fields(plugin) if "part" in f.metadata}
+
+
+def _plain(default):
+    kind = type(default)
+    within = {int: ANY_COUNT, float: ANY_NUMBER}.get(kind, "")
+    return Option(default, "", kind, within=within)
+
+
+class Registry(dict[str, type[P]], Generic[P]):
+    """The plug-ins of one kind by name. kind: for messages, as 'loss'. base: what each of them must extend."""
+
+    def __init__(self, kind: str, base: type[P], plugins: Mapping[str, type[P]]):
+        super().__init__(plugins)
+        self.kind, self.base = kind, base
+
+    def find(self, name: str) -> type[P]:
+        """The class of this name, or of a user's own `module:Class`. UserError for neither, or for no such class."""
+        if ":" not in name:
+            return choose(self.kind, name, self)
+        if not OWN.fullmatch(name):
+            raise UserError(f"{self.kind} {name!r} is no name of a class: give module:Class")
+        found = _imported(self.kind, name)
+        wanted = isinstance(found, type) and issubclass(found, self.base) and dataclasses.is_dataclass(found)
+        if not wanted:
+            base = f"{self.base.__module__}.{self.base.__name__}"
+            raise UserError(f"{self.kind} {name!r} is no {self.kind}: give a frozen dataclass that extends {base}")
+        for each in dataclasses.fields(found):
+            if each.default is dataclasses.MISSING:
+                raise UserError(f"{self.kind} {name!r} has an option {each.name!r} without a default: give it one")
+        return found
+
+    def name_of(self, plugin: P) -> str:
+        """The name of a plug-in in this registry; `module:Class` of one that is not."""
+        names = [name for name, listed in self.items() if listed is type(plugin)]
+        return names[0] if names else f"{type(plugin).__module__}:{type(plugin).__name__}"
+
+    def options(self, name: str) -> dict[str, Option]:
+        """{name: Option} of a plug-in. UserError as for `find`."""
+        return options_of(self.find(name))
+
+    def make(self, name: str, **options: Any) -> P:
+        """The plug-in with these options. UserError for an unknown name or option, or a value out of its range."""
+        plugin = self.find(name)
+        known = [f.name for f in dataclasses.fields(plugin)]
+        for option in options:
+            if option not in known:
+                has = f"it has {', '.join(known)}: {nearest(option, known)}" if known else "it has none"
+                raise UserError(f"{self.kind} {name!r} has no option {option!r}: {has}")
+        return plugin(**options)
+
+    def pick(self, name: str, section: Mapping[str, Any]) -> P:
+        """The plug-in with those values of a configuration's section that are options of its own; a part of another
+        kind is made of the section of its name."""
+        plugin, values = self.find(name), {}
+        parts = parts_of(plugin)
+        for key in (f.name for f in dataclasses.fields(plugin)):
+            if key in section:
+                value = section[key]
+                values[key] = parts[key].pick(value["name"], value) if key in parts else value
+        return plugin(**values)
+
+
+def is_imported(name: str) -> bool:
+    """Whether using a plug-in of this name runs no code that this process has not run already."""
+    return ":" not in name or name.partition(":")[0] in sys.modules
+
+
+def _imported(kind, name):
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (Exception, SystemExit) as error:  # whatever the user's own module does
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{kind} {name!r} cannot be imported ({cause}): run where Python finds {module}") from None

@@ -1,0 +1,50 @@
+"""Everything that says how text is sampled."""
+
+import dataclasses
+from typing import Any
+
+from semdlm_jax.options import number, switch, text
+from semdlm_jax.plugins import Plugin, field, options_of
+
+WEIGHT = "[0, 1000000]"
+POSITIONS = "[0, 1048576]"
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingSettings(Plugin):
+    """sampler: a name of METHODS. options: its own. steps: network evaluations for the whole sequence, shared between
+    `strides` equal parts. grid: of GRIDS. t_min: where the last step starts; None is the training's. greedy_end: the
+    last step takes the likeliest token. The others: `Sampler` and `make_controls`."""
+
+    sampler: str = field(text("ancestral", "how a step is taken", "samplers:METHODS", own=True))
+    options: dict = dataclasses.field(default_factory=dict)
+    steps: int = field(number(128, "[1, 100000]", "network evaluations for the sequence, over all strides"))
+    strides: int = field(number(1, "[1, 1048576]", "equal parts of the sequence, left to right"))
+    grid: str = field(text("uniform", "spacing of the times", "samplers:GRIDS"))
+    t_min: float | None = field(number(None, "[1e-9, 1)", "where the last step starts", kind=float))
+    greedy_end: bool = field(switch(False, "the last step takes the likeliest token"))
+    corrector_steps: int = field(number(0, "[0, 10000]", "evaluations after each step that redraw tokens"))
+    corrector_strength: float = field(number(0.1, "[0, 1]", "chance that one redraws a token"))
+    temperature: float = field(number(1.0, "[0, 1000]", "divides the network's logits; 0 takes the likeliest"))
+    top_k: int = field(number(0, "[0, 2097152]", "only so many of the likeliest tokens; 0 for all"))
+    top_p: float = field(number(1.0, "(0, 1]", "only the likeliest tokens that make up this share"))
+    lambda_freq: float = field(number(0.0, WEIGHT, "penalty on tokens that occur already (Eq. 23)"))
+    lambda_sem: float = field(number(0.0, WEIGHT, "penalty on tokens whose neighbours do (Eq. 23)"))
+    window: int = field(number(0, POSITIONS, "positions of the penalty's window; 0 is the whole sequence"))
+
+    def __str__(self):
+        """Only what differs from the defaults, after the sampler and its steps."""
+        shown = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("sampler", "options", "steps", "strides", "temperature")
+            and getattr(self, field.name) != field.default
+        }
+        extras = "".join(f", {name} {value}" for name, value in {**self.options, **shown}.items())
+        return f"{self.sampler}, {self.steps} steps, {self.strides} strides, temperature {self.temperature:g}{extras}"
+
+
+def check_settings(**values: Any) -> None:
+    """UserError for a value that its setting cannot have."""
+    for name, value in values.items():
+        options_of(SamplingSettings)[name].check(name, value)
