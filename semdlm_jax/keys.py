@@ -17,6 +17,7 @@ from semdlm_jax.plugins import Registry, options_of
 from semdlm_jax.runtime.optimizer import LEARNING_RATES, OPTIMIZERS
 from semdlm_jax.samplers import METHODS
 from semdlm_jax.samplers.settings import SamplingSettings
+from semdlm_jax.semantics.settings import TableSettings
 
 BEGIN = "begin with semdlm_jax.experiment.defaults.get_config() and change keys of it"
 
@@ -25,7 +26,6 @@ TOKENS, CHUNK = "[1, 1048576]", "[0, 1048576]"
 SEED = "[0, 4294967295]"
 SHARE, BELOW_ONE = "[0, 1]", "[0, 1)"
 TIME, LAST_TIME = "[1e-9, 1)", "(0, 1]"
-UNIGRAM = "kernel.prior: unigram"
 
 OBJECTIVES = (*LOSSES, AUTOREGRESSIVE)
 
@@ -77,36 +77,6 @@ OWN_KEYS: dict[str, Option] = {
     "data.protocol": text("packed", "how documents become rows", "data.protocols:PROTOCOLS"),
     "semantics.table": text(
         "", ".npz file that semantics.build writes and training reads; '': in data.directory", path="whole"
-    ),
-    "semantics.neighbours": number(32, "[1, 65536]", "stored a token; a kernel may use fewer"),
-    "semantics.embeddings": text(
-        "ppmi",
-        "ppmi (from the corpus itself), package:NAME, hf:NAME or checkpoint:DIR",
-        "semantics.sources:EMBEDDINGS",
-        path="after",
-    ),
-    "semantics.dimensions": number(128, "[1, 65536]", "of PPMI vectors", only="semantics.embeddings: ppmi"),
-    "semantics.window": number(4, "[1, 1024]", "of PPMI, in tokens", only="semantics.embeddings: ppmi"),
-    "semantics.centre": switch(True, "remove the mean of all vectors"),
-    "semantics.remove_components": number(
-        -1, "[-1, 65536]", "top principal components removed; -1: what suits the source, 0 for ppmi, else 3"
-    ),
-    "semantics.hubness": text("cap", "what keeps hubs from every list", "semantics.settings:HUBNESS"),
-    "semantics.max_in_degree": number(128, "[1, 2097152]", "of cap", only="semantics.hubness: cap"),
-    "semantics.min_count": number(5, "[0, 1000000000]", "occurrences below which a token has no neighbours"),
-    "semantics.characters": text(
-        "auto",
-        "of tokens with neighbours: ascii, any, or auto (ascii for WordPiece vocabularies)",
-        "semantics.settings:CHARACTERS",
-    ),
-    "semantics.separate_continuations": switch(
-        False, "pieces that go on with a word are no neighbours of those that begin one"
-    ),
-    "semantics.prior_tokens": text(
-        "words",
-        "what the unigram prior may produce: words (Eq. 119), pieces or any",
-        "semantics.settings:PRIOR_TOKENS",
-        only=UNIGRAM,
     ),
     "kernel.name": text(
         "semdlm_plus", "it reads those of the options below that it knows", "kernels:KERNELS", own=True
@@ -189,11 +159,13 @@ def _keys() -> Iterator[tuple[str, Option]]:
         yield key, option
         if choice := sections.get(key):
             yield from ((f"{choice.section}.{name}", o) for name, o in _options(choice.registry).items())
-        if key == "objective.parameterisation":
-            yield from ((f"objective.{name}", o) for name, o in OF_OBJECTIVE.items())
+        for name, more in OF_SECTION.get(key, {}).items():
+            yield f"{key.partition('.')[0]}.{name}", more
 
 
 OF_OBJECTIVE = options_of(Objective)  # of every loss
+# What follows a key.
+OF_SECTION = {"objective.parameterisation": OF_OBJECTIVE, "semantics.table": options_of(TableSettings)}
 # What a run reads, by dotted key: experiment/defaults.py is made of it.
 KEYS: dict[str, Option] = dict(_keys())
 # How text is sampled: flags of generate by the same names.

@@ -22,7 +22,7 @@ from semdlm_jax.data.tokenizers import given_tokenizer
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.semantics import inspection
 from semdlm_jax.semantics.build import build_table
-from semdlm_jax.semantics.settings import CHARACTERS, HUBNESS, PRIOR_TOKENS, Settings, from_config
+from semdlm_jax.semantics.settings import CHARACTERS, HUBNESS, PRIOR_TOKENS, TableSettings, from_config
 from semdlm_jax.semantics.table import read_notes, read_table, table_path
 
 COMMANDS = {"build": "a table", "inspect": "one"}
@@ -75,14 +75,14 @@ def build(config=None, tokenizer=None, output=None, **changes):
 
     config: ConfigDict. tokenizer: as data.tokenizer names one. output: path of the table; None for where a run of the
     config reads it.
-    changes: {field of Settings: value}, None where not given. UserError: both or neither of the first two, or a
+    changes: {field of TableSettings: value}, None where not given. UserError: both or neither of the first two, or a
     tokenizer without output.
     """
     if (config is None) == (tokenizer is None):
         raise UserError("give either --config, of a prepared corpus, or --tokenizer, for a vocabulary alone")
     cli.check_output(output)
     changes = {key: value for key, value in changes.items() if value is not None}
-    settings = dataclasses.replace(Settings() if config is None else from_config(config.semantics), **changes)
+    settings = dataclasses.replace(TableSettings() if config is None else from_config(config.semantics), **changes)
     if config is None:
         if output is None:
             raise UserError("--tokenizer has no corpus to write the table beside: give --output=table.npz")

@@ -15,20 +15,20 @@ from semdlm_jax.semantics.candidates import candidate_tokens, prior_tokens
 from semdlm_jax.semantics.embeddings import ppmi_svd, remove_common
 from semdlm_jax.semantics.inspection import describe
 from semdlm_jax.semantics.knn import directions, nearest_neighbours
-from semdlm_jax.semantics.settings import Settings, from_config
+from semdlm_jax.semantics.settings import TableSettings, from_config
 from semdlm_jax.semantics.sources import load_vectors
 from semdlm_jax.semantics.table import TABLE, Notes, Table, read_table, save_table, table_path
 
 
 def build(prepared, progress=lambda line: None, **settings):
-    """Builds the table of a prepared corpus and writes it beside it; returns the Table. settings: of Settings."""
-    return build_table(prepared.tokenizer, Settings(**settings), prepared.directory / TABLE, prepared, progress)
+    """Builds the table of a prepared corpus and writes it beside it; returns the Table. settings: of TableSettings."""
+    return build_table(prepared.tokenizer, TableSettings(**settings), prepared.directory / TABLE, prepared, progress)
 
 
 def build_table(tokenizer, settings, path, prepared=None, progress=lambda line: None):
     """Builds the table of a vocabulary and writes it to `path`; returns the Table.
 
-    settings: Settings. prepared: data.prepare.Prepared, whose train split PPMI vectors and counts come from.
+    settings: TableSettings. prepared: data.prepare.Prepared, whose train split PPMI vectors and counts come from.
     A table there of the same vocabulary, settings and sources is read back instead; another is replaced.
     The mean and the components removed from given embeddings are those of the tokens that have neighbours.
     UserError: PPMI without a corpus, embeddings that are not there or of another vocabulary, or no token that could

@@ -2,10 +2,16 @@
 
 import dataclasses
 
-from semdlm_jax.errors import UserError
-from semdlm_jax.keys import check_options
-from semdlm_jax.semantics.sources import check_source
+from semdlm_jax.errors import UserError, choose
+from semdlm_jax.options import number, switch, text
+from semdlm_jax.plugins import Plugin, field, options_of
 
+EMBEDDINGS = {
+    "ppmi": "made from the corpus itself",
+    "package": "those of an installed package",
+    "hf": "those of a Hugging Face model",
+    "checkpoint": "those of a run",
+}
 HUBNESS = {
     "cap": "at most max_in_degree lists hold the same token",
     "csls": "tokens in dense regions are pushed back: cross-domain similarity local scaling",
@@ -23,10 +29,11 @@ PRIOR_TOKENS = {
 }
 BY_SOURCE = -1  # of remove_components
 PRETRAINED_COMPONENTS = 3
+OF_PPMI = "semantics.embeddings: ppmi"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class TableSettings(Plugin):
     """neighbours: K, entries a token. embeddings: ppmi, package:NAME, hf:NAME or checkpoint:DIR.
     dimensions, window: of PPMI vectors, the second in tokens; other sources ignore both.
     centre: the mean of all vectors is removed. remove_components: so many top principal components too; -1: what suits
@@ -39,23 +46,48 @@ class Settings:
     UserError: a value that no table can be built with.
     """
 
-    neighbours: int = 32
-    embeddings: str = "ppmi"
-    dimensions: int = 128
-    window: int = 4
-    centre: bool = True
-    remove_components: int = BY_SOURCE
-    hubness: str = "cap"
-    max_in_degree: int | None = 128
-    min_count: int = 5
-    characters: str = "auto"
-    separate_continuations: bool = False
-    prior_tokens: str = "words"
+    neighbours: int = field(number(32, "[1, 65536]", "stored a token; a kernel may use fewer"))
+    embeddings: str = field(
+        text(
+            "ppmi",
+            "ppmi (from the corpus itself), package:NAME, hf:NAME or checkpoint:DIR",
+            "semantics.settings:EMBEDDINGS",
+            path="after",
+        )
+    )
+    dimensions: int = field(number(128, "[1, 65536]", "of PPMI vectors", only=OF_PPMI))
+    window: int = field(number(4, "[1, 1024]", "of PPMI, in tokens", only=OF_PPMI))
+    centre: bool = field(switch(True, "remove the mean of all vectors"))
+    remove_components: int = field(
+        number(
+            BY_SOURCE, "[-1, 65536]", "top principal components removed; -1: what suits the source, 0 for ppmi, else 3"
+        )
+    )
+    hubness: str = field(text("cap", "what keeps hubs from every list", "semantics.settings:HUBNESS"))
+    max_in_degree: int | None = field(number(128, "[1, 2097152]", "of cap", only="semantics.hubness: cap"))
+    min_count: int = field(number(5, "[0, 1000000000]", "occurrences below which a token has no neighbours"))
+    characters: str = field(
+        text(
+            "auto",
+            "of tokens with neighbours: ascii, any, or auto (ascii for WordPiece vocabularies)",
+            "semantics.settings:CHARACTERS",
+        )
+    )
+    separate_continuations: bool = field(
+        switch(False, "pieces that go on with a word are no neighbours of those that begin one")
+    )
+    prior_tokens: str = field(
+        text(
+            "words",
+            "what the unigram prior may produce: words (Eq. 119), pieces or any",
+            "semantics.settings:PRIOR_TOKENS",
+            only="kernel.prior: unigram",
+        )
+    )
 
     def __post_init__(self):
         check_source(self.embeddings)
-        values = dataclasses.asdict(self)
-        check_options("semantics", **{name: value for name, value in values.items() if value is not None})
+        super().__post_init__()
         if self.embeddings == "ppmi" and self.components >= self.dimensions:
             raise UserError(
                 f"semantics.remove_components = {self.components} leaves none of {self.dimensions} dimensions: "
@@ -70,19 +102,15 @@ class Settings:
         return 0 if self.embeddings == "ppmi" else PRETRAINED_COMPONENTS
 
 
-def from_config(semantics):
-    """Settings of a configuration's section, in which every key is there."""
-    return Settings(
-        neighbours=semantics.neighbours,
-        embeddings=semantics.embeddings,
-        dimensions=semantics.dimensions,
-        window=semantics.window,
-        centre=semantics.centre,
-        remove_components=semantics.remove_components,
-        hubness=semantics.hubness,
-        max_in_degree=semantics.max_in_degree,
-        min_count=semantics.min_count,
-        characters=semantics.characters,
-        separate_continuations=semantics.separate_continuations,
-        prior_tokens=semantics.prior_tokens,
-    )
+def from_config(semantics) -> TableSettings:
+    """The settings of a configuration's section, in which every key is there."""
+    return TableSettings(**{name: semantics[name] for name in options_of(TableSettings)})
+
+
+def check_source(embeddings):
+    """UserError unless `embeddings` is `ppmi`, or another of EMBEDDINGS with what it asks for after a colon."""
+    kind, _, name = embeddings.partition(":")
+    choose("embeddings", kind, EMBEDDINGS)
+    if bool(name) == (kind == "ppmi"):
+        mend = "ppmi takes no name" if kind == "ppmi" else f"give {kind}:{'DIR' if kind == 'checkpoint' else 'NAME'}"
+        raise UserError(f"--embeddings={embeddings} is incomplete or too much: {mend}")

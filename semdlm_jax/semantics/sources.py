@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from semdlm_jax.data.tokenizers import load_tokenizer
-from semdlm_jax.errors import UserError, choose
+from semdlm_jax.errors import UserError
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.checkpoint_reader import CheckpointReader
 from semdlm_jax.semantics.onnx import read_onnx
@@ -31,15 +31,6 @@ def load_vectors(embeddings, tokenizer):
     if not np.isfinite(vectors).all():
         raise UserError(f"{embeddings}: its embeddings hold numbers that are not finite: take other embeddings")
     return vectors
-
-
-def check_source(embeddings):
-    """UserError unless `embeddings` is `ppmi`, or a name of SOURCES with what it asks for after a colon."""
-    kind, _, name = embeddings.partition(":")
-    choose("embeddings", kind, EMBEDDINGS)
-    if bool(name) == (kind == "ppmi"):
-        mend = "ppmi takes no name" if kind == "ppmi" else f"give {kind}:{'DIR' if kind == 'checkpoint' else 'NAME'}"
-        raise UserError(f"--embeddings={embeddings} is incomplete or too much: {mend}")
 
 
 def _package(name, tokenizer):
@@ -112,7 +103,6 @@ def _checkpoint(workdir, tokenizer):
 
 # kind -> function(what follows the colon, tokenizer) -> [V, D]
 SOURCES = {"package": _package, "hf": _hugging_face, "checkpoint": _checkpoint}
-EMBEDDINGS = {"ppmi": None, **SOURCES}  # the first needs no other place
 
 
 def _input_embedding(source, weights, tokenizer):

@@ -11,7 +11,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import defaults
 from semdlm_jax.kernels import GlobalPrior
 from semdlm_jax.semantics import build as building
-from semdlm_jax.semantics.settings import Settings, from_config
+from semdlm_jax.semantics.settings import TableSettings, from_config
 from semdlm_jax.semantics.table import load_table, read_notes
 
 SETTINGS = {"neighbours": 8, "dimensions": 32, "window": 4, "max_in_degree": 16, "min_count": 10}
@@ -188,7 +188,7 @@ def test_other_settings_or_an_unreadable_file_rebuild(prepared, table):
 
 def test_the_command_line(prepared, table, tmp_path):
     """In a process of its own, as launch/quickstart.sh calls it."""
-    settings = dataclasses.asdict(Settings(**SETTINGS))
+    settings = dataclasses.asdict(TableSettings(**SETTINGS))
     config = {"data": {"directory": str(prepared.directory)}, "semantics": settings | {"table": ""}}
     (tmp_path / "config.py").write_text(
         f"import ml_collections\ndef get_config():\n  return ml_collections.ConfigDict({config})\n"
@@ -226,4 +226,4 @@ def test_impossible_settings_are_told(prepared, changes, words):
 
 
 def test_the_configuration_begins_at_the_defaults_here():
-    assert from_config(defaults.get_config().semantics) == Settings()
+    assert from_config(defaults.get_config().semantics) == TableSettings()

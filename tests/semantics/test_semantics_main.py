@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from semdlm_jax.semantics import table
-from semdlm_jax.semantics.settings import Settings
+from semdlm_jax.semantics.settings import TableSettings
 from semdlm_jax.semantics.table import read_table
 
 SETTINGS = {"neighbours": 8, "dimensions": 32, "window": 4, "max_in_degree": 16, "min_count": 10}
@@ -15,7 +15,7 @@ SETTINGS = {"neighbours": 8, "dimensions": 32, "window": 4, "max_in_degree": 16,
 
 @pytest.fixture
 def config(prepared, tmp_path):
-    settings = dataclasses.asdict(Settings(**SETTINGS))
+    settings = dataclasses.asdict(TableSettings(**SETTINGS))
     values = {"data": {"directory": str(prepared.directory)}, "semantics": settings | {"table": ""}}
     path = tmp_path / "config.py"
     path.write_text(f"import ml_collections\ndef get_config():\n  return ml_collections.ConfigDict({values})\n")

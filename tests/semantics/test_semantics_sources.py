@@ -16,7 +16,7 @@ from semdlm_jax.semantics.build import build_table, candidate_tokens
 from semdlm_jax.semantics.embeddings import remove_common
 from semdlm_jax.semantics.inspection import find_piece
 from semdlm_jax.semantics.knn import nearest_neighbours
-from semdlm_jax.semantics.settings import Settings
+from semdlm_jax.semantics.settings import TableSettings
 
 PIECES = (
     "[PAD]",
@@ -154,7 +154,9 @@ def test_a_checkpoint(tmp_path, prepared):
     table = make_run(tmp_path / "run", prepared.directory)
     source = f"checkpoint:{tmp_path}/run"
     np.testing.assert_array_equal(sources.load_vectors(source, prepared.tokenizer), 2 * table)
-    built = build_table(prepared.tokenizer, Settings(neighbours=4, embeddings=source), tmp_path / "t.npz", prepared)
+    built = build_table(
+        prepared.tokenizer, TableSettings(neighbours=4, embeddings=source), tmp_path / "t.npz", prepared
+    )
     candidates = candidate_tokens(prepared.tokenizer, prepared.unigram, 5)
     wanted = sources_oracle(2 * table, candidates, 3)
     np.testing.assert_allclose(built.embeddings[candidates], wanted, atol=1e-5)
@@ -207,7 +209,7 @@ def test_checkpoints_that_do_not_fit(tmp_path, prepared, tokenizer):
 )
 def test_sources_are_checked_at_once(embeddings, words):
     with pytest.raises(UserError, match=words):
-        Settings(embeddings=embeddings)
+        TableSettings(embeddings=embeddings)
 
 
 def test_a_vocabulary_alone(package, tokenizer, command, tmp_path):
@@ -229,7 +231,7 @@ def test_a_vocabulary_alone(package, tokenizer, command, tmp_path):
 
 def test_new_vectors_rebuild(package, tokenizer, tmp_path, monkeypatch):
     name, path = package(onnx_tensor(BERT_NAME, VECTORS)), tmp_path / "table.npz"
-    settings = Settings(neighbours=2, embeddings=name, remove_components=0)
+    settings = TableSettings(neighbours=2, embeddings=name, remove_components=0)
     first = build_table(tokenizer, settings, path)
     write_onnx(tmp_path / "site" / "tiny" / "model.onnx", onnx_tensor(BERT_NAME, VECTORS[::-1].copy()))
     assert not np.array_equal(build_table(tokenizer, settings, path).embeddings, first.embeddings)
@@ -265,7 +267,7 @@ def test_the_real_table_against_float64():
 def test_the_packaged_table_is_in_the_order_of_bert_base_uncased(tmp_path):
     """Were its rows in another order, words would not lie near their kin."""
     tokenizer = given_tokenizer("bert-base-uncased", True)
-    table = build_table(tokenizer, Settings(neighbours=16, embeddings=f"package:{MINILM}"), tmp_path / "t.npz")
+    table = build_table(tokenizer, TableSettings(neighbours=16, embeddings=f"package:{MINILM}"), tmp_path / "t.npz")
     assert table.ids.shape == (30522, 16)
     kin = {"king": "queen", "paris": "france", "walked": "walking", "three": "four", "money": "cash", "##ing": "##ed"}
     kin |= {"monday": "tuesday", "1999": "1998", "doctor": "physician", "##ly": "##ally"}

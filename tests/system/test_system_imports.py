@@ -9,9 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "semdlm_jax"
 MATHEMATICS = {"kernels", "objectives", "samplers"}
-# What every room may import: to raise a UserError, ask for an extra, read lists both ways, write files, lock them and
-# check options.
-LEAVES = {"errors", "extras", "lists", "storage", "locks", "keys", "options"}
+# What every room may import: to raise a UserError, ask for an extra, read lists both ways, write files, lock them, and
+# check options or be a plug-in.
+LEAVES = {"errors", "extras", "lists", "storage", "locks", "options", "plugins"}
 # What each room may import of the package beside these and itself.
 ROOMS = {
     "kernels": set(),
@@ -29,10 +29,11 @@ ROOMS = {
     "storage": set(),
     "locks": set(),
     "options": set(),
-    "keys": {"options"},
-    "record": {"runtime"},
+    "plugins": set(),
+    "keys": {"kernels", "objectives", "samplers", "runtime", "semantics.settings"},
+    "record": {"keys", "runtime"},
     "owned": set(),
-    "cli": {"owned", "streams", "runtime", "experiment.configs"},
+    "cli": {"keys", "owned", "streams", "runtime", "experiment.configs"},
     "__init__": {"runtime"},  # nothing but runtime/startup.py and extras.py
     "streams": set(),
 }
