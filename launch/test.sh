@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/setup.sh
 python -m ruff check --quiet . && python -m ruff format --quiet --check .
+python -m pyright
 # Tests compare CPU figures; an accelerator on the machine stays untouched.
 export JAX_PLATFORMS=cpu
 # By file, so that what the tests of a file share is made once; in the order of tests/conftest.py.

@@ -13,7 +13,7 @@ import numbers
 import os
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from semdlm_jax.errors import UserError, nearest
 
@@ -33,7 +33,7 @@ class Interval(NamedTuple):
     low_open: bool
     high_open: bool
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: Any) -> bool:
         above = self.low < value if self.low_open else self.low <= value
         return above and (value < self.high if self.high_open else value <= self.high)
 

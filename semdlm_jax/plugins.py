@@ -16,7 +16,7 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from semdlm_jax.errors import UserError, choose, nearest
 from semdlm_jax.options import OWN, Option
@@ -46,15 +46,19 @@ class Plugin:
             option.check(name, getattr(self, name))
 
 
+def _fields(plugin: Any) -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(plugin)
+
+
 def options_of(plugin: type) -> dict[str, Option]:
     """{name: Option} of a dataclass, by its fields. A plain field takes any value of its default's type."""
-    fields = [f for f in dataclasses.fields(plugin) if "option" in f.metadata or isinstance(f.default, PLAIN)]
+    fields = [f for f in _fields(plugin) if "option" in f.metadata or isinstance(f.default, PLAIN)]
     return {f.name: f.metadata.get("option") or _plain(f.default) for f in fields}
 
 
 def parts_of(plugin: type) -> "dict[str, Registry]":
     """{name: registry} of the fields that hold plug-ins of another kind."""
-    return {f.name: f.metadata["part"] for f in dataclasses.fields(plugin) if "part" in f.metadata}
+    return {f.name: f.metadata["part"] for f in _fields(plugin) if "part" in f.metadata}
 
 
 def _plain(default):
@@ -76,15 +80,14 @@ class Registry(dict[str, type[P]], Generic[P]):
             return choose(self.kind, name, self)
         if not OWN.fullmatch(name):
             raise UserError(f"{self.kind} {name!r} is no name of a class: give module:Class")
-        found = _imported(self.kind, name)
-        wanted = isinstance(found, type) and issubclass(found, self.base) and dataclasses.is_dataclass(found)
-        if not wanted:
+        found: Any = _imported(self.kind, name)
+        if not (isinstance(found, type) and issubclass(found, self.base) and dataclasses.is_dataclass(found)):
             base = f"{self.base.__module__}.{self.base.__name__}"
             raise UserError(f"{self.kind} {name!r} is no {self.kind}: give a frozen dataclass that extends {base}")
-        for each in dataclasses.fields(found):
+        for each in _fields(found):
             if each.default is dataclasses.MISSING:
                 raise UserError(f"{self.kind} {name!r} has an option {each.name!r} without a default: give it one")
-        return found
+        return cast(type[P], found)
 
     def name_of(self, plugin: P) -> str:
         """The name of a plug-in in this registry; `module:Class` of one that is not."""
@@ -98,7 +101,7 @@ class Registry(dict[str, type[P]], Generic[P]):
     def make(self, name: str, **options: Any) -> P:
         """The plug-in with these options. UserError for an unknown name or option, or a value out of its range."""
         plugin = self.find(name)
-        known = [f.name for f in dataclasses.fields(plugin)]
+        known = [f.name for f in _fields(plugin)]
         for option in options:
             if option not in known:
                 has = f"it has {', '.join(known)}: {nearest(option, known)}" if known else "it has none"
@@ -110,7 +113,7 @@ class Registry(dict[str, type[P]], Generic[P]):
         kind is made of the section of its name."""
         plugin, values = self.find(name), {}
         parts = parts_of(plugin)
-        for key in (f.name for f in dataclasses.fields(plugin)):
+        for key in (f.name for f in _fields(plugin)):
             if key in section:
                 value = section[key]
                 values[key] = parts[key].pick(value["name"], value) if key in parts else value

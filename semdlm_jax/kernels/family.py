@@ -73,7 +73,9 @@ class Kernel(KernelBase):
     def nu(self, y, t):
         """nu_t(y); shape of y and t broadcast."""
         probs, w = self.global_prior.probs[y], self.branches.weights(t)
-        return probs if w.spread is None else w.spread * probs + jnp.where(y == self.mask_id, w.masked, 0)
+        if w.spread is None or w.masked is None:
+            return probs
+        return w.spread * probs + jnp.where(y == self.mask_id, w.masked, 0)
 
     def nus(self, t):
         """nu_t of every token: [..., V] for t [...], or [V] where it does not depend on t."""
@@ -130,8 +132,9 @@ class Kernel(KernelBase):
         """int32 tokens of this shape from nu_t."""
         prior_key, mask_key = jax.random.split(key)
         drawn, w = self.global_prior.sample(prior_key, shape), self.branches.weights(t)
-        if w.masked is None:
+        if w.spread is None:
             return drawn
+        assert self.mask_id is not None  # a mixture's other part
         # The rarer of the two takes the low end, where float32 uniforms resolve small probabilities.
         spread = jax.random.uniform(mask_key, shape, w.spread.dtype) < w.spread
         return jnp.where(spread, drawn, self.mask_id)

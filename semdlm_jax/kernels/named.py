@@ -75,7 +75,7 @@ class Hybrid(KernelSpec):
 
     def build(self, vocabulary):
         prior = GlobalPrior.uniform_without(vocabulary.size, vocabulary.mask_id)
-        mixture = branches.Hybrid(self.uniform_share, self.hybrid_gamma, schedule=self.schedule)
+        mixture = branches.Hybrid(uniform_share=self.uniform_share, gamma=self.hybrid_gamma, schedule=self.schedule)
         return Kernel(NeighbourTable.empty(vocabulary.size), prior, mixture, vocabulary.mask_id)
 
 
@@ -111,7 +111,7 @@ class SemanticKnn(_DriftingAndJumping):
 
     def build(self, vocabulary):
         table = vocabulary.require("table")
-        mixture = branches.Semantic(table.k_max, self.gamma, schedule=self.schedule)
+        mixture = branches.Semantic(k_max=table.k_max, gamma=self.gamma, schedule=self.schedule)
         kernel = Kernel(table, self.global_prior(vocabulary), mixture)
         if vocabulary.unigram is None:
             return kernel
@@ -140,7 +140,7 @@ class SemDLMPlus(_DriftingAndJumping):
 
     def build(self, vocabulary):
         table = vocabulary.require("table")
-        mixture = branches.SemanticThenGlobal(table.k_max, self.gamma, schedule=self.schedule)
+        mixture = branches.SemanticThenGlobal(k_max=table.k_max, gamma=self.gamma, schedule=self.schedule)
         return Kernel(table, self.global_prior(vocabulary), mixture)
 
 
@@ -155,8 +155,15 @@ class SemDLMPlusPractical(_DriftingAndJumping):
 
     def build(self, vocabulary):
         table = vocabulary.require("table")
-        shape = self.alpha_min, self.alpha_power, self.beta_max, self.beta_power
-        mixture = branches.Practical(table.k_max, self.gamma, *shape, schedule=self.schedule)
+        mixture = branches.Practical(
+            k_max=table.k_max,
+            gamma=self.gamma,
+            alpha_min=self.alpha_min,
+            alpha_power=self.alpha_power,
+            beta_max=self.beta_max,
+            beta_power=self.beta_power,
+            schedule=self.schedule,
+        )
         return Kernel(table, self.global_prior(vocabulary), mixture)
 
 
@@ -167,7 +174,7 @@ class SemanticMask(_Drifting):
     def build(self, vocabulary):
         table = vocabulary.require("table")
         prior = GlobalPrior.point(vocabulary.size, vocabulary.mask_id)
-        mixture = branches.SemanticThenGlobal(table.k_max, self.gamma, schedule=self.schedule)
+        mixture = branches.SemanticThenGlobal(k_max=table.k_max, gamma=self.gamma, schedule=self.schedule)
         return Kernel(table, prior, mixture, vocabulary.mask_id)
 
 

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import derivative, ratio, safe_log, take
 
+Array = jax.Array
+
 
 class KernelBase(abc.ABC):
     """A transition kernel: the methods a kernel must have are abstract, the others follow from them.
@@ -34,47 +36,47 @@ class KernelBase(abc.ABC):
     # What a kernel says.
 
     @abc.abstractmethod
-    def alpha(self, t):
+    def alpha(self, t: Array) -> Array:
         """The chance that a token was kept; shape of t."""
 
     @abc.abstractmethod
-    def noise(self, t):
+    def noise(self, t: Array) -> Array:
         """1 - alpha, with its own relative accuracy; shape of t."""
 
     @abc.abstractmethod
-    def noise_prob(self, y, x0, t):
+    def noise_prob(self, y: Array, x0: Array, t: Array) -> Array:
         """m_t(y | x0)."""
 
     @abc.abstractmethod
-    def redraw(self, key, x0, t):
+    def redraw(self, key: Array, x0: Array, t: Array) -> Array:
         """Tokens from m_t(. | x0) / (1 - alpha_t): int32 of x0's shape."""
 
     @abc.abstractmethod
-    def noise_row(self, x0, t):
+    def noise_row(self, x0: Array, t: Array) -> Array:
         """m_t(y | x0) of every noisy token y: [..., V]."""
 
     @abc.abstractmethod
-    def noise_column(self, xt, t):
+    def noise_column(self, xt: Array, t: Array) -> Array:
         """m_t(xt | k) of every clean token k: [..., V]."""
 
     @abc.abstractmethod
-    def push_noise(self, w, t):
+    def push_noise(self, w: Array, t: Array) -> Array:
         """y -> sum_k w(k) m_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
 
     @abc.abstractmethod
-    def noise_kept(self, x0, t, s):
+    def noise_kept(self, x0: Array, t: Array, s: Array) -> Array:
         """b(x0): the chance that noise of time s < t survives to t, so that b m_s <= m_t everywhere. Shape of x0."""
 
     @abc.abstractmethod
-    def noise_kept_rate(self, t):
+    def noise_kept_rate(self, t: Array) -> Array:
         """-db/dt at s = t of every clean token: [..., V], in 1 / unit of t."""
 
     @abc.abstractmethod
-    def sample_prior(self, key, shape):
+    def sample_prior(self, key: Array, shape: tuple[int, ...]) -> Array:
         """x_1: int32 tokens from the prior."""
 
     @abc.abstractmethod
-    def prior_probs(self, t):
+    def prior_probs(self, t: Array) -> Array:
         """The prior against which noise of the latest time t is scored: [V] or [..., V]."""
 
     # What follows.
@@ -84,19 +86,19 @@ class KernelBase(abc.ABC):
         """Whether noise is the mask alone, so that every other token is certain."""
         return self.mask_id is not None and self.jumps_only
 
-    def alpha_dot(self, t):
+    def alpha_dot(self, t: Array) -> Array:
         """d alpha / dt; shape of t."""
         return derivative(self.alpha, t)[1]
 
-    def prob(self, xt, x0, t):
+    def prob(self, xt: Array, x0: Array, t: Array) -> Array:
         """q_t(xt | x0)."""
         return jnp.where(xt == x0, self.alpha(t), 0) + self.noise_prob(xt, x0, t)
 
-    def log_prob(self, xt, x0, t):
+    def log_prob(self, xt: Array, x0: Array, t: Array) -> Array:
         """log q_t(xt | x0); LOG_ZERO where impossible."""
         return safe_log(self.prob(xt, x0, t))
 
-    def corrupt(self, key, x0, t):
+    def corrupt(self, key: Array, x0: Array, t: Array) -> Array:
         """x_t ~ q_t(. | x0), int32 of x0's shape."""
         coin_key, redraw_key = jax.random.split(key)
         noise = self.noise(t)
@@ -104,11 +106,11 @@ class KernelBase(abc.ABC):
         moves = jax.random.uniform(coin_key, x0.shape, noise.dtype) < noise
         return jnp.where(moves, self.redraw(redraw_key, x0, t), x0)
 
-    def push_forward(self, w, t):
+    def push_forward(self, w: Array, t: Array) -> Array:
         """(w K_t)(y) = sum_k w(k) q_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
         return w * self.alpha(t)[..., None] + self.push_noise(w, t)
 
-    def push_noise_at(self, w, y, t):
+    def push_noise_at(self, w: Array, y: Array, t: Array) -> Array:
         """`push_noise` at the tokens y [..., S] alone: [..., S]. w: [..., V], t: [...]."""
 
         def at(y):
@@ -116,19 +118,19 @@ class KernelBase(abc.ABC):
 
         return jnp.moveaxis(jax.lax.map(at, jnp.moveaxis(y, -1, 0)), 0, -1)
 
-    def likelihoods(self, xt, t):
+    def likelihoods(self, xt: Array, t: Array) -> Array:
         """q_t(xt | k) of every clean token k: [..., V] (Eq. 20's forward likelihood)."""
         return self.noise_column(xt, t) + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
 
-    def add_log_likelihoods(self, logits, xt, t):
+    def add_log_likelihoods(self, logits: Array, xt: Array, t: Array) -> Array:
         """logits + log q_t(xt | k): [..., V]."""
         return logits + safe_log(self.likelihoods(xt, t))
 
-    def log_evidence(self, logits, xt, t):
+    def log_evidence(self, logits: Array, xt: Array, t: Array) -> Array:
         """log sum_k e^logits(k) q_t(xt | k): shape of xt."""
         return jax.nn.logsumexp(self.add_log_likelihoods(logits, xt, t), axis=-1)
 
-    def fresh_rates(self, xt, t):
+    def fresh_rates(self, xt: Array, t: Array) -> Array:
         """h(xt | k) of every clean token k: the rate at which x_t turns out to have just arrived, [..., V].
 
         What arrives at z given k is m'_t(z | k) + (rate of lost noise) m_t(z | k): that of the kept token cancels.
@@ -138,7 +140,7 @@ class KernelBase(abc.ABC):
         total = noise + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
         return ratio(arrived, total, 0)
 
-    def fresh_rate(self, xt, x0, t):
+    def fresh_rate(self, xt: Array, x0: Array, t: Array) -> Array:
         """h(xt | x0): `fresh_rates` of one clean token; shape of xt."""
         noise, noise_dot = derivative(lambda t: self.noise_prob(xt, x0, t), jnp.broadcast_to(t, xt.shape))
         lost = take(self.noise_kept_rate(t), x0[..., None])[..., 0]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 VECTOR = 128
 
 
-def draw(key, log_weights, *, greedy=False):
+def draw(key: jax.Array, log_weights: jax.Array, *, greedy: jax.Array | bool = False):
     """(tokens, log_total): tokens [...] int32 from log_weights [..., V] float32, and log sum exp of these, [...].
 
     greedy: the most likely token instead of a draw; may be traced.

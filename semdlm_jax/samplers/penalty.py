@@ -69,6 +69,7 @@ class Penalty:
     @property
     def _after(self):
         """Positions of the window behind the one penalised."""
+        assert self.window is not None
         return (self.window - 1) // 2
 
     def apply(self, carry, logits_BxCxV, tokens_BxC, start):

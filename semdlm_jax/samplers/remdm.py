@@ -42,7 +42,7 @@ class _Remasking(Method):
         write = (alpha_s - alpha_t + sigma * alpha_t) / noise_t
         writes = masked & (jax.random.uniform(write_key, xt.shape, write.dtype) < write)
         remasks = ~masked & (jax.random.uniform(remask_key, xt.shape, sigma.dtype) < sigma)
-        tokens = jnp.where(writes, proposal.draft, jnp.where(remasks, kernel.mask_id, xt))
+        tokens = jnp.where(writes, proposal.draft, jnp.where(remasks, jnp.int32(kernel.mask_id), xt))
         return step_to(tokens, self.remember(state, writes & now.active, remasks & now.active, proposal))
 
     def remember(self, state, writes, remasks, proposal):
