@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import config_flags
 
-from semdlm_jax import checks, cli
+from semdlm_jax import checks, cli, config_flag
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import score_likelihood
 from semdlm_jax.experiment.build import build_objective, build_optimizer
@@ -83,12 +83,12 @@ def configure(entry, steps, seed, tell=lambda line: None):
     into so few steps shrinks as in training; tell(line) says so."""
     flag = flags.FLAGS["config"]
     path, given = config_flags.get_config_filename(flag).partition(":")[0], config_flags.get_override_values(flag)
-    config = cli.parse_config(f"{path}:{entry.system}")
+    config = config_flag.parse_config(f"{path}:{entry.system}")
     before = {**given, **dict(entry.changes), "training.steps": config.training.steps}
     with config.unlocked():
         config.update_from_flattened_dict(given)
         for key, value in entry.changes:
-            cli.set_key(config, key, value)
+            config_flag.set_key(config, key, value)
         config.training.steps, config.seed = steps, seed
         config.training.eval_every = max(1, steps // 8)
         config.training.checkpoint_every = max(1, steps // 2)
@@ -242,7 +242,7 @@ def main(options):
 
 
 if __name__ == "__main__":
-    cli.define_config_flag()
+    config_flag.define_config_flag()
     flags.DEFINE_string("systems", "all", "Comma-separated systems, each with changed keys after plus signs.")
     flags.DEFINE_integer("steps", 200, "Steps of every run.")
     flags.DEFINE_list("seeds", ["0"], "Seeds; every system runs with each.")

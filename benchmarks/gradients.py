@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from semdlm_jax import cli
+from semdlm_jax import cli, config_flag
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_denoiser, build_objective
 from semdlm_jax.experiment.data import build_corpus, train_iterator
@@ -91,7 +91,7 @@ def main(options):
 
 
 if __name__ == "__main__":
-    cli.define_config_flag()
+    config_flag.define_config_flag()
     flags.DEFINE_integer("rows", 256, "Rows of the batch.", lower_bound=1)
     flags.DEFINE_integer("micro_rows", 32, "Rows that go through the network at once.", lower_bound=1)
     cli.run(lambda: main(flags.FLAGS))

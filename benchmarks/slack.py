@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.bakeoff import configure, parse_systems
-from semdlm_jax import cli
+from semdlm_jax import cli, config_flag
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import score_likelihood
 from semdlm_jax.experiment.build import build_mesh, build_objective
@@ -90,7 +90,7 @@ def main(options):
 
 
 if __name__ == "__main__":
-    cli.define_config_flag()
+    config_flag.define_config_flag()
     flags.DEFINE_string("systems", KERNELS, "Comma-separated systems, each with changed keys after plus signs.")
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored.")
     cli.run(lambda: main(flags.FLAGS))

@@ -29,7 +29,7 @@ from absl import flags
 
 from benchmarks.profiling import format_table, profile_ops
 from benchmarks.timing import CLOCKS, interleave, machine, spread
-from semdlm_jax import cli
+from semdlm_jax import cli, config_flag
 from semdlm_jax.experiment import build, data
 from semdlm_jax.experiment.configs import lm1b, openwebtext, quickstart
 from semdlm_jax.objectives import NoisyBatch
@@ -179,7 +179,7 @@ def load(name):
     changes |= {"network.dtype": "float32"} if on_cpu else {}
     changes |= dict(change.partition("=")[::2] for change in CHANGE.value)
     for key, value in changes.items():
-        cli.set_key(config, key, str(value))
+        config_flag.set_key(config, key, str(value))
     return config, ", ".join(f"{key} = {value}" for key, value in changes.items())
 
 

@@ -1,49 +1,20 @@
-"""What every entry point shares: the --config flag, values checked before any work, errors told in one sentence."""
+"""What every entry point shares: its flags, values checked before any work, errors told in one sentence."""
 
 import functools
 import itertools
-import os
 import re
 import sys
 import textwrap
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
 
-from semdlm_jax import keys, storage, streams
-from semdlm_jax.errors import UserError, nearest
-from semdlm_jax.experiment import configs
+from semdlm_jax import config_flag, keys, storage, streams
+from semdlm_jax.errors import UserError, nearest, refuse
 from semdlm_jax.options import Option
 from semdlm_jax.owned import owner_of
 from semdlm_jax.runtime.startup import restore_handlers
 
-flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
-
-
-def define_config_flag():
-    """Defines `--config=FILE[:SYSTEM]`, or NAME[:SYSTEM] of a configuration that comes with the package, and
-    `--config.some.key=value` for changes of it; returns its flag holder."""
-    about = (
-        f"a configuration, by its name ({', '.join(configs.names())}) or file, e.g. configs/quickstart.py; "
-        "override any key with --config.section.key=value"
-    )
-    try:
-        flag = config_flags.DEFINE_config_file("config", None, about, lock_config=True)
-    except flags.Error as error:  # it reads --flagfile already
-        _refuse(UserError(error))
-    # So that the options of a user's own plug-ins are keys, too.
-    parser = flags.FLAGS["config"].parser
-    parser.parse = functools.partial(_parse_with_options, parser.parse)
-    return flag
-
-
-def _parse_with_options(parse, path):
-    """The configuration at `path` with the options of the user's own plug-ins, the command line's among them."""
-    config = parse(path)
-    return keys.with_users_options(config, _named) if isinstance(config, ConfigDict) else config
-
-
-_named: dict[str, str] = {}  # the plug-ins that the command line names, by their keys
+flags.disclaim_key_flags()  # a flag belongs to the entry point that asks for it: its --help lists it
 
 
 def define_data_flag(heading=""):
@@ -117,23 +88,16 @@ def run(main, required=("config",), needs=keys.SECTIONS):
             main()
             streams.check_shown()
         except UserError as error:
-            _refuse(error)
+            refuse(error)
 
     with streams.sturdy():
         try:
             app.run(guarded, flags_parser=functools.partial(_parse_flags, needs=needs))
         except UserError as error:
-            _refuse(error)
+            refuse(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
-
-
-def _refuse(error):
-    """One line on stderr, whatever the value holds that it tells of."""
-    line = " ".join(str(error).split())
-    print("error:", "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line), file=sys.stderr)
-    sys.exit(error.status)
 
 
 def option_of(flag: str) -> Option | None:
@@ -183,10 +147,9 @@ def _parse_flags(argv, needs):
     if any(re.fullmatch("--?(help|h)", argument) for argument in argv[1:]):
         print(help_text(argv[0], needs))
         sys.exit(0)
-    argv = _find_config(argv)
-    _named.clear()
-    _named.update({choice.key: name for choice in keys.CHOICES if (name := flag_text(argv, f"config.{choice.key}"))})
-    overridden = _overridden(argv)
+    argv = config_flag.find_config(argv)
+    config_flag.note_named(argv)
+    overridden = config_flag.overridden(argv)
     try:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
@@ -196,130 +159,14 @@ def _parse_flags(argv, needs):
         cause = " ".join(str(error).split()).rstrip(".")
         _check_text(argv, cause)
         key = next((key for key in overridden if cause.startswith(f"flag --config.{key}=")), None)
-        raise UserError(f"{cause}: {_hint(key, overridden[key])}" if key else cause) from None
-
-
-def flag_text(argv, flag) -> str | None:
-    """What is given for a flag as --FLAG=TEXT, the last one; None where it is not given so."""
-    texts = [argument.partition("=")[2] for argument in argv if argument.lstrip("-").startswith(f"{flag}=")]
-    return texts[-1] if texts else None
+        raise UserError(f"{cause}: {config_flag.hint_of(key, overridden[key])}" if key else cause) from None
 
 
 def _check_text(argv, cause):
     """UserError, in the words of the table, for the argument of which absl says `cause`."""
     if found := re.match(r"flag (--(?:config\.)?([\w.]+))=", cause):
         shown, name = found.groups()
-        given = flag_text(argv, shown[2:])
+        given = config_flag.flag_text(argv, shown[2:])
         option = keys.KEYS.get(name) if shown.startswith("--config.") else option_of(name)
         if option is not None and given is not None:
             option.check(shown, given)
-
-
-def _overridden(argv):
-    """{key: default} of the --config.key arguments. UserError for a key that the configuration lacks.
-
-    Read ahead of absl's parser, because ml_collections tells it without a mend.
-    """
-    if "config" not in flags.FLAGS:
-        return {}
-    path, names = None, []
-    for argument, following in zip(argv, [*argv[1:], ""]):
-        name, equals, value = argument.partition("=")
-        if re.fullmatch("--?config", name):
-            path = value if equals else following
-        elif found := re.match(r"--?(?:no)?config\.(.+)", name):
-            names.append(found[1])
-    if not path:
-        return {}
-    config = parse_config(path)
-    return {name: _lookup(config, name) for name in names}
-
-
-def _find_config(argv):
-    """argv with the path of a file for whatever --config names. UserError: there is none."""
-    if "config" not in flags.FLAGS:
-        return argv
-    found, awaits_value = [], False
-    for argument in argv:
-        name, equals, value = argument.partition("=")
-        names_config = re.fullmatch("--?config", name) is not None
-        if awaits_value:
-            argument = _config_path(argument)
-        elif names_config and equals:
-            argument = f"{name}={_config_path(value)}"
-        found.append(argument)
-        awaits_value = names_config and not equals and not awaits_value
-    return found
-
-
-def _config_path(given):
-    """FILE[:SYSTEM] of what --config is given: a name of the package's own is looked up, ~ and $HOME replaced."""
-    file, colon, system = os.path.expandvars(os.path.expanduser(given)).partition(":")
-    return configs.find(file) + colon + system
-
-
-def parse_config(path):
-    """The configuration at FILE[:SYSTEM]. UserError when the file is none, or knows no systems."""
-    file, _, system = path.partition(":")
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # of a configuration that is None ml_collections tells on its own
-    try:
-        config = flags.FLAGS["config"].parser.parse(path)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever the user's own file does
-        if isinstance(error, SystemExit) and not error.code:
-            raise  # the list of systems was asked for, and printed
-        if system and "get_config() takes 0 positional" in str(error):
-            raise UserError(f"--config={path}: {file} knows no systems: give it without :{system}") from None
-        cause = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise UserError(
-            f"--config={path}: not a configuration ({cause}): it needs a function get_config(system=None)"
-        ) from None
-    finally:
-        logging.set_verbosity(verbosity)
-    if not isinstance(config, ConfigDict):
-        kind = "nothing" if config is None else type(config).__name__
-        raise UserError(
-            f"--config={path}: its get_config returns {kind}: return a ConfigDict, as experiment/defaults.py does"
-        )
-    return config
-
-
-def changes(data_directory=None) -> dict:
-    """What this command line changes: {"given": {key: the configuration file's own value}, "file_config": that file's
-    configuration, None where a system of it is named}. data_directory: as --config.data.directory, where given."""
-    flag = flags.FLAGS["config"]
-    config, given = parse_config(flag.config_filename), dict(flag.override_values)
-    if data_directory is not None:
-        flag.value.data.directory = given["data.directory"] = data_directory
-    given = {key: _lookup(config, key) for key in given}
-    return {"given": given, "file_config": None if ":" in flag.config_filename else config}
-
-
-def set_key(config, key, text):
-    """Sets the value at a dotted key from its text, as a flag would. UserError: no such key, or not of its type."""
-    default = _lookup(config, key)
-    section, _, name = key.rpartition(".")
-    try:
-        value = text.lower() in ("true", "1") if isinstance(default, bool) else type(default)(text)
-    except (TypeError, ValueError):
-        raise UserError(f"{key}={text}: {_hint(key, default)}") from None
-    (_lookup(config, section) if section else config)[name] = value
-
-
-def _lookup(config, key):
-    """The value at a dotted key. UserError with the nearest key when there is none."""
-    value, way = config, "config"
-    for part in key.split("."):
-        if not isinstance(value, ConfigDict) or part not in value:
-            valid = nearest(part, value) if isinstance(value, ConfigDict) else f"{way} is a value, not a section"
-            raise UserError(f"--config.{key}: {way} has no key {part!r}: {valid}")
-        value, way = value[part], f"{way}.{part}"
-    return value
-
-
-def _hint(key, default):
-    if isinstance(default, ConfigDict):
-        return f"it is a section: set one of its keys, e.g. --config.{key}.{next(iter(default))}=…"
-    return f"give a value like its default {default!r}"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import jax
 from absl import flags
 
-from semdlm_jax import cli
+from semdlm_jax import cli, config_flag
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_corpus
@@ -80,5 +80,5 @@ def main(options):
 
 
 if __name__ == "__main__":
-    cli.define_config_flag()
+    config_flag.define_config_flag()
     cli.run(lambda: main(flags.FLAGS), required=[])

@@ -1,6 +1,8 @@
 """The one exception a user is meant to read, and the look-up by name that raises it."""
 
 import difflib
+import sys
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -29,3 +31,10 @@ def choose(kind, name, registry):
     if name not in registry:
         raise UserError(f"unknown {kind} {name!r}: {nearest(name, registry)}")
     return registry[name]
+
+
+def refuse(error: UserError) -> NoReturn:
+    """Ends the program with one line on stderr, whatever the value holds that it tells of."""
+    line = " ".join(str(error).split())
+    print("error:", "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line), file=sys.stderr)
+    sys.exit(error.status)

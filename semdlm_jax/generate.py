@@ -28,7 +28,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from semdlm_jax import cli, storage, streams, trace
+from semdlm_jax import cli, config_flag, storage, streams, trace
 from semdlm_jax.data import conditioning
 from semdlm_jax.data.conditioning import Condition
 from semdlm_jax.data.protocols import read_row
@@ -257,7 +257,7 @@ def _define_setting_flags():
         cli.define_option_flag(name, option, heading, f"Default: {default}")
     methods = dict(METHODS)
     with contextlib.suppress(UserError):  # told when the settings are made
-        if ":" in (own := cli.flag_text(sys.argv, "sampler") or ""):
+        if ":" in (own := config_flag.flag_text(sys.argv, "sampler") or ""):
             methods[own] = METHODS.find(own)
     options = {}
     for name, method in methods.items():

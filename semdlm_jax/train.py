@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from semdlm_jax import checks, cli, continuing, parent
+from semdlm_jax import checks, cli, config_flag, continuing, parent
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
@@ -278,7 +278,7 @@ def foresee(config, given=None, file_config=None):
 
 
 if __name__ == "__main__":
-    CONFIG = cli.define_config_flag()
+    CONFIG = config_flag.define_config_flag()
     WORKDIR = flags.DEFINE_string("workdir", None, "a directory for the run: made at first, continued afterwards")
     DATA = cli.define_data_flag()
     INIT_FROM = flags.DEFINE_string("init_from", None, "RUN[:STEP|best|latest]: begin with another run's weights.")
@@ -292,11 +292,11 @@ if __name__ == "__main__":
         if DRY_RUN.value:
             if initial is not None:
                 raise UserError("--dry_run begins with no other run's weights: leave --init_from out")
-            foresee(CONFIG.value, **cli.changes(DATA.value))
+            foresee(CONFIG.value, **config_flag.changes(DATA.value))
             return
         if WORKDIR.value is None:
             raise UserError(f"--workdir is missing: give {flags.FLAGS['workdir'].help}")
-        main(CONFIG.value, WORKDIR.value, initial, **cli.changes(DATA.value))
+        main(CONFIG.value, WORKDIR.value, initial, **config_flag.changes(DATA.value))
 
     with distributed.ends_together():
         cli.run(start)

@@ -15,7 +15,7 @@ import sys
 import numpy as np
 from absl import flags
 
-from semdlm_jax import cli
+from semdlm_jax import cli, config_flag
 from semdlm_jax.data import corpora
 from semdlm_jax.data.corpora import SPLITS
 from semdlm_jax.data.encoding import encode_corpus, padding_report
@@ -180,6 +180,6 @@ if __name__ == "__main__":
         SOURCE = flags.DEFINE_string("source", None, "the folder or archive of its files")
         cli.run(lambda: prepare_dataset(DATASET.value, SOURCE.value))
     else:
-        CONFIG = cli.define_config_flag()
+        CONFIG = config_flag.define_config_flag()
         CHECK = flags.DEFINE_bool("check", False, "Only check that every byte prepared is as it was written.")
         cli.run(lambda: main(CONFIG.value.data, CHECK.value), needs=["data"])

@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from semdlm_jax import cli
+from semdlm_jax import cli, config_flag
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.data.tokenizers import given_tokenizer
 from semdlm_jax.errors import UserError, choose
@@ -43,7 +43,7 @@ KEYS = (
 def define_build_flags(with_config=True):
     """Defines the flags of `build`."""
     if with_config:
-        cli.define_config_flag()
+        config_flag.define_config_flag()
     flags.DEFINE_string(
         "tokenizer", None, "instead of --config, a vocabulary that is not learnt: as data.tokenizer names one"
     )

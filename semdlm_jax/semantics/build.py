@@ -8,7 +8,7 @@ import hashlib
 
 import numpy as np
 
-from semdlm_jax import cli
+from semdlm_jax import cli, config_flag
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.errors import UserError
 from semdlm_jax.semantics.candidates import candidate_tokens, prior_tokens
@@ -114,5 +114,5 @@ def main(config):
 
 
 if __name__ == "__main__":
-    CONFIG = cli.define_config_flag()
+    CONFIG = config_flag.define_config_flag()
     cli.run(lambda: main(CONFIG.value), needs=["data.directory", "semantics"])

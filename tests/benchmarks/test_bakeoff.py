@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 
 from benchmarks.bakeoff import Entry, configure
-from semdlm_jax import cli
+from semdlm_jax import config_flag
 from semdlm_jax.experiment import configs
 
 
@@ -14,7 +14,7 @@ from semdlm_jax.experiment import configs
 def quickstart(monkeypatch):
     """On the command line, with a key."""
     known = set(flags.FLAGS)
-    cli.define_config_flag()
+    config_flag.define_config_flag()
     monkeypatch.setattr(sys, "argv", ["bakeoff", f"--config={configs.find('quickstart')}", "--config.data.length=32"])
     flags.FLAGS(sys.argv)
     yield

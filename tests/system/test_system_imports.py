@@ -18,8 +18,8 @@ ROOMS = {
     "objectives": {"kernels"},
     "samplers": {"kernels", "objectives"},
     "network": set(),
-    "data": {"cli"},
-    "semantics": {"cli", "data", "record", "runtime"},
+    "data": {"cli", "config_flag"},
+    "semantics": {"cli", "config_flag", "data", "record", "runtime"},
     "runtime": set(),
     "evaluation": MATHEMATICS,
     "trace": set(),
@@ -33,7 +33,8 @@ ROOMS = {
     "keys": {"kernels", "objectives", "samplers", "runtime", "semantics.settings"},
     "record": {"keys", "runtime"},
     "owned": set(),
-    "cli": {"keys", "owned", "streams", "runtime", "experiment.configs"},
+    "config_flag": {"keys", "experiment.configs"},
+    "cli": {"config_flag", "keys", "owned", "streams", "runtime"},
     "__init__": {"runtime"},  # nothing but runtime/startup.py and extras.py
     "streams": set(),
 }
@@ -41,7 +42,7 @@ ROOMS = {
 PROGRAMS = {"train", "evaluate", "generate", "doctor"}
 MEETING = {"experiment", "checks", "continuing", "parent", "generator", "model", "dry_run"} | PROGRAMS
 # Packages that only one place may know, and all that mathematics may: those and what is Python's own, but no files.
-ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoint"], "ml_collections": ["cli.py", "experiment/"]}
+ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoint"], "ml_collections": ["config_flag.py", "experiment/"]}
 IN_MATHEMATICS = {"semdlm_jax", "jax", "numpy", *sys.stdlib_module_names} - {"pathlib", "os"}
 
 

@@ -1,0 +1,160 @@
+"""The --config flag: what it names, the keys that a command line changes, and the options of a user's own plug-ins."""
+
+import functools
+import os
+import re
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from semdlm_jax import keys
+from semdlm_jax.errors import UserError, nearest, refuse
+from semdlm_jax.experiment import configs
+
+flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
+_named: dict[str, str] = {}  # the plug-ins that the command line names, by their keys
+
+
+def define_config_flag():
+    """Defines `--config=FILE[:SYSTEM]`, or NAME[:SYSTEM] of a configuration that comes with the package, and
+    `--config.some.key=value` for changes of it; returns its flag holder."""
+    about = (
+        f"a configuration, by its name ({', '.join(configs.names())}) or file, e.g. configs/quickstart.py; "
+        "override any key with --config.section.key=value"
+    )
+    try:
+        flag = config_flags.DEFINE_config_file("config", None, about, lock_config=True)
+    except flags.Error as error:  # it reads --flagfile already
+        refuse(UserError(error))
+    # So that the options of a user's own plug-ins are keys, too.
+    parser = flags.FLAGS["config"].parser
+    parser.parse = functools.partial(_parse_with_options, parser.parse)
+    return flag
+
+
+def _parse_with_options(parse, path):
+    """The configuration at `path` with the options of the user's own plug-ins, the command line's among them."""
+    config = parse(path)
+    return keys.with_users_options(config, _named) if isinstance(config, ConfigDict) else config
+
+
+def note_named(argv) -> None:
+    """Takes note of the plug-ins that a command line names."""
+    _named.clear()
+    _named.update({choice.key: name for choice in keys.CHOICES if (name := flag_text(argv, f"config.{choice.key}"))})
+
+
+def flag_text(argv, flag) -> str | None:
+    """What is given for a flag as --FLAG=TEXT, the last one; None where it is not given so."""
+    texts = [argument.partition("=")[2] for argument in argv if argument.lstrip("-").startswith(f"{flag}=")]
+    return texts[-1] if texts else None
+
+
+def overridden(argv):
+    """{key: default} of the --config.key arguments. UserError for a key that the configuration lacks.
+
+    Read ahead of absl's parser, because ml_collections tells it without a mend.
+    """
+    if "config" not in flags.FLAGS:
+        return {}
+    path, names = None, []
+    for argument, following in zip(argv, [*argv[1:], ""]):
+        name, equals, value = argument.partition("=")
+        if re.fullmatch("--?config", name):
+            path = value if equals else following
+        elif found := re.match(r"--?(?:no)?config\.(.+)", name):
+            names.append(found[1])
+    if not path:
+        return {}
+    config = parse_config(path)
+    return {name: _lookup(config, name) for name in names}
+
+
+def find_config(argv):
+    """argv with the path of a file for whatever --config names. UserError: there is none."""
+    if "config" not in flags.FLAGS:
+        return argv
+    found, awaits_value = [], False
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        names_config = re.fullmatch("--?config", name) is not None
+        if awaits_value:
+            argument = _config_path(argument)
+        elif names_config and equals:
+            argument = f"{name}={_config_path(value)}"
+        found.append(argument)
+        awaits_value = names_config and not equals and not awaits_value
+    return found
+
+
+def _config_path(given):
+    """FILE[:SYSTEM] of what --config is given: a name of the package's own is looked up, ~ and $HOME replaced."""
+    file, colon, system = os.path.expandvars(os.path.expanduser(given)).partition(":")
+    return configs.find(file) + colon + system
+
+
+def parse_config(path):
+    """The configuration at FILE[:SYSTEM]. UserError when the file is none, or knows no systems."""
+    file, _, system = path.partition(":")
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # of a configuration that is None ml_collections tells on its own
+    try:
+        config = flags.FLAGS["config"].parser.parse(path)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the user's own file does
+        if isinstance(error, SystemExit) and not error.code:
+            raise  # the list of systems was asked for, and printed
+        if system and "get_config() takes 0 positional" in str(error):
+            raise UserError(f"--config={path}: {file} knows no systems: give it without :{system}") from None
+        cause = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise UserError(
+            f"--config={path}: not a configuration ({cause}): it needs a function get_config(system=None)"
+        ) from None
+    finally:
+        logging.set_verbosity(verbosity)
+    if not isinstance(config, ConfigDict):
+        kind = "nothing" if config is None else type(config).__name__
+        raise UserError(
+            f"--config={path}: its get_config returns {kind}: return a ConfigDict, as experiment/defaults.py does"
+        )
+    return config
+
+
+def changes(data_directory=None) -> dict:
+    """What this command line changes: {"given": {key: the configuration file's own value}, "file_config": that file's
+    configuration, None where a system of it is named}. data_directory: as --config.data.directory, where given."""
+    flag = flags.FLAGS["config"]
+    config, given = parse_config(flag.config_filename), dict(flag.override_values)
+    if data_directory is not None:
+        flag.value.data.directory = given["data.directory"] = data_directory
+    given = {key: _lookup(config, key) for key in given}
+    return {"given": given, "file_config": None if ":" in flag.config_filename else config}
+
+
+def set_key(config, key, text):
+    """Sets the value at a dotted key from its text, as a flag would. UserError: no such key, or not of its type."""
+    default = _lookup(config, key)
+    section, _, name = key.rpartition(".")
+    try:
+        value = text.lower() in ("true", "1") if isinstance(default, bool) else type(default)(text)
+    except (TypeError, ValueError):
+        raise UserError(f"{key}={text}: {hint_of(key, default)}") from None
+    (_lookup(config, section) if section else config)[name] = value
+
+
+def _lookup(config, key):
+    """The value at a dotted key. UserError with the nearest key when there is none."""
+    value, way = config, "config"
+    for part in key.split("."):
+        if not isinstance(value, ConfigDict) or part not in value:
+            valid = nearest(part, value) if isinstance(value, ConfigDict) else f"{way} is a value, not a section"
+            raise UserError(f"--config.{key}: {way} has no key {part!r}: {valid}")
+        value, way = value[part], f"{way}.{part}"
+    return value
+
+
+def hint_of(key, default):
+    if isinstance(default, ConfigDict):
+        return f"it is a section: set one of its keys, e.g. --config.{key}.{next(iter(default))}=…"
+    return f"give a value like its default {default!r}"
