@@ -7,6 +7,7 @@ import pathlib
 import tempfile
 
 from semdlm_jax import keys
+from semdlm_jax.data.given import check_sources
 from semdlm_jax.errors import UserError
 from semdlm_jax.objectives import AUTOREGRESSIVE
 from semdlm_jax.options import flatten, nest
@@ -20,6 +21,7 @@ PATHS = ("data.directory", "semantics.table")
 def check_config(config):
     """UserError for a key that nothing knows, values that no run can have, or that exclude one another."""
     keys.check_config(config, needs=keys.SECTIONS)
+    check_sources(config.data)
     evaluation, length = config.evaluation, config.data.length
     if not evaluation.t_min < evaluation.t_max:
         raise UserError(

@@ -114,8 +114,23 @@ def _check_values(program, needs):
             option.check(f"--{flag.name}", flag.value)
     config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
     if config is not None:
+        _settle_alternatives(config, flags.FLAGS["config"].override_values)
         keys.expand_paths(config)
         keys.check_config(config, needs=needs)
+
+
+def _settle_alternatives(config, given):
+    """What the command line gives replaces what it excludes, in place. given: its keys. UserError: it gives both."""
+    groups = [(group, [key for key in group if key in given]) for group in keys.ALTERNATIVES]
+    chosen = [found[0] for _, found in groups if found]
+    if len(chosen) > 1:
+        raise UserError(f"--config.{chosen[0]} and --config.{chosen[1]} exclude one another: give one of them")
+    for group, found in groups:
+        if chosen and not found:
+            for key, value in group.items():
+                section, _, name = key.rpartition(".")
+                if name in config.get(section, {}):
+                    config[section][name] = value
 
 
 def help_text(program, needs):

@@ -55,11 +55,15 @@ OWN_KEYS: dict[str, Option] = {
     "seed": number(0, SEED, "of all randomness of a run"),
     "data.corpus": text(
         "sotu",
-        "sotu; text:GLOB of .txt (a document each), .jsonl or .parquet (their 'text'); lines:GLOB, a document a line; "
-        "tfds:NAME, prepared as array_record; synthetic (random tokens, for tests and speed)",
+        "is cut into its splits: sotu; text:GLOB or text:FOLDER of .txt (a document each), .jsonl, .parquet, .csv or "
+        ".tsv; lines:GLOB, a document a line; tfds:NAME, prepared as array_record; synthetic (random tokens, for tests "
+        "and speed); '' where data.train is given",
         path="after",
-        filled=True,
     ),
+    "data.train": text("", "instead of data.corpus, files of the train split: text:… or lines:…", path="after"),
+    "data.valid": text("", "and of the valid split; '': drawn from train's documents", path="after"),
+    "data.test": text("", "and of the test split; '': drawn from train's documents", path="after"),
+    "data.field": text("text", "of .jsonl, .parquet, .csv and .tsv: the field or column of the documents", filled=True),
     "data.directory": text(
         "data/sotu", "where data.prepare and semantics.build write, and training reads", path="whole", filled=True
     ),
@@ -72,7 +76,17 @@ OWN_KEYS: dict[str, Option] = {
         path="after",
     ),
     "data.vocab_size": number(1024, "[6, 2097152]", "of a vocabulary that sentencepiece learns: any other has its own"),
+    "data.byte_fallback": switch(
+        False,
+        "of a vocabulary that sentencepiece learns: 256 of its pieces are bytes, which spell what it lacks",
+        only="data.tokenizer: sentencepiece",
+    ),
     "data.lowercase": switch(True, "text is lowercased"),
+    "data.normalise": switch(
+        True,
+        "text is brought into one form: NFKC, ASCII quotes and dashes, single spaces and line breaks",
+        only="data.tokenizer: sentencepiece sentencepiece:",
+    ),
     "data.length": number(128, TOKENS, "L: tokens a sequence"),
     "data.protocol": text("packed", "how documents become rows", "data.protocols:PROTOCOLS"),
     "semantics.table": text(
@@ -170,6 +184,8 @@ OF_SECTION = {"objective.parameterisation": OF_OBJECTIVE, "semantics.table": opt
 KEYS: dict[str, Option] = dict(_keys())
 # How text is sampled: flags of generate by the same names.
 SAMPLING: dict[str, Option] = options_of(SamplingSettings) | _options(METHODS)
+# Keys that exclude one another, and their values where others of them are given on the command line.
+ALTERNATIVES = ({"data.corpus": ""}, {"data.train": "", "data.valid": "", "data.test": ""})
 
 # The flags that are neither; None where a flag is not given.
 FLAGS: dict[str, Option] = {

@@ -54,7 +54,8 @@ class Option:
     int, float or str. within: of numbers, the interval that holds them. among: of texts, the valid names: a tuple, or
     'module:REGISTRY' of this package; of a text that goes on after a colon, of its part before. own: `module:Class`
     is a valid name too. path: 'whole' if the text is a path, 'after' if what follows a colon is one. filled: '' is
-    refused. only: where the option is read, as alternatives 'key: value value'; '' is everywhere.
+    refused. only: where the option is read, as alternatives 'key: value value', of which 'value:' stands for all that
+    begin so; '' is everywhere.
     """
 
     default: object
@@ -114,7 +115,11 @@ class Option:
     def is_read(self, in_use) -> bool:
         """Whether anything reads the option. in_use: key -> the names that a run uses under it."""
         alternatives = (part.partition(":") for part in self.only.split("|") if part.strip())
-        found = [set(names.split()) & set(in_use(key.strip())) for key, _, names in alternatives]
+        found = [
+            any(one == name or (name.endswith(":") and one.startswith(name)) for one in in_use(key.strip()))
+            for key, _, names in alternatives
+            for name in names.split()
+        ]
         return not found or any(found)
 
     def describe(self) -> str:

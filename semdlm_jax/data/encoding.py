@@ -59,7 +59,7 @@ def starts_file(split):
 
 
 def encode_corpus(corpus, tokenizer, folder, splits):
-    """Encodes every document of a corpus into files of `folder`; ({split: closed SplitWriter}, the corpus's digest).
+    """Encodes every document of a corpus into files of `folder`; ({split: closed SplitWriter}, the corpus's Digest).
 
     Shows the documents a second on a terminal.
     """
@@ -82,7 +82,7 @@ def encode_corpus(corpus, tokenizer, folder, splits):
                 bar.update(sum(part.ends for part in batch))
         for writer in writers.values():
             writer.close()
-    return writers, digest.hex()
+    return writers, digest
 
 
 def count_tokens(tokens, vocab_size):

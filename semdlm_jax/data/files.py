@@ -1,26 +1,21 @@
-"""Documents out of files of several kinds, one at a time, with every fault told in a sentence."""
+"""Text out of files, line by line, with every fault told in a sentence; `records` has those of many documents."""
 
 import contextlib
 import dataclasses
 import gzip
 import itertools
-import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator
 
 from semdlm_jax.data import formats
-from semdlm_jax.data.formats import check_plain, kind_of
+from semdlm_jax.data.formats import check_plain
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular
 
 MAX_LINE = 2**20  # bytes of a line of a `lines:` file: a sentence is far shorter
 MAX_PARAGRAPH = 10 * 2**20  # bytes of a line of any document: it is encoded as one
-MAX_RECORD = 2**25  # bytes of a line of JSON: a book is shorter
-PARQUET_ROWS, PARQUET_BYTES = 64, 2**24  # in memory at a time: so many rows, or fewer of that size
-PARQUET_BUFFER = 2**20  # bytes; without one a whole group of rows is read at once
 PART = 2**18  # characters of a part of a document
-_OBJECTS = "give one JSON object a line (jq -c '.[]' makes them of an array)"
 
 
 @dataclasses.dataclass
@@ -40,15 +35,15 @@ class Skipped:
 
 def read_contents(path) -> str:
     """What a file of UTF-8 holds, .gz or not. UserError: unreadable, not strict UTF-8, or holding NUL bytes."""
-    with _open(path) as file:
-        return _decoded(file.read(), path)
+    with opened(path) as file:
+        return decoded(file.read(), path)
 
 
 def read_text(path) -> str:
     """`read_contents` of a file of plain text. UserError: also where it is of another kind, e.g. JSON."""
-    with _open(path) as file:
+    with opened(path) as file:
         check_plain(path, file.peek(formats.HEAD))
-        return _decoded(file.read(), path)
+        return decoded(file.read(), path)
 
 
 def read_lines(path) -> Iterator[str]:
@@ -62,42 +57,43 @@ def read_lines(path) -> Iterator[str]:
 def read_numbered_lines(path) -> Iterator[tuple[int, str]]:
     """`read_lines`, each with its number in the file, from 1."""
     advice = "put a sentence or document a line, or give whole documents to text:"
-    for number, line in _numbered(path, MAX_LINE, advice, check_plain):
+    for number, line in numbered(path, MAX_LINE, advice, check_plain):
         if line := line.strip():
             yield number, line
 
 
-def read_documents(path, skipped: Skipped | None = None) -> Iterator[str]:
-    """The documents of a file that are not blank, one at a time. JSON lines (an object with the string 'text' a line)
-    and parquet (the column 'text') hold many, see `formats.KINDS`; any other file is one of plain text. All but
-    parquet may be gzipped, with a further .gz. skipped: counts rows whose text is null or blank, and blank files.
+def read_plain_lines(path, in_pieces: bool = False) -> Iterator[str]:
+    """The lines of a file of plain text, .gz or not, each with its end: joined they are `read_text`.
 
-    UserError: unreadable, broken, not UTF-8, without 'text', a record of more than MAX_RECORD bytes, or a line of
-    more than MAX_PARAGRAPH.
+    in_pieces: a line of more than MAX_PARAGRAPH bytes, as text8 is one, comes in pieces that begin with a space; else
+    it is refused.
     """
-    for place, text in _READERS[kind_of(path)](path):
-        if text is not None and text.strip():
-            yield text
-        elif skipped is not None:
-            skipped.add(place)
-
-
-def read_plain_lines(path) -> Iterator[str]:
-    """The lines of a file of plain text, .gz or not, each with its end: joined they are `read_text`."""
-    with _open(path) as file:
+    with opened(path) as file:
         check_plain(path, file.peek(formats.HEAD))
-        offset = number = 0
-        while line := file.readline(MAX_PARAGRAPH + 1):
-            number += 1
-            if len(line) > MAX_PARAGRAPH:
-                raise _too_long(f"{path}, line {number}")
-            yield _decoded(line, path, offset)
-            offset += len(line)
+        offset, number, line, whole = 0, 0, b"", True  # whole: `line` is no rest of a longer one
+        while line := line if line.endswith(b"\n") else line + file.readline(MAX_PARAGRAPH + 1 - len(line)):
+            number += whole
+            whole = len(line) <= MAX_PARAGRAPH
+            end = len(line) if whole else line.rfind(b" ") if in_pieces else 0
+            if end <= 0:
+                raise too_long(f"{path}, line {number}")
+            yield from _divided(decoded(line[:end], path, offset), whole)
+            offset, line = offset + end, line[end:]
+
+
+def _divided(text, whole):
+    """A line as it is, or part of one in pieces of PART characters or a little more, each but the first from a space
+    on: a word is never divided."""
+    start = 0
+    while not whole and (end := text.find(" ", start + PART)) > 0:
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def read_parts(path) -> Iterator[str]:
     """A file of plain text in parts, as `parts_of_lines` has them; none of a blank one."""
-    parts, first = parts_of_lines(read_plain_lines(path)), []
+    parts, first = parts_of_lines(read_plain_lines(path, in_pieces=True)), []
     for part in parts:
         first.append(part)
         if part.strip():
@@ -106,7 +102,7 @@ def read_parts(path) -> Iterator[str]:
 
 def check_beginning(path) -> None:
     """UserError where a file, by its name or its first bytes, is no plain text, or cannot be read."""
-    with _open(path) as file:
+    with opened(path) as file:
         check_plain(path, file.peek(formats.HEAD))
 
 
@@ -140,92 +136,26 @@ def parts_of(text: str, end_mark: str = "\n") -> Iterator[str]:
         start = end
 
 
-def _whole(path):
-    yield path, "".join(read_plain_lines(path))
-
-
-def _json_lines(path):
-    for number, line in _numbered(path, MAX_RECORD, "a record holds one document"):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise UserError(f"{place}: not JSON lines: {_OBJECTS}") from None
-        if not isinstance(row, dict) or "text" not in row:
-            raise _no_string(place)
-        text = _checked(row.pop("text"), place)
-        del line, row  # each as large as the text
-        yield place, text
-
-
-def _parquet(path):
-    import pyarrow.parquet  # an extra: only where it is needed
-
-    try:
-        with pyarrow.parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER) as file:
-            if "text" not in file.schema_arrow.names:
-                names = ", ".join(file.schema_arrow.names)
-                raise UserError(f"{path}: has no column 'text' but {names}: rename the column of the documents")
-            number = 0
-            for batch in file.iter_batches(batch_size=_rows_at_a_time(file.metadata), columns=["text"]):
-                for cell in batch.column(0):
-                    number += 1
-                    place = f"{path}, row {number}"
-                    yield place, _checked(cell.as_py(), place)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        cause = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: cannot be read as parquet ({cause}): fetch or write it again") from None
-
-
-def _rows_at_a_time(metadata):
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    mean = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
-    return max(min(PARQUET_BYTES // max(mean, 1), PARQUET_ROWS), 1)
-
-
-_READERS = {formats.PLAIN: _whole, formats.JSON_LINES: _json_lines, formats.PARQUET: _parquet}
-
-
-def _checked(text, place):
-    """The text of a row, None where it is null. UserError: of another type, half a surrogate pair, a long line."""
-    if text is None:
-        return None
-    if not isinstance(text, str):
-        raise _no_string(place)
-    try:
-        encoded = text.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{place}: not UTF-8 text (half a surrogate pair): convert it to UTF-8") from None
-    if len(encoded) > MAX_PARAGRAPH and max(map(len, encoded.split(b"\n"))) > MAX_PARAGRAPH:
-        raise _too_long(place)
-    return text
-
-
-def _no_string(place):
-    return UserError(f"{place}: no string under 'text': name the field of the documents so; {_OBJECTS}")
-
-
-def _too_long(place):
+def too_long(place: str) -> UserError:
+    """For a line of a document that is more than is encoded as one."""
     return UserError(f"{place}: a line of text of more than {MAX_PARAGRAPH / 2**20:.0f} MiB: break it into paragraphs")
 
 
-def _numbered(path, limit, advice, check=lambda path, head: None):
-    """(number from 1, line) of a file, without its end of line."""
-    with _open(path) as file:
+def numbered(path, limit, advice, check=lambda path, head: None, ends=False):
+    """(number from 1, line) of a file. ends: with its end of line."""
+    with opened(path) as file:
         check(path, file.peek(formats.HEAD))
         number = 0
         while line := file.readline(limit + 1):
             number += 1
             if len(line) > limit:
                 raise UserError(f"{path}, line {number}: longer than {limit / 2**20:.0f} MiB: {advice}")
-            line = line.rstrip(b"\r\n")
-            yield number, _decoded(line, f"{path}, line {number}")
+            text = decoded(line, f"{path}, line {number}")
+            yield number, text if ends else text.rstrip("\r\n")
 
 
 @contextlib.contextmanager
-def _open(path):
+def opened(path):
     """The bytes of a file, gunzipped where its name ends in .gz."""
     check_regular(path)
     try:
@@ -238,7 +168,7 @@ def _open(path):
         raise UserError(f"{path}: cannot be read ({cause}): give the path of a UTF-8 text file") from None
 
 
-def _decoded(data, place, offset=0):
+def decoded(data, place, offset=0):
     """offset: bytes of the file before `data`."""
     try:
         text = data.decode("utf-8" if offset else "utf-8-sig")

@@ -6,12 +6,20 @@ import re
 from semdlm_jax.errors import UserError
 from semdlm_jax.extras import require
 
-PLAIN, JSON_LINES, PARQUET = "plain text", "JSON lines", "parquet"
-KINDS = {".jsonl": JSON_LINES, ".ndjson": JSON_LINES, ".json": JSON_LINES, ".parquet": PARQUET}  # others are PLAIN
+PLAIN, JSON_LINES, PARQUET, CSV, TSV = "plain text", "JSON lines", "parquet", "CSV", "TSV"
+# Others are PLAIN.
+KINDS = {
+    ".jsonl": JSON_LINES,
+    ".ndjson": JSON_LINES,
+    ".json": JSON_LINES,
+    ".parquet": PARQUET,
+    ".csv": CSV,
+    ".tsv": TSV,
+}
 PACKED = "7z br bz2 lz4 lzma rar tar tbz tbz2 tgz txz xz z zip zst zstd".split()
 NOT_TEXT = (
-    "arrow array_record avro bin csv db doc docx epub feather h5 hdf5 htm html npy npz odt orc pdf pickle pkl ppt pptx "
-    "pt rtf safetensors sqlite tfrecord tsv xhtml xls xlsx xml yaml yml"
+    "arrow array_record avro bin db doc docx epub feather h5 hdf5 htm html npy npz odt orc pdf pickle pkl ppt pptx "
+    "pt rtf safetensors sqlite tfrecord xhtml xls xlsx xml yaml yml"
 ).split()
 HEAD = 4096  # bytes that tell what a file is
 # What a file of any name begins with -> what it is then.
@@ -27,8 +35,8 @@ _BEGINNINGS = {
 
 
 def kind_of(path) -> str:
-    """PLAIN, JSON_LINES or PARQUET, by the ending of a file's name, before a further .gz. UserError: one that is
-    neither plain text nor read here, or read by a package that is not installed."""
+    """PLAIN or another of KINDS, by the ending of a file's name, before a further .gz. UserError: one that is neither
+    plain text nor read here, or read by a package that is not installed."""
     name = pathlib.Path(path).name.lower()
     zipped = name.endswith(".gz")
     ending = pathlib.Path(name.removesuffix(".gz")).suffix

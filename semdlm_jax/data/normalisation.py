@@ -23,3 +23,8 @@ def normalise(text, lowercase):
         text = unicodedata.normalize("NFKC", text.lower())
     text = re.sub(rf"[^\S{_BREAKS}]+", " ", text)
     return re.sub(rf" ?[{_BREAKS}]\s*", "\n", text).strip()
+
+
+def spelled(text: str, lowercase: bool, normalised: bool) -> list[str]:
+    """The lines of a text as a vocabulary reads them: of `normalise`, or of the text as it is."""
+    return (normalise(text, lowercase) if normalised else text.lower() if lowercase else text).split("\n")

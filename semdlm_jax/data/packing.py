@@ -1,7 +1,8 @@
 """One flat stream of tokens, `[begin] doc [end] [begin] doc [end] …`, in the tokenizer's own begin and end pieces.
 
-A document comes in parts, cut after line breaks. Its tokens are those of its parts. Between them stands the token of a
-line break, where the tokenizer has one but does not encode those at the ends of a text.
+A document comes in parts, cut after line breaks, or between words of a line too long to be encoded as one. Its tokens
+are those of its parts. Between two that a line break parts stands its token, where the tokenizer has one but does not
+encode those at the ends of a text.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ class Packer:
             for index in (tokenizer.bos_id, tokenizer.eos_id, None if tokenizer.keeps_space else tokenizer.newline_id)
         )
         self._within = 0  # tokens of the document that has begun, its begin token among them
+        self._broken = False  # whether a line break follows the last of them
 
     def append(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(the stream's next tokens [N], where in them documents start [D] int64). encoded: the ids of each part."""
@@ -39,12 +41,13 @@ class Packer:
             if not self._within:
                 starts.append(end)
                 framed = [self._bos, ids]
-            elif self._within > 1 and len(ids):  # a line break, where the last part's is lost
+            elif self._within > 1 and len(ids) and self._broken:  # where the last part's is lost
                 framed = [self._newline, ids]
             if part.ends:
                 framed.append(self._eos)
             size = sum(map(len, framed))
             self._within = 0 if part.ends else self._within + size
+            self._broken = part.text.endswith("\n") or (self._broken and not len(ids))
             end += size
             stream += framed
         return np.concatenate(stream).astype(self.dtype), np.array(starts, np.int64)

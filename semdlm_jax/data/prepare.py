@@ -15,10 +15,11 @@ import sys
 import numpy as np
 from absl import flags
 
-from semdlm_jax import cli, config_flag
+from semdlm_jax import cli, config_flag, keys
 from semdlm_jax.data import corpora
 from semdlm_jax.data.corpora import SPLITS
 from semdlm_jax.data.encoding import encode_corpus, padding_report
+from semdlm_jax.data.given import corpus_of
 from semdlm_jax.data.huggingface import HuggingFaceTokenizer
 from semdlm_jax.data.lm1b import prepare_lm1b
 from semdlm_jax.data.prepared import COMMAND, LEARNT, UNIGRAM, describe, open_prepared, sampled, write_meta
@@ -30,13 +31,24 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.storage import storage_errors
 
 
-def prepare(corpus, directory, vocab_size, lowercase, progress=lambda line: None, tokenizer=LEARNT, length=None):
+def prepare(
+    corpus,
+    directory,
+    vocab_size,
+    lowercase,
+    progress=lambda line: None,
+    tokenizer=LEARNT,
+    length=None,
+    normalise=True,
+    byte_fallback=False,
+):
     """Learns a vocabulary on the train split unless one is given, encodes every split and writes `directory`; returns
     it opened.
 
-    corpus: of corpora.load_corpus. vocab_size: of a vocabulary to be learnt; a given one has its own. progress: called
+    corpus: of given.corpus_of. vocab_size: of a vocabulary to be learnt; a given one has its own. progress: called
     with a line of text as the work goes on. tokenizer: as in `tokenizers.given_tokenizer`. length: L of the rows whose
-    padding is reported. With the same corpus and settings the finished directory is opened at once; another process
+    padding is reported. normalise, byte_fallback: of SentencePiece vocabularies, see `SentencePieceTokenizer`.
+    With the same corpus and settings the finished directory is opened at once; another process
     that prepares it is waited for. The directory appears whole or not at all, and what a killed process left is
     cleared away. Memory holds a batch of documents, not the corpus (unless that is in memory itself).
     UserError: the directory exists with other settings, or holds something else; bad text; no text for a split; a full
@@ -46,15 +58,18 @@ def prepare(corpus, directory, vocab_size, lowercase, progress=lambda line: None
     if directory.name in ("", ".."):
         directory = directory.resolve()  # whose neighbours by name the lock and the unfinished directory are
     given = given_tokenizer(tokenizer, lowercase)
-    settings = {"corpus": corpus.name, "lowercase": bool(lowercase), "tokenizer": tokenizer}
-    if given is None and tokenizer == LEARNT:
-        settings = {"vocab_size": int(vocab_size), **settings}
+    settings = {**corpus.settings, "lowercase": bool(lowercase), "tokenizer": tokenizer}
+    if tokenizer.partition(":")[0] == LEARNT:
+        settings["normalise"] = bool(normalise)
+        given = given and dataclasses.replace(given, normalised=bool(normalise))
+    if tokenizer == LEARNT:
+        settings = {"vocab_size": int(vocab_size), **settings, "byte_fallback": bool(byte_fallback)}
     with storage_errors(directory), locked(directory, progress):
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             return _reopen(directory, settings, corpus, given, progress)
         stamp, learnt_from = corpora.stamp_of(corpus), {}
         if given is None:
-            given, learnt_from = LEARNERS[tokenizer](corpus, vocab_size, lowercase, progress)
+            given, learnt_from = LEARNERS[tokenizer](corpus, settings, progress)
         progress(f"encoding {corpus.origin}")
         with appearing(directory) as folder:
             given.save(folder / given.FILE)
@@ -70,32 +85,34 @@ def prepare(corpus, directory, vocab_size, lowercase, progress=lambda line: None
                 "tokens": {split: writer.tokens for split, writer in writers.items()},
                 "padding": None if length is None else padding_report(folder, SPLITS, length),
                 "skipped": dataclasses.asdict(corpus.skipped),
+                "sha256_of_splits": {split: found.hexdigest() for split, found in digest.splits.items()},
                 **learnt_from,
-                "settings": {**settings, "corpus_sha256": digest},
+                "settings": {**settings, "corpus_sha256": digest.hex()},
                 "corpus_files": stamp,
             }
             write_meta(folder, meta, given)
     return open_prepared(directory)
 
 
-def _learn_pieces(corpus, vocab_size, lowercase, progress):
+def _learn_pieces(corpus, settings, progress):
     """(a vocabulary of the train split, for meta.json the part of it that it was learnt from: nothing of all)."""
+    vocab_size, lowercase, normalise = (settings[name] for name in ("vocab_size", "lowercase", "normalise"))
     progress(f"learning a vocabulary of {vocab_size} pieces")
-    sample = draw_sample(_training_text(corpus), lowercase)
+    sample = draw_sample(_training_text(corpus), lowercase, normalise)
     told = {} if sample.whole else {"sample": {"characters": sample.characters, "of": sample.of}}
     if told:
         progress(sampled(told["sample"]))
-    return SentencePieceTokenizer.learn(sample, vocab_size, lowercase), told
+    learnt = SentencePieceTokenizer.learn(sample, vocab_size, lowercase, normalise, settings["byte_fallback"])
+    return learnt, told
 
 
-def _learn_characters(corpus, vocab_size, lowercase, progress):
+def _learn_characters(corpus, settings, progress):
     """As `_learn_pieces`, of all of the split: every character of it."""
-    del vocab_size
     progress("learning the alphabet")
-    return HuggingFaceTokenizer.of_characters(_training_text(corpus), lowercase), {}
+    return HuggingFaceTokenizer.of_characters(_training_text(corpus), settings["lowercase"]), {}
 
 
-# data.tokenizer -> function(corpus, vocab_size, lowercase, progress) -> (Tokenizer, what meta.json says of it)
+# data.tokenizer -> function(corpus, settings of meta.json, progress) -> (Tokenizer, what meta.json says of it)
 LEARNERS = {LEARNT: _learn_pieces, "characters": _learn_characters}
 
 
@@ -141,7 +158,9 @@ def main(data, check=False):
     if check:
         print(check_prepared(data.directory))
         return
-    corpus = corpora.load_corpus(data.corpus)
+    if line := _tell_unread(data):
+        print(line, flush=True)
+    corpus = corpus_of(data)
     prepared = prepare(
         corpus,
         data.directory,
@@ -150,8 +169,19 @@ def main(data, check=False):
         progress=lambda line: print(line, flush=True),
         tokenizer=data.tokenizer,
         length=data.length,
+        normalise=data.normalise,
+        byte_fallback=data.byte_fallback,
     )
     print(describe(prepared, padded=data.protocol == "padded"))
+
+
+def _tell_unread(data) -> str:
+    """A line on keys that are not at their defaults and that nothing reads here, '' where there are none."""
+    flat = {f"data.{key}": value for key, value in data.items()}
+    options = {key: keys.KEYS[key] for key in flat if key in keys.KEYS}
+    names = [key for key, one in options.items() if one.only and flat[key] != one.default]
+    unread = [f"{key} = {flat[key]!r}" for key in names if not options[key].is_read(lambda other: [flat[other]])]
+    return f"note: nothing reads {', '.join(unread)} with data.tokenizer = {data.tokenizer!r}" if unread else ""
 
 
 def check_prepared(directory) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from semdlm_jax.data.corpora import SPLITS
 from semdlm_jax.data.encoding import count_tokens, ids_below, starts_file, tokens_file
 from semdlm_jax.data.protocols import document_starts
+from semdlm_jax.data.records import FIELD
 from semdlm_jax.data.sealing import WHOLE, check_seals, seal_of
 from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, Tokenizer, load_tokenizer, unknown_share_of
 from semdlm_jax.errors import UserError
@@ -17,7 +18,9 @@ from semdlm_jax.storage import PathLike, check_regular, write_text
 
 COMMAND = "python -m semdlm_jax.data.prepare --config=…"
 META, UNIGRAM = "meta.json", "unigram.npy"
-LEARNT = "sentencepiece"  # the tokenizer of directories prepared before others were there
+LEARNT = "sentencepiece"
+# What settings were in directories prepared before others were there.
+FORMER = {"tokenizer": LEARNT, "train": "", "valid": "", "test": "", "field": FIELD}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +81,7 @@ def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
             check_seals(directory, meta["files"], whole)
             if meta.pop("sha256") != _digest(meta):
                 raise UserError(f"{META} has other contents than were written")
-        meta["settings"].setdefault("tokenizer", LEARNT)
+        meta["settings"] = FORMER | _former_spelling(meta["settings"]) | meta["settings"]
         splits = {split: np.load(directory / tokens_file(split), mmap_mode="r") for split in SPLITS}
         prepared = Prepared(directory, load_tokenizer(directory), splits, np.load(directory / UNIGRAM), meta)
         fault = _fault(prepared, whole)
@@ -90,6 +93,14 @@ def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
     if fault:
         raise UserError(f"{directory}: its files do not belong together ({fault}): {remove}")
     return prepared
+
+
+def _former_spelling(settings):
+    """The same of settings that SentencePiece alone has."""
+    kind = settings.get("tokenizer", LEARNT)
+    if kind.partition(":")[0] != LEARNT:
+        return {}
+    return {"normalise": True} | ({"byte_fallback": False} if kind == LEARNT else {})
 
 
 def _fault(prepared, whole):
@@ -134,13 +145,20 @@ def sampled(sample: dict) -> str:
     return f"the vocabulary is learnt from a part of the text: lines drawn at random, {share}"
 
 
+def _spelling(settings):
+    """Whether the text was brought into one form, of vocabularies that ask."""
+    asked = settings.get("normalise")
+    return "" if asked is None else f", normalised {asked}"
+
+
 def describe(prepared, padded=False):
     """A readable summary, one line a split. padded: with what padded rows leave out."""
     meta = prepared.meta
     lines = [
         f"{prepared.directory}: {meta['origin']}",
         f"vocabulary of {prepared.tokenizer.vocab_size} pieces ({meta['settings']['tokenizer']}), "
-        f"lowercase {prepared.tokenizer.lowercase}, fingerprint {prepared.tokenizer.fingerprint[:12]}",
+        f"lowercase {prepared.tokenizer.lowercase}{_spelling(meta['settings'])}, "
+        f"fingerprint {prepared.tokenizer.fingerprint[:12]}",
         f"{'split':<6}{'documents':>12}{'tokens':>15}{'chars/token':>12}{'unknown':>9}{'entropy':>9}{'unigram':>9}"
         "  (nats/token)",
     ]

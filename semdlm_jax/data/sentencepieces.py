@@ -12,7 +12,7 @@ import numpy as np
 import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
-from semdlm_jax.data.normalisation import normalise
+from semdlm_jax.data.normalisation import spelled
 from semdlm_jax.data.sample import Sample, draw_sample
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular
@@ -25,21 +25,23 @@ _PIECE_KEYS = ("pad_piece", "unk_piece", "bos_piece", "eos_piece")
 
 @dataclasses.dataclass(frozen=True)
 class SentencePieceTokenizer:
-    """A SentencePiece vocabulary over normalised text, with the interface of `tokenizers.Tokenizer`.
+    """A SentencePiece vocabulary, with the interface of `tokenizers.Tokenizer`.
 
     Lines are encoded one by one, so a word has the same pieces after a line break as after a space. A line break is a
     piece of its own, `newline_id`; in a given vocabulary that has none (newline_id None) it reads as a space. Specials
     that a given vocabulary lacks are appended to it. Text that spells a special is not read as one, whatever the model
-    says of it. model: the serialised SentencePiece model. lowercase: whether text is lowercased first.
+    says of it. model: the serialised SentencePiece model. lowercase: whether text is lowercased first. normalised:
+    whether it is brought into one form, see `normalisation.normalise`; else its spaces and line breaks all stay, as far
+    as the model leaves them.
 
     UserError: not such a model, cut short, or with one piece in two roles.
     """
 
     model: bytes = dataclasses.field(repr=False)
     lowercase: bool
+    normalised: bool = True
 
     FILE = "tokenizer.model"
-    keeps_space = False  # at the ends of a text
 
     def __post_init__(self):
         proto, processor = _open_model(self.model)
@@ -48,8 +50,9 @@ class SentencePieceTokenizer:
         control = [i for i in range(len(proto.pieces)) if processor.is_control(i) or processor.is_unused(i)]
         own = tuple(pieces[: len(SPECIAL_PIECES)]) == SPECIAL_PIECES and "\n" in pieces
         identity = [pieces, self.lowercase] + ([] if own else [hashlib.sha256(self.model).hexdigest()])
+        identity += [] if self.normalised else ["as it is"]
         special_ids = tuple(sorted({*specials, *control}))
-        texts = ["" if i in special_ids else piece.replace("▁", "") for i, piece in enumerate(pieces)]
+        texts = ["" if i in special_ids else _read(processor, i, piece) for i, piece in enumerate(pieces)]
         starts = [piece.startswith("▁") and bool(text) for piece, text in zip(pieces, texts)]
         reading = _closed_to_text(proto, special_ids) or self.model
         for name, value in (
@@ -57,6 +60,7 @@ class SentencePieceTokenizer:
             ("_processor", sentencepiece.SentencePieceProcessor(model_proto=reading)),
             ("_processors", {}),
             ("_learnt", len(proto.pieces)),
+            ("keeps_space", not self.normalised),  # at the ends of a text
             ("_unread", np.isin(np.arange(len(pieces)), special_ids)),
             *zip(("pad_id", "unk_id", "bos_id", "eos_id", "mask_id"), specials, strict=True),
             ("special_ids", special_ids),
@@ -69,15 +73,19 @@ class SentencePieceTokenizer:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def train(cls, texts, vocab_size, lowercase):
+    def train(cls, texts, vocab_size, lowercase, normalised=True, byte_fallback=False):
         """`learn` from an iterable of texts, or a sample of their lines, as `draw_sample` takes it."""
-        return cls.learn(draw_sample(texts, lowercase), vocab_size, lowercase)
+        sample = draw_sample(texts, lowercase, normalised)
+        return cls.learn(sample, vocab_size, lowercase, normalised, byte_fallback)
 
     @classmethod
-    def learn(cls, sample: Sample, vocab_size: int, lowercase: bool) -> "SentencePieceTokenizer":
+    def learn(
+        cls, sample: Sample, vocab_size: int, lowercase: bool, normalised: bool = True, byte_fallback: bool = False
+    ) -> "SentencePieceTokenizer":
         """Learns a vocabulary from a sample, which this empties; deterministic. vocab_size counts the special pieces.
 
-        Characters that together make up less than 1 in 10,000 of the text are left out: they become <unk>.
+        Characters that together make up less than 1 in 10,000 of the text are left out: they become <unk>, or with
+        byte_fallback the bytes of UTF-8, which take 256 of the pieces.
         UserError: no text, or a vocab_size too small for the characters or too large for the text.
         """
         lines = sample.taken()
@@ -91,6 +99,8 @@ class SentencePieceTokenizer:
                 vocab_size=vocab_size,
                 model_type="unigram",
                 normalization_rule_name="identity",
+                remove_extra_whitespaces=normalised,
+                byte_fallback=byte_fallback,
                 character_coverage=0.9999,
                 pad_id=0,
                 unk_id=1,
@@ -108,20 +118,22 @@ class SentencePieceTokenizer:
             raise UserError(
                 f"data.vocab_size = {vocab_size} does not suit this text: {reason} (the same for every command)"
             ) from None
-        return cls(_renamed(model.getvalue()), bool(lowercase))
+        return cls(_renamed(model.getvalue()), bool(lowercase), bool(normalised))
 
     def save(self, path):
         """Writes PATH and, beside it, the lowercase setting as PATH with the suffix .json."""
         path = pathlib.Path(path)
         path.write_bytes(self.model)
-        path.with_suffix(".json").write_text(json.dumps({"lowercase": self.lowercase, "fingerprint": self.fingerprint}))
+        settings = {"lowercase": self.lowercase, "normalised": self.normalised, "fingerprint": self.fingerprint}
+        path.with_suffix(".json").write_text(json.dumps(settings))
 
     @classmethod
     def load(cls, path):
         """Reads what `save` wrote. UserError: a file is missing or damaged."""
         path = pathlib.Path(path)
         try:
-            return cls(path.read_bytes(), json.loads(path.with_suffix(".json").read_text())["lowercase"])
+            settings = json.loads(path.with_suffix(".json").read_text())
+            return cls(path.read_bytes(), settings["lowercase"], settings.get("normalised", True))
         except (OSError, ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"{path}: cannot read the tokenizer ({error}): prepare the data again") from None
 
@@ -141,20 +153,20 @@ class SentencePieceTokenizer:
         return len(self.pieces)
 
     def encode(self, text):
-        """Ids [N] int32 of the text, normalised first; no specials but <unk> for unknown characters."""
+        """Ids [N] int32 of the text; no specials but <unk> for unknown characters."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts):
         """`encode` of each text: a list of [N_i] int32."""
-        lines = [normalise(text, self.lowercase).split("\n") for text in texts]
+        lines = [spelled(text, self.lowercase, self.normalised) for text in texts]
         encoded = iter(self._processor.encode([line for lines_of_one in lines for line in lines_of_one]))
         between = () if self.newline_id is None else (self.newline_id,)
         results = []
         for lines_of_one in lines:
             ids = []
-            for _ in lines_of_one:
+            for number, _ in enumerate(lines_of_one):
                 line = next(encoded)
-                if ids and line:
+                if (ids and line) if self.normalised else number:
                     ids += between
                 ids += line
             results.append(self._as_text(ids))
@@ -162,8 +174,9 @@ class SentencePieceTokenizer:
 
     def encode_after(self, text: str) -> np.ndarray:
         """`encode`, but '▁' stands before the first word where the text begins with white space, and only there."""
-        first, *rest = normalise(text, self.lowercase).split("\n")
-        ids = self._prefixing(text[:1].isspace()).encode(first)
+        first, *rest = spelled(text, self.lowercase, self.normalised)
+        space = text[:1].isspace() if self.normalised else first[:1] == " "
+        ids = self._prefixing(space).encode(first if self.normalised else first.removeprefix(" "))
         if not rest:
             return self._as_text(ids)
         between = [] if self.newline_id is None else [self.newline_id]
@@ -222,6 +235,13 @@ def _open_model(model):
         state = "not a SentencePiece model, or one cut short" if model else "an empty file"
         raise _BadModel(f"{state}: give the .model file that spm_train wrote")
     return proto, processor
+
+
+def _read(processor, index, piece):
+    """What a piece reads, without the mark of a space. A byte is part of a character, unless it is one."""
+    if index < processor.get_piece_size() and processor.is_byte(index):
+        return bytes([int(piece[1:-1], 16)]).decode(errors="replace")
+    return piece.replace("▁", "")
 
 
 def _role_ids(processor, pieces):

@@ -52,11 +52,11 @@ def _version(path):
     return tuple(int(part) if part.isdigit() else -1 for part in path.name.split("."))
 
 
-def open_dataset(name, skipped):
+def open_dataset(name, skipped, field):
     """(() -> (split, text) of its documents, origin, files). Splits that it lacks are drawn from its train split.
-    skipped: files.Skipped, of the records without text of a pass.
+    skipped: files.Skipped, of the records without text of a pass. field: the feature that holds the text.
 
-    UserError: not prepared, not as array_record, without a feature 'text' or a train split.
+    UserError: not prepared, not as array_record, without that feature or a train split.
     """
     directory = find_dataset(name)
     tfds = library()
@@ -66,8 +66,9 @@ def open_dataset(name, skipped):
             f"{directory} is stored as {kind}: convert it with tfds convert_format --dataset_dir={directory} "
             "--out_file_format=array_record --out_path=…"
         )
-    if "text" not in builder.info.features:
-        raise UserError(f"{directory}: has no feature 'text' but {', '.join(builder.info.features)}")
+    if field not in builder.info.features:
+        has = ", ".join(builder.info.features)
+        raise UserError(f"{directory}: has no feature {field!r} but {has}: name that of the documents as data.field")
     names = {role: next((n for n in known if n in builder.info.splits), None) for role, known in ROLES.items()}
     if names["train"] is None:
         raise UserError(f"{directory}: has no train split but {', '.join(builder.info.splits)}")
@@ -79,7 +80,7 @@ def open_dataset(name, skipped):
         for role, split in names.items():
             if split is None:
                 continue
-            for number, text in enumerate(_texts(builder.as_data_source(split)), 1):
+            for number, text in enumerate(_texts(builder.as_data_source(split), field), 1):
                 if not text.strip():
                     skipped.add(f"{directory}, record {number} of {split}")
                     continue
@@ -90,11 +91,15 @@ def open_dataset(name, skipped):
     return documents, f"dataset {info.name} {info.version} of tensorflow-datasets", files
 
 
-def _texts(source):
+def _texts(source, field):
     for first in range(0, len(source), RECORDS):
         for record in source.__getitems__(list(range(first, min(first + RECORDS, len(source))))):
             try:
-                text = record["text"].decode()
+                text = record[field].decode()
+            except AttributeError:
+                raise UserError(
+                    f"feature {field!r} of the dataset is no text: name one that is as data.field"
+                ) from None
             except UnicodeDecodeError:
                 raise UserError("a record of the dataset is not UTF-8 text: prepare it again") from None
             yield text

@@ -163,6 +163,13 @@ def unknown_pieces(tokenizer: Tokenizer, text: str) -> Unknown:
     return Unknown(tuple(dict.fromkeys(unknown)), len(unknown), len(words))
 
 
+def dropped_characters(tokenizer: Tokenizer, text: str) -> str:
+    """The characters of a text, white space aside, each once, that the vocabulary's way to read text leaves out."""
+    found = [character for character in dict.fromkeys(text) if not character.isspace()]
+    encoded = tokenizer.encode_batch(found)
+    return "".join(character for character, ids in zip(found, encoded, strict=True) if not len(ids))
+
+
 def unknown_share(tokenizer: Tokenizer, tokens) -> float:
     """Share of <unk> among the tokens of text in an array of ids of any shape; padding, begin, end and masks are none.
 

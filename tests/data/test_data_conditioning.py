@@ -276,6 +276,8 @@ def test_what_is_unknown_is_told(tokenizer):
     assert lines == ["--prompt: 1 of 6 words are unknown to the vocabulary: 漢字; <unk> stands for what is not known"]
     tell_unknown(tokenizer, {"--infill": [text_of("the [_] union")]}, lines.append)
     assert len(lines) == 1
+    tell_unknown(tokenizer, {"--prompt": ["the \u200bstate", "so\u00adft \u00ad"]}, lines.append)
+    assert lines[1:] == ["--prompt: characters that the vocabulary leaves out: U+200B, U+00AD"]
 
 
 @pytest.mark.parametrize("text", ["漢字 Привет", "\u200b", "\udcff the state"])

@@ -5,7 +5,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from semdlm_jax.data import corpora, files
+from semdlm_jax.data import corpora, files, records
 from semdlm_jax.errors import UserError
 
 
@@ -14,7 +14,7 @@ def test_read_text(tmp_path):
     path.write_bytes("\ufeffnaïve\r\n".encode())
     assert files.read_text(path) == "naïve\r\n"
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(path.read_bytes()))
-    assert list(files.read_documents(tmp_path / "a.txt.gz")) == ["naïve\r\n"]
+    assert list(records.read_documents(tmp_path / "a.txt.gz")) == ["naïve\r\n"]
     for bad in (tmp_path, tmp_path / "missing.txt"):
         with pytest.raises(UserError, match="cannot be read"):
             files.read_text(bad)
@@ -23,7 +23,7 @@ def test_read_text(tmp_path):
 def test_a_long_record_is_read_and_a_long_sentence_is_not(tmp_path):
     long = "word " * 2_000_000  # 10 MB
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": long}) + "\n")
-    assert list(files.read_documents(tmp_path / "a.jsonl")) == [long]
+    assert list(records.read_documents(tmp_path / "a.jsonl")) == [long]
     (tmp_path / "a.txt").write_text("short\n" + long + "\n")
     with pytest.raises(UserError, match=r"a.txt, line 2: longer than 1 MiB: put a sentence"):
         list(files.read_lines(tmp_path / "a.txt"))
@@ -54,7 +54,7 @@ WHOLE = gzip.compress(b'{"text": "some text that is long enough"}\n' * 50, mtime
 def test_bad_files_are_told_in_a_sentence(tmp_path, name, contents, message):
     (tmp_path / name).write_bytes(contents)
     with pytest.raises(UserError, match=message) as error:
-        list(files.read_documents(tmp_path / name))
+        list(records.read_documents(tmp_path / name))
     assert "\n" not in str(error.value)
 
 
@@ -75,8 +75,7 @@ JSON_TEXT = b'[\n  {"id": 1, "text": "a"},\n  {"id": 2, "text": "b"}\n]\n'
         ("a", b"PK\x03\x04", "a packed archive: unpack it"),
         ("a.txt", b"%PDF-1.7", "PDF"),
         ("a.txt", b"<!DOCTYPE html><p>text", "HTML"),
-        ("a.csv", b"id,text\n", "files ending in .csv are not read"),
-        ("a.CSV.gz", b"id,text\n", "files ending in .csv.gz are not read"),
+        ("a.XLSX.gz", b"PK", "files ending in .xlsx.gz are not read"),
         ("a.parquet.gz", b"PAR1", "files ending in .parquet.gz are not read"),
         ("a.txt.zst", b"text", "files ending in .zst are not unpacked here"),
         ("a.tar.gz", b"text", "files ending in .tar are not unpacked here"),
@@ -96,7 +95,7 @@ def test_what_is_no_plain_text_is_refused_by_name(tmp_path, name, contents, mess
 def test_json_lines_by_any_name(tmp_path, name):
     content = b'{"text": "one"}\n\n{"id": 3, "text": "two\\nlines"}\n'
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    assert list(files.read_documents(tmp_path / name)) == ["one", "two\nlines"]
+    assert list(records.read_documents(tmp_path / name)) == ["one", "two\nlines"]
 
 
 @pytest.mark.parametrize("name", ["notes.md", "news.en-00001-of-00100", "a.tokens", "[Illustration]"])
@@ -109,11 +108,11 @@ def test_plain_text_has_any_name(tmp_path, name):
 def test_rows_without_text_are_counted(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n\n{"text": null}\n{"text": " "}\n{"text": "b"}\n')
     skipped = files.Skipped()
-    assert list(files.read_documents(tmp_path / "a.jsonl", skipped)) == ["a", "b"]
+    assert list(records.read_documents(tmp_path / "a.jsonl", skipped)) == ["a", "b"]
     assert skipped == files.Skipped(2, f"{tmp_path}/a.jsonl, line 3")
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a", None, "", "b"]}), tmp_path / "a.parquet")
     skipped = files.Skipped()
-    assert list(files.read_documents(tmp_path / "a.parquet", skipped)) == ["a", "b"]
+    assert list(records.read_documents(tmp_path / "a.parquet", skipped)) == ["a", "b"]
     assert skipped == files.Skipped(2, f"{tmp_path}/a.parquet, row 2")
 
 
@@ -131,18 +130,18 @@ def test_a_line_too_long_to_be_encoded_is_told(tmp_path, monkeypatch):
 def test_long_rows_of_parquet_are_read_a_few_at_a_time(tmp_path, monkeypatch):
     path, texts = tmp_path / "a.parquet", [f"{i} " + "long " * 1000 for i in range(30)]
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=20, use_dictionary=False)
-    monkeypatch.setattr(files, "PARQUET_BYTES", 3 * 5100)
-    assert files._rows_at_a_time(pyarrow.parquet.read_metadata(path)) == 3
-    assert list(files.read_documents(path)) == texts
+    monkeypatch.setattr(records, "PARQUET_BYTES", 3 * 5100)
+    assert records._rows_at_a_time(pyarrow.parquet.read_metadata(path)) == 3
+    assert list(records.read_documents(path)) == texts
 
 
 def test_a_parquet_file_without_text_is_told(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"body": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="no column 'text' but body"):
-        list(files.read_documents(tmp_path / "a.parquet"))
+        list(records.read_documents(tmp_path / "a.parquet"))
     pyarrow.parquet.write_table(pyarrow.table({"text": [1]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="a.parquet, row 1: no string under 'text'"):
-        list(files.read_documents(tmp_path / "a.parquet"))
+        list(records.read_documents(tmp_path / "a.parquet"))
 
 
 def test_lines_end_at_a_line_feed_alone(tmp_path):

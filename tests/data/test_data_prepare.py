@@ -125,7 +125,8 @@ def test_a_missing_directory_names_the_command(tmp_path):
 def test_the_command_line(tmp_path):
     (tmp_path / "book.txt").write_text("\n\n".join(f"the {i} of the many lines of a book" for i in range(200)))
     data = {"corpus": f"text:{tmp_path}/book.txt", "directory": f"{tmp_path}/out", "vocab_size": 40, "lowercase": True}
-    data |= {"tokenizer": "sentencepiece", "length": 16, "protocol": "padded"}
+    data |= {"tokenizer": "sentencepiece", "length": 16, "protocol": "padded", "normalise": True}
+    data |= {"train": "", "valid": "", "test": "", "field": "text", "byte_fallback": False}
     (tmp_path / "config.py").write_text(
         f"import ml_collections\ndef get_config():\n  return ml_collections.ConfigDict({ {'data': data} })\n"
     )

@@ -79,6 +79,37 @@ def test_unknown_characters_are_one_special(tokenizer):
     assert tokenizer.decode(ids).split() == ["the", "union"]
 
 
+@pytest.fixture(scope="module")
+def with_bytes(documents):
+    return SentencePieceTokenizer.train(documents[:2], 400, lowercase=True, byte_fallback=True)
+
+
+def test_bytes_spell_what_the_vocabulary_lacks(with_bytes):
+    text = "the 漢 union 😀"
+    assert with_bytes.vocab_size == 400 and with_bytes.unk_id not in with_bytes.encode(text)
+    assert with_bytes.decode(with_bytes.encode(text)) == text
+    assert with_bytes.decode(with_bytes.encode("<0x41>")) == "<0x41>"  # text that spells a byte is none
+    byte = with_bytes.pieces.index("<0xE6>")
+    assert with_bytes.texts[byte] == "\ufffd" and not with_bytes.starts_word[byte]
+
+
+RAW = [" Two  spaces ", "", "a\tTab “quoted”\n\n\n  Ünï \n", "\n", "one\r\ntwo"]
+
+
+def test_text_as_it_is(documents, tmp_path):
+    raw = SentencePieceTokenizer.train([*documents[:2], *RAW * 50], 300, False, normalised=False)
+    assert raw.keeps_space and raw.unk_id not in raw.encode("".join(RAW))
+    for text in RAW:
+        assert raw.decode(raw.encode(text)) == text
+    whole = raw.encode("The union of  states\n\nis strong")
+    for split in ("The union", "The union of ", "The union of  states", "The union of  states\n"):
+        parts = [raw.encode(split), raw.encode_after("The union of  states\n\nis strong".removeprefix(split))]
+        assert raw.decode(np.concatenate(parts)) == raw.decode(whole)
+    raw.save(tmp_path / raw.FILE)
+    assert SentencePieceTokenizer.load(tmp_path / raw.FILE) == raw
+    assert raw.fingerprint != SentencePieceTokenizer(raw.model, False).fingerprint
+
+
 def test_a_word_has_the_same_pieces_after_a_line_break(tokenizer):
     spaced, broken = tokenizer.encode("the union of states"), tokenizer.encode("the union\nof states")
     np.testing.assert_array_equal(broken[broken != tokenizer.newline_id], spaced)

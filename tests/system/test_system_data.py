@@ -27,6 +27,31 @@ def run(request, config_file, tmp_path_factory):
     return workdir
 
 
+def test_splits_that_are_given(config_file, tmp_path):
+    """They replace the corpus of the file, and training reads what was prepared of them alone."""
+    lines = (config_file.parent / "text.txt").read_text().split("\n\n")
+    for name, part in (("train", lines[:600]), ("valid", lines[600:700]), ("test", lines[700:])):
+        (tmp_path / name).write_text("\n".join(part))
+    given = [f"--config.data.{split}=lines:{tmp_path}/{split}" for split in ("train", "valid", "test")]
+    place = [f"--config={config_file}", f"--config.data.directory={tmp_path}/data"]
+    result = tiny.command(
+        "data.prepare", *place, *given, "--config.data.tokenizer=bytes", "--config.data.normalise=False"
+    )
+    assert result.status == 0, result.err
+    assert f"test: 1 files of lines:{tmp_path}/test" in result.out
+    assert "note: nothing reads data.normalise = False with data.tokenizer = 'bytes'" in result.out
+    prepared = open_prepared(tmp_path / "data")
+    assert prepared.meta["documents"] == {"train": 600, "valid": 100, "test": 100}
+    assert prepared.tokenizer.decode(prepared.splits["test"]) == "".join(lines[700:])
+    options = [*place, "--config.data.tokenizer=bytes"]
+    result = tiny.command("train", *options, f"--workdir={tmp_path}/run")
+    tiny.assert_refused(result, "was prepared with train = 'lines:", "but config.data.train is ''")
+    tiny.assert_refused(
+        tiny.command("data.prepare", *options, *given, "--config.data.corpus=sotu"),
+        "--config.data.corpus and --config.data.train exclude one another",
+    )
+
+
 def test_scores_name_their_protocol(run, tmp_path):
     name = json.loads((run / "config.json").read_text())["data"]["protocol"]
     for options, words in (

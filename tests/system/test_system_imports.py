@@ -18,7 +18,7 @@ ROOMS = {
     "objectives": {"kernels"},
     "samplers": {"kernels", "objectives"},
     "network": set(),
-    "data": {"cli", "config_flag"},
+    "data": {"cli", "config_flag", "keys"},
     "semantics": {"cli", "config_flag", "data", "record", "runtime"},
     "runtime": set(),
     "evaluation": MATHEMATICS,

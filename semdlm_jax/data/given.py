@@ -1,0 +1,125 @@
+"""Splits that are given, as those of published data sets are: each its own files, none of them cut."""
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from semdlm_jax.data import splitting
+from semdlm_jax.data.corpora import SPLITS, Corpus, Streamed, load_corpus
+from semdlm_jax.data.files import Skipped, parts_of, read_parts
+from semdlm_jax.data.matching import Reader, line_files, text_files
+from semdlm_jax.data.records import FIELD
+from semdlm_jax.errors import UserError, nearest
+
+KINDS = {"text": text_files, "lines": line_files}
+
+
+def check_sources(data) -> None:
+    """UserError unless config.data names one source: data.corpus, or data.train with what belongs to it."""
+    held_out = next((split for split in ("valid", "test") if data[split]), None)
+    if data.corpus and (data.train or held_out):
+        given = "train" if data.train else held_out
+        raise UserError(
+            f"data.corpus = {data.corpus!r} and data.{given} = {data[given]!r} are both given: a corpus is cut into "
+            "its splits, so set data.corpus = '', or leave data.train, data.valid and data.test out"
+        )
+    if held_out and not data.train:
+        raise UserError(f"data.{held_out} is given without data.train: give that, too")
+    if not (data.corpus or data.train):
+        raise UserError("data.corpus is empty: give a corpus, or data.train, data.valid and data.test")
+
+
+def corpus_of(data) -> Corpus | Streamed:
+    """The corpus that config.data names. UserError: as `check_sources`, `corpora.load_corpus` or `load_splits`."""
+    check_sources(data)
+    if data.train:
+        return load_splits({split: data[split] for split in SPLITS}, data.field)
+    return load_corpus(data.corpus, data.field)
+
+
+class _Source(NamedTuple):
+    """One split's files. read: (path, Skipped) -> documents; None for plain text, a document a file."""
+
+    spec: str
+    paths: tuple[str, ...]
+    read: Reader | None
+
+    def documents(self, skipped: Skipped) -> Iterator[tuple[str | None, Iterator[str]]]:
+        """(the text, None of plain text, its parts) of every document that is not blank, in the order of the files."""
+        for path in self.paths:
+            if self.read is not None:
+                yield from ((text, parts_of(text)) for text in self.read(path, skipped))
+                continue
+            parts = read_parts(path)
+            if (first := next(parts, None)) is None:
+                skipped.add(path)
+            else:
+                yield None, itertools.chain([first], parts)
+
+    def check(self, split: str) -> None:
+        """UserError unless every file can be read from its begin, and there is a document: asked before long work."""
+        found = False
+        for path in self.paths:
+            found |= next(self._replace(paths=(path,)).documents(Skipped()), None) is not None
+        if not found:
+            raise UserError(f"data.{split} = {self.spec!r} holds no text: give files with text")
+
+
+def load_splits(given: Mapping[str, str], field: str = FIELD) -> Streamed:
+    """The corpus of splits that are given. given: {split: a spec 'text:…' or 'lines:…', '' for none}.
+
+    A valid or test split that is not given is drawn from train by documents, where its files hold many: about 5 % of
+    them, or less of a large one; a document and its copies stay together. field: as of `corpora.load_corpus`.
+    UserError: no train split, files that train shares with another split, a split to be drawn from files of plain text,
+    a split without text; and what `corpora.load_corpus` says of files.
+    """
+    sources = {split: _open(split, given[split], field) for split in SPLITS if given[split]}
+    _check_apart(sources)
+    train = sources["train"]
+    missing = tuple(split for split in SPLITS if split not in sources)
+    if missing and train.read is None:
+        raise UserError(
+            f"data.{missing[0]} is not given, and it is drawn from files of many documents alone, which "
+            f"data.train = {train.spec!r} is not: give data.{missing[0]}"
+        )
+    for split, source in sources.items():
+        source.check(split)
+    fraction = splitting.held_out_fraction(sum(map(os.path.getsize, train.paths)))
+    skipped = Skipped()
+
+    def read():
+        skipped.clear()
+        for split, source in sources.items():
+            for text, parts in source.documents(skipped):
+                drawn = missing and split == "train"
+                yield (splitting.split_of(text, fraction, missing) if drawn else split), parts
+
+    origin = [f"{split}: {len(source.paths)} files of {source.spec}" for split, source in sources.items()]
+    origin += [f"{split}: drawn from train, {fraction:.2%} of its documents" for split in missing]
+    named = {split: source.spec for split, source in sources.items()}
+    paths = tuple(itertools.chain(*(source.paths for source in sources.values())))
+    return Streamed(read, train.spec, "; ".join(origin), paths, skipped, named, field)
+
+
+def _open(split, spec, field):
+    kind, _, pattern = spec.partition(":")
+    if kind not in KINDS:
+        raise UserError(
+            f"data.{split} = {spec!r}: {nearest(kind, KINDS)}: files alone are given split by split, what else "
+            "data.corpus takes is split already"
+        )
+    return _Source(spec, *KINDS[kind](spec, pattern, field))
+
+
+def _check_apart(sources):
+    """UserError where a file of train is one of another split, too: scores on it would be of what was learnt."""
+    learnt = {os.path.realpath(path) for path in sources["train"].paths}
+    for split in ("valid", "test"):
+        shared = [path for path in sources[split].paths if os.path.realpath(path) in learnt] if split in sources else []
+        if shared:
+            raise UserError(
+                f"data.train and data.{split} both read {shared[0]}"
+                + (f" and {len(shared) - 1} more files" if shared[1:] else "")
+                + ": give each split files of its own"
+            )

@@ -1,0 +1,60 @@
+"""Which files the spec of a corpus names, and what reads their documents."""
+
+import functools
+import glob
+import os
+from collections.abc import Callable, Iterator
+
+from semdlm_jax.data.files import Skipped, check_beginning, read_lines
+from semdlm_jax.data.formats import PLAIN, kind_of
+from semdlm_jax.data.records import FIELD, read_documents
+from semdlm_jax.errors import UserError
+from semdlm_jax.storage import check_regular
+
+Reader = Callable[[str, Skipped], Iterator[str]]  # (path, where to count rows without text) -> documents
+
+
+def text_files(spec: str, pattern: str, field: str) -> tuple[tuple[str, ...], Reader | None]:
+    """The files of a spec 'text:PATTERN' and what reads them, None for plain text. UserError: none, of several kinds,
+    or of one that is not read."""
+    paths = _matching(spec, pattern)
+    kinds = {path: kind_of(path) for path in paths}
+    if other := next((path for path in paths if (kinds[path] == PLAIN) != (kinds[paths[0]] == PLAIN)), None):
+        raise UserError(f"corpus {spec!r} mixes {paths[0]} with {other}: give files of one kind")
+    if kinds[paths[0]] != PLAIN:
+        return paths, functools.partial(read_documents, field=field)
+    check_no_field(f"{paths[0]}, plain text,", field)
+    for path in paths:
+        check_beginning(path)
+    return paths, None
+
+
+def line_files(spec: str, pattern: str, field: str) -> tuple[tuple[str, ...], Reader]:
+    """The same of a spec 'lines:PATTERN'."""
+    paths = _matching(spec, pattern)
+    for path in paths:
+        if kind_of(path) != PLAIN:
+            kind = kind_of(path)
+            raise UserError(f"corpus {spec!r}: {path} is {kind}, not a sentence a line: give it as text:{path}")
+        check_beginning(path)
+    check_no_field(f"{paths[0]}, plain text,", field)
+    return paths, lambda path, skipped: read_lines(path)
+
+
+def check_no_field(what: str, field: str) -> None:
+    """UserError where a field was named of what has none."""
+    if field != FIELD:
+        raise UserError(f"data.field = {field!r}, but {what} has no fields: leave it out")
+
+
+def _matching(spec, pattern):
+    if os.path.isdir(pattern):
+        pattern = os.path.join(glob.escape(pattern), "**", "*")  # all below it but what is hidden
+    found = sorted(glob.glob(pattern, recursive=True))
+    paths = tuple(path for path in found if os.path.isfile(path))
+    if not paths:
+        for path in found:
+            check_regular(path)
+        kind = spec.partition(":")[0]
+        raise UserError(f"corpus {spec!r}: no file matches: give a path, a folder or a glob like '{kind}:books/*.txt'")
+    return paths
