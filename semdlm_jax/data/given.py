@@ -17,16 +17,16 @@ KINDS = {"text": text_files, "lines": line_files}
 
 def check_sources(data) -> None:
     """UserError unless config.data names one source: data.corpus, or data.train with what belongs to it."""
-    held_out = next((split for split in ("valid", "test") if data[split]), None)
-    if data.corpus and (data.train or held_out):
-        given = "train" if data.train else held_out
+    given = {split: spec for split, spec in _specs(data).items() if spec}
+    first = next(iter(given), None)
+    if data.corpus and first:
         raise UserError(
-            f"data.corpus = {data.corpus!r} and data.{given} = {data[given]!r} are both given: a corpus is cut into "
+            f"data.corpus = {data.corpus!r} and data.{first} = {given[first]!r} are both given: a corpus is cut into "
             "its splits, so set data.corpus = '', or leave data.train, data.valid and data.test out"
         )
-    if held_out and not data.train:
-        raise UserError(f"data.{held_out} is given without data.train: give that, too")
-    if not (data.corpus or data.train):
+    if first and "train" not in given:
+        raise UserError(f"data.{first} is given without data.train: give that, too")
+    if not (data.corpus or given):
         raise UserError("data.corpus is empty: give a corpus, or data.train, data.valid and data.test")
 
 
@@ -34,8 +34,12 @@ def corpus_of(data) -> Corpus | Streamed:
     """The corpus that config.data names. UserError: as `check_sources`, `corpora.load_corpus` or `load_splits`."""
     check_sources(data)
     if data.train:
-        return load_splits({split: data[split] for split in SPLITS}, data.field)
+        return load_splits(_specs(data), data.field)
     return load_corpus(data.corpus, data.field)
+
+
+def _specs(data):
+    return {"train": data.train, "valid": data.valid, "test": data.test}
 
 
 class _Source(NamedTuple):

@@ -93,7 +93,7 @@ def test_bytes_spell_what_the_vocabulary_lacks(with_bytes):
     assert with_bytes.texts[byte] == "\ufffd" and not with_bytes.starts_word[byte]
 
 
-RAW = [" Two  spaces ", "", "a\tTab “quoted”\n\n\n  Ünï \n", "\n", "one\r\ntwo"]
+RAW = [" Two  spaces ", "", "a\tTab “quoted”\n\n\n  Ünï \n", "\n", "one\n two"]
 
 
 def test_text_as_it_is(documents, tmp_path):
