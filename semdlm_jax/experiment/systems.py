@@ -35,7 +35,8 @@ MDLM_ADAMW = {
 }
 # D3PM (google-research, text configurations): 2e-4, 5,000 steps of warm-up, gradients clipped at 0.25.
 D3PM_ADAM = {**MDLM_ADAMW, "learning_rate": 2e-4, "warmup_steps": 5000, "clip_norm": 0.25}
-# GIDD (dvruette/gidd): 5e-4, betas 0.9 and 0.99, eps 1e-9, decay 0.02 ("GIDD+"), 10,000 steps of warm-up, cosine.
+# GIDD (dvruette/gidd): 5e-4, betas 0.9 and 0.99, eps 1e-9, decay 0.02 ("GIDD+"), 10,000 steps of warm-up, a cosine to a
+# tenth of the peak, no average.
 GIDD_ADAM = {
     **MDLM_ADAMW,
     "learning_rate": 5e-4,
@@ -44,6 +45,8 @@ GIDD_ADAM = {
     "b2": 0.99,
     "eps": 1e-9,
     "weight_decay": 0.02,
+    "final_fraction": 0.1,
+    "ema_decay": 0.0,
 }
 
 
@@ -57,14 +60,15 @@ def _semantic(kernel):
     }
 
 
-# J. Austin et al., 2021: T = 1000, beta_t = 1 / (T - t), which is the linear schedule; the network sees t and gives
-# p(x0 | x_t) itself. The smallest of the thousand times must be met: t_min is below 1 / T.
+# J. Austin et al., 2021: T = 1000, beta_t = 1 / (T - t), which is the linear schedule; the network sees t. Their
+# p(x_s | x_t), which is proportional to q(x_t | x_s) q_s(x_s | x_theta) with the network's softmax for x_theta, is that
+# of `bayes`. The smallest of the thousand times must be met: t_min is below 1 / T.
 def _d3pm(kernel, ce_weight):
     return {
         "kernel": {"name": kernel, "schedule": {"name": "linear"}},
         "objective": {
             "name": "d3pm",
-            "parameterisation": "direct",
+            "parameterisation": "bayes",
             "timesteps": 1000,
             "ce_weight": ce_weight,
             "t_min": 1e-6,
@@ -126,7 +130,7 @@ SYSTEMS = {
                 "t_min": 1e-4,
                 "t_max": 1.0 - 1e-4,
             },
-            "network": {"time_conditioning": True},
+            "network": {"time_conditioning": True, "dropout": 0.0},
         },
         GIDD_ADAM,
     ),

@@ -6,14 +6,24 @@ from semdlm_jax.errors import UserError, choose, nearest
 from semdlm_jax.samplers.settings import SamplingSettings
 
 
-# kuleshov-group/remdm: nucleus 0.9; eta of the scripts for 1,024 tokens. Its times run to 1e-5.
+# kuleshov-group/remdm: nucleus 0.9; eta of the scripts for 1,024 tokens in 1,024 steps; the likeliest token at the end.
+# Its times run to 1e-5.
 def _remdm(variant, **options):
-    return {"sampler": f"remdm_{variant}", "options": options, "top_p": 0.9, "t_min": 1e-5}
+    return {"sampler": f"remdm_{variant}", "options": options, "top_p": 0.9, "t_min": 1e-5, "greedy_end": True}
 
 
 PRESETS = {
-    # The paper: E.1's predictor, two strides (section 5.1). It gives no rho, threshold or lambda.
-    "semdlm_plus": {"sampler": "blockwise", "strides": 2},
+    # The paper (section 5.1): tau-leaping with a predictor-corrector, two strides, the penalty. It gives no number of
+    # corrections and varies both lambdas: one and 0.5 are ours.
+    "semdlm_plus": {
+        "sampler": "tau_leaping",
+        "strides": 2,
+        "corrector_steps": 1,
+        "lambda_freq": 0.5,
+        "lambda_sem": 0.5,
+    },
+    # The paper's appendix E.1: Eq. 121's predictor. It gives no rho or threshold.
+    "blockwise": {"sampler": "blockwise", "strides": 2},
     # kuleshov-group/mdlm: 128 even steps to 1e-5, the likeliest token at the end.
     "mdlm": {"sampler": "ancestral", "t_min": 1e-5, "greedy_end": True},
     "remdm_cap": _remdm("cap", eta=0.008),
@@ -23,8 +33,13 @@ PRESETS = {
     # louaaron/Score-Entropy-Discrete-Diffusion: Euler, 128 even steps to 1e-5; its conditional script is analytic.
     "sedd": {"sampler": "sedd_euler", "t_min": 1e-5},
     "sedd_analytic": {"sampler": "sedd_analytic", "t_min": 1e-5},
-    # dvruette/gidd: even steps to 1e-4, then self-correction at temperature 0.1 and time 0.01, patience 32.
-    "gidd": {"sampler": "gidd_correct", "t_min": 1e-4, "options": {"correct_temperature": 0.1, "correct_time": 0.01}},
+    # dvruette/gidd: even steps to 1e-4, then 128 corrections at temperature 0.1 and time 0.01, until more than 32 in a
+    # row have not helped.
+    "gidd": {
+        "sampler": "gidd_correct",
+        "t_min": 1e-4,
+        "options": {"corrections": 128, "correct_temperature": 0.1, "correct_time": 0.01, "patience": 33},
+    },
     # kuleshov-group/discrete-diffusion-guidance: as MDLM's.
     "udlm": {"sampler": "ancestral", "t_min": 1e-5, "greedy_end": True},
     # google-research d3pm: its thousand steps, the likeliest token at the end.

@@ -285,7 +285,7 @@ def test_what_is_unknown_or_impossible_is_refused(refused, says):
 def test_settings_say_what_differs():
     assert str(SamplingSettings()) == "ancestral, 128 steps, 1 strides, temperature 1"
     shown = str(make_settings("remdm_cap", temperature=0.9, steps=4))
-    assert shown == "remdm_cap, 4 steps, 1 strides, temperature 0.9, eta 0.008, t_min 1e-05, top_p 0.9"
+    assert shown == "remdm_cap, 4 steps, 1 strides, temperature 0.9, eta 0.008, t_min 1e-05, greedy_end True, top_p 0.9"
     for field in dataclasses.fields(SamplingSettings):
         if field.name not in ("options", "sampler"):
             other = {bool: True, str: "cosine", int: 3}.get(type(field.default), 0.5)

@@ -129,7 +129,7 @@ ADAMW = {
 D3PM = ADAMW | {
     "kernel.schedule.name": "linear",
     "objective.name": "d3pm",
-    "objective.parameterisation": "direct",
+    "objective.parameterisation": "bayes",
     "objective.timesteps": 1000,
     "network.time_conditioning": True,
     "optimizer.learning_rate": 2e-4,
@@ -190,6 +190,9 @@ AUTHORS = {
         "optimizer.b2": 0.99,
         "optimizer.eps": 1e-9,
         "optimizer.weight_decay": 0.02,
+        "optimizer.final_fraction": 0.1,
+        "optimizer.ema_decay": 0.0,
+        "network.dropout": 0.0,
     },
     "udlm": BOUND | {"kernel.name": "uniform", "kernel.schedule.name": "linear", "network.time_conditioning": True},
     "unigram": BOUND | {"kernel.name": "unigram", "kernel.tau": 1.0, "network.time_conditioning": True},
