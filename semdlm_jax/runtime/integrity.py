@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import stat
 import zlib
 from pathlib import Path
+
+from semdlm_jax.storage import check_regular
 
 NAME = "integrity.json"
 BLOCK = 1 << 24  # bytes read at a time
@@ -25,6 +28,11 @@ def seal(folder: Path, exclude: tuple[str, ...] = ()) -> None:
     (folder / NAME).write_text(json.dumps(manifest, indent=0))
 
 
+def _is_regular(path):
+    """Not a pipe, which would hang its reader."""
+    return stat.S_ISREG(path.stat().st_mode)
+
+
 def damage(folder: Path, under: str = "", contents: bool = True) -> str | None:
     """What is wrong with `folder` in a few words, or None when every sealed file (below `under`) is as it was.
 
@@ -32,6 +40,8 @@ def damage(folder: Path, under: str = "", contents: bool = True) -> str | None:
     damaged.
     """
     try:
+        if not _is_regular(folder / NAME):
+            return f"{NAME} is no file"
         manifest = json.loads((folder / NAME).read_text())
         sealed = {str(name): [int(size), int(crc)] for name, (size, crc) in manifest.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
@@ -40,6 +50,8 @@ def damage(folder: Path, under: str = "", contents: bool = True) -> str | None:
         if not name.startswith(under):
             continue
         try:
+            if not _is_regular(folder / name):
+                return f"{name} is no file"
             found = (folder / name).stat().st_size
             if found != size:
                 return f"{name} has {found} bytes instead of {size}"
@@ -54,4 +66,5 @@ def damage(folder: Path, under: str = "", contents: bool = True) -> str | None:
 
 def digest(folder: Path) -> str:
     """SHA-256 of the seal, in hexadecimal: says which contents, down to the byte, `folder` has."""
+    check_regular(folder / NAME)
     return hashlib.sha256((folder / NAME).read_bytes()).hexdigest()

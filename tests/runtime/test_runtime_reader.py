@@ -149,3 +149,16 @@ def test_an_error_of_an_intact_one_is_not_tried_again(folder, monkeypatch):
     with pytest.raises(UserError, match="does not fit this data pipeline"):
         reader(folder)[0].restore(ABSTRACT, batches())
     assert len(calls) == 1 and everything(folder) == before
+
+
+@pytest.mark.parametrize("name", ["integrity.json", "empty"])
+def test_a_pipe_is_damage_and_hangs_nobody(tmp_path, name):
+    (tmp_path / "empty").write_text("")
+    integrity.seal(tmp_path)
+    assert integrity.damage(tmp_path) is None
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    assert integrity.damage(tmp_path) == f"{name} is no file"
+    if name == "integrity.json":
+        with pytest.raises(UserError, match="a device or a pipe"):
+            integrity.digest(tmp_path)
