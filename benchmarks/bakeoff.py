@@ -164,7 +164,8 @@ def row(entry, results, folder, steps, seeds):
     between = statistics.stdev(nelbos) / math.sqrt(len(nelbos)) if len(nelbos) > 1 else 0.0
     training = [curves(folder, entry, steps, seed)[0] for seed in seeds]
     loss = statistics.mean(r["train/loss"] for rows in training for r in rows if r["step"] > 0.9 * steps)
-    speed = statistics.median(r["train/tokens_per_second"] for rows in training for r in rows[1:])
+    timed = (row for rows in training for row in rows if "train/tokens_per_second" in row)
+    speed = statistics.median(row["train/tokens_per_second"] for row in timed)
     tilted = [result["tilted"]["nelbo"] for result in results if "tilted" in result]
     noise = statistics.mean(result["gradient_noise"] for result in results)
     return (

@@ -12,7 +12,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.objectives import AUTOREGRESSIVE
 from semdlm_jax.options import flatten, nest
 from semdlm_jax.plugins import is_imported
-from semdlm_jax.record import CONFIG, PLACES
+from semdlm_jax.record import CONFIG, HISTORY, PLACES
 from semdlm_jax.semantics.settings import from_config
 
 PATHS = ("data.directory", "semantics.table")
@@ -146,24 +146,40 @@ def tell_table(config, given, made: dict) -> str:
     return f"note: the neighbour table was built otherwise: {shown}: build it anew to change that" if shown else ""
 
 
-def fit_warmup(config, given: dict) -> str:
-    """Shrinks what does not fit into fewer training.steps than the configuration file has, in place; the line that says
-    so, or ''. given: {key: the file's value} of the command line, whose keys stay as they are."""
-    steps, before = config.training.steps, given.get("training.steps", 0)
+def fit_warmup(config, given: dict, recorded: dict | None = None) -> str:
+    """Shrinks what takes more than half of the steps, where they are fewer than the configuration file has, in place;
+    the line that says so, or ''. given: {key: the file's value} of the command line, whose keys stay as they are.
+    recorded: the record of the run, where it has begun: what fitted then stays."""
+    before = given.get("training.steps", config.training.steps)
+    then = flatten(recorded or {})
+    history = (recorded or {}).get(HISTORY) or [{"was": then.get("training.steps", config.training.steps)}]
+    steps = history[0]["was"]
     if steps >= before:
         return ""
     changed = {}
     for key in ("optimizer.warmup_steps", "warmup.steps"):
         section, name = key.split(".")
-        if key not in given and config[section][name] >= steps:
-            changed[key] = min(math.ceil(config[section][name] * steps / before), steps - 1)
-            config[section][name] = changed[key]
-    room = 1 - config.optimizer.warmup_steps / steps
+        value = config[section][name]
+        if key not in given and 2 * value > steps and then.get(key) != value:
+            changed[key] = config[section][name] = min(math.ceil(value * steps / before), steps - 1)
+    room, fraction = 1 - config.optimizer.warmup_steps / steps, config.optimizer.get("decay_fraction", 0)
     decays = config.optimizer.schedule == "wsd" and "optimizer.decay_fraction" not in given
-    if decays and config.optimizer.decay_fraction > room > 0:
+    if decays and fraction > room > 0 and then.get("optimizer.decay_fraction") != fraction:
         changed["optimizer.decay_fraction"] = config.optimizer.decay_fraction = room
     shown = ", ".join(f"{key} = {value:g}" for key, value in changed.items())
     return f"note: with training.steps = {steps} instead of {before}: {shown}" if shown else ""
+
+
+def tell_stages(config, done: int = 0) -> str:
+    """A line on what trains until when, '' where one kernel does all that is left. done: steps so far."""
+    warmup = config.warmup
+    if warmup.steps <= done:
+        return ""
+    what = "masked text" if warmup.kernel == "absorbing" else "another kernel"
+    return (
+        f"{what} until step {warmup.steps} (kernel {warmup.kernel}, loss {warmup.objective}), then kernel "
+        f"{config.kernel.name}, loss {config.objective.name}: losses before and after do not compare"
+    )
 
 
 def places(config) -> dict:

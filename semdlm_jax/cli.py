@@ -3,6 +3,7 @@
 import functools
 import itertools
 import re
+import signal
 import sys
 import textwrap
 
@@ -12,6 +13,7 @@ from semdlm_jax import config_flag, keys, storage, streams
 from semdlm_jax.errors import UserError, nearest, refuse
 from semdlm_jax.options import Option
 from semdlm_jax.owned import owner_of
+from semdlm_jax.runtime.compilation import keep_programs
 from semdlm_jax.runtime.startup import restore_handlers
 
 flags.disclaim_key_flags()  # a flag belongs to the entry point that asks for it: its --help lists it
@@ -66,12 +68,13 @@ def check_distinct(**paths):
             raise UserError(f"--{first}={path} and --{second}={other} are the same file: give another for one of them")
 
 
-def run(main, required=("config",), needs=keys.SECTIONS):
+def run(main, required=("config",), needs=keys.SECTIONS, compiles=False):
     """Runs `main()` under absl; a UserError becomes one line on stderr and its exit status. Work goes on, quietly,
-    where nobody can read what is printed any more. SIGINT raises KeyboardInterrupt in `main`, which is told in a word.
+    where nobody can read what is printed any more. SIGINT and SIGTERM raise KeyboardInterrupt in `main`, which is told;
+    the exit status is then 128 and the signal's number, as in a shell.
 
     required: names of flags that must be given, where they are defined. needs: keys of the config, or sections, that
-    must be there.
+    must be there. compiles: the program compiles what the next start of it can take from where it is kept.
     """
 
     def guarded(argv):
@@ -84,7 +87,10 @@ def run(main, required=("config",), needs=keys.SECTIONS):
                 if name in flags.FLAGS and flags.FLAGS[name].value is None:
                     raise UserError(f"--{name} is missing: give {flags.FLAGS[name].help}")
             _check_values(argv[0], needs)
+            if compiles:
+                keep_programs()
             restore_handlers()
+            signal.signal(signal.SIGTERM, _terminate)
             main()
             streams.check_shown()
         except UserError as error:
@@ -95,9 +101,18 @@ def run(main, required=("config",), needs=keys.SECTIONS):
             app.run(guarded, flags_parser=functools.partial(_parse_flags, needs=needs))
         except UserError as error:
             refuse(error)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)
+        except KeyboardInterrupt as stop:
+            terminated = isinstance(stop, _Terminated)
+            print("stopped on request: the work was not finished" if terminated else "interrupted", file=sys.stderr)
+            sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came while work was under way that clears away behind itself."""
+
+
+def _terminate(signum, frame):
+    raise _Terminated
 
 
 def option_of(flag: str) -> Option | None:

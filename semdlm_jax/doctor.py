@@ -20,6 +20,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_corpus
 from semdlm_jax.extras import EXTRAS, is_installed
+from semdlm_jax.runtime import compilation
 
 SHOWN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 MISSING = "missing: "
@@ -42,8 +43,7 @@ def environment() -> Iterator[str]:
     tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if devices[0].platform == "cpu" and sys.platform == "linux" and not tuned:
         yield "GLIBC_TUNABLES is not set: `source launch/setup.sh` makes training on a CPU faster"
-    cache = jax.config.values["jax_compilation_cache_dir"]
-    yield f"compilation cache: {cache or 'none; JAX_COMPILATION_CACHE_DIR=DIR keeps compiled programs'}"
+    yield f"compiled programs kept: {compilation.describe()}"
 
 
 def of_run(config) -> Iterator[str]:

@@ -37,6 +37,13 @@ from semdlm_jax.storage import write_text
 BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are known: more would not fit in memory
 
 
+MEANINGS = (
+    "basin index: how often tokens of like meaning meet in a sequence, over that of held-out text; above 1, too often",
+    "shuffled: the words of the held-out text in random order, which is what a share of bigrams is without any grammar",
+    "distinct: different pairs of neighbouring tokens over all pairs; below held-out, a text repeats itself",
+)
+
+
 def score_likelihood(trained, tokens, protocol=None, **options):
     """(Likelihood, protocol in words) of a token stream, as rows of a protocol (the run's own when None); options and
     errors of `score_rows`."""
@@ -167,6 +174,7 @@ def _table(report):
             row = samples[key]
             values = [row[name] for name in ("generated", "heldout", "shuffled") if name in row]
             lines.append(f"{label:<60}" + "".join(f"{'n/a' if v is None else f'{v:.3f}':>12}" for v in values))
+        lines += ["", *MEANINGS]
     return "\n".join(lines)
 
 
@@ -282,4 +290,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seed", 0, "Seed of times, noise and samples.", lower_bound=0)
     flags.DEFINE_string("output", None, "JSON file for the report.")
     with distributed.ends_together():
-        cli.run(lambda: main(flags.FLAGS), required=["workdir"])
+        cli.run(lambda: main(flags.FLAGS), required=["workdir"], compiles=True)

@@ -30,15 +30,21 @@ EXTRAS = {
 }
 
 
+# The same of extras without which nothing is missing.
+OPTIONAL = {"wandb": {"wandb": "wandb"}}
+
+
 def require(*modules: str, use: str) -> None:
-    """UserError where modules of EXTRAS are not installed: it names their packages and the extra that brings them.
+    """UserError where modules of EXTRAS or OPTIONAL are not installed: it names their packages and the extra that has
+    them.
 
     use: what needs them. None of them is imported.
     """
     missing = [module for module in modules if not is_installed(module)]
     if missing:
-        extra = next(extra for extra, known in EXTRAS.items() if missing[0] in known)
-        packages = ", ".join(EXTRAS[extra].get(module, module) for module in missing)
+        extras = EXTRAS | OPTIONAL
+        extra = next(extra for extra, known in extras.items() if missing[0] in known)
+        packages = ", ".join(extras[extra].get(module, module) for module in missing)
         raise UserError(f"{use} needs {packages}, not installed here: pip install 'semdlm_jax[{extra}]'")
 
 

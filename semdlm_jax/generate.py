@@ -273,4 +273,4 @@ def _define_setting_flags():
 if __name__ == "__main__":
     SETTINGS, OPTIONS = _define_flags()
     with distributed.ends_together():
-        cli.run(lambda: main(flags.FLAGS), required=["workdir"])
+        cli.run(lambda: main(flags.FLAGS), required=["workdir"], compiles=True)

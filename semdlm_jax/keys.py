@@ -203,6 +203,7 @@ FLAGS: dict[str, Option] = {
         }.items()
     },
     "infill": text(None, "a text with blanks", filled=True),
+    "wandb": text(None, "the name of a project", filled=True),
     "seed": number(None, SEED, "of all randomness", kind=int),
     "num_samples": number(None, COUNT, "how many samples, of every prompt", kind=int),
     "batch_size": number(None, COUNT, "samples drawn at once", kind=int),

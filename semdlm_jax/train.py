@@ -12,7 +12,6 @@ config.json, checkpoints/, metrics.jsonl and tensorboard/.
 import contextlib
 import math
 import pathlib
-import time
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +25,19 @@ from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
 from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_corpus, build_rows, pads, train_iterator
 from semdlm_jax.experiment.load import make_checkpointer
+from semdlm_jax.extras import require
+from semdlm_jax.network.cost import training_operations
+from semdlm_jax.record import find_config
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.lock import check_free, training_lock
 from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch, place_local
 from semdlm_jax.runtime.metrics import MetricWriter, check_place
 from semdlm_jax.runtime.preemption import GracefulStop
 from semdlm_jax.runtime.progress import Progress
+from semdlm_jax.runtime.speed import Speed
 from semdlm_jax.runtime.startup import leave_on_request
 from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
+from semdlm_jax.runtime.tracking import Tracker
 
 
 def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings, padded=False):
@@ -178,16 +182,20 @@ class Run:
         """Lets other trainings have the work directory."""
         self._held.close()
 
-    def loop(self):
-        """Steps to the end or until all processes agree to stop; returns whether it reached the end."""
+    def loop(self, tracker: Tracker | None = None):
+        """Steps to the end or until all processes agree to stop; returns whether it reached the end. tracker: gets the
+        numbers, too."""
         training = self.config.training
         first = int(self.state.step)
-        tokens_a_step = training.batch_size * self.config.data.length
-        pending, since = None, (first, time.monotonic())
+        tokens_a_step, warmup = training.batch_size * self.config.data.length, self.config.warmup.steps
+        operations = training_operations(self.denoiser, self.config.data.length)
+        speed = Speed(tokens_a_step, operations, self.denoiser.dtype, list(self.mesh.devices.flat))
+        pending = None
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(GracefulStop())  # first, so that it outlasts the last save
             stack.enter_context(contextlib.closing(self.checkpointer))
-            writer = stack.enter_context(contextlib.closing(MetricWriter(self.workdir, first)))
+            also = tracker.write if tracker else None
+            writer = stack.enter_context(contextlib.closing(MetricWriter(self.workdir, first, also=also)))
             progress = stack.enter_context(Progress(training.steps, first, tokens_a_step, label="train"))
             if stop.agreed():
                 return False
@@ -198,6 +206,7 @@ class Run:
                 if pending is not None:
                     shown = self._checked(*pending)
                     progress.update(step - 1, loss=shown["loss"])
+                    speed.begin(step - 1)  # not before: the first step compiles
                 pending = (step, metrics)
                 self.checkpointer.check()
                 stopping = stop.agreed()  # asked once: a signal after this line is the next step's
@@ -205,21 +214,21 @@ class Run:
                 saves = step % training.checkpoint_every == 0 or step == training.steps or stopping
                 if step % training.log_every == 0 or validates or saves:
                     shown = self._checked(*pending)
-                    now = time.monotonic()
-                    speed = (step - since[0]) * tokens_a_step / (now - since[1])
-                    rate = float(self.learning_rate(step - 1))
-                    writer.write(step, {**shown, "tokens_per_second": speed, "learning_rate": rate}, "train")
-                    since = (step, now)
+                    rates = speed.take(step) | {"learning_rate": float(self.learning_rate(step - 1))}
+                    writer.write(step, shown | rates, "train")
                 valid = self.validate() if validates else {}
                 if valid:
                     self._checked(step, {"valid NELBO": valid["nelbo"]})
                     bound = with_error(valid["nelbo"], valid.get("standard_error"), digits=3)
-                    progress.write(f"step {step}: valid NELBO {bound} nats/token")
+                    later = f", of the kernel that trains from step {warmup + 1} on" if step <= warmup else ""
+                    progress.write(f"step {step}: valid NELBO {bound} nats/token{later}")
                     writer.write(step, valid, "valid")
                 if saves:
                     self.save(step, {f"valid/{name}": value for name, value in valid.items()})
                 if validates or saves:
-                    since = (step, time.monotonic())
+                    speed.restart(step)
+                if step == warmup:
+                    progress.write(f"step {step}: the warm-up is over, and the loss is of another kernel from here on")
                 if stopping:
                     break
             if pending is not None:
@@ -241,20 +250,25 @@ class Run:
         return values
 
 
-def main(config, workdir, initial=None, given=None, file_config=None):
+def main(config, workdir, initial=None, given=None, file_config=None, wandb=None):
     """Trains to the end. initial: a run whose weights it begins with. given: {key: the configuration file's value} of
     keys that this start changes, with what its file alone says in file_config: what cannot matter is told, and
-    warm-ups shrink with the steps."""
+    warm-ups shrink with the steps. wandb: the project of Weights & Biases that gets the numbers, too."""
     distributed.start(stops=True)
+    if wandb:
+        require("wandb", use=f"--wandb={wandb}")
     given = given or {}
-    shrunk = checks.fit_warmup(config, given)
-    with contextlib.closing(Run(config, workdir, initial)) as run:
-        unread = checks.tell_unread(config, given, file_config)
-        notes = filter(None, [shrunk, unread, checks.tell_table(config, given, run.corpus.table_made)])
-        print(*notes, build.describe(run.state.params, run.denoiser), sep="\n", flush=True)
-        if int(run.state.step) >= config.training.steps:
+    shrunk = checks.fit_warmup(config, given, find_config(workdir))
+    with contextlib.ExitStack() as stack:
+        run = stack.enter_context(contextlib.closing(Run(config, workdir, initial)))
+        done, notes = int(run.state.step), [shrunk, checks.tell_unread(config, given, file_config)]
+        notes += [checks.tell_table(config, given, run.corpus.table_made), checks.tell_stages(config, done)]
+        print(*filter(None, notes), build.describe(run.state.params, run.denoiser), sep="\n", flush=True)
+        track = wandb and done < config.training.steps
+        tracker = stack.enter_context(contextlib.closing(Tracker(wandb, workdir, config.to_dict()))) if track else None
+        if done >= config.training.steps:
             print(f"{workdir} is trained to its {config.training.steps} steps")
-        elif run.loop():
+        elif run.loop(tracker):
             print(f"trained to step {config.training.steps}; checkpoints in {run.workdir / 'checkpoints'}")
         elif run.saved_step is None:
             print("stopped on request before the first step: the same command starts anew")
@@ -268,7 +282,8 @@ def foresee(config, given=None, file_config=None):
 
     distributed.start()
     given = given or {}
-    for line in (checks.fit_warmup(config, given), checks.tell_unread(config, given, file_config)):
+    shrunk = checks.fit_warmup(config, given)
+    for line in (shrunk, checks.tell_unread(config, given, file_config), checks.tell_stages(config)):
         if line:
             print(line, flush=True)
     checks.check_config(config)
@@ -284,6 +299,7 @@ if __name__ == "__main__":
     INIT_FROM = flags.DEFINE_string("init_from", None, "RUN[:STEP|best|latest]: begin with another run's weights.")
     WEIGHTS = flags.DEFINE_enum("init_weights", None, list(parent.WEIGHTS), "Which weights of it. Default: ema.")
     MOMENTS = flags.DEFINE_bool("init_optimizer", False, "Take its optimizer's state too.")
+    WANDB = flags.DEFINE_string("wandb", None, "A project of Weights & Biases that gets the numbers of the run, too.")
     DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only tell parameters, memory and projected time; writes nothing.")
 
     def start():
@@ -296,7 +312,7 @@ if __name__ == "__main__":
             return
         if WORKDIR.value is None:
             raise UserError(f"--workdir is missing: give {flags.FLAGS['workdir'].help}")
-        main(CONFIG.value, WORKDIR.value, initial, **config_flag.changes(DATA.value))
+        main(CONFIG.value, WORKDIR.value, initial, **config_flag.changes(DATA.value), wandb=WANDB.value)
 
     with distributed.ends_together():
-        cli.run(start)
+        cli.run(start, compiles=True)

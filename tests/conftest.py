@@ -1,7 +1,14 @@
 """Shared by all rooms; its place also puts `toys` on the import path."""
 
+import os
+import tempfile
+
 import jax
 import pytest
+
+# Where programs would keep what they compile; the user's own stays as it is.
+CACHES = tempfile.TemporaryDirectory(prefix="semdlm_jax_caches_")
+os.environ["XDG_CACHE_HOME"] = CACHES.name
 
 # Files whose tests take minutes, which begin first: else one process would be at them long after the others have ended.
 LONG = ("system", "benchmarks", "runtime")

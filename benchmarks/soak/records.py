@@ -14,7 +14,7 @@ from semdlm_jax.experiment.load import make_reader
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.state import abstract_state
 
-TIMED = ("time", "train/tokens_per_second")  # what no two runs have alike
+TIMED = ("time", "train/tokens_per_second", "train/teraflops_per_second", "train/mfu")  # what no two runs have alike
 
 
 def rows(workdir: Path) -> list[dict]:

@@ -28,12 +28,20 @@ class MetricWriter:
 
     Every row is on disk, in both, when `write` returns. A run resumed at `start_step` drops what an earlier attempt
     wrote beyond it, so every step appears once; lines that are no rows are dropped too, and `report(line)` tells of
-    them (default: on stderr). Only process 0 writes; the others may call every method. UserError: the files cannot be
-    opened; StorageError: nor written any more.
+    them (default: on stderr). also: called with the step and the finite values of every row that is written. Only
+    process 0 writes; the others may call every method. UserError: the files cannot be opened; StorageError: nor written
+    any more.
     """
 
-    def __init__(self, workdir: str | Path, start_step: int = 0, report: Callable[[str], None] | None = None):
+    def __init__(
+        self,
+        workdir: str | Path,
+        start_step: int = 0,
+        report: Callable[[str], None] | None = None,
+        also: Callable[[int, dict[str, float]], None] | None = None,
+    ):
         self._lines = self._board = None
+        self._also = also or (lambda step, values: None)
         if jax.process_index() != 0:
             return
         self._path, board = Path(workdir) / NAME, Path(workdir) / BOARD
@@ -70,6 +78,7 @@ class MetricWriter:
                 f"the metrics of step {step} could not be written in {self._path.parent} ({error.strerror or error}): "
                 "make it possible to write there, then give the same command again"
             ) from error
+        self._also(int(step), {name: value for name, value in finite.items() if value is not None})
 
     def _append(self, line):
         """Writes the whole line or nothing of it."""

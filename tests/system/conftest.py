@@ -33,4 +33,5 @@ def whole_run(config_file, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     result = tiny.command("train", f"--config={config_file}", f"--workdir={workdir}")
     assert result.status == 0, result.err
+    (workdir.parent / "told").write_text(result.out + result.err)
     return workdir

@@ -82,12 +82,49 @@ def test_a_smoke_run_has_room_for_its_warmup(module, steps):
 
 def test_what_fits_or_was_asked_for_stays():
     config = CONFIGS[0].get_config()
-    config.training.steps = 500
+    config.training.steps = 800
     assert checks.fit_warmup(config, {"training.steps": 2800}) == ""
     config.training.steps = 40
     given = {"training.steps": 2800, "optimizer.warmup_steps": 50, "warmup.steps": 400}
     assert checks.fit_warmup(config, given) == ""
     assert (config.optimizer.warmup_steps, config.warmup.steps) == (50, 400)
+
+
+def test_stages_shrink_with_the_steps_and_stay_as_the_run_began():
+    def fitted(steps, recorded=None):
+        config = CONFIGS[0].get_config()
+        config.training.steps = steps
+        checks.fit_warmup(config, {"training.steps": 2800} if steps < 2800 else {}, recorded and recorded.to_dict())
+        return config
+
+    begun = fitted(500)
+    assert (begun.warmup.steps, begun.optimizer.warmup_steps) == (72, 50)  # 400 would have left 100 steps to the rest
+    assert fitted(2800, begun).warmup.steps == 72
+    grown = begun.to_dict() | {"history": [{"step": 500, "key": "training.steps", "was": 500, "is": 900}]}
+    grown["training"]["steps"] = 900
+    config = CONFIGS[0].get_config()
+    assert "warmup.steps = 72" in checks.fit_warmup(config, {}, grown)
+    whole = fitted(2800)
+    whole.training.steps = 500  # begun when 400 were left as they are
+    assert fitted(500, whole).warmup.steps == 400
+
+
+def test_a_run_tells_its_stages(whole_run):
+    told = (whole_run.parent / "told").read_text()
+    assert "masked text until step 6 (kernel absorbing, loss nelbo), then kernel semdlm_plus, loss denoising" in told
+    assert "step 6: the warm-up is over, and the loss is of another kernel from here on" in told
+    assert re.search(r"step 12: valid NELBO [\d.]+ ± [\d.]+ nats/token$", told, re.M)
+    rows = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if "train/loss" in row]
+    timed = ["train/tokens_per_second" in row and "train/teraflops_per_second" in row for row in rows]
+    assert timed == [False, *[True] * 11]  # the first step compiles
+    assert not any("train/mfu" in row for row in rows)  # nobody knows what a CPU could do
+
+
+def test_a_project_of_weights_and_biases_needs_its_package(config_file, tmp_path):
+    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run", "--wandb=toy")
+    tiny.assert_refused(result, "--wandb=toy needs wandb, not installed here: pip install 'semdlm_jax[wandb]'")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_smoke_run(config_file, tmp_path):
@@ -109,11 +146,10 @@ def test_a_smoke_run(config_file, tmp_path):
     ]
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
     assert recorded["optimizer"]["warmup_steps"] == 1
-    # Later with more steps, into which the warm-up would fit.
+    # Later with more steps, into which the warm-up would fit: it stays as it was.
     arguments[2] = "--config.training.steps=3"
-    way = "go on with --config.optimizer.warmup_steps=1, or use another workdir, where --init_from="
-    grown = tiny.command("train", *arguments, "--config.optimizer.muon_momentum=0.9")
-    tiny.assert_refused(grown, "warmup_steps is 2 and was 1", way)
+    grown = tiny.command("train", *arguments, "--config.optimizer.muon_momentum=0.9", "--config.seed=5")
+    tiny.assert_refused(grown, "holds a run of another config (seed is 5 and was 0)")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +220,8 @@ def test_a_dry_run_tells_and_writes_nothing(config_file, tmp_path, monkeypatch):
     options = [f"--config={config_file}", "--dry_run", "--config.mesh.data=1"]
     result = tiny.command("train", *options)
     assert (result.status, result.err) == (0, "")
-    lines = result.out.splitlines()
+    stages, *lines = result.out.splitlines()
+    assert stages.startswith("masked text until step 6")
     assert "parameters in the network" in lines[0] and lines[1].startswith("12 steps of 128 tokens, 1,536 in all")
     memory = re.search(r"1 device .*: (\S+) MiB of weights, averages and moments, (\S+) MiB while", lines[3])
     assert 0 < float(memory[1]) < float(memory[2])

@@ -51,6 +51,8 @@ def test_the_report_of_a_split(whole_run, trained, tmp_path):
         assert {"generated", "heldout"} <= row.keys() and all(np.isfinite(list(row.values())))
     for shown in (f"{likelihood['nelbo']:.4f}", f"{report['perplexity']:.2f}", report["samples_protocol"]):
         assert shown in printed
+    for measure in ("basin index: ", "shuffled: ", "distinct: "):
+        assert f"\n{measure}" in printed
 
 
 def test_a_text_shorter_than_a_window(config_file, whole_run, trained, tmp_path):

@@ -69,13 +69,14 @@ def test_setup_names_what_is_imported(monkeypatch):
     setuptools = SimpleNamespace(setup=given.update, find_packages=lambda **_: [])
     monkeypatch.setitem(sys.modules, "setuptools", setuptools)
     runpy.run_path(str(tiny.ROOT / "setup.py"))
-    known = BASE | OPTIONAL | {module.partition(".")[0] for modules in extras.EXTRAS.values() for module in modules}
+    ours = extras.EXTRAS | extras.OPTIONAL
+    known = BASE | OPTIONAL | {module.partition(".")[0] for modules in ours.values() for module in modules}
     package = [name.partition(".")[0] for path in (tiny.ROOT / "semdlm_jax").rglob("*.py") for name in imported(path)]
     assert set(package) - set(sys.stdlib_module_names) - {"semdlm_jax"} <= known
     lines = {"base": given["install_requires"], **given["extras_require"]}
     required = {extra: {one.name: one for one in map(Requirement, lines[extra])} for extra in lines}
     assert required["run"].keys() < required["data"].keys()
-    for extra, modules in extras.EXTRAS.items():
+    for extra, modules in ours.items():
         assert set(modules.values()) <= required[extra].keys()
     for name, one in (required["base"] | required["data"]).items():
         (locked,) = required["locked"][name].specifier

@@ -139,20 +139,27 @@ def test_asked_to_stop_while_libraries_are_imported():
         assert result == (status[index % 2], "", startup.TOLD.decode()), name
 
 
-def test_work_itself_is_interrupted_as_ever(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "signum, status, told",
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "stopped on request: the work was not finished"),
+    ],
+)
+def test_work_itself_is_interrupted(tmp_path, monkeypatch, signum, status, told):
     """What is under way then is cleared away."""
     former = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which those who run tests in parallel take away
     monkeypatch.setattr(startup, "_former", {})  # a training in this process has left its own there
     startup.leave_on_request()
     startup.leave_on_request()
-    monkeypatch.setattr(load, "load_trained", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(load, "load_trained", lambda *_, **__: signal.raise_signal(signum))
     try:
         result = tiny.command("evaluate", f"--workdir={tmp_path}")
     finally:
         for signum, handler in zip((signal.SIGTERM, signal.SIGINT), former, strict=True):
             signal.signal(signum, handler)
-    assert (result.status, result.err.splitlines()[-1]) == (130, "interrupted")
+    assert (result.status, result.err.splitlines()[-1]) == (status, told)
 
 
 @LINUX

@@ -1,0 +1,80 @@
+"""Compiled programs kept from one command to the next, so that each is compiled once on a machine."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import jax
+
+OFF = "JAX_ENABLE_COMPILATION_CACHE=false"
+LARGEST = 4 * 2**30  # bytes of all of them; beyond, the oldest go
+SUFFIX = "-cache"  # of JAX's files
+
+
+def keep_programs() -> None:
+    """From now on this process keeps what it compiles, in `place()`, and takes from there what was compiled before.
+
+    Nothing is done where JAX was told a place already, or told to keep none. Where none can be written it is told once;
+    damaged and torn files are compiled anew, in silence. Before the first compilation.
+    """
+    folder = place()
+    if folder is None or jax.config.values["jax_compilation_cache_dir"]:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        cause = error.strerror or error
+        line = f"note: compiled programs are not kept: {folder} cannot be written ({cause}); {OFF} asks for none"
+        print(line, file=sys.stderr, flush=True)
+        return
+    _trim(folder)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def place() -> Path | None:
+    """Where programs are kept: what JAX was told, e.g. by JAX_COMPILATION_CACHE_DIR, else below the user's directory of
+    caches, as $XDG_CACHE_HOME names it. None where none are."""
+    if not jax.config.values["jax_enable_compilation_cache"]:
+        return None
+    if told := jax.config.values["jax_compilation_cache_dir"]:
+        return Path(told)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()
+    return base / "semdlm_jax" / "compiled" / _processor()
+
+
+def describe() -> str:
+    """What is kept where, for a reader."""
+    folder = place()
+    if folder is None:
+        return f"none, as {OFF} says"
+    files = list(folder.glob(f"*{SUFFIX}"))
+    size = sum(path.stat().st_size for path in files) / 2**20
+    return f"{folder}, {len(files)} programs, {size:.1f} MiB; {OFF} keeps none"
+
+
+def _processor():
+    """A name of what the CPU can do: programs compiled for another one, which shares the directory, would crash."""
+    found = [platform.machine()]
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        found += sorted({line for line in file if line.startswith(("flags", "Features", "model name"))})
+    return f"{platform.machine() or 'cpu'}-{hashlib.sha256(''.join(found).encode()).hexdigest()[:8]}"
+
+
+def _trim(folder):
+    with contextlib.suppress(OSError):  # another process may be at it
+        files = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob(f"*{SUFFIX}"))
+        size = sum(size for _, size, _ in files)
+        for _, one, path in files:
+            if size <= LARGEST:
+                break
+            path.unlink()
+            size -= one
