@@ -17,6 +17,7 @@ from jax._src import clusters, distributed  # the number of processes ahead of j
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.runtime import fatal
+from semdlm_jax.runtime.startup import is_running
 
 HEARTBEAT_SECONDS = 40  # a process without a sign of life for so long counts as dead
 LEAVING_SECONDS = 5
@@ -118,13 +119,16 @@ def _shorten_fatal_errors():
 def ends_together() -> Iterator[None]:
     """Around a program: where one of several processes fails inside, it leaves at once, so that the others end, too.
 
-    They would wait for it, and it for them. An error that says that another process is gone is told in one sentence.
+    They would wait for it, and it for them. An error that says that another process is gone is told in one sentence. A
+    program that a signal has stopped leaves at once, too: Python's end under a computation that still runs is a crash.
     """
     try:
         yield
     except SystemExit as exit:
         if exit.code and jax.distributed.is_initialized():
             _leave(exit.code)
+        if isinstance(exit.code, int) and exit.code > 128 and is_running("semdlm_jax"):
+            _leave(exit.code, alone=True)
         raise
     except Exception as error:
         if not jax.distributed.is_initialized():

@@ -21,6 +21,12 @@ def is_program(package: str) -> bool:
     return module.partition(".")[0] == package
 
 
+def is_running(package: str) -> bool:
+    """Whether this process is `python -m` of a module of the package, and ends with it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name.partition(".")[0] == package
+
+
 def leave_on_request() -> None:
     """From now on SIGTERM and SIGINT end the program at once with one line; `GracefulStop` takes over for its time.
 

@@ -151,3 +151,15 @@ def test_a_killed_process_ends_the_other_with_a_sentence(two, killed):
     two[killed].kill()
     status, _, told, _ = ends(two[1 - killed])
     assert status not in (0, None) and len(told) == 1 and told[0].startswith(fatal.SENTENCE), (status, told)
+
+
+@pytest.mark.parametrize("status, leaves", [(143, True), (130, True), (2, False), (0, False)])
+def test_a_program_that_was_stopped_leaves_at_once(monkeypatch, status, leaves):
+    """Not by Python's end, which crashes where a computation still runs; a program of its own alone."""
+    left = []
+    monkeypatch.setattr(distributed, "_leave", lambda code, alone: left.append((code, alone)))
+    for running in (True, False):
+        monkeypatch.setattr(distributed, "is_running", lambda package, running=running: running)
+        with pytest.raises(SystemExit), distributed.ends_together():
+            sys.exit(status)
+    assert left == [(status, True)] * leaves
