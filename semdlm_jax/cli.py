@@ -68,20 +68,21 @@ def check_distinct(**paths):
             raise UserError(f"--{first}={path} and --{second}={other} are the same file: give another for one of them")
 
 
-def run(main, required=("config",), needs=keys.SECTIONS, compiles=False):
+def run(main, required=("config",), needs=keys.SECTIONS, compiles=False, takes_words=False):
     """Runs `main()` under absl; a UserError becomes one line on stderr and its exit status. Work goes on, quietly,
     where nobody can read what is printed any more. SIGINT and SIGTERM raise KeyboardInterrupt in `main`, which is told;
     the exit status is then 128 and the signal's number, as in a shell.
 
     required: names of flags that must be given, where they are defined. needs: keys of the config, or sections, that
-    must be there. compiles: the program compiles what the next start of it can take from where it is kept.
+    must be there. compiles: the program compiles what the next start of it can take from where it is kept. takes_words:
+    `main` takes what the command line holds besides flags, a list.
     """
 
     def guarded(argv):
         # Libraries tell every file they rename at INFO: what a user reads here is this project's own.
         logging.set_verbosity(logging.WARNING)
         try:
-            if len(argv) > 1:
+            if len(argv) > 1 and not takes_words:
                 raise UserError(f"unexpected argument {argv[1]!r}: options start with --")
             for name in required:
                 if name in flags.FLAGS and flags.FLAGS[name].value is None:
@@ -91,7 +92,7 @@ def run(main, required=("config",), needs=keys.SECTIONS, compiles=False):
                 keep_programs()
             restore_handlers()
             signal.signal(signal.SIGTERM, _terminate)
-            main()
+            main(argv[1:]) if takes_words else main()
             streams.check_shown()
         except UserError as error:
             refuse(error)

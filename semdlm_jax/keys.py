@@ -211,7 +211,6 @@ FLAGS: dict[str, Option] = {
     "samples": number(None, MANY, "samples to generate", kind=int),
     "shown": number(None, COUNT, "neighbours of each word", kind=int),
     "hubs": number(None, MANY, "tokens of largest in-degree", kind=int),
-    "k": KEYS["semantics.neighbours"],
     "tokenizer": KEYS["data.tokenizer"],
     "draws": number(None, COUNT, "times a window is corrupted and scored", kind=int),
 }

@@ -1,16 +1,24 @@
-"""The neighbour table of a prepared corpus: `python -m semdlm_jax.semantics.build --config=configs/quickstart.py`.
+"""Builds a neighbour table.
 
-The same as `python -m semdlm_jax.semantics build --config=…`, which knows more flags.
+python -m semdlm_jax.semantics.build --config=configs/quickstart.py [flags]
+    The table of a prepared corpus, written beside it; flags and --config.semantics.… keys say how.
+
+python -m semdlm_jax.semantics.build --tokenizer=bert-base-uncased --embeddings=package:NAME --output=table.npz [flags]
+    The table of a vocabulary alone: no token is too rare, and embeddings come from elsewhere.
 """
 
 import dataclasses
 import hashlib
+import sys
 
 import numpy as np
+from absl import flags
 
 from semdlm_jax import cli, config_flag
 from semdlm_jax.data.prepare import open_prepared
+from semdlm_jax.data.tokenizers import given_tokenizer
 from semdlm_jax.errors import UserError
+from semdlm_jax.plugins import options_of
 from semdlm_jax.semantics.candidates import candidate_tokens, prior_tokens
 from semdlm_jax.semantics.embeddings import ppmi_svd, remove_common
 from semdlm_jax.semantics.inspection import describe
@@ -102,17 +110,58 @@ def _existing(path, fingerprint, meta):
     return table if (found_fingerprint, found_meta) == (fingerprint, meta) else None
 
 
-def main(config):
-    """Builds from config.data.directory with config.semantics, whose `table` says where to."""
-    settings = from_config(config.semantics)
-    prepared = open_prepared(config.data.directory)
-    path = table_path(config)
-    cli.check_output(path, "config.semantics.table")
-    table = build_table(prepared.tokenizer, settings, path, prepared, lambda line: print(line, flush=True))
-    print(describe(prepared.tokenizer.pieces, table.ids, prepared.unigram))
-    print(f"written to {path}")
+def main(config=None, tokenizer=None, output=None, **changes):
+    """Builds from config.data.directory with config.semantics, or for a tokenizer alone, and prints what came of it.
+
+    config: ConfigDict. tokenizer: as data.tokenizer names one. output: path of the table; None for where a run of the
+    config reads it.
+    changes: {field of TableSettings: value}, None where not given. UserError: both or neither of the first two, or a
+    tokenizer without output.
+    """
+    if (config is None) == (tokenizer is None):
+        raise UserError("give either --config, of a prepared corpus, or --tokenizer, for a vocabulary alone")
+    cli.check_output(output)
+    changes = {key: value for key, value in changes.items() if value is not None}
+    settings = dataclasses.replace(TableSettings() if config is None else from_config(config.semantics), **changes)
+    if config is None:
+        if output is None:
+            raise UserError("--tokenizer has no corpus to write the table beside: give --output=table.npz")
+        prepared, vocabulary = None, given_tokenizer(tokenizer, lowercase=True)
+        if vocabulary is None:
+            raise UserError(
+                f"--tokenizer={tokenizer} is learnt from a corpus: give --config of it, or {tokenizer}:PATH"
+            )
+    else:
+        prepared = open_prepared(config.data.directory)
+        vocabulary = prepared.tokenizer
+        if output is None:
+            output = table_path(config)
+            cli.check_output(output, "config.semantics.table")
+    table = build_table(vocabulary, settings, output, prepared, lambda line: print(line, flush=True))
+    print(describe(vocabulary.pieces, table.ids, None if prepared is None else prepared.unigram))
+    print(f"written to {output}")
+
+
+def _define_flags():
+    """Those of every setting, too: the names of these."""
+    # Where --config is defined it must be given.
+    if "--config" in str(sys.argv) or "--tokenizer" not in str(sys.argv):
+        config_flag.define_config_flag()
+    about = "instead of --config, a vocabulary that is not learnt: as data.tokenizer names one"
+    flags.DEFINE_string("tokenizer", None, about)
+    about = "where the table goes; default: where training reads it, semantics.table or else beside the corpus"
+    flags.DEFINE_string("output", None, about)
+    for name, option in options_of(TableSettings).items():
+        cli.define_option_flag(name, option, "[as in config.semantics] ", f"Default: {option.default}")
+    return options_of(TableSettings)
 
 
 if __name__ == "__main__":
-    CONFIG = config_flag.define_config_flag()
-    cli.run(lambda: main(CONFIG.value), needs=["data.directory", "semantics"])
+    NAMES = _define_flags()
+
+    def start():
+        given = flags.FLAGS
+        config = given.config if "config" in given else None
+        main(config, given.tokenizer, given.output, **{name: given[name].value for name in NAMES})
+
+    cli.run(start, needs=["data.directory", "semantics"])

@@ -43,7 +43,7 @@ def describe(pieces, ids, unigram=None, words=12, shown=6):
 
 
 def inspect(table, notes, words=(), shown=10, hubs=10):
-    """The report of `python -m semdlm_jax.semantics inspect`.
+    """The report of `python -m semdlm_jax.semantics.inspect`.
 
     table: Table. notes: Notes. words: as `find_piece` takes them. shown: neighbours of each. hubs: tokens of
     largest in-degree. UserError: a word that is no piece.

@@ -216,17 +216,17 @@ def test_a_vocabulary_alone(package, tokenizer, command, tmp_path):
     name = package(onnx_tensor(BERT_NAME, VECTORS))
     path = tmp_path / "table.npz"
     options = [f"--tokenizer=wordpiece:{tmp_path}/vocab.txt", f"--embeddings={name}", f"--output={path}"]
-    run = command("semantics.__main__", "build", *options, "--k=2", "--remove_components=1")
+    run = command("semantics.build", *options, "--neighbours=2", "--remove_components=1")
     assert run.status == 0 and "13 rows, 8 empty" in run.out, run
-    run = command("semantics.__main__", "inspect", path, "king", "##ing")
+    run = command("semantics.inspect", path, "king", "##ing")
     assert "king (king, in " in run.out and "##ing (##ing, in " in run.out, run
-    command("semantics.__main__", "build", *options[:2]).refused("give --output")
-    command("semantics.__main__", "build", options[0], options[2]).refused("--embeddings=ppmi counts a corpus")
+    command("semantics.build", *options[:2]).refused("give --output")
+    command("semantics.build", options[0], options[2]).refused("--embeddings=ppmi counts a corpus")
     spec = "--tokenizer=sentencepiece"
-    command("semantics.__main__", "build", spec, *options[1:]).refused("learnt from a corpus", "sentencepiece:PATH")
+    command("semantics.build", spec, *options[1:]).refused("learnt from a corpus", "sentencepiece:PATH")
     both = f"--config={tmp_path}/config.py"
     (tmp_path / "config.py").write_text("from configs.base import get_config\n")
-    command("semantics.__main__", "build", both, *options).refused("either --config", "or --tokenizer")
+    command("semantics.build", both, *options).refused("either --config", "or --tokenizer")
 
 
 def test_new_vectors_rebuild(package, tokenizer, tmp_path, monkeypatch):

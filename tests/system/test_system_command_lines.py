@@ -40,7 +40,7 @@ def test_every_flag_has_its_line():
     defined = set()
     for path in (tiny.ROOT / "semdlm_jax").rglob("*.py"):
         defined |= set(re.findall(r'DEFINE_(?:integer|float|string)\(\s*"(\w+)"', path.read_text()))
-    assert {"seed", "workdir", "k"} <= defined
+    assert {"seed", "workdir", "shown"} <= defined
     assert {name for name in defined if cli.option_of(name) is None} == {"prompt", "suffix", "dataset"}
 
 

@@ -163,9 +163,9 @@ def test_no_run_and_no_prepared_data_are_written_over(config_file, whole_run, tm
     files = dict.fromkeys((*data.glob("t*"), data / "meta.json", link), f"belongs to the prepared data in {data}")
     files |= {whole_run / name: f"belongs to the run in {whole_run}" for name in run}
     before = sorted((path, path.stat().st_mtime_ns) for one in (whole_run, data) for path in one.rglob("*"))
-    reader, builder = [f"--workdir={tmp_path}/none"], ["build", f"--config={config_file}"]
+    reader, builder = [f"--workdir={tmp_path}/none"], [f"--config={config_file}"]
     commands = {"generate": (reader, "output", "trace"), "evaluate": (reader, "output")}
-    commands["semantics.__main__"] = builder, "output", "config.semantics.table"
+    commands["semantics.build"] = builder, "output", "config.semantics.table"
     assert len(files) >= 10
     for path, words in files.items():
         for module, (given, *flags) in commands.items():

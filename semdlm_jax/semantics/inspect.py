@@ -1,0 +1,30 @@
+"""Looks into a neighbour table.
+
+python -m semdlm_jax.semantics.inspect TABLE.npz [words] [--shown=N] [--hubs=N]
+    Neighbours of the words with their cosines, in-degrees, empty rows and hubs. '##ing' is the piece that goes on with
+    a word, in either kind of vocabulary; words that begin with -- follow a lone --.
+"""
+
+from absl import flags
+
+from semdlm_jax import cli
+from semdlm_jax.errors import UserError
+from semdlm_jax.semantics import inspection
+from semdlm_jax.semantics.table import read_notes, read_table
+
+
+def main(words, shown, hubs):
+    """Prints what the table at words[0] holds of the other words. UserError: no table named, or a word unknown."""
+    if not words:
+        raise UserError("inspect needs a table: give the path of an .npz file, then words")
+    path, *words = words
+    table, fingerprint, meta = read_table(path)
+    notes = read_notes(path)
+    print(f"{path}: vocabulary {fingerprint[:12]}, {table.ids.shape[1]} neighbours at most, {meta['embeddings']}")
+    print(inspection.inspect(table, notes, words, shown, hubs))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_integer("shown", 10, "neighbours of each word")
+    flags.DEFINE_integer("hubs", 10, "tokens of largest in-degree")
+    cli.run(lambda words: main(words, flags.FLAGS.shown, flags.FLAGS.hubs), takes_words=True)
