@@ -43,7 +43,7 @@ ROOMS = {
     "evaluation": ("semdlm_jax/evaluation/*.py", "tests/evaluation"),
     "network": ("semdlm_jax/network/*.py", "tests/network"),
     "training": (
-        "semdlm_jax/train.py:make_train_step semdlm_jax/runtime/state.py",
+        "semdlm_jax/train_step.py:make_train_step semdlm_jax/runtime/state.py",
         "tests/objectives/test_objectives_train_step.py tests/runtime/test_runtime_state.py",
     ),
 }

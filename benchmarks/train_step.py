@@ -36,7 +36,7 @@ from semdlm_jax.objectives import NoisyBatch
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.runtime.mesh import batch_sharding, place_batch
 from semdlm_jax.runtime.state import create_state
-from semdlm_jax.train import make_train_step
+from semdlm_jax.train_step import make_train_step
 
 # name -> (configuration, sequences a batch that two CPU cores can bear, and that one card of 80 GB can).
 MODELS = {"quickstart": (quickstart, 64, 64), "lm1b": (lm1b, 4, 512), "openwebtext": (openwebtext, 1, 64)}

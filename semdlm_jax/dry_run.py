@@ -11,7 +11,7 @@ from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_corpus, pads, train_iterator
 from semdlm_jax.runtime.mesh import check_batch, place_local
 from semdlm_jax.runtime.state import abstract_state, create_state
-from semdlm_jax.train import configured_step
+from semdlm_jax.train_step import configured_step
 
 TIMED = 3  # steps, after one that is not
 

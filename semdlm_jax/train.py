@@ -14,92 +14,29 @@ import math
 import pathlib
 
 import jax
-import jax.numpy as jnp
 from absl import flags
-from jax.sharding import NamedSharding, PartitionSpec
 
-from semdlm_jax import checks, cli, config_flag, continuing, parent
+from semdlm_jax import checks, cli, config_flag, continuing, dry_run, parent
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
 from semdlm_jax.experiment import build
-from semdlm_jax.experiment.data import build_corpus, build_rows, pads, train_iterator
+from semdlm_jax.experiment.data import build_corpus, build_rows, train_iterator
 from semdlm_jax.experiment.load import make_checkpointer
 from semdlm_jax.extras import require
 from semdlm_jax.network.cost import training_operations
 from semdlm_jax.record import find_config
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.lock import check_free, training_lock
-from semdlm_jax.runtime.mesh import batch_sharding, check_batch, place_batch, place_local
+from semdlm_jax.runtime.mesh import check_batch, place_batch, place_local
 from semdlm_jax.runtime.metrics import MetricWriter, check_place
 from semdlm_jax.runtime.preemption import GracefulStop
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.speed import Speed
 from semdlm_jax.runtime.startup import leave_on_request
-from semdlm_jax.runtime.state import abstract_state, apply_update, create_state
+from semdlm_jax.runtime.state import abstract_state, create_state
 from semdlm_jax.runtime.tracking import Tracker
-
-
-def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings, padded=False):
-    """A jitted (state, tokens [B, L], mask [B, L]) -> (state, {loss, grad_norm}); the state is donated.
-
-    padded: rows may end in padding, where the mask is False: attention does not see it.
-
-    The randomness of a step is that of (seed, step), so a resumed run draws what an uninterrupted one would have, and
-    it does not depend on the mesh.
-    """
-    rows = batch_sharding(mesh)
-    whole = NamedSharding(mesh, PartitionSpec())
-
-    def loss_sums(params, step, batch, key):
-        dropout_key, loss_key = jax.random.split(key)
-        lengths = jnp.sum(batch.mask, axis=1) if padded else None
-        dropout_key = dropout_key if denoiser.dropout else None
-        features = denoiser.features(params, batch.xt, batch.t, lengths_B=lengths, dropout_key=dropout_key)
-        return stages.sums(lambda f: denoiser.logits(params, f), features, batch, step, loss_key)
-
-    value_and_grad = jax.value_and_grad(loss_sums, has_aux=True)
-
-    def step(state, tokens, mask):
-        noise_key, part_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        batch = stages.corrupt(noise_key, tokens, mask, state.step)
-        # Interleaved rows, so that every device holds its share of every microbatch.
-        parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0), batch)
-
-        def accumulate(sums, indexed):
-            index, part = indexed
-            part = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, rows), part)
-            key = jax.random.fold_in(part_key, index)
-            (loss, weight), grads = value_and_grad(state.params, state.step, part, key)
-            return jax.tree.map(jnp.add, sums, (loss, weight, grads)), None
-
-        start = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
-        (loss, weight, grads), _ = jax.lax.scan(accumulate, start, (jnp.arange(microbatches), parts))
-        grads = jax.tree.map(lambda g: g / weight, grads)
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
-        return apply_update(state, grads, optimizer, ema_decay), {"loss": loss / weight, "grad_norm": norm}
-
-    return jax.jit(
-        step,
-        in_shardings=(state_shardings, rows, rows),
-        out_shardings=(state_shardings, whole),
-        donate_argnums=0,
-    )
-
-
-def configured_step(config, stages, denoiser, optimizer, mesh, state):
-    """`make_train_step` as a configuration has it. state: a TrainState, or its ShapeDtypeStructs with shardings."""
-    return make_train_step(
-        stages,
-        denoiser,
-        optimizer,
-        ema_decay=config.optimizer.ema_decay,
-        microbatches=config.training.microbatches,
-        seed=config.seed,
-        mesh=mesh,
-        state_shardings=jax.tree.map(lambda leaf: leaf.sharding, state),
-        padded=pads(config),
-    )
+from semdlm_jax.train_step import configured_step
 
 
 class Run:
@@ -278,8 +215,6 @@ def main(config, workdir, initial=None, given=None, file_config=None, wandb=None
 
 def foresee(config, given=None, file_config=None):
     """Tells what the training would take; arguments as `main` has them."""
-    from semdlm_jax import dry_run  # which takes the step from here
-
     distributed.start()
     given = given or {}
     shrunk = checks.fit_warmup(config, given)

@@ -13,7 +13,7 @@ from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import NoisyBatch, Stages
 from semdlm_jax.runtime.mesh import make_mesh
 from semdlm_jax.runtime.state import create_state
-from semdlm_jax.train import make_train_step
+from semdlm_jax.train_step import make_train_step
 
 B, L = 12, 6
 MASK = np.arange(L) < np.array([L, 4, 1] * 4)[:, None]  # rows of three lengths

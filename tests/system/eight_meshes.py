@@ -11,7 +11,7 @@ from semdlm_jax.experiment.build import build_denoiser, build_optimizer, build_s
 from semdlm_jax.experiment.data import build_corpus, train_iterator
 from semdlm_jax.runtime.mesh import check_batch, make_mesh, place_batch
 from semdlm_jax.runtime.state import create_state
-from semdlm_jax.train import make_train_step
+from semdlm_jax.train_step import make_train_step
 
 
 def configuration():

@@ -40,7 +40,7 @@ ROOMS = {
 }
 # Where the rooms meet.
 PROGRAMS = {"train", "evaluate", "generate", "doctor"}
-MEETING = {"experiment", "checks", "continuing", "parent", "generator", "model", "dry_run"} | PROGRAMS
+MEETING = {"experiment", "checks", "continuing", "parent", "generator", "model", "dry_run", "train_step"} | PROGRAMS
 # Packages that only one place may know, and all that mathematics may: those and what is Python's own, but no files.
 ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoint"], "ml_collections": ["config_flag.py", "experiment/"]}
 IN_MATHEMATICS = {"semdlm_jax", "jax", "numpy", *sys.stdlib_module_names} - {"pathlib", "os"}

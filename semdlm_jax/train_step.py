@@ -1,0 +1,72 @@
+"""One step of training: noise, microbatches, the gradient, the update."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from semdlm_jax.experiment.data import pads
+from semdlm_jax.runtime.mesh import batch_sharding
+from semdlm_jax.runtime.state import apply_update
+
+
+def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings, padded=False):
+    """A jitted (state, tokens [B, L], mask [B, L]) -> (state, {loss, grad_norm}); the state is donated.
+
+    padded: rows may end in padding, where the mask is False: attention does not see it.
+
+    The randomness of a step is that of (seed, step), so a resumed run draws what an uninterrupted one would have, and
+    it does not depend on the mesh.
+    """
+    rows = batch_sharding(mesh)
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def loss_sums(params, step, batch, key):
+        dropout_key, loss_key = jax.random.split(key)
+        lengths = jnp.sum(batch.mask, axis=1) if padded else None
+        dropout_key = dropout_key if denoiser.dropout else None
+        features = denoiser.features(params, batch.xt, batch.t, lengths_B=lengths, dropout_key=dropout_key)
+        return stages.sums(lambda f: denoiser.logits(params, f), features, batch, step, loss_key)
+
+    value_and_grad = jax.value_and_grad(loss_sums, has_aux=True)
+
+    def step(state, tokens, mask):
+        noise_key, part_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        batch = stages.corrupt(noise_key, tokens, mask, state.step)
+        # Interleaved rows, so that every device holds its share of every microbatch.
+        parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0), batch)
+
+        def accumulate(sums, indexed):
+            index, part = indexed
+            part = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, rows), part)
+            key = jax.random.fold_in(part_key, index)
+            (loss, weight), grads = value_and_grad(state.params, state.step, part, key)
+            return jax.tree.map(jnp.add, sums, (loss, weight, grads)), None
+
+        start = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
+        (loss, weight, grads), _ = jax.lax.scan(accumulate, start, (jnp.arange(microbatches), parts))
+        grads = jax.tree.map(lambda g: g / weight, grads)
+        norm = optax.global_norm(grads)
+        return apply_update(state, grads, optimizer, ema_decay), {"loss": loss / weight, "grad_norm": norm}
+
+    return jax.jit(
+        step,
+        in_shardings=(state_shardings, rows, rows),
+        out_shardings=(state_shardings, whole),
+        donate_argnums=0,
+    )
+
+
+def configured_step(config, stages, denoiser, optimizer, mesh, state):
+    """`make_train_step` as a configuration has it. state: a TrainState, or its ShapeDtypeStructs with shardings."""
+    return make_train_step(
+        stages,
+        denoiser,
+        optimizer,
+        ema_decay=config.optimizer.ema_decay,
+        microbatches=config.training.microbatches,
+        seed=config.seed,
+        mesh=mesh,
+        state_shardings=jax.tree.map(lambda leaf: leaf.sharding, state),
+        padded=pads(config),
+    )
