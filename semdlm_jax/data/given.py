@@ -100,6 +100,8 @@ def load_splits(given: Mapping[str, str], field: str = FIELD) -> Streamed:
                 yield (splitting.split_of(text, fraction, missing) if drawn else split), parts
 
     origin = [f"{split}: {len(source.paths)} files of {source.spec}" for split, source in sources.items()]
+    if shared := _shared(sources.get("valid"), sources.get("test")):
+        origin.append(f"valid and test both read {shared[0]}" + f" and {len(shared) - 1} more" * bool(shared[1:]))
     origin += [f"{split}: drawn from train, {fraction:.2%} of its documents" for split in missing]
     named = {split: source.spec for split, source in sources.items()}
     paths = tuple(itertools.chain(*(source.paths for source in sources.values())))
@@ -118,12 +120,18 @@ def _open(split, spec, field):
 
 def _check_apart(sources):
     """UserError where a file of train is one of another split, too: scores on it would be of what was learnt."""
-    learnt = {os.path.realpath(path) for path in sources["train"].paths}
     for split in ("valid", "test"):
-        shared = [path for path in sources[split].paths if os.path.realpath(path) in learnt] if split in sources else []
-        if shared:
+        if shared := _shared(sources["train"], sources.get(split)):
             raise UserError(
                 f"data.train and data.{split} both read {shared[0]}"
                 + (f" and {len(shared) - 1} more files" if shared[1:] else "")
                 + ": give each split files of its own"
             )
+
+
+def _shared(one, other):
+    """Paths of one source that are files of another, too; of none where one is None."""
+    if one is None or other is None:
+        return []
+    files = {os.path.realpath(path) for path in other.paths}
+    return [path for path in one.paths if os.path.realpath(path) in files]

@@ -6,6 +6,7 @@ import pytest
 
 from semdlm_jax.data import files
 from semdlm_jax.data import prepare as preparing
+from semdlm_jax.data.corpora import load_corpus
 from semdlm_jax.data.given import corpus_of, load_splits
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import defaults
@@ -56,6 +57,28 @@ def test_a_split_that_is_not_given_is_drawn_from_documents(folder):
     assert "valid: drawn from train, 5.00% of its documents" in corpus.origin
     with pytest.raises(UserError, match="data.valid is not given, .* give data.valid"):
         load_splits(specs(folder, kind="text", valid=""))
+
+
+def test_files_that_valid_and_test_share_are_told(folder):
+    corpus = load_splits(specs(folder, valid="test.txt"))
+    assert corpus.origin.endswith(f"valid and test both read {folder}/test.txt")
+
+
+def test_directories_prepared_before_there_were_such_splits(folder):
+    """Their settings lack what is asked now; they are opened, and preparing again changes nothing."""
+
+    def prepare():
+        return preparing.prepare(load_corpus(f"lines:{folder}/train"), folder / "data", 30, True)
+
+    first, path = prepare(), folder / "data" / "meta.json"
+    meta = json.loads(path.read_text())
+    for name in ("train", "valid", "test", "field", "normalise", "byte_fallback"):
+        del meta["settings"][name]
+    for name in ("files", "sha256", "sha256_of_splits"):
+        del meta[name]
+    path.write_text(json.dumps(meta))
+    again = prepare()
+    assert again.meta["settings"] == first.meta["settings"] and again.tokenizer == first.tokenizer
 
 
 @pytest.mark.parametrize(

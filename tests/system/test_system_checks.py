@@ -234,6 +234,7 @@ def test_a_dry_run_tells_and_writes_nothing(config_file, tmp_path, monkeypatch):
 
 def test_the_doctor_says_what_is_here_and_what_is_missing(config_file, tmp_path):
     well = tiny.command("doctor", f"--config={config_file}")
+    assert "compiled programs kept: " in well.out
     assert (well.status, well.err) == (0, "") and "missing" not in well.out
     for words in ("jax ", "extra run: complete", "device: cpu", "mesh: data=1 x fsdp=1 x tensor=1", "vocabulary of 40"):
         assert words in well.out
