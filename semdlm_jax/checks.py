@@ -87,10 +87,10 @@ def unread(config) -> list[str]:
     found = []
     for key in flat:
         section, _, name = key.rpartition(".")
-        if key in keys.OWN_KEYS:
+        if key in keys.OWN_KEYS or section == "semantics":
             before = section == "warmup" and name != "steps" and not config.warmup.steps
             chain_rule = chain and (section == "kernel.schedule" or key == "objective.parameterisation")
-            unused = before or chain_rule or not keys.OWN_KEYS[key].is_read(lambda other: _in_use(config, other))
+            unused = before or chain_rule or not keys.KEYS[key].is_read(lambda other: _in_use(config, other))
         elif section == "objective" and name in keys.OF_OBJECTIVE:
             unused = chain and name != "chunk"
         else:

@@ -169,7 +169,7 @@ def test_a_smoke_run(config_file, tmp_path):
             lambda record: record | {"kernel": record["kernel"] | {"gamma": float("nan")}},
             "config.json: kernel.gamma = nan",
         ),
-        (lambda record: record | {"kernel": record["kernel"] | {"name": "os:system"}}, "not the builder of a kernel"),
+        (lambda record: record | {"kernel": record["kernel"] | {"name": "os:system"}}, "is no kernel"),
         (lambda record: record | {"kernel": record["kernel"] | {"name": "this:kernel"}}, "--trust_kernel"),
     ],
 )

@@ -20,6 +20,7 @@ from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Objective
 from semdlm_jax.plugins import options_of
 from semdlm_jax.runtime.mesh import make_mesh
+from semdlm_jax.semantics.settings import TableSettings
 from semdlm_jax.train import Run
 
 
@@ -68,6 +69,7 @@ def package_plugins(registry):
 
 # Sections that are handed over whole, by their dotted keys, and the names that their receivers take.
 WHOLE = {"network": parameters(Denoiser), "mesh": parameters(make_mesh), "objective": set(options_of(Objective))}
+WHOLE["semantics"] = set(options_of(TableSettings))
 for choice in CHOICES:
     options = [options_of(plugin) for plugin in package_plugins(choice.registry).values()]
     WHOLE[choice.section] = WHOLE.get(choice.section, set()).union(*options, {choice.key.rpartition(".")[2]})
