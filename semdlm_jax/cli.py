@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import pathlib
 import re
 import signal
 import sys
@@ -9,7 +10,7 @@ import textwrap
 
 from absl import app, flags, logging
 
-from semdlm_jax import config_flag, keys, storage, streams
+from semdlm_jax import config_flag, keys, models, storage, streams
 from semdlm_jax.errors import UserError, nearest, refuse
 from semdlm_jax.options import Option
 from semdlm_jax.owned import owner_of
@@ -27,9 +28,30 @@ def define_data_flag(heading=""):
 
 def define_load_flags(heading=""):
     """Defines the flags of whoever reads a run."""
+    flags.DEFINE_string("checkpoint", "best", heading + "Which of its checkpoints: best, latest or a step.")
     define_data_flag(heading)
     trust = "Import the module of a kernel of the trainer's own, which runs its code."
     flags.DEFINE_bool("trust_kernel", False, heading + trust)
+
+
+def define_model_flags(heading=""):
+    """Defines the flags of whoever reads a trained model, of which one of MODEL is to be given. heading: of others."""
+    known = ", ".join(models.names())
+    flags.DEFINE_string("workdir", None, f"the work directory of a training run, or --model={known}")
+    flags.DEFINE_string("model", None, f"Instead, a portable model: {known}; a folder of export; hf:OWNER/NAME.")
+    define_load_flags(heading)
+
+
+MODEL = ("workdir", "model")  # flags that exclude one another, one of which is needed
+
+
+def find_model(options) -> pathlib.Path | str:
+    """The folder that --workdir or --model stands for. UserError: both are given, or there is none."""
+    if options.workdir is not None and options.model is not None:
+        raise UserError("--workdir and --model exclude one another: give one of them")
+    if options.model is None:
+        return options.workdir
+    return models.find(options.model)
 
 
 def define_option_flag(name: str, option: Option, heading: str, default: str) -> None:
@@ -44,7 +66,14 @@ def define_option_flag(name: str, option: Option, heading: str, default: str) ->
 
 def load_options(options) -> dict:
     """The values of those flags, as experiment.load.load_trained takes them."""
-    return {"data_directory": options.data_directory, "trust_kernel": options.trust_kernel}
+    which = options.checkpoint
+    if which not in ("best", "latest") and not which.isdecimal():
+        raise UserError(f"--checkpoint={which} is no checkpoint: give best, latest or a step")
+    return {
+        "checkpoint": int(which) if which.isdecimal() else which,
+        "data_directory": options.data_directory,
+        "trust_kernel": options.trust_kernel,
+    }
 
 
 def check_output(path, flag="output"):
@@ -73,9 +102,9 @@ def run(main, required=("config",), needs=keys.SECTIONS, compiles=False, takes_w
     where nobody can read what is printed any more. SIGINT and SIGTERM raise KeyboardInterrupt in `main`, which is told;
     the exit status is then 128 and the signal's number, as in a shell.
 
-    required: names of flags that must be given, where they are defined. needs: keys of the config, or sections, that
-    must be there. compiles: the program compiles what the next start of it can take from where it is kept. takes_words:
-    `main` takes what the command line holds besides flags, a list.
+    required: names of flags that must be given, where they are defined; of a tuple of names, one. needs: keys of the
+    config, or sections, that must be there. compiles: the program compiles what the next start of it can take from
+    where it is kept. takes_words: `main` takes what the command line holds besides flags, a list.
     """
 
     def guarded(argv):
@@ -84,9 +113,7 @@ def run(main, required=("config",), needs=keys.SECTIONS, compiles=False, takes_w
         try:
             if len(argv) > 1 and not takes_words:
                 raise UserError(f"unexpected argument {argv[1]!r}: options start with --")
-            for name in required:
-                if name in flags.FLAGS and flags.FLAGS[name].value is None:
-                    raise UserError(f"--{name} is missing: give {flags.FLAGS[name].help}")
+            _check_given(required)
             _check_values(argv[0], needs)
             if compiles:
                 keep_programs()
@@ -114,6 +141,14 @@ class _Terminated(KeyboardInterrupt):
 
 def _terminate(signum, frame):
     raise _Terminated
+
+
+def _check_given(required):
+    for names in required:
+        names = (names,) if isinstance(names, str) else names
+        found = [flags.FLAGS[name] for name in names if name in flags.FLAGS]
+        if found and all(flag.value is None for flag in found):
+            raise UserError(f"--{names[0]} is missing: give {found[0].help}")
 
 
 def option_of(flag: str) -> Option | None:

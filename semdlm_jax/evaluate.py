@@ -1,4 +1,5 @@
 """Scores a run: python -m semdlm_jax.evaluate --workdir=runs/quickstart --split=test [--text=FILE] [--output=FILE.json]
+Or a portable model: python -m semdlm_jax.evaluate --model=quickstart-mdlm --text=FILE
 
 The likelihood bound of a split (or of a text file) with its standard error and protocol, and how freshly generated
 samples compare with held-out text.
@@ -26,6 +27,7 @@ from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
 from semdlm_jax.experiment.build import build_score, whole_rows
 from semdlm_jax.experiment.load import load_trained
+from semdlm_jax.experiment.portable import is_portable
 from semdlm_jax.generate import generate
 from semdlm_jax.keys import check_options
 from semdlm_jax.runtime import distributed
@@ -143,8 +145,8 @@ def _bits(report):
     return f"{shown} over {report['scored_bytes']:,} bytes of text"
 
 
-def _table(report):
-    """The report for a terminal."""
+def table(report):
+    """The report for a terminal, of `report_likelihood` and `report_samples` with the split's name."""
     nelbo = report["likelihood"]
     lines = [
         f"{'split':<28}{report['split']}: {nelbo['tokens']:,} tokens in {nelbo['sequences']:,} rows",
@@ -248,21 +250,33 @@ def report_samples(trained, options):
     return {"samples_protocol": f"{count} samples, {settings}", "samples": samples}
 
 
+def _settle_portable(source, options):
+    """A portable model scores text that is given, and no samples are compared. UserError: more is asked for."""
+    if not is_portable(source):
+        return
+    if options.text is None:
+        raise UserError(f"{source} is a portable model, without the splits of its data: give --text=FILE, or its run")
+    if options.samples:
+        raise UserError(f"{source} is a portable model, without text to compare samples with: give --samples=0")
+    options.samples = 0
+
+
 def main(options):
     distributed.start()
-    text = read_options(options)
-    tell(f"reading {options.workdir}")
-    trained = load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
+    text, source = read_options(options), cli.find_model(options)
+    _settle_portable(source, options)
+    tell(f"reading {source}")
+    trained = load_trained(source, **cli.load_options(options))
     prepared = trained.corpus.prepared
     if prepared is None:
-        raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to score")
+        raise UserError(f"{source} was trained on synthetic tokens: there is no text to score")
     protocol = options.protocol or trained.config.data.protocol
     if text is None:
         tokens = prepared.splits[options.split]
     else:
         tokens = encode(text, prepared.tokenizer, by_line=PROTOCOLS[protocol].padded)
     report = {
-        "workdir": str(options.workdir),
+        "workdir": str(source),
         "split": options.text or options.split,
         "seed": options.seed,
         **report_likelihood(trained, tokens, protocol, options),
@@ -270,15 +284,13 @@ def main(options):
     }
     if options.output and jax.process_index() == 0:
         write_text(options.output, json.dumps(report, indent=2, allow_nan=False) + "\n")
-    print(_table(report))
+    print(table(report))
     if options.output:
         print(f"written to {options.output}")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "the work directory of a training run")
-    flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], "Which of its checkpoints; its EMA weights are used.")
-    cli.define_load_flags()
+    cli.define_model_flags()
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored and compared with.")
     flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split; not a pipe.")
     flags.DEFINE_enum("protocol", None, sorted(PROTOCOLS), "How text becomes rows; by default as the run was trained.")
@@ -290,4 +302,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seed", 0, "Seed of times, noise and samples.", lower_bound=0)
     flags.DEFINE_string("output", None, "JSON file for the report.")
     with distributed.ends_together():
-        cli.run(lambda: main(flags.FLAGS), required=["workdir"], compiles=True)
+        cli.run(lambda: main(flags.FLAGS), required=[cli.MODEL], compiles=True)

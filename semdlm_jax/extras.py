@@ -14,6 +14,7 @@ EXTRAS = {
         "huggingface_hub": "huggingface_hub",
         "ml_collections": "ml-collections",
         "orbax.checkpoint": "orbax-checkpoint",
+        "safetensors": "safetensors",
         "sentencepiece": "sentencepiece",
         "tensorboardX": "tensorboardX",
         "tokenizers": "tokenizers",

@@ -1,4 +1,5 @@
 """Writes text: python -m semdlm_jax.generate --workdir=runs/quickstart --num_samples=8 --steps=128 --strides=2
+Or, without training: python -m semdlm_jax.generate --model=quickstart-mdlm --prompt="my fellow citizens"
 
 The whole reverse process is one compiled program (a scan over the steps); samples are drawn in batches. The same
 command on as many devices of the same kind gives the same text; another batch size or number of samples gives another.
@@ -124,19 +125,12 @@ def read_conditions(options, tokenizer, room):
     asked = [name for name in ("prompt", "prompts", "infill") if getattr(options, name) not in (None, "")]
     if len(asked) > 1 or (options.suffix and options.infill):
         raise UserError(f"--{asked[0]} and --{asked[1] if len(asked) > 1 else 'suffix'} exclude one another: give one")
-    if options.infill is not None:
-        conditioning.tell_unknown(tokenizer, {"--infill": [conditioning.text_of(options.infill)]}, _warn)
-        return [conditioning.fill_in(tokenizer, options.infill, room)]
-    if options.prompts is None:
-        flag, prompts = "--prompt", {"the prompt": options.prompt}
-    else:
-        flag = f"--prompts={options.prompts}"
-        prompts = {
-            f"{flag}, line {number},": line for number, line in conditioning.read_prompts(options.prompts).items()
-        }
-    given = {flag: list(prompts.values()), "--suffix": [options.suffix]}
-    conditioning.tell_unknown(tokenizer, given, _warn)
-    return [conditioning.continue_from(tokenizer, text, room, options.suffix, name) for name, text in prompts.items()]
+    flag, prompts = "--prompt", {"the prompt": options.prompt}
+    if options.prompts is not None:
+        flag, lines = f"--prompts={options.prompts}", conditioning.read_prompts(options.prompts)
+        prompts = {f"{flag}, line {number},": line for number, line in lines.items()}
+    names = {"prompt": flag, "suffix": "--suffix", "infill": "--infill"}
+    return conditioning.make_conditions(tokenizer, room, prompts, options.suffix, options.infill, names, _warn)
 
 
 def main(options):
@@ -146,10 +140,11 @@ def main(options):
     cli.check_distinct(output=options.output, trace=options.trace, prompts=options.prompts)
     own = {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}
     settings = make_settings(options.preset, options=own, **{name: getattr(options, name) for name in SETTINGS})
-    tell(f"reading {options.workdir}")
-    trained = load_trained(options.workdir, options.checkpoint, **cli.load_options(options))
+    source = cli.find_model(options)
+    tell(f"reading {source}")
+    trained = load_trained(source, **cli.load_options(options))
     if trained.corpus.prepared is None:
-        raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no text to generate")
+        raise UserError(f"{source} was trained on synthetic tokens: there is no text to generate")
     tokenizer = trained.corpus.prepared.tokenizer
     conditions = read_conditions(options, tokenizer, trained.rows("train").room)
     batches = write_batches(
@@ -217,7 +212,7 @@ def _write_trace(options, trained, settings, way):
         way,
         trace.events(way, neighbours),
         [piece if i != tokenizer.pad_id else "" for i, piece in enumerate(tokenizer.pieces)],
-        title=f"{options.workdir}, step {trained.step}",
+        title=f"{options.workdir or options.model}, step {trained.step}",
         settings={"kernel": trained.config.kernel.name, "sampling": str(settings), "seed": str(options.seed)},
         mask_id=tokenizer.mask_id,
     )
@@ -227,9 +222,7 @@ def _write_trace(options, trained, settings, way):
 def _define_flags():
     """Returns the names of the flags that are settings, and of those that are options of one sampler."""
     run, what, how = "[run] ", "[what is given] ", "[sampler] "
-    flags.DEFINE_string("workdir", None, "the work directory of a training run")
-    flags.DEFINE_enum("checkpoint", "best", ["best", "latest"], run + "Which checkpoint; its EMA weights are used.")
-    cli.define_load_flags(run)
+    cli.define_model_flags(run)
     flags.DEFINE_integer("num_samples", 8, run + "How many samples, of every prompt.")
     flags.DEFINE_integer("seed", 0, run + "Seed of all randomness. The text depends on the batch size too.")
     flags.DEFINE_integer("batch_size", 64, run + "Samples drawn at once: more or fewer, or other devices, draw others.")
@@ -273,4 +266,4 @@ def _define_setting_flags():
 if __name__ == "__main__":
     SETTINGS, OPTIONS = _define_flags()
     with distributed.ends_together():
-        cli.run(lambda: main(flags.FLAGS), required=["workdir"], compiles=True)
+        cli.run(lambda: main(flags.FLAGS), required=[cli.MODEL], compiles=True)

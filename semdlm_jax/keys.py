@@ -193,6 +193,7 @@ FLAGS: dict[str, Option] = {
         name: text(None, meaning, path="whole", filled=True)
         for name, meaning in {
             "workdir": "the directory of a run",
+            "model": "the name or the folder of a portable model",
             "data_directory": "the directory of the prepared data",
             "output": "the path of a file",
             "trace": "the path of a page",
@@ -204,6 +205,9 @@ FLAGS: dict[str, Option] = {
     },
     "infill": text(None, "a text with blanks", filled=True),
     "wandb": text(None, "the name of a project", filled=True),
+    "checkpoint": text(None, "best, latest or a step", filled=True),
+    "license": text(None, "a licence's name", filled=True),
+    "push_to": text(None, "a model of the Hugging Face Hub, hf:OWNER/NAME", filled=True),
     "seed": number(None, SEED, "of all randomness", kind=int),
     "num_samples": number(None, COUNT, "how many samples, of every prompt", kind=int),
     "batch_size": number(None, COUNT, "samples drawn at once", kind=int),

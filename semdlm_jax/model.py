@@ -1,12 +1,13 @@
-"""A trained run in Python: its text, its scores, its weights.
+"""A trained model in Python: its text, its scores, its weights.
 
-In three lines:
+In three lines, of a model that comes with the package:
 
-    model = semdlm_jax.load("runs/mine")
+    model = semdlm_jax.load("quickstart-mdlm")
     print(model.generate(prompt="my fellow citizens", num_samples=4).text)
     print(model.nelbo("A letter of my own.").perplexity)
 """
 
+import functools
 import pathlib
 import sys
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semdlm_jax import evaluate
+from semdlm_jax import evaluate, models
 from semdlm_jax import generate as writing
 from semdlm_jax.data import conditioning
 from semdlm_jax.data.packing import pack
@@ -99,22 +100,17 @@ class Model:
                 raise UserError(
                     f"{name} is one text, a str, not {type(text).__name__}: call generate once for each text"
                 )
-        room = self.trained.rows("train").room
-        if infill is None:
-            given = {"prompt": [prompt], "suffix": [suffix]}
-            condition = conditioning.continue_from(self.tokenizer, prompt, room, suffix)
-        elif prompt or suffix:
+        if infill is not None and (prompt or suffix):
             raise UserError("infill and prompt or suffix exclude one another: give one")
-        else:
-            given = {"infill": [conditioning.text_of(infill)]}
-            condition = conditioning.fill_in(self.tokenizer, infill, room)
-        conditioning.tell_unknown(self.tokenizer, given, lambda line: print("warning:", line, file=sys.stderr))
+        names = {name: name for name in ("prompt", "suffix", "infill")}
+        room, tell = self.trained.rows("train").room, functools.partial(print, "warning:", file=sys.stderr)
+        given = {"the prompt": prompt}, suffix, infill
         tokens, _ = writing.generate(
             self.trained,
             make_settings(preset, **settings),
             num_samples=num_samples,
             seed=seed,
-            conditions=[condition],
+            conditions=conditioning.make_conditions(self.tokenizer, room, *given, names, tell),
             batch_size=batch_size,
         )
         return Samples([read_row(self.tokenizer, row[row != self.tokenizer.pad_id]) for row in tokens], tokens)
@@ -148,15 +144,26 @@ class Model:
 
 
 def load(
-    workdir: str | pathlib.Path,
-    checkpoint: str = "best",
+    source: str | pathlib.Path,
+    checkpoint: str | int = "best",
     *,
     data_directory: str | None = None,
     trust_kernel: bool = False,
 ) -> Model:
-    """The run in a work directory, with the weights of its 'best' or 'latest' checkpoint.
+    """A trained model by its place or its name.
 
-    data_directory: where its prepared data lie now; None where they lay at its start. trust_kernel: import the module
-    of a kernel of its author's own, which runs that module's code. UserError: no run there, or it is damaged.
+    Args:
+        source: a run's work directory; a folder that `semdlm_jax.export` wrote; a model that comes with the package,
+            'quickstart-mdlm' or 'quickstart-semdlm_plus'; or 'hf:OWNER/NAME' of the Hugging Face Hub.
+        checkpoint: of a run: 'best', 'latest' or a step.
+        data_directory: where a run's prepared data lie now; None where they lay at its start.
+        trust_kernel: import the module of a kernel of its author's own, which runs that module's code.
+
+    Returns:
+        Model.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
     """
-    return Model(load_trained(workdir, checkpoint, data_directory=data_directory, trust_kernel=trust_kernel))
+    found = models.find(source)
+    return Model(load_trained(found, checkpoint, data_directory=data_directory, trust_kernel=trust_kernel))

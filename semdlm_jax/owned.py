@@ -10,6 +10,7 @@ from semdlm_jax.storage import PathLike, check_regular
 RUN_FILES = "config.json", "metrics.jsonl", "checkpoints", "tensorboard", ".training.lock"  # in its work directory
 RECORDED = {"data", "training"}  # in every run's config.json
 DATA_FILES = re.compile(r"meta\.json|.*\.npy|tokenizer\..*|vocab\.txt")
+SHIPPED = {"format", "files"}  # in every portable model's portable.json
 SEALED = {"fingerprint", "settings"}  # in every meta.json
 
 
@@ -18,6 +19,8 @@ def owner_of(path: PathLike) -> str:
     path = pathlib.Path(os.path.realpath(path))
     if DATA_FILES.fullmatch(path.name) and SEALED <= _keys(path.with_name("meta.json")):
         return f"the prepared data in {path.parent}"
+    if SHIPPED <= _keys(path.with_name("portable.json")):
+        return f"the portable model in {path.parent}"
     for folder in path.parents:
         if path.relative_to(folder).parts[0] in RUN_FILES and RECORDED <= _keys(folder / "config.json"):
             return f"the run in {folder}"

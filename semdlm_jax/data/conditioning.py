@@ -113,6 +113,27 @@ def _encode_between(tokenizer, text, after_blank, before_blank):
     return lead + ids + tail
 
 
+def make_conditions(
+    tokenizer: Tokenizer,
+    room: int,
+    prompts: Mapping[str, str],
+    suffix: str,
+    infill: str | None,
+    names: Mapping[str, str],
+    tell: Callable[[str], None],
+) -> list[Condition]:
+    """The Condition of every prompt, {what errors call it: text}, or of the text with blanks where there is one.
+
+    names: what messages call 'prompt', 'suffix' and 'infill'. tell: takes a line on what the vocabulary lacks.
+    UserError: it knows nothing of a text, or one is too long for `room` tokens.
+    """
+    if infill is not None:
+        tell_unknown(tokenizer, {names["infill"]: [text_of(infill)]}, tell)
+        return [fill_in(tokenizer, infill, room)]
+    tell_unknown(tokenizer, {names["prompt"]: list(prompts.values()), names["suffix"]: [suffix]}, tell)
+    return [continue_from(tokenizer, text, room, suffix, name) for name, text in prompts.items()]
+
+
 def text_of(template: str) -> str:
     """What a template gives, without its blanks."""
     return re.sub(BLANK, " ", template)

@@ -1,7 +1,6 @@
 """A prepared directory: text as streams of tokens, its vocabulary, and the proof that they are what was written."""
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 
@@ -11,7 +10,7 @@ from semdlm_jax.data.corpora import SPLITS
 from semdlm_jax.data.encoding import count_tokens, ids_below, starts_file, tokens_file
 from semdlm_jax.data.protocols import document_starts
 from semdlm_jax.data.records import FIELD
-from semdlm_jax.data.sealing import WHOLE, check_seals, seal_of
+from semdlm_jax.data.sealing import WHOLE, check_seals, digest_of, seal_of
 from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, Tokenizer, load_tokenizer, unknown_share_of
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import PathLike, check_regular, write_text
@@ -79,7 +78,7 @@ def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
         meta = json.loads((directory / META).read_text())
         if "files" in meta:
             check_seals(directory, meta["files"], whole)
-            if meta.pop("sha256") != _digest(meta):
+            if meta.pop("sha256") != digest_of(meta):
                 raise UserError(f"{META} has other contents than were written")
         meta["settings"] = FORMER | _former_spelling(meta["settings"]) | meta["settings"]
         splits = {split: np.load(directory / tokens_file(split), mmap_mode="r") for split in SPLITS}
@@ -132,11 +131,7 @@ def write_meta(directory: pathlib.Path, meta: dict, tokenizer: Tokenizer) -> Non
     names += [UNIGRAM, tokenizer.FILE, "tokenizer.json"]
     files = {name: seal_of(directory / name) for name in names if (directory / name).exists()}
     meta = {**meta, "files": files}
-    write_text(directory / META, json.dumps({**meta, "sha256": _digest(meta)}, indent=2) + "\n")
-
-
-def _digest(meta):
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+    write_text(directory / META, json.dumps({**meta, "sha256": digest_of(meta)}, indent=2) + "\n")
 
 
 def sampled(sample: dict) -> str:

@@ -56,9 +56,10 @@ class Corpus:
         return known
 
 
-def build_corpus(config):
-    """Opens the prepared data and the neighbour table, which kernels without neighbours do without. UserError when the
-    data are missing, or the table that semantics.table names, or when it is of another vocabulary."""
+def build_corpus(config, prepared: Prepared | None = None):
+    """Opens the prepared data, unless they are given, and the neighbour table, which kernels without neighbours do
+    without. UserError when the data are missing, or the table that semantics.table names, or when it is of another
+    vocabulary."""
     k_max = config.kernel.k_max
     if config.data.corpus == "synthetic":
         vocab_size = config.data.vocab_size
@@ -74,7 +75,7 @@ def build_corpus(config):
             embeddings=np.stack([np.cos(angles), np.sin(angles)], axis=1),
         )
         return Corpus(vocabulary, SYNTHETIC_SPECIALS, None)
-    prepared = open_prepared(config.data.directory)
+    prepared = prepared or open_prepared(config.data.directory)
     tokenizer = prepared.tokenizer
     for key, value in prepared.meta["settings"].items():
         if key in config.data and config.data[key] != value:

@@ -1,4 +1,4 @@
-"""A run by its work directory: its checkpoints, its record, and the model trained there."""
+"""A run by its work directory: its checkpoints, its record, and the model trained there, or a portable copy of it."""
 
 import dataclasses
 import pathlib
@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from semdlm_jax import checks
 from semdlm_jax.errors import UserError
+from semdlm_jax.experiment import portable
 from semdlm_jax.experiment.build import build_denoiser, build_objective, shard_rule
 from semdlm_jax.experiment.data import Corpus, build_corpus, build_rows, check_unchanged
 from semdlm_jax.network import Denoiser
@@ -69,23 +70,44 @@ class Trained:
         return np.isin(np.arange(self.corpus.vocab_size), never)
 
 
-def load_trained(workdir, checkpoint="best", *, data_directory=None, trust_kernel=False):
-    """Builds the run of a work directory and restores its EMA parameters from the 'best' or 'latest' checkpoint.
+def load_trained(workdir, checkpoint="best", *, data_directory=None, trust_kernel=False) -> Trained:
+    """Builds the run of a work directory, or of a portable model's folder, with its EMA parameters.
 
-    data_directory: where its prepared data lie now; None where they lay at its start. trust_kernel: import the module
-    of a kernel of its author's own, which runs that module's code.
+    checkpoint: 'best', 'latest' or a step. data_directory: where its prepared data lie now; None where they lay at its
+    start. A portable model has one checkpoint and needs no data. trust_kernel: import the module of a kernel of its
+    author's own, which runs that module's code.
     """
+    read = _read_portable if portable.is_portable(workdir) else _read_run
+    # Elsewhere than it was trained: whatever devices are here share the batch.
+    return read(workdir, checkpoint, data_directory, trust_kernel, make_mesh(-1, 1, 1))
+
+
+def _read_run(workdir, checkpoint, data_directory, trust_kernel, mesh):
     config = read_run(workdir)
     checks.check_recorded(config, workdir, trust_kernel=trust_kernel)
     checks.find_data(config, config, data_directory)
-    corpus = build_corpus(config)
-    check_unchanged(workdir, config.get(TRAINED_ON, {}), config, corpus)
-    objective, denoiser = build_objective(config, corpus), build_denoiser(config, corpus)
-    # Elsewhere than it was trained: whatever devices are here share the batch.
-    mesh = make_mesh(-1, 1, 1)
-    abstract = abstract_tree(denoiser.init, shard_rule(mesh))
+    parts, abstract = _build(workdir, config, build_corpus(config), mesh)
     restored = make_reader(workdir).restore_parts({"ema_params": abstract}, checkpoint)
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet: train it first with python -m semdlm_jax.train")
-    parts, step = restored
-    return Trained(config, corpus, objective, denoiser, mesh, parts["ema_params"], step)
+    return Trained(*parts, restored[0]["ema_params"], restored[1])
+
+
+def _read_portable(folder, checkpoint, data_directory, trust_kernel, mesh):
+    manifest = portable.read_manifest(folder)
+    step = manifest["step"]
+    if checkpoint not in ("best", step):
+        raise UserError(f"{folder} is a portable model, of step {step} alone: leave out the checkpoint {checkpoint}")
+    if data_directory is not None:
+        raise UserError(f"{folder} is a portable model, which reads no prepared data: leave out the data directory")
+    config = read_run(folder)
+    checks.check_recorded(config, folder, trust_kernel=trust_kernel)
+    parts, abstract = _build(folder, config, portable.read_corpus(folder, config, manifest), mesh)
+    return Trained(*parts, portable.read_weights(folder, abstract), step)
+
+
+def _build(workdir, config, corpus, mesh):
+    """((config, corpus, objective, denoiser, mesh), the weights as ShapeDtypeStructs with their shardings)."""
+    check_unchanged(workdir, config.get(TRAINED_ON, {}), config, corpus)
+    objective, denoiser = build_objective(config, corpus), build_denoiser(config, corpus)
+    return (config, corpus, objective, denoiser, mesh), abstract_tree(denoiser.init, shard_rule(mesh))

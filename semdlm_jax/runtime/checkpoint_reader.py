@@ -85,6 +85,13 @@ class CheckpointReader:
         """Names the contents of the checkpoint `step`."""
         return integrity.digest(self._directory / str(step))
 
+    def metrics(self, step: int) -> dict[str, float]:
+        """The metrics saved with the checkpoint `step`; {} where there are none, or they cannot be read."""
+        try:
+            return dict(json.loads((self._directory / str(step) / METRICS / METRICS).read_text()))
+        except (OSError, ValueError, TypeError):
+            return {}
+
     def _first_intact(self, step, read):
         """(read(folder), its step) of the first undamaged candidate; None where nothing was ever saved."""
         failed = set()
@@ -171,8 +178,8 @@ class CheckpointReader:
         if integrity.damage(folder, f"{METRICS}/"):
             return -math.inf
         try:
-            return float(json.loads((folder / METRICS / METRICS).read_text())[self._best_metric])
-        except (OSError, ValueError, KeyError, TypeError):
+            return float(self.metrics(step)[self._best_metric])
+        except (ValueError, KeyError, TypeError):
             return math.inf
 
     def _candidates(self, step, there):

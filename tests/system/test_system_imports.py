@@ -34,12 +34,13 @@ ROOMS = {
     "record": {"keys", "runtime"},
     "owned": set(),
     "config_flag": {"keys", "experiment.configs"},
-    "cli": {"config_flag", "keys", "owned", "streams", "runtime"},
+    "cli": {"config_flag", "keys", "models", "owned", "streams", "runtime"},
+    "models": set(),
     "__init__": {"runtime"},  # nothing but runtime/startup.py and extras.py
     "streams": set(),
 }
 # Where the rooms meet.
-PROGRAMS = {"train", "evaluate", "generate", "doctor"}
+PROGRAMS = {"train", "evaluate", "generate", "export", "doctor"}
 MEETING = {"experiment", "checks", "continuing", "parent", "generator", "model", "dry_run", "train_step"} | PROGRAMS
 # Packages that only one place may know, and all that mathematics may: those and what is Python's own, but no files.
 ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoint"], "ml_collections": ["config_flag.py", "experiment/"]}

@@ -1,0 +1,94 @@
+"""Makes a trained model one folder that works anywhere: python -m semdlm_jax.export --workdir=runs/mine --output=mine
+
+The folder needs neither the run nor its data:
+
+    python -m semdlm_jax.generate --model=mine --prompt="my fellow citizens"
+    python -m semdlm_jax.evaluate --model=mine --text=letter.txt
+    semdlm_jax.load("mine")                     in Python
+
+It holds the EMA weights (safetensors), the configuration without paths of this machine, the vocabulary, the neighbour
+table and a model card, README.md. It is the same model: equal text and scores for equal seeds.
+
+    --split=test                        scores what is exported on a split of the run's data, for the card
+    --dtype=float16                     half the size; scores are the same within noise, which --split shows
+    --push_to=hf:OWNER/NAME             uploads the folder to the Hugging Face Hub, where --model=hf:OWNER/NAME finds it
+
+An interrupted export leaves no folder of that name.
+"""
+
+import dataclasses
+import os
+import pathlib
+from types import SimpleNamespace
+
+from absl import flags
+
+from semdlm_jax import checks, cli, evaluate, models
+from semdlm_jax.data.store import appearing, locked
+from semdlm_jax.errors import UserError
+from semdlm_jax.experiment import card, portable
+from semdlm_jax.experiment.load import Trained, load_trained, make_reader
+from semdlm_jax.runtime.progress import tell
+from semdlm_jax.storage import storage_errors, write_text
+
+
+def export(trained: Trained, output: pathlib.Path, **about) -> None:
+    """Writes the portable model of a run to a folder that is not there or is empty, whole or not at all.
+
+    about: dtype of the stored weights, and what `card.text` is told. UserError: it cannot be written.
+    """
+    dtype, split = about.pop("dtype", "float32"), about.pop("split", None)
+    with storage_errors(output), locked(output, tell), appearing(output) as partial:
+        portable.write(trained, partial, dtype)
+        # What was written is what is scored: rounded weights have scores of their own.
+        exported = dataclasses.replace(trained, params=load_trained(partial).params)
+        report = score(exported, split) if split else None
+        write_text(partial / portable.CARD, card.text(exported, dtype=dtype, report=report, name=output.name, **about))
+
+
+def score(trained: Trained, split: str) -> str:
+    """The report of `evaluate` on a split, without samples."""
+    settings = SimpleNamespace(seed=0, draws=None, batch_size=None)
+    tokens = trained.corpus.prepared.splits[split]
+    found = evaluate.report_likelihood(trained, tokens, trained.config.data.protocol, settings)
+    return evaluate.table({"split": split, **found, "samples": {}})
+
+
+def check_folder(output: str) -> pathlib.Path:
+    """The absolute path of a folder to be made. UserError: something is there, or nothing can be written there."""
+    folder = pathlib.Path(output).absolute()
+    if os.path.lexists(folder) and not (folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())):
+        raise UserError(f"--output={output} is there already: give the name of a new folder")
+    checks.check_workdir(folder.parent, written=True, flag="output")
+    return folder
+
+
+def main(options):
+    output = check_folder(options.output)
+    pushed = options.push_to and models.check_push(options.push_to)
+    if portable.is_portable(options.workdir):
+        raise UserError(f"--workdir={options.workdir} is a portable model already: copy it, or give the run itself")
+    tell(f"reading {options.workdir}")
+    trained = load_trained(options.workdir, **cli.load_options(options))
+    if trained.corpus.prepared is None:
+        raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no vocabulary to export")
+    recorded = make_reader(options.workdir).metrics(trained.step)
+    export(trained, output, dtype=options.dtype, split=options.split, recorded=recorded, license_name=options.license)
+    print(f"step {trained.step} of {options.workdir} written to {options.output}")
+    if pushed:
+        print(f"uploaded to {models.push(output, pushed)}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "the work directory of a training run")
+    flags.DEFINE_string("output", None, "the folder to write, which is made")
+    cli.define_load_flags()
+    flags.DEFINE_enum(
+        "split", None, ["valid", "test"], "A split of the run's data to score for the card; none if left out."
+    )
+    flags.DEFINE_enum("dtype", "float32", list(portable.DTYPES), "Of the stored weights.")
+    flags.DEFINE_string("license", None, "Of the weights, for the card: apache-2.0, mit, …")
+    flags.DEFINE_string(
+        "push_to", None, "Model of the Hugging Face Hub to upload to, hf:OWNER/NAME; made if it is new."
+    )
+    cli.run(lambda: main(flags.FLAGS), required=["workdir", "output"], compiles=True)
