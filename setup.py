@@ -87,7 +87,15 @@ setup(
         "locked": LOCKED,
         "bert": BERT,
         "docs": DOCS,
-        "test": ["pytest==9.2.0", "pytest-xdist==3.8.0", "ruff==0.17.6", "pyright[nodejs]==1.1.414", *BERT, *DOCS],
+        "test": [
+            "pytest==9.2.0",
+            "pytest-xdist==3.8.0",
+            "ruff==0.17.6",
+            "matplotlib==3.11.2",
+            "pyright[nodejs]==1.1.414",
+            *BERT,
+            *DOCS,
+        ],
         "plots": ["matplotlib>=3.10"],
         "wandb": ["wandb>=0.18"],  # train --wandb=PROJECT
     },
