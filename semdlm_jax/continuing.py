@@ -7,6 +7,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_optimizer
 from semdlm_jax.experiment.data import Corpus, check_unchanged
 from semdlm_jax.experiment.load import checkpoints_of, make_reader
+from semdlm_jax.experiment.portable import is_portable
 from semdlm_jax.record import (
     BESIDE,
     HISTORY,
@@ -42,7 +43,9 @@ FREE = (*FREE_KEYS, *BESIDE, STEPS)
 def compare(workdir: str | pathlib.Path, config) -> dict | None:
     """The record of an earlier start, None where there was none. UserError: of a run that computes something else, or
     lost while its checkpoints or metrics are there: nothing says what they come from; or of one whose checkpoints are
-    lost."""
+    lost; or of a portable model."""
+    if is_portable(workdir):
+        raise UserError(f"{workdir} is a portable model, which is not trained: give another work directory")
     recorded = compare_config(workdir, config.to_dict(), FREE)
     if recorded is not None:  # what may differ may still be damaged
         checks.check_recorded(recorded, workdir, trust_kernel=True)

@@ -10,7 +10,7 @@ from typing import Any
 import semdlm_jax
 from semdlm_jax.evaluation.likelihood import with_error
 from semdlm_jax.experiment.build import describe
-from semdlm_jax.record import PARENT
+from semdlm_jax.record import HISTORY, PARENT
 
 CARD = """\
 ---
@@ -89,6 +89,8 @@ def _facts(trained, license_name):
     yield f"{config.network.layers} layers of width {config.network.width}: {size}."
     if (warmup := config.warmup).steps:
         yield f"The first {warmup.steps:,} steps: kernel `{warmup.kernel}`, objective `{warmup.objective}`."
+    for change in config.get(HISTORY) or ():
+        yield f"`{change['key']}` was {change['was']} until step {change['step']}, and {change['is']} from there on."
     if parent := config.get(PARENT):
         run = pathlib.Path(parent["workdir"]).name
         yield f"Began with the {parent['weights']} weights of another run, {run}, step {parent['step']}."

@@ -102,6 +102,13 @@ def test_an_export_that_fails_leaves_nothing(whole_run, tmp_path, monkeypatch):
     assert result.status == 1 and "the disk is full" in result.err and list(tmp_path.iterdir()) == []
 
 
+def test_it_is_not_trained(folder, config_file):
+    before = sorted(path.name for path in folder.iterdir())
+    refused = tiny.command("train", f"--config={config_file}", f"--workdir={folder}")
+    tiny.assert_refused(refused, "is a portable model, which is not trained")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def test_scoring_needs_a_text(folder, tmp_path):
     (tmp_path / "text.txt").write_text("the state of the union")
     tiny.assert_refused(tiny.command("evaluate", f"--model={folder}"), "without the splits of its data: give --text")
