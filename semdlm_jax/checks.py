@@ -35,12 +35,12 @@ def check_config(config):
         )
 
 
-def check_recorded(config, workdir: str | os.PathLike, *, trust_kernel: bool = False):
+def check_recorded(config, workdir: str | os.PathLike, *, trust_code: bool = False):
     """UserError where what `workdir` has recorded is no configuration, for values in it that no run can have, and for a
     plug-in of its author's own.
 
     config: as read, so in today's shape.
-    A run may come from elsewhere, and importing the module of its plug-in runs that module's code: only trust_kernel
+    A run may come from elsewhere, and importing the module of its plug-in runs that module's code: only trust_code
     does so where this process has not imported it already.
     """
     flat, path = flatten(config), pathlib.Path(workdir) / CONFIG
@@ -49,9 +49,9 @@ def check_recorded(config, workdir: str | os.PathLike, *, trust_kernel: bool = F
             raise UserError(f"{path} lacks {key}, so it is no run's: restore it")
         option.check(f"{path}: {key}", flat[key])
     for key, _, registry in keys.CHOICES:
-        if not (trust_kernel or is_imported(name := flat[key])):
+        if not (trust_code or is_imported(name := flat[key])):
             raise UserError(
-                f"this run's {registry.kind} {name!r} is code of whoever trained it: give --trust_kernel to run it, "
+                f"this run's {registry.kind} {name!r} is code of whoever trained it: give --trust_code to run it, "
                 f"or import {name.partition(':')[0]} first"
             )
     own = keys.users_options(config)  # told before anything is read

@@ -30,8 +30,8 @@ def define_load_flags(heading=""):
     """Defines the flags of whoever reads a run."""
     flags.DEFINE_string("checkpoint", "best", heading + "Which of its checkpoints: best, latest or a step.")
     define_data_flag(heading)
-    trust = "Import the module of a kernel of the trainer's own, which runs its code."
-    flags.DEFINE_bool("trust_kernel", False, heading + trust)
+    trust = "Import the modules of the trainer's own plug-ins, which runs their code."
+    flags.DEFINE_bool("trust_code", False, heading + trust)
 
 
 def define_model_flags(heading=""):
@@ -72,7 +72,7 @@ def load_options(options) -> dict:
     return {
         "checkpoint": int(which) if which.isdecimal() else which,
         "data_directory": options.data_directory,
-        "trust_kernel": options.trust_kernel,
+        "trust_code": options.trust_code,
     }
 
 

@@ -48,7 +48,7 @@ def compare(workdir: str | pathlib.Path, config) -> dict | None:
         raise UserError(f"{workdir} is a portable model, which is not trained: give another work directory")
     recorded = compare_config(workdir, config.to_dict(), FREE)
     if recorded is not None:  # what may differ may still be damaged
-        checks.check_recorded(recorded, workdir, trust_kernel=True)
+        checks.check_recorded(recorded, workdir, trust_code=True)
     saved = bool(make_reader(workdir).steps())
     measured = None if saved else last_step(workdir)
     if recorded is None and (saved or measured is not None):

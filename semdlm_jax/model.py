@@ -148,7 +148,7 @@ def load(
     checkpoint: str | int = "best",
     *,
     data_directory: str | None = None,
-    trust_kernel: bool = False,
+    trust_code: bool = False,
 ) -> Model:
     """A trained model by its place or its name.
 
@@ -157,7 +157,7 @@ def load(
             'quickstart-mdlm' or 'quickstart-semdlm_plus'; or 'hf:OWNER/NAME' of the Hugging Face Hub.
         checkpoint: of a run: 'best', 'latest' or a step.
         data_directory: where a run's prepared data lie now; None where they lay at its start.
-        trust_kernel: import the module of a kernel of its author's own, which runs that module's code.
+        trust_code: import the modules of its author's own plug-ins, which runs their code.
 
     Returns:
         Model.
@@ -166,4 +166,4 @@ def load(
         UserError: there is no such model, or it is damaged.
     """
     found = models.find(source)
-    return Model(load_trained(found, checkpoint, data_directory=data_directory, trust_kernel=trust_kernel))
+    return Model(load_trained(found, checkpoint, data_directory=data_directory, trust_code=trust_code))

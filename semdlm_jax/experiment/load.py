@@ -70,21 +70,21 @@ class Trained:
         return np.isin(np.arange(self.corpus.vocab_size), never)
 
 
-def load_trained(workdir, checkpoint="best", *, data_directory=None, trust_kernel=False) -> Trained:
+def load_trained(workdir, checkpoint="best", *, data_directory=None, trust_code=False) -> Trained:
     """Builds the run of a work directory, or of a portable model's folder, with its EMA parameters.
 
     checkpoint: 'best', 'latest' or a step. data_directory: where its prepared data lie now; None where they lay at its
-    start. A portable model has one checkpoint and needs no data. trust_kernel: import the module of a kernel of its
-    author's own, which runs that module's code.
+    start. A portable model has one checkpoint and needs no data. trust_code: import the modules of its author's
+    own plug-ins, which runs their code.
     """
     read = _read_portable if portable.is_portable(workdir) else _read_run
     # Elsewhere than it was trained: whatever devices are here share the batch.
-    return read(workdir, checkpoint, data_directory, trust_kernel, make_mesh(-1, 1, 1))
+    return read(workdir, checkpoint, data_directory, trust_code, make_mesh(-1, 1, 1))
 
 
-def _read_run(workdir, checkpoint, data_directory, trust_kernel, mesh):
+def _read_run(workdir, checkpoint, data_directory, trust_code, mesh):
     config = read_run(workdir)
-    checks.check_recorded(config, workdir, trust_kernel=trust_kernel)
+    checks.check_recorded(config, workdir, trust_code=trust_code)
     checks.find_data(config, config, data_directory)
     parts, abstract = _build(workdir, config, build_corpus(config), mesh)
     restored = make_reader(workdir).restore_parts({"ema_params": abstract}, checkpoint)
@@ -93,7 +93,7 @@ def _read_run(workdir, checkpoint, data_directory, trust_kernel, mesh):
     return Trained(*parts, restored[0]["ema_params"], restored[1])
 
 
-def _read_portable(folder, checkpoint, data_directory, trust_kernel, mesh):
+def _read_portable(folder, checkpoint, data_directory, trust_code, mesh):
     manifest = portable.read_manifest(folder)
     step = manifest["step"]
     if checkpoint not in ("best", step):
@@ -101,7 +101,7 @@ def _read_portable(folder, checkpoint, data_directory, trust_kernel, mesh):
     if data_directory is not None:
         raise UserError(f"{folder} is a portable model, which reads no prepared data: leave out the data directory")
     config = read_run(folder)
-    checks.check_recorded(config, folder, trust_kernel=trust_kernel)
+    checks.check_recorded(config, folder, trust_code=trust_code)
     parts, abstract = _build(folder, config, portable.read_corpus(folder, config, manifest), mesh)
     return Trained(*parts, portable.read_weights(folder, abstract), step)
 

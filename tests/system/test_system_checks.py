@@ -170,7 +170,7 @@ def test_a_smoke_run(config_file, tmp_path):
             "config.json: kernel.gamma = nan",
         ),
         (lambda record: record | {"kernel": record["kernel"] | {"name": "os:system"}}, "is no kernel"),
-        (lambda record: record | {"kernel": record["kernel"] | {"name": "this:kernel"}}, "--trust_kernel"),
+        (lambda record: record | {"kernel": record["kernel"] | {"name": "this:kernel"}}, "--trust_code"),
     ],
 )
 def test_a_record_of_any_shape(change, words, tmp_path):

@@ -113,11 +113,9 @@ def test_elsewhere_it_is_not_run_unasked(workdir, own, monkeypatch):
     monkeypatch.delitem(sys.modules, own[1])
     for module in ("evaluate", "generate"):
         result = tiny.command(module, f"--workdir={workdir}")
-        tiny.assert_refused(result, f"{own[1]}:Tempered", "--trust_kernel", f"import {own[1]} first")
+        tiny.assert_refused(result, f"{own[1]}:Tempered", "--trust_code", f"import {own[1]} first")
     assert own[1] not in sys.modules
-    assert (
-        tiny.command("generate", f"--workdir={workdir}", "--trust_kernel", "--num_samples=1", "--steps=1").status == 0
-    )
+    assert tiny.command("generate", f"--workdir={workdir}", "--trust_code", "--num_samples=1", "--steps=1").status == 0
 
 
 def test_elsewhere_it_is_missed(workdir, own, monkeypatch):
@@ -125,7 +123,7 @@ def test_elsewhere_it_is_missed(workdir, own, monkeypatch):
     monkeypatch.delitem(sys.modules, own[1])
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(own[0].parent)])
     for module in ("evaluate", "generate"):
-        result = tiny.command(module, f"--workdir={workdir}", "--trust_kernel")
+        result = tiny.command(module, f"--workdir={workdir}", "--trust_code")
         tiny.assert_refused(result, f"{own[1]}:Tempered", f"where Python finds {own[1]}")
 
 

@@ -198,5 +198,5 @@ def test_what_they_lack_is_refused(options, changes, words, tmp_path):
 
 def test_elsewhere_none_is_run_unasked(workdir, monkeypatch):
     monkeypatch.delitem(sys.modules, NAME)
-    tiny.assert_refused(tiny.command("evaluate", f"--workdir={workdir}"), NAME, "--trust_kernel")
+    tiny.assert_refused(tiny.command("evaluate", f"--workdir={workdir}"), NAME, "--trust_code")
     assert NAME not in sys.modules
