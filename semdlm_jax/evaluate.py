@@ -23,8 +23,8 @@ from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
 from semdlm_jax.data.scored import bits_per_byte, scored_bytes, scored_counts
 from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, unknown_share_of
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluation import quality
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
+from semdlm_jax.evaluation.measures import BIGRAM_TOKENS, GENERATED, HELDOUT, MEASURES, SHUFFLED, Samples
 from semdlm_jax.experiment.build import build_score, whole_rows
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.portable import is_portable
@@ -35,15 +35,6 @@ from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress, tell
 from semdlm_jax.samplers.presets import make_settings
 from semdlm_jax.storage import write_text
-
-BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are known: more would not fit in memory
-
-
-MEANINGS = (
-    "basin index: how often tokens of like meaning meet in a sequence, over that of held-out text; above 1, too often",
-    "shuffled: the words of the held-out text in random order, which is what a share of bigrams is without any grammar",
-    "distinct: different pairs of neighbouring tokens over all pairs; below held-out, a text repeats itself",
-)
 
 
 def score_likelihood(trained, tokens, protocol=None, **options):
@@ -94,12 +85,13 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     return result, f"{rows.describe()}; {score}; EMA weights, step {trained.step}{elsewhere}"
 
 
-def compare_samples(trained, split, settings, *, num_samples, seed=0):
+def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=tuple(MEASURES)):
     """Measures of generated rows beside those of a split's whole rows, padding left out: {name: {generated, heldout}};
-    None where a measure says nothing of such rows.
+    None where a measure says nothing of such rows. measures: names of MEASURES, or module:Class.
 
-    UserError where the split has no whole row.
+    UserError where the split has no whole row, or for an unknown measure.
     """
+    made = {name: MEASURES.make(name) for name in measures}
     prepared, rows = trained.corpus.prepared, trained.rows(split)
     tokenizer = prepared.tokenizer
     if not rows.count:
@@ -109,25 +101,11 @@ def compare_samples(trained, split, settings, *, num_samples, seed=0):
     picked = np.random.default_rng(seed).permutation(rows.count)[: max(num_samples, 256)]
     generated, _ = generate(trained, settings, num_samples=num_samples, seed=seed)
     samples = {"generated": generated, "heldout": [rows.ordered_row(index)[0] for index in picked]}
-    compared = min(map(len, samples.values()))
     samples = {name: [row[row != tokenizer.pad_id] for row in found] for name, found in samples.items()}
     texts = {name: [read_row(tokenizer, row) for row in found] for name, found in samples.items()}
-    known = set(quality.word_bigrams(tokenizer.decode(prepared.splits["train"][:BIGRAM_TOKENS])))
-    table = trained.corpus.table
-    affinity = {
-        name: quality.neighbour_affinity(rows, table.ids, table.similarities).mean() for name, rows in samples.items()
-    }
-    entropy = {name: quality.unigram_entropy(rows) for name, rows in samples.items()}
-    floor = quality.bigram_share(quality.shuffled(texts["heldout"]), known)
-    share = {name: quality.bigram_share(rows, known) for name, rows in texts.items()}
-    return {
-        "entropy_nats": {name: float(values.mean()) for name, values in entropy.items()},
-        "entropy_standard_error": {name: quality.standard_error(values) for name, values in entropy.items()},
-        "basin_index": {name: quality.ratio(value, affinity["heldout"]) for name, value in affinity.items()},
-        "bigrams_in_train": share | {"shuffled": floor},
-        # Of equally many rows: the more there are, the fewer of their bigrams are new.
-        "distinct_2": {name: quality.distinct(rows[:compared], 2) for name, rows in samples.items()},
-    }
+    train_text = tokenizer.decode(prepared.splits["train"][:BIGRAM_TOKENS])
+    found = Samples(samples, texts, trained.corpus.table, train_text)
+    return {name: measure.of(found) for name, measure in made.items()}
 
 
 def _perplexity(report):
@@ -166,17 +144,13 @@ def table(report):
             "",
             f"{report['samples_protocol']:<60}{'generated':>12}{'held-out':>12}{'shuffled':>12}",
         ]
-        names = {
-            "entropy_nats": "entropy of a sequence (nats)",
-            "basin_index": "basin index (1 = like held-out)",
-            "bigrams_in_train": f"word bigrams that occur in train (its first {BIGRAM_TOKENS // 10**6}M tokens)",
-            "distinct_2": "distinct token bigrams",
-        }
-        for key, label in names.items():
-            row = samples[key]
-            values = [row[name] for name in ("generated", "heldout", "shuffled") if name in row]
-            lines.append(f"{label:<60}" + "".join(f"{'n/a' if v is None else f'{v:.3f}':>12}" for v in values))
-        lines += ["", *MEANINGS]
+        shown = [(MEASURES.find(name), row) for name, row in samples.items()]
+        for measure, row in shown:
+            if measure.title:
+                values = [row[name] for name in (GENERATED, HELDOUT, SHUFFLED) if name in row]
+                cells = "".join(f"{'n/a' if v is None else f'{v:.3f}':>12}" for v in values)
+                lines.append(f"{measure.title:<60}{cells}")
+        lines += ["", *filter(None, (measure.meaning for measure, _ in shown))]
     return "\n".join(lines)
 
 
@@ -186,6 +160,8 @@ def read_options(options):
     cli.check_distinct(text=options.text, output=options.output)
     if options.samples is not None and options.samples < 0:
         raise UserError(f"--samples={options.samples} is negative: give 0 for none")
+    for name in options.measures or ():
+        MEASURES.find(name)
     if options.draws is not None and options.draws < 1:
         raise UserError(f"--draws={options.draws} scores nothing: give at least 1")
     text = read_text(options.text) if options.text else None
@@ -246,7 +222,8 @@ def report_samples(trained, options):
         strides=1 if trained.objective.exact else evaluation.strides,
         temperature=evaluation.temperature,
     )
-    samples = compare_samples(trained, options.split, settings, num_samples=count, seed=options.seed)
+    given = {"measures": options.measures} if options.measures else {}
+    samples = compare_samples(trained, options.split, settings, num_samples=count, seed=options.seed, **given)
     return {"samples_protocol": f"{count} samples, {settings}", "samples": samples}
 
 
@@ -295,6 +272,8 @@ if __name__ == "__main__":
     flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split; not a pipe.")
     flags.DEFINE_enum("protocol", None, sorted(PROTOCOLS), "How text becomes rows; by default as the run was trained.")
     flags.DEFINE_integer("samples", None, "Samples to generate; the configuration's number by default, 0 for none.")
+    about = f"Measures of samples, of {', '.join(MEASURES)} or module:Class; all of these by default."
+    flags.DEFINE_list("measures", None, about)
     flags.DEFINE_integer(
         "draws", None, "Times a window is corrupted and scored; the configuration's number by default."
     )

@@ -18,6 +18,7 @@ import optax
 
 from semdlm_jax.kernels import GlobalPrior, Kernel, KernelSpec, NeighbourTable
 from semdlm_jax.kernels.branches import Global
+from semdlm_jax.evaluation.measures import Measure
 from semdlm_jax.kernels.schedules import Schedule
 from semdlm_jax.objectives import Loss, Parameterisation
 from semdlm_jax.options import number
@@ -107,6 +108,18 @@ class Idle(Ancestral):
         taken = super().step(kernel, rest, xt, proposal, now, state)
         stays = jax.random.uniform(coin, xt.shape) < self.idleness
         return taken._replace(tokens=jnp.where(stays, xt, taken.tokens))
+
+
+@dataclasses.dataclass(frozen=True)
+class Longest(Measure):
+    """The longest row, times a factor."""
+
+    factor: float = 2.0
+
+    title = "longest row"
+
+    def of(self, samples):
+        return {name: self.factor * max(map(len, rows)) for name, rows in samples.rows.items()}
 '''
 NAME = "plugins_of_a_users_own"
 CHANGES = {
@@ -172,9 +185,13 @@ def test_the_optimiser_takes_steps_of_its_own_size(workdir):
 
 
 def test_they_are_evaluated_and_sampled(workdir, tmp_path):
-    result = tiny.command("evaluate", f"--workdir={workdir}", "--samples=0", f"--output={tmp_path}/report.json")
-    assert result.status == 0, result.err
-    assert 0 < json.loads((tmp_path / "report.json").read_text())["likelihood"]["nelbo"] < np.inf
+    options = "--samples=2", f"--measures=distinct_2,{NAME}:Longest", f"--output={tmp_path}/report.json"
+    result = tiny.command("evaluate", f"--workdir={workdir}", *options)
+    assert result.status == 0 and "longest row" in result.out, result.err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert 0 < report["likelihood"]["nelbo"] < np.inf
+    assert report["samples"].keys() == {"distinct_2", f"{NAME}:Longest"}
+    assert report["samples"][f"{NAME}:Longest"] == {"generated": 32.0, "heldout": 32.0}  # of 16 tokens
     sampling = [f"--sampler={NAME}:Idle", "--idleness=1.0", "--steps=2", "--num_samples=1"]
     result = tiny.command("generate", f"--workdir={workdir}", *sampling)
     assert result.status == 0 and "── 0 ──" in result.out and "idleness 1.0" in result.out, result

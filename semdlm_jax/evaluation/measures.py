@@ -1,0 +1,129 @@
+"""Measures of generated text beside held-out text. To add one: extend `Measure` and list it in MEASURES, or name it as
+`module:Class`.
+"""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from semdlm_jax.evaluation import quality
+from semdlm_jax.kernels import NeighbourTable
+from semdlm_jax.options import number
+from semdlm_jax.plugins import Plugin, Registry, field
+
+GENERATED, HELDOUT, SHUFFLED = "generated", "heldout", "shuffled"
+BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are known: more would not fit in memory
+Found = dict[str, float | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """What is measured. rows: {"generated": …, "heldout": …} of token rows without padding. texts: the same, as texts.
+    table: the neighbours. train_text: the first BIGRAM_TOKENS of the training text."""
+
+    rows: dict[str, Sequence[np.ndarray]]
+    texts: dict[str, Sequence[str]]
+    table: NeighbourTable
+    train_text: str
+
+    @functools.cached_property
+    def train_bigrams(self) -> set[tuple[str, str]]:
+        return set(quality.word_bigrams(self.train_text))
+
+
+class Measure(Plugin, abc.ABC):
+    """title: of its row in a report, '' for none. meaning: a line for the reader of the report, '' for none."""
+
+    title: ClassVar[str] = ""
+    meaning: ClassVar[str] = ""
+
+    @abc.abstractmethod
+    def of(self, samples: Samples) -> Found:
+        """Its value of the "generated" and "heldout" rows, and of others that it compares with; None where it says
+        nothing of such rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entropy(Measure):
+    """The mean entropy of a sequence's own token counts, in nats. Comparable under one tokenizer and length only."""
+
+    title: ClassVar[str] = "entropy of a sequence (nats)"
+
+    def of(self, samples):
+        return {name: float(quality.unigram_entropy(rows).mean()) for name, rows in samples.rows.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class EntropyError(Measure):
+    """The standard error of that mean."""
+
+    def of(self, samples):
+        return {name: quality.standard_error(quality.unigram_entropy(rows)) for name, rows in samples.rows.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class BasinIndex(Measure):
+    """The mean similarity of two tokens of a sequence, over that of held-out text."""
+
+    title: ClassVar[str] = "basin index (1 = like held-out)"
+    meaning: ClassVar[str] = (
+        "basin index: how often tokens of like meaning meet in a sequence, over that of held-out text; above 1, too "
+        "often"
+    )
+
+    def of(self, samples):
+        table = samples.table
+        affinity = {
+            name: quality.neighbour_affinity(rows, table.ids, table.similarities).mean()
+            for name, rows in samples.rows.items()
+        }
+        return {name: quality.ratio(value, affinity[HELDOUT]) for name, value in affinity.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class BigramsInTrain(Measure):
+    """The share of word bigrams that occur in the training text."""
+
+    title: ClassVar[str] = f"word bigrams that occur in train (its first {BIGRAM_TOKENS // 10**6}M tokens)"
+    meaning: ClassVar[str] = (
+        "shuffled: the words of the held-out text in random order, which is what a share of bigrams is without any "
+        "grammar"
+    )
+
+    def of(self, samples):
+        texts = dict(samples.texts)
+        texts[SHUFFLED] = quality.shuffled(texts[HELDOUT])
+        return {name: quality.bigram_share(found, samples.train_bigrams) for name, found in texts.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Distinct(Measure):
+    """Distinct n-grams of tokens over all of them, of equally many rows: the more there are, the fewer are new."""
+
+    n: int = field(number(2, "[1, 64]", "tokens of an n-gram"))
+
+    title: ClassVar[str] = "distinct token bigrams"
+    meaning: ClassVar[str] = (
+        "distinct: different pairs of neighbouring tokens over all pairs; below held-out, a text repeats itself"
+    )
+
+    def of(self, samples):
+        compared = min(map(len, samples.rows.values()))
+        return {name: quality.distinct(rows[:compared], self.n) for name, rows in samples.rows.items()}
+
+
+MEASURES = Registry(
+    "measure",
+    Measure,
+    {
+        "entropy_nats": Entropy,
+        "entropy_standard_error": EntropyError,
+        "basin_index": BasinIndex,
+        "bigrams_in_train": BigramsInTrain,
+        "distinct_2": Distinct,
+    },
+)
