@@ -97,7 +97,8 @@ class Steps:
 
     def corruption(self):
         """A function () that draws times and noisy tokens DRAWS times: one is too short to time."""
-        draw = jax.jit(self.stages().objectives[-1].corrupt, in_shardings=(None, batch_sharding(self.mesh)))
+        rows = batch_sharding(self.mesh)
+        draw = jax.jit(self.stages().objectives[-1].corrupt, in_shardings=(None, rows, rows))
         keys = jax.random.split(jax.random.key(0), DRAWS)
         return lambda: jax.block_until_ready([draw(key, self.batch["tokens"], self.batch["mask"]) for key in keys])
 

@@ -153,8 +153,8 @@ def fit_warmup(config, given: dict, recorded: dict | None = None) -> str:
     before = given.get("training.steps", config.training.steps)
     then = flatten(recorded or {})
     history = (recorded or {}).get(HISTORY) or [{"was": then.get("training.steps", config.training.steps)}]
-    steps = history[0]["was"]
-    if steps >= before:
+    steps = history[0].get("was") if isinstance(history[0], dict) else None
+    if not (isinstance(steps, int) and 0 < steps < before):  # a damaged record is told when it is read
         return ""
     changed = {}
     for key in ("optimizer.warmup_steps", "warmup.steps"):

@@ -58,7 +58,7 @@ def test_command_lines(config_file, tmp_path, monkeypatch):
             case,
             result,
         )
-    assert [path.suffix for path in (tmp_path / "cases").iterdir() if path.suffix != ".py"] == []
+    assert [path.name for path in (tmp_path / "cases").iterdir() if path.suffix != ".py"] == []
     assert [path.name for path in tmp_path.iterdir()] == ["cases"]
 
 

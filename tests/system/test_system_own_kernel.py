@@ -76,16 +76,6 @@ def test_it_is_built_with_its_own_options_and_the_schedule(workdir, own):
     assert kernel.alpha(np.float32(1)) == pytest.approx(1e-3, abs=1e-6)
 
 
-def test_it_is_evaluated_and_sampled(workdir, tmp_path):
-    for module, output, options in (("evaluate", "report.json", ["--samples=2"]), ("generate", "text.jsonl", [])):
-        command = [f"--workdir={workdir}", f"--output={tmp_path / output}", *options]
-        result = tiny.command(module, *command)
-        assert result.status == 0, result.err
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert np.isfinite(report["likelihood"]["nelbo"]) and np.isfinite(report["samples"]["basin_index"]["generated"])
-    assert len((tmp_path / "text.jsonl").read_text().splitlines()) == 8
-
-
 def test_the_kernel_of_the_documentation(config_file, tmp_path, monkeypatch):
     """Its very text, saved as the page says, by the commands it names: training, the bound, and a sample."""
     shutil.copy(toys.EXAMPLE, tmp_path / "my_kernels.py")
@@ -100,12 +90,6 @@ def test_the_kernel_of_the_documentation(config_file, tmp_path, monkeypatch):
     assert 0 < likelihood["nelbo"] < np.inf and likelihood["prior"] < 1e-3
     result = tiny.command("generate", run, "--num_samples=1", "--steps=4")
     assert result.status == 0 and "── 0 ──" in result.out
-
-
-def test_it_warms_up_another(config_file, own, tmp_path):
-    options = [f"--config.warmup.kernel={own[1]}:Tempered", "--config.warmup.steps=1", "--config.training.steps=3"]
-    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run", *options)
-    assert result.status == 0, result.err
 
 
 def test_elsewhere_it_is_not_run_unasked(workdir, own, monkeypatch):

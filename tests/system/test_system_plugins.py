@@ -73,6 +73,8 @@ class Tempered(Parameterisation):
 
     heat: float = 1.0
 
+    any_kernel = True
+
     def log_weights(self, kernel, logits, xt, t):
         return kernel.add_log_likelihoods(logits / self.heat, xt, t)
 
@@ -136,7 +138,9 @@ CHANGES = {
     "optimizer.schedule": "Halving",
     "optimizer.halve_every": 3,
     "training.steps": 4,
-    "warmup.steps": 0,
+    "warmup.steps": 1,
+    "warmup.kernel": "Flattened",
+    "warmup.objective": "Focal",
 }
 
 

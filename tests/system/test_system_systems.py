@@ -36,22 +36,30 @@ def evaluated(workdir, *options):
     return json.loads(output.read_text())
 
 
+# Every kernel is sampled from under one system of it, and every parameterisation scored by the command.
+WRITTEN = {"semdlm_knn", "semdlm_softmax", "semantic_mask", "sedd_uniform", "sedd_absorbing", "gidd", "unigram", "ar"}
+SCORED = {"semdlm_plus", "sedd_absorbing", "ar"}
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_trains_scores_and_writes(run, system):
-    """Every system is scored over the same times, whatever times its own loss is drawn at."""
+    """Every system is scored over the same times, whatever times its own loss is drawn at: at the end of its training,
+    and by the command."""
     workdir = run(system)
     metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert sum("train/loss" in row for row in metrics) == STEPS
-    report = evaluated(workdir, "--samples=0")
-    likelihood = report["likelihood"]
-    # `direct` has hardly begun to read x_t: its bound is finite, and far above the entropy.
-    assert 0 < likelihood["nelbo"] < math.inf and 0 < likelihood["standard_error"] < math.inf
+    (nelbo,) = [row["valid/nelbo"] for row in metrics if "valid/nelbo" in row]
+    assert 0 < nelbo < math.inf
+    if system in SCORED:
+        report = evaluated(workdir, f"--samples={2 if system == 'ar' else 0}")
+        likelihood = report["likelihood"]
+        assert 0 < likelihood["nelbo"] < math.inf and 0 < likelihood["standard_error"] < math.inf
+        assert ("exact likelihood by the chain rule" if system == "ar" else TIMES) in report["protocol"]
+        if system == "ar":
+            assert likelihood["prior"] == 0 and report["samples"]["entropy_nats"]["generated"] > 0
+    if system not in WRITTEN:
+        return
     write = ["generate", f"--workdir={workdir}", "--num_samples=1", "--steps=2", f"--output={workdir}/sample.jsonl"]
-    if system == "ar":
-        assert "exact likelihood by the chain rule" in report["protocol"] and likelihood["prior"] == 0
-        assert evaluated(workdir, "--samples=2")["samples"]["entropy_nats"]["generated"] > 0
-    else:
-        assert TIMES in report["protocol"]
     result = tiny.command(*write)
     assert result.status == 0, result.err
     (row,) = [json.loads(line) for line in (workdir / "sample.jsonl").read_text().splitlines()]
