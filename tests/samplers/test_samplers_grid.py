@@ -1,7 +1,5 @@
 """Every method with every kernel: it samples, or says in a sentence why not."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +16,16 @@ from semdlm_jax.samplers import METHODS, Controls, Sampler, make_method
 FORBIDDEN = np.isin(np.arange(V), [0, 1, MASK])
 
 
-@pytest.mark.parametrize(("name", "method"), itertools.product(KERNELS, METHODS))
+def pairs():
+    """(kernel, method): all that do not suit one another; of the others every kernel with ancestral steps, and every
+    method with two kernels."""
+    for method in METHODS:
+        fit = [name for name in KERNELS if suits(method, name)]
+        sampled = fit if method == "ancestral" else {*fit[:1], *fit[-1:]}
+        yield from ((name, method) for name in KERNELS if name in sampled or name not in fit)
+
+
+@pytest.mark.parametrize(("name", "method"), list(pairs()))
 def test_every_method_samples_from_a_kernel_or_says_why_not(name, method):
     if not suits(method, name):
         with pytest.raises(UserError, match=r"(need|takes).* kernels? .*'absorbing'|kernel 'absorbing'"):
