@@ -32,6 +32,7 @@ def define_load_flags(heading=""):
     define_data_flag(heading)
     trust = "Import the modules of the trainer's own plug-ins, which runs their code."
     flags.DEFINE_bool("trust_code", False, heading + trust)
+    flags.DEFINE_alias("trust_kernel", "trust_code")  # its name when kernels alone could be of one's own
 
 
 def define_model_flags(heading=""):
@@ -189,6 +190,8 @@ def help_text(program, needs):
     help begins with `[heading]` goes under it. Where there is a --config, its keys that the program needs too."""
     groups = {}
     for flag in flags.FLAGS.get_key_flags_for_module(program):
+        if (flag.help or "").startswith("Alias for --"):
+            continue
         # absl puts an enum's values before its help.
         heading, text = re.fullmatch(r"(?:<.*?>: )?(?:\[(.+?)\] )?(.*)", flag.help or "", re.DOTALL).groups()
         values = getattr(flag.parser, "enum_values", None)
