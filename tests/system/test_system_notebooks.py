@@ -40,7 +40,7 @@ def toy(config_file, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs(name, toy, capsys, monkeypatch):
-    import matplotlib
+    import matplotlib.pyplot
 
     matplotlib.use("agg")
     cells = json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"]
