@@ -195,12 +195,12 @@ def plot(path, entries, folder, steps, seeds, unigram):
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 5.5))
-    colours = plt.get_cmap("tab20").colors
-    for entry, colour in zip(entries, colours * (1 + len(entries) // len(colours)), strict=False):
+    colors = plt.get_cmap("tab20").colors
+    for entry, color in zip(entries, colors * (1 + len(entries) // len(colors)), strict=False):
         for seed in seeds:
             valid = curves(folder, entry, steps, seed)[1]
             label = entry.name if seed == seeds[0] else None
-            axes.plot([r["step"] for r in valid], [r["valid/nelbo"] for r in valid], color=colour, label=label)
+            axes.plot([r["step"] for r in valid], [r["valid/nelbo"] for r in valid], color=color, label=label)
     axes.axhline(unigram, color="grey", linestyle=":", label="unigram entropy")
     axes.set(xlabel="steps", ylabel="NELBO of the valid split (nats/token)")
     axes.legend(fontsize=7, ncol=2)

@@ -4,8 +4,8 @@
     python -m benchmarks.gradients --config=configs/lm1b.py:semdlm_plus --rows=256 --config.data.directory=data/mine
 
 One batch of the training split, corrupted once, goes through the same parameters in both dtypes, in pieces of
---micro_rows rows whose gradients are added up in float32. The parameters are those of initialisation with normal noise
-of 0.05 on every entry: at initialisation every layer is the identity and passes nothing on. On an accelerator float32
+--micro_rows rows whose gradients are added up in float32. The parameters are those of initialization with normal noise
+of 0.05 on every entry: at initialization every layer is the identity and passes nothing on. On an accelerator float32
 products are set to full precision. Columns: |bfloat16 - float32| / |float32| of the parameter as a whole; for the
 embedding also of single rows, the most frequent first.
 """

@@ -1,10 +1,10 @@
 """Measures what a kernel costs on this machine, against one forward of the network, as V, K and L grow.
 
     python -m benchmarks.kernels                        all sizes; the largest takes 20 s a turn on two CPU cores
-    python -m benchmarks.kernels --vocab=30522 --neighbours=32 --length=128
+    python -m benchmarks.kernels --vocab=30522 --neighbors=32 --length=128
     python -m benchmarks.kernels --output=FILE.md       the same tables into a file as well
 
-What is printed for a vocabulary of V tokens, K neighbours a token and sequences of L:
+What is printed for a vocabulary of V tokens, K neighbors a token and sequences of L:
   forward             a network of the LM1B width with 4 layers, its logits [B, L, V] included: the unit of every ratio
   corrupt, log_prob   x_t ~ q_t(. | x0), and log q_t(x_t | x0)
   softmax             log p(x0 | x_t) of every token: plain, and by Bayes' rule; the correction is what the rule adds
@@ -15,7 +15,7 @@ arguments left out. All functions of a size take turns; ratios and differences a
 
 Everything over [B, L, V] goes by `--chunk` positions, as evaluation does. All chunks read one and the same random
 [B, chunk, V], each with a number of its own added, so that nothing can be computed once for all of them; a result
-[.., V] is reduced by its maximum. Neighbour tables are random, with an in-degree of exactly K. Those of text have hubs:
+[.., V] is reduced by its maximum. Neighbor tables are random, with an in-degree of exactly K. Those of text have hubs:
 the largest in-degree, above K, is then what a position costs in the column of its token, which the correction and the
 integrand read. At the end: how times grow with V and K, and whether the reference size meets its aims.
 """
@@ -32,7 +32,7 @@ from absl import flags
 from benchmarks.timing import interleave, machine, reporter, spread
 from semdlm_jax import cli
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
+from semdlm_jax.kernels import NeighborTable, Vocabulary, make_kernel
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import bound, make_posterior, sampled
 
@@ -68,14 +68,14 @@ AIMS = {"corrupt": 0.02, "correction": 0.10, "integrand": 2.0}
 
 
 def balanced_table(vocab_size, k_max, seed=0):
-    """A random neighbour table in which every token is a neighbour of exactly K others."""
+    """A random neighbor table in which every token is a neighbor of exactly K others."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(vocab_size)
-    # On a ring in random order, neighbour r is the token a random number of places on.
+    # On a ring in random order, neighbor r is the token a random number of places on.
     shifts = 1 + generator.choice(vocab_size - 1, k_max, replace=False)
     ids = np.empty((vocab_size, k_max), np.int32)
     ids[order] = order[(np.arange(vocab_size)[:, None] + shifts) % vocab_size]
-    return NeighbourTable.from_lists(ids, np.ones(ids.shape, np.float32))
+    return NeighborTable.from_lists(ids, np.ones(ids.shape, np.float32))
 
 
 def by_chunks(function, chunk, *per_position):
@@ -203,9 +203,9 @@ def integers(flag, least):
 
 
 def main():
-    vocab_sizes, neighbours, lengths = integers(VOCAB, 2), integers(NEIGHBOURS, 1), integers(LENGTH, 1)
-    if neighbours[-1] >= vocab_sizes[0]:
-        raise UserError(f"{vocab_sizes[0]} tokens cannot have {neighbours[-1]} neighbours each: lower --neighbours")
+    vocab_sizes, neighbors, lengths = integers(VOCAB, 2), integers(NEIGHBORS, 1), integers(LENGTH, 1)
+    if neighbors[-1] >= vocab_sizes[0]:
+        raise UserError(f"{vocab_sizes[0]} tokens cannot have {neighbors[-1]} neighbors each: lower --neighbors")
     cli.check_output(OUTPUT.value)
     report, results = reporter(OUTPUT.value), {}
 
@@ -214,7 +214,7 @@ def main():
     for vocab_size in vocab_sizes:
         denoiser = Denoiser(vocab_size, layers=4)
         params = jax.jit(denoiser.init)(jax.random.key(0))
-        for k_max in neighbours:
+        for k_max in neighbors:
             table = balanced_table(vocab_size, k_max)
             vocabulary = Vocabulary(vocab_size, vocab_size - 1, table=table, unigram=np.ones(vocab_size))
             kernel = make_kernel(KERNEL.value, vocabulary)
@@ -230,7 +230,7 @@ def main():
 
 if __name__ == "__main__":
     VOCAB = flags.DEFINE_list("vocab", ["4096", "30522", "131072"], "sizes of the vocabulary, V")
-    NEIGHBOURS = flags.DEFINE_list("neighbours", ["8", "32", "128"], "neighbours a token, K")
+    NEIGHBORS = flags.DEFINE_list("neighbors", ["8", "32", "128"], "neighbors a token, K")
     LENGTH = flags.DEFINE_list("length", ["128", "1024"], "positions a sequence, L")
     BATCH = flags.DEFINE_integer("batch", 1, "sequences, B", lower_bound=1)
     CHUNK = flags.DEFINE_integer("chunk", 32, "positions of [B, L, V] at a time, or fewer to divide L", lower_bound=1)

@@ -17,7 +17,7 @@ make the forward cheaper, so the ratios larger), for every kernel and variant of
               float32. The network's activations are in it; the aim counts whole arrays, to the nearest
   traces      how often the sampler was traced while every turn had another prompt, seed and temperature
   tokens/s    of text, at the default number of steps
-A corrector evaluates the network once more: its ratio starts at 2. Neighbour tables are random, with an in-degree of
+A corrector evaluates the network once more: its ratio starts at 2. Neighbor tables are random, with an in-degree of
 --in_degree for a few hubs and of about K elsewhere: the posterior reads as many entries a position as the largest has,
 and the default is where the configurations cap it.
 
@@ -43,13 +43,13 @@ from benchmarks.timing import CLOCKS, interleave, machine, reporter, spread
 from semdlm_jax import cli
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.experiment.build import build_network
-from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
+from semdlm_jax.kernels import NeighborTable, Vocabulary, make_kernel
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Posterior
 from semdlm_jax.samplers import Sampler, make_controls, make_method, make_plan
 from semdlm_jax.samplers.presets import make_settings
 
-VOCAB, NEIGHBOURS = 30522, 32
+VOCAB, NEIGHBORS = 30522, 32
 MASK = VOCAB - 1
 STEPS = 2  # of a measured plan
 T_MIN = 1e-3
@@ -75,17 +75,17 @@ MOST_ARRAYS = 2
 
 
 def hubbed_table(largest):
-    """A random neighbour table: HUBS tokens are neighbours of `largest` others, the rest of about NEIGHBOURS."""
-    table = balanced_table(VOCAB, NEIGHBOURS)
-    if largest <= NEIGHBOURS:
+    """A random neighbor table: HUBS tokens are neighbors of `largest` others, the rest of about NEIGHBORS."""
+    table = balanced_table(VOCAB, NEIGHBORS)
+    if largest <= NEIGHBORS:
         return table
     ids, generator = np.array(table.ids), np.random.default_rng(1)
     # A row of its own for every new entry: no row lists a hub twice, or itself.
-    rows = iter(generator.permutation(np.arange(HUBS, VOCAB))[: HUBS * (largest - NEIGHBOURS)])
+    rows = iter(generator.permutation(np.arange(HUBS, VOCAB))[: HUBS * (largest - NEIGHBORS)])
     for hub, row in zip(itertools.cycle(range(HUBS)), rows):
         if hub not in ids[row]:
             ids[row, -1] = hub
-    return NeighbourTable.from_lists(ids, np.ones(ids.shape, np.float32))
+    return NeighborTable.from_lists(ids, np.ones(ids.shape, np.float32))
 
 
 def make_sampler(denoiser, kernel, settings):
@@ -228,7 +228,7 @@ def main():
     denoiser = Denoiser(VOCAB, layers=LAYERS.value, dtype=DTYPE.value)
     table = hubbed_table(IN_DEGREE.value)
     network = f"{denoiser.layers} layers of width {denoiser.width}, {denoiser.dtype}"
-    table_is = f"V = {VOCAB}, K = {NEIGHBOURS}, in-degree at most {table.in_ids.shape[1]}"
+    table_is = f"V = {VOCAB}, K = {NEIGHBORS}, in-degree at most {table.in_ids.shape[1]}"
     turns = f"{REPEATS.value} turns of {STEPS} steps, {CLOCK.value} time"
     report("# Cost of a sampling step", "", f"{machine()}; {network}; {table_is}; {turns}")
     params = jax.jit(denoiser.init)(jax.random.key(0))
@@ -253,7 +253,7 @@ if __name__ == "__main__":
     REPEATS = flags.DEFINE_integer("repeats", 5, "turns; each takes every measurement once", lower_bound=1)
     LAYERS = flags.DEFINE_integer("layers", 4, "layers of the network; LM1B's has 12", lower_bound=1)
     DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "of the network's matrix products")
-    IN_DEGREE = flags.DEFINE_integer("in_degree", 128, "of the hubs of the neighbour table", 1, 1000)
+    IN_DEGREE = flags.DEFINE_integer("in_degree", 128, "of the hubs of the neighbor table", 1, 1000)
     CLOCK = flags.DEFINE_enum("clock", "wall", CLOCKS, "wall time, or processor time of one pinned core")
     OUTPUT = flags.DEFINE_string("output", None, "a file for the tables, as Markdown")
     cli.run(main)

@@ -4,7 +4,7 @@
     python -m benchmarks.slack --config=configs/quickstart.py --systems=semdlm_plus,semdlm_plus+kernel.gamma=0.5
 
 Such a model, p(x0 | the other tokens) = the training frequencies, has a known likelihood: the cross-entropy of the
-split's tokens. Its posterior given x_t is exact (parameterisation `bayes`, whatever the system trains with), so that
+split's tokens. Its posterior given x_t is exact (parameterization `bayes`, whatever the system trains with), so that
 what its NELBO pays above that cross-entropy is owed to the kernel alone: nothing for kernels that only jump, whose
 forward process is a Markov chain. A token that has drifted remembers where it came from for longer than x_t shows; the
 reverse process, which sees x_t alone, forgets it, and the bound pays. What a trained model knows from other tokens it

@@ -47,7 +47,7 @@ DRAWS = 50
 PLAIN = {
     "kernel__name": "uniform",
     "objective__name": "denoising",
-    "objective__parameterisation": "direct",
+    "objective__parameterization": "direct",
     "warmup__steps": 0,
 }
 
@@ -72,7 +72,7 @@ class FixedNoise:
 
 
 class Steps:
-    """The compiled steps of one model. Those of one optimiser step along one state, so that only one is in memory."""
+    """The compiled steps of one model. Those of one optimizer step along one state, so that only one is in memory."""
 
     def __init__(self, config):
         self.config = config

@@ -10,7 +10,7 @@ workdir="${WORKDIR:-runs/quickstart}"
 
 echo "== 1/5 corpus and vocabulary"
 python -m semdlm_jax.data.prepare --config="$config"
-echo "== 2/5 neighbours of every token"
+echo "== 2/5 neighbors of every token"
 python -m semdlm_jax.semantics.build --config="$config"
 echo "== 3/5 training"
 python -m semdlm_jax.train --config="$config" --workdir="$workdir" "$@"

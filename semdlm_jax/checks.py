@@ -89,7 +89,7 @@ def unread(config) -> list[str]:
         section, _, name = key.rpartition(".")
         if key in keys.OWN_KEYS or section == "semantics":
             before = section == "warmup" and name != "steps" and not config.warmup.steps
-            chain_rule = chain and (section == "kernel.schedule" or key == "objective.parameterisation")
+            chain_rule = chain and (section == "kernel.schedule" or key == "objective.parameterization")
             unused = before or chain_rule or not keys.KEYS[key].is_read(lambda other: _in_use(config, other))
         elif section == "objective" and name in keys.OF_OBJECTIVE:
             unused = chain and name != "chunk"
@@ -143,7 +143,7 @@ def tell_table(config, given, made: dict) -> str:
     names = [key.rpartition(".")[2] for key in given if key.startswith("semantics.")]
     other = [name for name in names if name in made and made[name] != wanted.get(name)]
     shown = ", ".join(f"semantics.{name} = {wanted[name]!r} (it has {made[name]!r})" for name in other)
-    return f"note: the neighbour table was built otherwise: {shown}: build it anew to change that" if shown else ""
+    return f"note: the neighbor table was built otherwise: {shown}: build it anew to change that" if shown else ""
 
 
 def fit_warmup(config, given: dict, recorded: dict | None = None) -> str:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict, config_flags
 from semdlm_jax import keys
 from semdlm_jax.errors import UserError, nearest, refuse
 from semdlm_jax.experiment import configs
+from semdlm_jax.former import RENAMED
 
 flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
 _named: dict[str, str] = {}  # the plug-ins that the command line names, by their keys
@@ -149,6 +150,7 @@ def _lookup(config, key):
     for part in key.split("."):
         if not isinstance(value, ConfigDict) or part not in value:
             valid = nearest(part, value) if isinstance(value, ConfigDict) else f"{way} is a value, not a section"
+            valid = f"it is called {RENAMED[key]} now" if key in RENAMED else valid
             raise UserError(f"--config.{key}: {way} has no key {part!r}: {valid}")
         value, way = value[part], f"{way}.{part}"
     return value

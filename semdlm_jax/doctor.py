@@ -65,7 +65,7 @@ def _data(config):
         return "synthetic tokens"
     sizes = {split: f"{len(tokens):,}" for split, tokens in corpus.prepared.splits.items()}
     held = ", ".join(f"{split} {size}" for split, size in sizes.items())
-    return f"{config.data.directory}: tokens of {held}; vocabulary of {corpus.vocab_size:,}; a neighbour table"
+    return f"{config.data.directory}: tokens of {held}; vocabulary of {corpus.vocab_size:,}; a neighbor table"
 
 
 def main(options):

@@ -6,7 +6,7 @@ The folder needs neither the run nor its data:
     python -m semdlm_jax.evaluate --model=mine --text=letter.txt
     semdlm_jax.load("mine")                     in Python
 
-It holds the EMA weights (safetensors), the configuration without paths of this machine, the vocabulary, the neighbour
+It holds the EMA weights (safetensors), the configuration without paths of this machine, the vocabulary, the neighbor
 table and a model card, README.md. It is the same model: equal text and scores for equal seeds.
 
     --split=test                        scores what is exported on a split of the run's data, for the card

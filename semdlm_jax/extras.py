@@ -20,7 +20,7 @@ EXTRAS = {
         "tokenizers": "tokenizers",
         "tqdm": "tqdm",
     },
-    "data": {  # some corpora, and neighbours from a corpus
+    "data": {  # some corpora, and neighbors from a corpus
         "array_record": "array_record",
         "importlib_resources": "importlib_resources",
         "pyarrow": "pyarrow",

@@ -206,11 +206,11 @@ def _sample(tokenizer, index, prompt, row):
 
 
 def _write_trace(options, trained, settings, way):
-    tokenizer, neighbours = trained.corpus.prepared.tokenizer, np.asarray(trained.corpus.table.ids)
+    tokenizer, neighbors = trained.corpus.prepared.tokenizer, np.asarray(trained.corpus.table.ids)
     trace.write_page(
         options.trace,
         way,
-        trace.events(way, neighbours),
+        trace.events(way, neighbors),
         [piece if i != tokenizer.pad_id else "" for i, piece in enumerate(tokenizer.pieces)],
         title=f"{options.workdir or options.model}, step {trained.step}",
         settings={"kernel": trained.config.kernel.name, "sampling": str(settings), "seed": str(options.seed)},

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS, SCHEDULES
-from semdlm_jax.objectives import AUTOREGRESSIVE, LOSSES, PARAMETERISATIONS, Objective
+from semdlm_jax.objectives import AUTOREGRESSIVE, LOSSES, PARAMETERIZATIONS, Objective
 from semdlm_jax.options import Option, flatten, nearest_key, number, shown, switch, text
 from semdlm_jax.plugins import Registry, options_of
 from semdlm_jax.runtime.optimizer import LEARNING_RATES, OPTIMIZERS
@@ -42,7 +42,7 @@ CHOICES = (
     Choice("kernel.name", "kernel", KERNELS),
     Choice("kernel.schedule.name", "kernel.schedule", SCHEDULES),
     Choice("objective.name", "objective", LOSSES),
-    Choice("objective.parameterisation", "objective", PARAMETERISATIONS),
+    Choice("objective.parameterization", "objective", PARAMETERIZATIONS),
     Choice("optimizer.name", "optimizer", OPTIMIZERS),
     Choice("optimizer.schedule", "optimizer", LEARNING_RATES),
     # Their options are those of the main stage.
@@ -82,7 +82,7 @@ OWN_KEYS: dict[str, Option] = {
         only="data.tokenizer: sentencepiece",
     ),
     "data.lowercase": switch(True, "text is lowercased"),
-    "data.normalise": switch(
+    "data.normalize": switch(
         True,
         "text is brought into one form: NFKC, ASCII quotes and dashes, single spaces and line breaks",
         only="data.tokenizer: sentencepiece sentencepiece:",
@@ -95,14 +95,14 @@ OWN_KEYS: dict[str, Option] = {
     "kernel.name": text(
         "semdlm_plus", "it reads those of the options below that it knows", "kernels:KERNELS", own=True
     ),
-    "kernel.k_max": number(16, "[1, 65536]", "K: the largest neighbourhood"),
+    "kernel.k_max": number(16, "[1, 65536]", "K: the largest neighborhood"),
     "kernel.schedule.name": text(
         "linear", "it reads those of the options below that it knows", "kernels:SCHEDULES", own=True
     ),
     "objective.name": text("denoising", "a loss, or autoregressive", "keys:OBJECTIVES", own=True),
-    "objective.parameterisation": text("bayes", "how logits are read", "objectives:PARAMETERISATIONS", own=True),
+    "objective.parameterization": text("bayes", "how logits are read", "objectives:PARAMETERIZATIONS", own=True),
     "warmup.steps": number(
-        0, "[0, 1000000000]", "first steps under another kernel and loss; needs the parameterisation bayes"
+        0, "[0, 1000000000]", "first steps under another kernel and loss; needs the parameterization bayes"
     ),
     "warmup.kernel": text("absorbing", "of those steps", "kernels:KERNELS", own=True),
     "warmup.objective": text("nelbo", "of those steps", "objectives:LOSSES", own=True),
@@ -179,7 +179,7 @@ def _keys() -> Iterator[tuple[str, Option]]:
 
 OF_OBJECTIVE = options_of(Objective)  # of every loss
 # What follows a key.
-OF_SECTION = {"objective.parameterisation": OF_OBJECTIVE, "semantics.table": options_of(TableSettings)}
+OF_SECTION = {"objective.parameterization": OF_OBJECTIVE, "semantics.table": options_of(TableSettings)}
 # What a run reads, by dotted key: experiment/defaults.py is made of it.
 KEYS: dict[str, Option] = dict(_keys())
 # How text is sampled: flags of generate by the same names.
@@ -206,14 +206,14 @@ FLAGS: dict[str, Option] = {
     "infill": text(None, "a text with blanks", filled=True),
     "wandb": text(None, "the name of a project", filled=True),
     "checkpoint": text(None, "best, latest or a step", filled=True),
-    "license": text(None, "a licence's name", filled=True),
+    "license": text(None, "a license's name", filled=True),
     "push_to": text(None, "a model of the Hugging Face Hub, hf:OWNER/NAME", filled=True),
     "seed": number(None, SEED, "of all randomness", kind=int),
     "num_samples": number(None, COUNT, "how many samples, of every prompt", kind=int),
     "batch_size": number(None, COUNT, "samples drawn at once", kind=int),
     "trace_samples": number(None, COUNT, "samples that are replayed", kind=int),
     "samples": number(None, MANY, "samples to generate", kind=int),
-    "shown": number(None, COUNT, "neighbours of each word", kind=int),
+    "shown": number(None, COUNT, "neighbors of each word", kind=int),
     "hubs": number(None, MANY, "tokens of largest in-degree", kind=int),
     "tokenizer": KEYS["data.tokenizer"],
     "draws": number(None, COUNT, "times a window is corrupted and scored", kind=int),

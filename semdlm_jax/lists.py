@@ -1,4 +1,4 @@
-"""Neighbour lists read the other way round: which rows hold a token, and at which rank."""
+"""Neighbor lists read the other way round: which rows hold a token, and at which rank."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""One form for all that a name in a configuration stands for: kernels, schedules, losses, samplers, optimisers.
+"""One form for all that a name in a configuration stands for: kernels, schedules, losses, samplers, optimizers.
 
 A plug-in is a frozen dataclass behind the base class of its kind. Its fields are its options:
 

@@ -1,6 +1,5 @@
 """The configuration that a work directory records: written once, compared at every start, read by whoever uses it."""
 
-import copy
 import json
 import os
 import shlex
@@ -10,79 +9,17 @@ from pathlib import Path
 import jax
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.former import TABLE_MADE, upgrade_config
 from semdlm_jax.keys import SECTIONS
 from semdlm_jax.options import flatten, shown
 from semdlm_jax.runtime.paths import NAMED_DIFFERENCES, differences, differing_keys
 from semdlm_jax.storage import check_regular, storage_errors, write_text
 
 CONFIG = "config.json"
-# What the record holds beside the configuration: digests of what a run was trained on; how its neighbour table was
+# What the record holds beside the configuration: digests of what a run was trained on; how its neighbor table was
 # made; where its data lay, seen from anywhere; whose weights it began with; what changed in the middle of it, and when.
-TRAINED_ON, TABLE_MADE, PLACES, PARENT, HISTORY = "trained_on", "table_made", "places", "parent", "history"
+TRAINED_ON, PLACES, PARENT, HISTORY = "trained_on", "places", "parent", "history"
 BESIDE = (TRAINED_ON, TABLE_MADE, PLACES, PARENT, HISTORY)
-# What each key meant in the runs recorded before it existed: whoever adds a key adds it here.
-EARLIER = {
-    "warmup.steps": 0,
-    "warmup.kernel": "absorbing",
-    "warmup.objective": "nelbo",
-    "data.protocol": "packed",
-    "data.tokenizer": "sentencepiece",
-    "data.train": "",
-    "data.valid": "",
-    "data.test": "",
-    "data.field": "text",
-    "data.byte_fallback": False,
-    "data.normalise": True,
-    "semantics.table": "",
-    "semantics.embeddings": "ppmi",
-    "semantics.centre": True,
-    "semantics.remove_components": -1,
-    "semantics.hubness": "cap",
-    "semantics.characters": "auto",
-    "semantics.separate_continuations": False,
-    "semantics.prior_tokens": "words",
-    "kernel.prior": "uniform",
-    "kernel.tau": 1.0,
-    "kernel.least": 1,
-    "kernel.uniform_share": 0.1,
-    "kernel.hybrid_gamma": 1.0,
-    "kernel.tau_min": 0.05,
-    "kernel.tau_scale": 0.1,
-    "kernel.schedule.name": "linear",
-    "kernel.schedule.eps": 1e-3,
-    "kernel.schedule.sigma_min": 1e-4,
-    "kernel.schedule.sigma_max": 20.0,
-    "kernel.schedule.power": 2.0,
-    "objective.time_power": 1.0,
-    "objective.timesteps": 1000,
-    "objective.ce_weight": 0.0,
-    "objective.gidd_weights": "dynamic",
-    "objective.y_samples": 0,
-    "network.causal": False,
-    "network.unroll": 1,
-    "network.attention": "auto",
-    "evaluation.draws": 1,
-    "evaluation.t_min": 1e-3,
-    "evaluation.t_max": 1.0 - 1e-5,
-    "evaluation.temperature": 1.0,
-}
-
-
-def upgrade_config(recorded: dict) -> dict:
-    """A copy of a recorded configuration in today's shape: a key younger than it has the meaning it had before.
-
-    UserError where a section is no section.
-    """
-    config = copy.deepcopy(recorded)
-    for key, meaning in EARLIER.items():
-        *sections, name = key.split(".")
-        section = config
-        for one in sections:
-            section = section.setdefault(one, {})
-            if not isinstance(section, dict):
-                raise UserError(f"{one} is {shown(section)}, not a section")
-        section.setdefault(name, copy.deepcopy(meaning))
-    return config
 
 
 def read_config(workdir: str | Path) -> dict:

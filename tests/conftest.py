@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def quick_compile():
-    """Without the optimisations that cost small tests more time than they save."""
+    """Without the optimizations that cost small tests more time than they save."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -2,7 +2,7 @@
 
 The oracles here are V x V matrices in numpy float64, written from the definitions of the process:
 
-    q_t(j | i) = alpha 1[j = i] + beta nu(j) + sigma s(j | i),   s: neighbour r of i has weight clip(k - r, 0, 1) / k,
+    q_t(j | i) = alpha 1[j = i] + beta nu(j) + sigma s(j | i),   s: neighbor r of i has weight clip(k - r, 0, 1) / k,
 
 and what a short row cannot place goes to nu; or, for the dense kernel, s(j | i) a softmax of similarities. They share
 nothing with the code under test. Times may be complex: every weight is analytic between the kinks, so a derivative in t
@@ -126,7 +126,7 @@ class Toy(Process):
         return spread * self.nu + masked * AT_MASK
 
     def levels(self, i, t):
-        """What noise consists of in row i: (its neighbours' weights, the weight of a jump)."""
+        """What noise consists of in row i: (its neighbors' weights, the weight of a jump)."""
         _, beta, sigma, growth = self.weights(t)
         k, row = 1 + growth, self.rows[i]
         near = []

@@ -1,13 +1,13 @@
-"""A dozen tokens: their neighbours, their directions, what jumps give and what texts are made of."""
+"""A dozen tokens: their neighbors, their directions, what jumps give and what texts are made of."""
 
 import jax.numpy as jnp
 import numpy as np
 
-from semdlm_jax.kernels import NeighbourTable, Vocabulary
+from semdlm_jax.kernels import NeighborTable, Vocabulary
 
 V, K, MASK = 12, 4, 2
 
-# Full, short and empty rows; 0, 1, MASK, 10 and 11 are nobody's neighbour, 9 is one without having any.
+# Full, short and empty rows; 0, 1, MASK, 10 and 11 are nobody's neighbor, 9 is one without having any.
 ROWS = ((), (), (), (4, 5, 6, 7), (3, 5), (4,), (3, 4, 5, 8), (8, 3, 4, 9), (9, 7, 3), (), (9, 8, 7, 3), (3, 4, 5, 6))
 ALONE = ((),) * V
 
@@ -17,7 +17,7 @@ SKEWED = np.arange(1.0, V + 1) ** 2 / np.sum(np.arange(1.0, V + 1) ** 2)
 # The unigram of the toys with half a count more for each.
 SMOOTHED = np.arange(1.0, V + 1) ** 2 + 0.5
 SMOOTHED = SMOOTHED / SMOOTHED.sum()
-# Some tokens are never jumped to: only keeping them, or a neighbour, produces them.
+# Some tokens are never jumped to: only keeping them, or a neighbor, produces them.
 GAPPED = np.where(np.arange(V) % 4 == 0, 0, SKEWED) / np.where(np.arange(V) % 4 == 0, 0, SKEWED).sum()
 
 # What the texts of the toys are made of; the mask is no text.
@@ -32,13 +32,13 @@ EMBEDDINGS = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True) * (n
 
 
 def lists(rows, k=K):
-    """(ids, similarities) as `NeighbourTable.from_lists` takes them."""
+    """(ids, similarities) as `NeighborTable.from_lists` takes them."""
     ids = np.array([list(row) + [-1] * (k - len(row)) for row in rows], np.int32).reshape(len(rows), k)
     return ids, np.where(ids >= 0, 0.9 - 0.1 * np.arange(k), 0.0)
 
 
 def table(rows=ROWS):
-    return NeighbourTable.from_lists(*lists(rows))
+    return NeighborTable.from_lists(*lists(rows))
 
 
 def vocabulary(**changes):

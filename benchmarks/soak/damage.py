@@ -1,4 +1,4 @@
-"""Damaged files of a run, its data and its neighbour table: every command says so, or gives the numbers of before."""
+"""Damaged files of a run, its data and its neighbor table: every command says so, or gives the numbers of before."""
 
 import collections
 import json

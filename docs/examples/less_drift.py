@@ -13,7 +13,7 @@ SHARE = number(0.5, "[0, 1]", "of SemDLM+'s drift that is drift")
 class Shared(branches.Drifting):
     share: float = field(SHARE)
 
-    def weights(self, t):  # keep, jump, drift, and how far a neighbourhood has grown beyond its first token
+    def weights(self, t):  # keep, jump, drift, and how far a neighborhood has grown beyond its first token
         alpha, noise = self.schedule.alpha(t), self.schedule.noise(t)
         drift = self.share * noise * alpha
         return branches.Weights(alpha, noise * (1 - self.share * alpha), drift, self.growth(noise))
@@ -21,11 +21,11 @@ class Shared(branches.Drifting):
 
 @dataclasses.dataclass(frozen=True)
 class LessDrift(KernelSpec):
-    """Tokens drift to neighbours and jump anywhere: beta = n (1 - share (1 - n))."""
+    """Tokens drift to neighbors and jump anywhere: beta = n (1 - share (1 - n))."""
 
     share: float = field(SHARE)
 
-    needs_neighbours = True
+    needs_neighbors = True
 
     def build(self, vocabulary):
         table = vocabulary.require("table")

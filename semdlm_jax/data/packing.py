@@ -86,7 +86,7 @@ def _parts(documents):
 
 
 def unpack(tokens, tokenizer):
-    """The documents' texts back from a whole stream, normalised: the inverse of `pack`."""
+    """The documents' texts back from a whole stream, normalized: the inverse of `pack`."""
     tokens = np.asarray(tokens)
     starts, ends = np.flatnonzero(tokens == tokenizer.bos_id), np.flatnonzero(tokens == tokenizer.eos_id)
     return [tokenizer.decode(tokens[start + 1 : end]) for start, end in zip(starts, ends, strict=True)]

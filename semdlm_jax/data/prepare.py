@@ -39,7 +39,7 @@ def prepare(
     progress=lambda line: None,
     tokenizer=LEARNT,
     length=None,
-    normalise=True,
+    normalize=True,
     byte_fallback=False,
 ):
     """Learns a vocabulary on the train split unless one is given, encodes every split and writes `directory`; returns
@@ -47,7 +47,7 @@ def prepare(
 
     corpus: of given.corpus_of. vocab_size: of a vocabulary to be learnt; a given one has its own. progress: called
     with a line of text as the work goes on. tokenizer: as in `tokenizers.given_tokenizer`. length: L of the rows whose
-    padding is reported. normalise, byte_fallback: of SentencePiece vocabularies, see `SentencePieceTokenizer`.
+    padding is reported. normalize, byte_fallback: of SentencePiece vocabularies, see `SentencePieceTokenizer`.
     With the same corpus and settings the finished directory is opened at once; another process
     that prepares it is waited for. The directory appears whole or not at all, and what a killed process left is
     cleared away. Memory holds a batch of documents, not the corpus (unless that is in memory itself).
@@ -56,12 +56,12 @@ def prepare(
     """
     directory = pathlib.Path(directory)
     if directory.name in ("", ".."):
-        directory = directory.resolve()  # whose neighbours by name the lock and the unfinished directory are
+        directory = directory.resolve()  # whose neighbors by name the lock and the unfinished directory are
     given = given_tokenizer(tokenizer, lowercase)
     settings = {**corpus.settings, "lowercase": bool(lowercase), "tokenizer": tokenizer}
     if tokenizer.partition(":")[0] == LEARNT:
-        settings["normalise"] = bool(normalise)
-        given = given and dataclasses.replace(given, normalised=bool(normalise))
+        settings["normalize"] = bool(normalize)
+        given = given and dataclasses.replace(given, normalized=bool(normalize))
     if tokenizer == LEARNT:
         settings = {"vocab_size": int(vocab_size), **settings, "byte_fallback": bool(byte_fallback)}
     with storage_errors(directory), locked(directory, progress):
@@ -96,13 +96,13 @@ def prepare(
 
 def _learn_pieces(corpus, settings, progress):
     """(a vocabulary of the train split, for meta.json the part of it that it was learnt from: nothing of all)."""
-    vocab_size, lowercase, normalise = (settings[name] for name in ("vocab_size", "lowercase", "normalise"))
+    vocab_size, lowercase, normalize = (settings[name] for name in ("vocab_size", "lowercase", "normalize"))
     progress(f"learning a vocabulary of {vocab_size} pieces")
-    sample = draw_sample(_training_text(corpus), lowercase, normalise)
+    sample = draw_sample(_training_text(corpus), lowercase, normalize)
     told = {} if sample.whole else {"sample": {"characters": sample.characters, "of": sample.of}}
     if told:
         progress(sampled(told["sample"]))
-    learnt = SentencePieceTokenizer.learn(sample, vocab_size, lowercase, normalise, settings["byte_fallback"])
+    learnt = SentencePieceTokenizer.learn(sample, vocab_size, lowercase, normalize, settings["byte_fallback"])
     return learnt, told
 
 
@@ -169,7 +169,7 @@ def main(data, check=False):
         progress=lambda line: print(line, flush=True),
         tokenizer=data.tokenizer,
         length=data.length,
-        normalise=data.normalise,
+        normalize=data.normalize,
         byte_fallback=data.byte_fallback,
     )
     print(describe(prepared, padded=data.protocol == "padded"))

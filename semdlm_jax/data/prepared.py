@@ -13,6 +13,7 @@ from semdlm_jax.data.records import FIELD
 from semdlm_jax.data.sealing import WHOLE, check_seals, digest_of, seal_of
 from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, Tokenizer, load_tokenizer, unknown_share_of
 from semdlm_jax.errors import UserError
+from semdlm_jax.former import rename
 from semdlm_jax.storage import PathLike, check_regular, write_text
 
 COMMAND = "python -m semdlm_jax.data.prepare --config=…"
@@ -80,7 +81,8 @@ def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
             check_seals(directory, meta["files"], whole)
             if meta.pop("sha256") != digest_of(meta):
                 raise UserError(f"{META} has other contents than were written")
-        meta["settings"] = FORMER | _former_spelling(meta["settings"]) | meta["settings"]
+        settings = rename("data", meta["settings"])
+        meta["settings"] = FORMER | _former_spelling(settings) | settings
         splits = {split: np.load(directory / tokens_file(split), mmap_mode="r") for split in SPLITS}
         prepared = Prepared(directory, load_tokenizer(directory), splits, np.load(directory / UNIGRAM), meta)
         fault = _fault(prepared, whole)
@@ -99,7 +101,7 @@ def _former_spelling(settings):
     kind = settings.get("tokenizer", LEARNT)
     if kind.partition(":")[0] != LEARNT:
         return {}
-    return {"normalise": True} | ({"byte_fallback": False} if kind == LEARNT else {})
+    return {"normalize": True} | ({"byte_fallback": False} if kind == LEARNT else {})
 
 
 def _fault(prepared, whole):
@@ -142,8 +144,8 @@ def sampled(sample: dict) -> str:
 
 def _spelling(settings):
     """Whether the text was brought into one form, of vocabularies that ask."""
-    asked = settings.get("normalise")
-    return "" if asked is None else f", normalised {asked}"
+    asked = settings.get("normalize")
+    return "" if asked is None else f", normalized {asked}"
 
 
 def describe(prepared, padded=False):

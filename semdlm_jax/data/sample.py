@@ -4,7 +4,7 @@ import dataclasses
 import random
 from collections.abc import Iterable, Iterator
 
-from semdlm_jax.data.normalisation import spelled
+from semdlm_jax.data.normalization import spelled
 
 # The trainer of SentencePiece needs 20 bytes a character of its text, for a suffix array, and goes 20 times and more
 # through the different words. Within these it holds 300 MiB; the vocabulary settles long before.
@@ -31,7 +31,7 @@ class Sample:
             yield self.lines.pop()
 
 
-def draw_sample(texts: Iterable[str], lowercase: bool, normalised: bool = True) -> Sample:
+def draw_sample(texts: Iterable[str], lowercase: bool, normalized: bool = True) -> Sample:
     """All lines of the texts, or of more than the bounds above every line with the same chance 1 / 2^n, independently
     and always the same ones. Texts are read once; longer lines are drawn in stretches of LONGEST characters."""
     rng, held = random.Random(0), _Held()
@@ -41,7 +41,7 @@ def draw_sample(texts: Iterable[str], lowercase: bool, normalised: bool = True) 
         for line in _stretches(text):
             if rng.random() >= chance:
                 continue
-            for part in filter(None, spelled(line, lowercase, normalised)):
+            for part in filter(None, spelled(line, lowercase, normalized)):
                 held.add(part)
             while held.too_large():
                 chance /= 2

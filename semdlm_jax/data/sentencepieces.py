@@ -12,7 +12,7 @@ import numpy as np
 import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
-from semdlm_jax.data.normalisation import spelled
+from semdlm_jax.data.normalization import spelled
 from semdlm_jax.data.sample import Sample, draw_sample
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular
@@ -30,8 +30,8 @@ class SentencePieceTokenizer:
     Lines are encoded one by one, so a word has the same pieces after a line break as after a space. A line break is a
     piece of its own, `newline_id`; in a given vocabulary that has none (newline_id None) it reads as a space. Specials
     that a given vocabulary lacks are appended to it. Text that spells a special is not read as one, whatever the model
-    says of it. model: the serialised SentencePiece model. lowercase: whether text is lowercased first. normalised:
-    whether it is brought into one form, see `normalisation.normalise`; else its spaces and line breaks all stay, as far
+    says of it. model: the serialized SentencePiece model. lowercase: whether text is lowercased first. normalized:
+    whether it is brought into one form, see `normalization.normalize`; else its spaces and line breaks all stay, as far
     as the model leaves them.
 
     UserError: not such a model, cut short, or with one piece in two roles.
@@ -39,7 +39,7 @@ class SentencePieceTokenizer:
 
     model: bytes = dataclasses.field(repr=False)
     lowercase: bool
-    normalised: bool = True
+    normalized: bool = True
 
     FILE = "tokenizer.model"
 
@@ -50,7 +50,7 @@ class SentencePieceTokenizer:
         control = [i for i in range(len(proto.pieces)) if processor.is_control(i) or processor.is_unused(i)]
         own = tuple(pieces[: len(SPECIAL_PIECES)]) == SPECIAL_PIECES and "\n" in pieces
         identity = [pieces, self.lowercase] + ([] if own else [hashlib.sha256(self.model).hexdigest()])
-        identity += [] if self.normalised else ["as it is"]
+        identity += [] if self.normalized else ["as it is"]
         special_ids = tuple(sorted({*specials, *control}))
         texts = ["" if i in special_ids else _read(processor, i, piece) for i, piece in enumerate(pieces)]
         starts = [piece.startswith("▁") and bool(text) for piece, text in zip(pieces, texts)]
@@ -60,7 +60,7 @@ class SentencePieceTokenizer:
             ("_processor", sentencepiece.SentencePieceProcessor(model_proto=reading)),
             ("_processors", {}),
             ("_learnt", len(proto.pieces)),
-            ("keeps_space", not self.normalised),  # at the ends of a text
+            ("keeps_space", not self.normalized),  # at the ends of a text
             ("_unread", np.isin(np.arange(len(pieces)), special_ids)),
             *zip(("pad_id", "unk_id", "bos_id", "eos_id", "mask_id"), specials, strict=True),
             ("special_ids", special_ids),
@@ -73,14 +73,14 @@ class SentencePieceTokenizer:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def train(cls, texts, vocab_size, lowercase, normalised=True, byte_fallback=False):
+    def train(cls, texts, vocab_size, lowercase, normalized=True, byte_fallback=False):
         """`learn` from an iterable of texts, or a sample of their lines, as `draw_sample` takes it."""
-        sample = draw_sample(texts, lowercase, normalised)
-        return cls.learn(sample, vocab_size, lowercase, normalised, byte_fallback)
+        sample = draw_sample(texts, lowercase, normalized)
+        return cls.learn(sample, vocab_size, lowercase, normalized, byte_fallback)
 
     @classmethod
     def learn(
-        cls, sample: Sample, vocab_size: int, lowercase: bool, normalised: bool = True, byte_fallback: bool = False
+        cls, sample: Sample, vocab_size: int, lowercase: bool, normalized: bool = True, byte_fallback: bool = False
     ) -> "SentencePieceTokenizer":
         """Learns a vocabulary from a sample, which this empties; deterministic. vocab_size counts the special pieces.
 
@@ -99,7 +99,7 @@ class SentencePieceTokenizer:
                 vocab_size=vocab_size,
                 model_type="unigram",
                 normalization_rule_name="identity",
-                remove_extra_whitespaces=normalised,
+                remove_extra_whitespaces=normalized,
                 byte_fallback=byte_fallback,
                 character_coverage=0.9999,
                 pad_id=0,
@@ -118,13 +118,13 @@ class SentencePieceTokenizer:
             raise UserError(
                 f"data.vocab_size = {vocab_size} does not suit this text: {reason} (the same for every command)"
             ) from None
-        return cls(_renamed(model.getvalue()), bool(lowercase), bool(normalised))
+        return cls(_renamed(model.getvalue()), bool(lowercase), bool(normalized))
 
     def save(self, path):
         """Writes PATH and, beside it, the lowercase setting as PATH with the suffix .json."""
         path = pathlib.Path(path)
         path.write_bytes(self.model)
-        settings = {"lowercase": self.lowercase, "normalised": self.normalised, "fingerprint": self.fingerprint}
+        settings = {"lowercase": self.lowercase, "normalized": self.normalized, "fingerprint": self.fingerprint}
         path.with_suffix(".json").write_text(json.dumps(settings))
 
     @classmethod
@@ -133,7 +133,7 @@ class SentencePieceTokenizer:
         path = pathlib.Path(path)
         try:
             settings = json.loads(path.with_suffix(".json").read_text())
-            return cls(path.read_bytes(), settings["lowercase"], settings.get("normalised", True))
+            return cls(path.read_bytes(), settings["lowercase"], settings.get("normalized", True))
         except (OSError, ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"{path}: cannot read the tokenizer ({error}): prepare the data again") from None
 
@@ -158,7 +158,7 @@ class SentencePieceTokenizer:
 
     def encode_batch(self, texts):
         """`encode` of each text: a list of [N_i] int32."""
-        lines = [spelled(text, self.lowercase, self.normalised) for text in texts]
+        lines = [spelled(text, self.lowercase, self.normalized) for text in texts]
         encoded = iter(self._processor.encode([line for lines_of_one in lines for line in lines_of_one]))
         between = () if self.newline_id is None else (self.newline_id,)
         results = []
@@ -166,7 +166,7 @@ class SentencePieceTokenizer:
             ids = []
             for number, _ in enumerate(lines_of_one):
                 line = next(encoded)
-                if (ids and line) if self.normalised else number:
+                if (ids and line) if self.normalized else number:
                     ids += between
                 ids += line
             results.append(self._as_text(ids))
@@ -174,9 +174,9 @@ class SentencePieceTokenizer:
 
     def encode_after(self, text: str) -> np.ndarray:
         """`encode`, but '▁' stands before the first word where the text begins with white space, and only there."""
-        first, *rest = spelled(text, self.lowercase, self.normalised)
-        space = text[:1].isspace() if self.normalised else first[:1] == " "
-        ids = self._prefixing(space).encode(first if self.normalised else first.removeprefix(" "))
+        first, *rest = spelled(text, self.lowercase, self.normalized)
+        space = text[:1].isspace() if self.normalized else first[:1] == " "
+        ids = self._prefixing(space).encode(first if self.normalized else first.removeprefix(" "))
         if not rest:
             return self._as_text(ids)
         between = [] if self.newline_id is None else [self.newline_id]
@@ -198,7 +198,7 @@ class SentencePieceTokenizer:
         return self._processors[space]
 
     def decode(self, ids):
-        """The text of ids [N], specials dropped: inverts `encode` on normalised text without unknown characters."""
+        """The text of ids [N], specials dropped: inverts `encode` on normalized text without unknown characters."""
         ids = np.asarray(ids, np.int64).ravel()
         ids = ids[~np.isin(ids, self.special_ids) & (ids < self._learnt)]
         if self.newline_id is None:
@@ -262,7 +262,7 @@ def _role_ids(processor, pieces):
 
 
 def _closed_to_text(proto, special_ids):
-    """The serialised model whose special pieces are control pieces, with which text is never encoded; None where the
+    """The serialized model whose special pieces are control pieces, with which text is never encoded; None where the
     model's own are."""
     kinds = ModelProto.SentencePiece
     named = [proto.pieces[i] for i in special_ids if i < len(proto.pieces)]

@@ -25,7 +25,7 @@ class Tokenizer(Protocol):
     special_ids: ids that no text contains (but unk_id): padding, unknown, begin, end, mask, and unused ones.
     newline_id: the piece of a line break, None where line breaks are not kept or not one piece. keeps_space: whether
     white space at the ends of a text is encoded like any other; else `encode` drops it. fingerprint: sha256 hex of
-    pieces and normalisation. FILE: its file's name in a prepared directory.
+    pieces and normalization. FILE: its file's name in a prepared directory.
     """
 
     pieces: tuple[str, ...]
@@ -45,7 +45,7 @@ class Tokenizer(Protocol):
     FILE: str
 
     def encode(self, text: str) -> np.ndarray:
-        """Ids [N] int32 of a text, normalised first; no specials but unk_id."""
+        """Ids [N] int32 of a text, normalized first; no specials but unk_id."""
 
     def encode_batch(self, texts) -> list[np.ndarray]:
         """`encode` of each text."""

@@ -46,7 +46,7 @@ _OTHERWISE = "it encodes text otherwise: read it as tokenizer:PATH, or its vocab
 
 @dataclasses.dataclass(frozen=True)
 class WordPieceTokenizer:
-    """A WordPiece vocabulary with BERT's own normalisation, with the interface of `tokenizers.Tokenizer`.
+    """A WordPiece vocabulary with BERT's own normalization, with the interface of `tokenizers.Tokenizer`.
 
     Ids are those of BERT's tokenizer without its template: [CLS] and [SEP], begin and end, are set by whoever frames a
     document. Text that spells a special is not read as one. `decode` cannot restore what `encode` drops: case and
@@ -128,7 +128,7 @@ class WordPieceTokenizer:
         return len(self.pieces)
 
     def encode(self, text):
-        """Ids [N] int32 of the text, normalised as BERT does; no specials but [UNK] for unknown words."""
+        """Ids [N] int32 of the text, normalized as BERT does; no specials but [UNK] for unknown words."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts):

@@ -1,4 +1,4 @@
-"""The NELBO of a split: one estimator for every kernel and parameterisation, so that the numbers compare.
+"""The NELBO of a split: one estimator for every kernel and parameterization, so that the numbers compare.
 
 NELBO = integral of E l_t over [t_min, t_max]  +  KL(q_{t_max} || prior)  +  E -log p_theta(x0 | x_{t_min}).
 
@@ -182,7 +182,7 @@ def compile_terms(denoiser, objective, mesh, *, t_min, t_max, chunk, posterior=N
     return jax.jit(terms, out_shardings=whole)
 
 
-def summarise(terms: SequenceTerms) -> Likelihood:
+def summarize(terms: SequenceTerms) -> Likelihood:
     """Host: the terms of all draws and sequences, each [D, N], to a `Likelihood`.
 
     The NELBO is a ratio of sums over sequences. Its error is taken over them, each residual with the share of the
@@ -254,4 +254,4 @@ def evaluate_likelihood(
     wait(0)
     # [D, N] of each term, N over all batches.
     stacked = [jax.tree.map(lambda *of_draws: np.stack(of_draws), *of_batch) for of_batch in jax.device_get(collected)]
-    return summarise(jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *stacked))
+    return summarize(jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *stacked))

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from semdlm_jax.evaluation import quality
-from semdlm_jax.kernels import NeighbourTable
+from semdlm_jax.kernels import NeighborTable
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, Registry, field
 
@@ -23,11 +23,11 @@ Found = dict[str, float | None]
 @dataclasses.dataclass(frozen=True)
 class Samples:
     """What is measured. rows: {"generated": …, "heldout": …} of token rows without padding. texts: the same, as texts.
-    table: the neighbours. train_text: the first BIGRAM_TOKENS of the training text."""
+    table: the neighbors. train_text: the first BIGRAM_TOKENS of the training text."""
 
     rows: dict[str, Sequence[np.ndarray]]
     texts: dict[str, Sequence[str]]
-    table: NeighbourTable
+    table: NeighborTable
     train_text: str
 
     @functools.cached_property
@@ -78,7 +78,7 @@ class BasinIndex(Measure):
     def of(self, samples):
         table = samples.table
         affinity = {
-            name: quality.neighbour_affinity(rows, table.ids, table.similarities).mean()
+            name: quality.neighbor_affinity(rows, table.ids, table.similarities).mean()
             for name, rows in samples.rows.items()
         }
         return {name: quality.ratio(value, affinity[HELDOUT]) for name, value in affinity.items()}
@@ -108,7 +108,7 @@ class Distinct(Measure):
 
     title: ClassVar[str] = "distinct token bigrams"
     meaning: ClassVar[str] = (
-        "distinct: different pairs of neighbouring tokens over all pairs; below held-out, a text repeats itself"
+        "distinct: different pairs of neighboring tokens over all pairs; below held-out, a text repeats itself"
     )
 
     def of(self, samples):

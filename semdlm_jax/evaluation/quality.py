@@ -18,10 +18,10 @@ def unigram_entropy(rows):
     return np.array(entropies)
 
 
-def neighbour_affinity(rows, ids_VxK, similarities_VxK):
+def neighbor_affinity(rows, ids_VxK, similarities_VxK):
     """[N]: mean S+(x_i, x_j) over ordered pairs i != j of a sequence.
 
-    S+(k, l) = max(sim(k, l), 0) where k is among the neighbours of l, else 0. Rows of ids are padded with V.
+    S+(k, l) = max(sim(k, l), 0) where k is among the neighbors of l, else 0. Rows of ids are padded with V.
     """
     ids_VxK, similarities_VxK = np.asarray(ids_VxK), np.maximum(np.asarray(similarities_VxK, np.float64), 0)
     vocab_size = len(ids_VxK)
@@ -59,7 +59,7 @@ def words(text):
 
 
 def word_bigrams(text):
-    """Neighbouring words of one text, as pairs."""
+    """Neighboring words of one text, as pairs."""
     found = words(text)
     return list(zip(found, found[1:], strict=False))
 

@@ -28,7 +28,7 @@ def build_stages(config, corpus: Corpus):
         return Stages((main,), (0,))
     if not main.any_kernel:
         raise UserError(
-            f"warmup.steps = {warmup.steps} trains under another kernel first, which only parameterisation 'bayes' can "
+            f"warmup.steps = {warmup.steps} trains under another kernel first, which only parameterization 'bayes' can "
             "go on from: set warmup.steps = 0"
         )
     return Stages((_objective(config, corpus, warmup.kernel, warmup.objective), main), (0, warmup.steps))

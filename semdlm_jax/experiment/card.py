@@ -19,8 +19,8 @@ tags: [diffusion-language-model, jax]
 {license_line}---
 # {name}
 
-A language model trained with semdlm_jax: kernel `{kernel}`, objective `{objective}`, parameterisation
-`{parameterisation}`.
+A language model trained with semdlm_jax: kernel `{kernel}`, objective `{objective}`, parameterization
+`{parameterization}`.
 
     python -m semdlm_jax.generate --model={name} --num_samples=4
     python -m semdlm_jax.evaluate --model={name} --text=FILE
@@ -44,7 +44,7 @@ Scores of another protocol, vocabulary or text do not compare with these.
 
 * `model.safetensors`: the EMA weights ({dtype}). `config.json`: the configuration, without the trainer's paths.
 * `tokenizer.*`: the vocabulary. `unigram.npy`: how often each token occurs in training.
-* `neighbours.npz`: the neighbour table, if the run had one. `portable.json`: step, shape of rows, digests.
+* `neighbors.npz`: the neighbor table, if the run had one. `portable.json`: step, shape of rows, digests.
 
 The text that it was trained on is not in it.
 """
@@ -67,7 +67,7 @@ def text(
         license_line=f"license: {license_name}\n" if license_name else "",
         kernel=config.kernel.name,
         objective=config.objective.name,
-        parameterisation=config.objective.parameterisation,
+        parameterization=config.objective.parameterization,
         facts="\n".join(f"* {line}" for line in _facts(trained, license_name)),
         numbers="\n\n".join(_numbers(trained, dtype, recorded, report)),
         dtype=dtype,
@@ -82,7 +82,7 @@ def _facts(trained, license_name):
     origin = re.sub(r"(?<!\S)/\S*/", "", prepared.meta["origin"])  # the paths of this machine
     yield f"Text: {origin}."
     if license_name:
-        yield f"Licence of the weights: {license_name}."
+        yield f"License of the weights: {license_name}."
     spelling = "lowercase" if tokenizer.lowercase else "cased"
     yield f"Vocabulary of {tokenizer.vocab_size:,} pieces, {spelling}, fingerprint {tokenizer.fingerprint[:12]}."
     size = describe(trained.params, trained.denoiser)

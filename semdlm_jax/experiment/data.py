@@ -1,4 +1,4 @@
-"""What a run reads: prepared text in its protocol's rows, and the neighbour table; and that it stays the same."""
+"""What a run reads: prepared text in its protocol's rows, and the neighbor table; and that it stays the same."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,7 @@ from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import NeighbourTable, Vocabulary
+from semdlm_jax.kernels import NeighborTable, Vocabulary
 from semdlm_jax.runtime.mesh import local_rows
 from semdlm_jax.semantics.candidates import prior_tokens
 from semdlm_jax.semantics.table import load_table, table_path
@@ -24,7 +24,7 @@ SYNTHETIC_MASK = 4
 @dataclasses.dataclass(frozen=True)
 class Corpus:
     """What is trained on. prepared is None for synthetic data, which has no text, valid or test split. table_made: how
-    the neighbour table was built, which semantics.table may leave to another configuration than this one."""
+    the neighbor table was built, which semantics.table may leave to another configuration than this one."""
 
     vocabulary: Vocabulary
     special_ids: tuple[int, ...]
@@ -36,9 +36,9 @@ class Corpus:
         return self.vocabulary.size
 
     @property
-    def table(self) -> NeighbourTable:
-        """The neighbours; of no token where there is no table."""
-        return self.vocabulary.table or NeighbourTable.empty(self.vocab_size)
+    def table(self) -> NeighborTable:
+        """The neighbors; of no token where there is no table."""
+        return self.vocabulary.table or NeighborTable.empty(self.vocab_size)
 
     @property
     def identity(self):
@@ -52,24 +52,24 @@ class Corpus:
         if self.vocabulary.table is not None:
             # Ids alone: similarities differ in their last bits from machine to machine.
             ids = np.asarray(self.vocabulary.table.ids, np.int32)
-            known["neighbour table"] = hashlib.sha256(ids.tobytes()).hexdigest()
+            known["neighbor table"] = hashlib.sha256(ids.tobytes()).hexdigest()
         return known
 
 
 def build_corpus(config, prepared: Prepared | None = None):
-    """Opens the prepared data, unless they are given, and the neighbour table, which kernels without neighbours do
+    """Opens the prepared data, unless they are given, and the neighbor table, which kernels without neighbors do
     without. UserError when the data are missing, or the table that semantics.table names, or when it is of another
     vocabulary."""
     k_max = config.kernel.k_max
     if config.data.corpus == "synthetic":
         vocab_size = config.data.vocab_size
-        # Token i's neighbours are the next K on a ring.
+        # Token i's neighbors are the next K on a ring.
         ring = (np.arange(vocab_size)[:, None] + 1 + np.arange(k_max)) % vocab_size
         angles = 2 * np.pi * np.arange(vocab_size) / vocab_size
         vocabulary = Vocabulary(
             vocab_size,
             SYNTHETIC_MASK,
-            table=NeighbourTable.from_lists(ring, np.ones(ring.shape)),
+            table=NeighborTable.from_lists(ring, np.ones(ring.shape)),
             # Often enough that no token is rare.
             unigram=1000 * ~np.isin(np.arange(vocab_size), SYNTHETIC_SPECIALS),
             embeddings=np.stack([np.cos(angles), np.sin(angles)], axis=1),
@@ -86,8 +86,8 @@ def build_corpus(config, prepared: Prepared | None = None):
     read, meta = {}, {}
     if config.semantics.table or table_path(config).exists():
         table, meta = load_table(table_path(config), tokenizer.fingerprint)
-        neighbours = NeighbourTable.from_lists(table.ids, table.similarities, k_max, table.transposed)
-        read = {"table": neighbours, "embeddings": table.embeddings}
+        neighbors = NeighborTable.from_lists(table.ids, table.similarities, k_max, table.transposed)
+        read = {"table": neighbors, "embeddings": table.embeddings}
     vocabulary = Vocabulary(
         tokenizer.vocab_size,
         tokenizer.mask_id,
@@ -106,7 +106,7 @@ def check_unchanged(workdir, trained_on, config, corpus: Corpus):
     now = corpus.identity
     for what, then in trained_on.items():
         if now.get(what) != then:
-            where = table_path(config) if what == "neighbour table" else pathlib.Path(config.data.directory)
+            where = table_path(config) if what == "neighbor table" else pathlib.Path(config.data.directory)
             raise UserError(
                 f"{workdir} was trained with another {what} than {where} holds now ({str(then)[:12]}, now "
                 f"{now.get(what, 'none')[:12]}): make {where} again as it was, or train in another work directory"

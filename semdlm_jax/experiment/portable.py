@@ -1,11 +1,11 @@
-"""A trained model as one folder that can be read anywhere: weights, configuration, vocabulary, neighbours.
+"""A trained model as one folder that can be read anywhere: weights, configuration, vocabulary, neighbors.
 
 config.json         the run's configuration, without the places of its files
 portable.json       step, weights, shape of the rows, and the digests of all files but README.md
 model.safetensors   the EMA weights, under their paths in the tree
 tokenizer.*         the vocabulary, as prepared data have it
 unigram.npy         [V] int64, how often each token occurs in training
-neighbours.npz      the neighbour table, where the run has one
+neighbors.npz      the neighbor table, where the run has one
 README.md           the model card
 """
 
@@ -85,7 +85,7 @@ def read_manifest(folder: str | os.PathLike) -> dict:
 
 
 def read_corpus(folder: str | os.PathLike, config: ConfigDict, manifest: dict) -> Corpus:
-    """The vocabulary and the neighbours. config: as `read_run` gives it; from now on its data lie in the folder."""
+    """The vocabulary and the neighbors. config: as `read_run` gives it; from now on its data lie in the folder."""
     folder = pathlib.Path(folder)
     config.data.directory, config.semantics.table = str(folder), ""
     try:

@@ -1,8 +1,8 @@
 """The systems of the paper's tables, by name: --config=lm1b:mdlm, and --config=lm1b:list for this list.
 
-Each is a set of changes to a data set's configuration: kernel, loss, parameterisation, time conditioning and
-optimiser as the system's authors have them, where they say so. Length, model size, batch and number of steps stay
-the data set's, so that systems compare under equal budgets; so does the optimiser of a configuration far from the
+Each is a set of changes to a data set's configuration: kernel, loss, parameterization, time conditioning and
+optimizer as the system's authors have them, where they say so. Length, model size, batch and number of steps stay
+the data set's, so that systems compare under equal budgets; so does the optimizer of a configuration far from the
 authors' scale (`apply(..., optimizer=False)`). Scores do too: every system is scored by the same bound over the same
 times.
 """
@@ -13,14 +13,14 @@ from semdlm_jax.errors import choose
 
 
 class System(NamedTuple):
-    """about: one line. changes: {section: {key: value}}, and the same of the optimiser alone."""
+    """about: one line. changes: {section: {key: value}}, and the same of the optimizer alone."""
 
     about: str
     changes: dict
     optimizer: dict = {}
 
 
-# MDLM's and SEDD's optimiser, which BD3-LM and the paper take over: AdamW 3e-4, 2,500 steps of warm-up, then constant.
+# MDLM's and SEDD's optimizer, which BD3-LM and the paper take over: AdamW 3e-4, 2,500 steps of warm-up, then constant.
 MDLM_ADAMW = {
     "name": "adamw",
     "learning_rate": 3e-4,
@@ -55,7 +55,7 @@ GIDD_ADAM = {
 def _semantic(kernel):
     return {
         "kernel": {"name": kernel},
-        "objective": {"name": "denoising", "parameterisation": "bayes", "lambda_changed": 1.0, "lambda_same": 1.0},
+        "objective": {"name": "denoising", "parameterization": "bayes", "lambda_changed": 1.0, "lambda_same": 1.0},
         "network": {"time_conditioning": True},
     }
 
@@ -68,7 +68,7 @@ def _d3pm(kernel, ce_weight):
         "kernel": {"name": kernel, "schedule": {"name": "linear"}},
         "objective": {
             "name": "d3pm",
-            "parameterisation": "bayes",
+            "parameterization": "bayes",
             "timesteps": 1000,
             "ce_weight": ce_weight,
             "t_min": 1e-6,
@@ -82,20 +82,20 @@ def _d3pm(kernel, ce_weight):
 def _sedd(kernel, schedule):
     return {
         "kernel": {"name": kernel, "schedule": schedule},
-        "objective": {"name": "score_entropy", "parameterisation": "score", "t_min": 1e-3, "t_max": 1.0},
+        "objective": {"name": "score_entropy", "parameterization": "score", "t_min": 1e-3, "t_max": 1.0},
         "network": {"time_conditioning": True},
     }
 
 
 SYSTEMS = {
     "semdlm_plus": System(
-        "SemDLM+: drift to growing neighbourhoods and jump anywhere (Eq. 22)", _semantic("semdlm_plus"), MDLM_ADAMW
+        "SemDLM+: drift to growing neighborhoods and jump anywhere (Eq. 22)", _semantic("semdlm_plus"), MDLM_ADAMW
     ),
-    "semdlm_knn": System("SemDLM: drift to neighbours alone (Eq. 7)", _semantic("semantic_knn"), MDLM_ADAMW),
+    "semdlm_knn": System("SemDLM: drift to neighbors alone (Eq. 7)", _semantic("semantic_knn"), MDLM_ADAMW),
     "semdlm_softmax": System(
         "SemDLM: softmax over all similarities (Eq. 8)", _semantic("semantic_softmax"), MDLM_ADAMW
     ),
-    "semantic_mask": System("drift to neighbours, with masks for jumps", _semantic("semantic_mask"), MDLM_ADAMW),
+    "semantic_mask": System("drift to neighbors, with masks for jumps", _semantic("semantic_mask"), MDLM_ADAMW),
     # google-research d3pm/text: hybrid_lambda 0 in the uniform configuration, 0.01 in the mask's.
     "d3pm_uniform": System("D3PM, uniform noise, 1000 steps", _d3pm("uniform", 0.0), D3PM_ADAM),
     "d3pm_absorbing": System("D3PM, masks, 1000 steps", _d3pm("absorbing", 0.01), D3PM_ADAM),
@@ -104,7 +104,7 @@ SYSTEMS = {
         "MDLM: masks, the continuous bound, no time conditioning",
         {
             "kernel": {"name": "absorbing", "schedule": {"name": "loglinear", "eps": 1e-3}},
-            "objective": {"name": "nelbo", "parameterisation": "bayes", "t_min": 1e-3, "t_max": 1.0},
+            "objective": {"name": "nelbo", "parameterization": "bayes", "t_min": 1e-3, "t_max": 1.0},
             "network": {"time_conditioning": False},
         },
         MDLM_ADAMW,
@@ -125,7 +125,7 @@ SYSTEMS = {
             "kernel": {"name": "hybrid", "uniform_share": 0.1, "hybrid_gamma": 1.0, "schedule": {"name": "linear"}},
             "objective": {
                 "name": "gidd",
-                "parameterisation": "bayes",
+                "parameterization": "bayes",
                 "gidd_weights": "dynamic",
                 "t_min": 1e-4,
                 "t_max": 1.0 - 1e-4,
@@ -139,7 +139,7 @@ SYSTEMS = {
         "UDLM: uniform noise, the continuous bound",
         {
             "kernel": {"name": "uniform", "schedule": {"name": "linear"}},
-            "objective": {"name": "nelbo", "parameterisation": "bayes", "t_min": 1e-3},
+            "objective": {"name": "nelbo", "parameterization": "bayes", "t_min": 1e-3},
             "network": {"time_conditioning": True},
         },
         MDLM_ADAMW,
@@ -148,13 +148,13 @@ SYSTEMS = {
     "unigram": System(
         "marginal noise, the continuous bound",
         {
-            "kernel": {"name": "unigram", "tau": 1.0, "schedule": {"name": "linear"}},
-            "objective": {"name": "nelbo", "parameterisation": "bayes", "t_min": 1e-3},
+            "kernel": {"name": "unigram", "prior_exponent": 1.0, "schedule": {"name": "linear"}},
+            "objective": {"name": "nelbo", "parameterization": "bayes", "t_min": 1e-3},
             "network": {"time_conditioning": True},
         },
         MDLM_ADAMW,
     ),
-    # The reference of MDLM's tables: the same Transformer with a causal mask, the same optimiser.
+    # The reference of MDLM's tables: the same Transformer with a causal mask, the same optimizer.
     "ar": System(
         "the autoregressive reference, scored exactly",
         {
@@ -168,7 +168,7 @@ SYSTEMS = {
 
 def apply(config, name, *, optimizer=True):
     """Changes `config` into the named system, trained from scratch; None leaves it as it is, 'list' prints the names
-    and exits. optimizer: take the authors' optimiser too. UserError for an unknown name."""
+    and exits. optimizer: take the authors' optimizer too. UserError for an unknown name."""
     if name is None:
         return config
     if name == "list":

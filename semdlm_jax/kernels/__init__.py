@@ -3,7 +3,7 @@
 from semdlm_jax.kernels import branches, schedules
 from semdlm_jax.kernels.family import Kernel
 from semdlm_jax.kernels.named import KERNELS, KernelSpec, make_kernel
-from semdlm_jax.kernels.neighbours import NeighbourTable
+from semdlm_jax.kernels.neighbors import NeighborTable
 from semdlm_jax.kernels.numerics import LOG_ZERO
 from semdlm_jax.kernels.prior import GlobalPrior
 from semdlm_jax.kernels.protocol import KernelBase
@@ -19,7 +19,7 @@ __all__ = [
     "Kernel",
     "KernelBase",
     "KernelSpec",
-    "NeighbourTable",
+    "NeighborTable",
     "Vocabulary",
     "branches",
     "make_kernel",

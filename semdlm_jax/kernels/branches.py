@@ -1,5 +1,5 @@
 """How noise is shared between the branches of a kernel: alpha_t (keep), beta_t (global), sigma_t (semantic), and the
-neighbourhood size k_t.
+neighborhood size k_t.
 
 Each is a frozen dataclass over a `Schedule`, whose noise level n = 1 - alpha is the clock: with the linear schedule
 n is t, and the formulas are the papers'. `weights(t)` is elementwise in t; derivatives in t come from forward-mode
@@ -23,7 +23,7 @@ from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, field, part
 
 POWER, SHARE = "[0.001, 1000]", "[0, 1]"
-K_MAX = number(16, "[1, 65536]", "K: the largest neighbourhood")
+K_MAX = number(16, "[1, 65536]", "K: the largest neighborhood")
 GAMMA = number(1.0, POWER, "k_t = 1 + (K - 1) t^gamma")
 ALPHA_MIN = number(0.0, SHARE, "Eq. 117: what is kept at t = 1")
 ALPHA_POWER = number(1.0, POWER, "Eq. 117: its power")
@@ -90,7 +90,7 @@ class Global(Branches):
 
 @dataclasses.dataclass(frozen=True)
 class Drifting(Branches):
-    """Neighbourhoods that grow: k = 1 + (k_max - 1) n^gamma."""
+    """Neighborhoods that grow: k = 1 + (k_max - 1) n^gamma."""
 
     k_max: int = field(K_MAX)
     gamma: float = field(GAMMA)

@@ -1,4 +1,4 @@
-"""The semantic kernel without a neighbour table: Eq. 8, a softmax over the similarities of all tokens.
+"""The semantic kernel without a neighbor table: Eq. 8, a softmax over the similarities of all tokens.
 
     m_t(j | i) = (1 - alpha_t) exp(b_t sim(i, j)) / Z_b(i),
     b_t = 1 / tau_t = alpha / (tau_scale (1 - alpha) + tau_min alpha)

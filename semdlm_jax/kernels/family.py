@@ -1,10 +1,10 @@
 """The forward process: one family of kernels with three branches.
 
-    q_t(j | i) = alpha_t 1[j = i]  +  sigma_t w_r(t) 1[j is neighbour r of i]  +  g_t(i) nu_t(j)
+    q_t(j | i) = alpha_t 1[j = i]  +  sigma_t w_r(t) 1[j is neighbor r of i]  +  g_t(i) nu_t(j)
 
 with w_r(t) = clip(k_t - r, 0, 1) / k_t and g_t(i) = beta_t + sigma_t max(k_t - n_i, 0) / k_t: the weight that a row of
-n_i < k_t neighbours cannot place goes to the global branch (paper, E.1). nu_t is the kernel's prior nu, or a mixture of
-nu and the mask (GIDD). A pair (i, j) enters only through its *rank*: -1 where j = i, r where j is neighbour r of i, K
+n_i < k_t neighbors cannot place goes to the global branch (paper, E.1). nu_t is the kernel's prior nu, or a mixture of
+nu and the mask (GIDD). A pair (i, j) enters only through its *rank*: -1 where j = i, r where j is neighbor r of i, K
 elsewhere. Two elementwise functions therefore say everything:
 
     q_t(j | i) = excess(rank, t) + floor(i, t) nu_t(j)
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.branches import Branches
-from semdlm_jax.kernels.neighbours import NeighbourTable
+from semdlm_jax.kernels.neighbors import NeighborTable
 from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, derivative, inner, put, ratio, safe_log, take
 from semdlm_jax.kernels.prior import GlobalPrior
 from semdlm_jax.kernels.protocol import KernelBase
@@ -30,13 +30,13 @@ from semdlm_jax.kernels.protocol import KernelBase
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Kernel(KernelBase):
-    """A member of the family: branch weights, a neighbour table and a global prior; a pytree of device arrays.
+    """A member of the family: branch weights, a neighbor table and a global prior; a pytree of device arrays.
 
     mask_id: a token that only noise produces (absorbing kernels), which no clean text contains; None otherwise.
     start: what x_1 is drawn from and scored against, where that is not nu.
     """
 
-    table: NeighbourTable
+    table: NeighborTable
     global_prior: GlobalPrior
     branches: Branches = dataclasses.field(metadata={"static": True})
     mask_id: int | None = dataclasses.field(default=None, metadata={"static": True})
@@ -83,7 +83,7 @@ class Kernel(KernelBase):
         return self.global_prior.probs if w.spread is None else self.nu(jnp.arange(self.vocab_size), t[..., None])
 
     def surplus(self, count, t):
-        """The semantic weight that a row of `count` neighbours is too short to place; shape of count and t
+        """The semantic weight that a row of `count` neighbors is too short to place; shape of count and t
         broadcast."""
         w = self.branches.weights(t)
         return w.sigma * jnp.maximum(w.growth - (count - 1), 0) / w.k
@@ -97,13 +97,13 @@ class Kernel(KernelBase):
         return self.floor(jnp.arange(self.vocab_size), t[..., None])
 
     def near(self, rank, t):
-        """The semantic branch of a pair of this rank: 0 unless a neighbour's."""
+        """The semantic branch of a pair of this rank: 0 unless a neighbor's."""
         w = self.branches.weights(t)
         semantic = w.sigma * jnp.clip(w.growth - (rank - 1), 0, 1) / w.k
         return jnp.where((rank >= 0) & (rank < self.table.k_max), semantic, 0)
 
     def rank(self, y, x0):
-        """The rank of y in the row of x0: int32, -1 for x0 itself, K when y is no neighbour."""
+        """The rank of y in the row of x0: int32, -1 for x0 itself, K when y is no neighbor."""
         k_max = self.table.k_max
         hit = self.table.ids[x0] == y[..., None]
         place = jnp.min(jnp.where(hit, jnp.arange(k_max), k_max), axis=-1, initial=k_max)
@@ -211,7 +211,7 @@ class Kernel(KernelBase):
 
     def _levels(self, t):
         """The values noise takes in a row, the share of nu_t(y) divided out: (near [..., K] by rank, far [..., K + 1, 1
-        or 2] by the number of neighbours in the row: everything else, and the mask where it has a share of its own)."""
+        or 2] by the number of neighbors in the row: everything else, and the mask where it has a share of its own)."""
         w, k_max = self.branches.weights(t), self.table.k_max
         near = self.near(jnp.arange(k_max), t[..., None])
         floor = w.beta[..., None] + self.surplus(jnp.arange(k_max + 1), t[..., None])
@@ -224,9 +224,9 @@ class Kernel(KernelBase):
         return w.alpha + w.sigma
 
     def _survival(self, unjumped, near, far):
-        """Ratios of levels, each a bound on what survives, to that of a row by its number of neighbours: [..., K + 1].
+        """Ratios of levels, each a bound on what survives, to that of a row by its number of neighbors: [..., K + 1].
 
-        A neighbour has both kinds of noise; what is at most either ratio is at most that of their sum.
+        A neighbor has both kinds of noise; what is at most either ratio is at most that of their sum.
         """
         nearest = jax.lax.cummin(near, axis=near.ndim - 1)
         nearest = jnp.concatenate([jnp.full_like(unjumped[..., None], jnp.inf), nearest], axis=-1)

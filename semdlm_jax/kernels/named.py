@@ -12,8 +12,8 @@ from semdlm_jax.errors import choose
 from semdlm_jax.kernels import branches
 from semdlm_jax.kernels.dense import TAU_MIN, TAU_SCALE, SoftmaxKernel
 from semdlm_jax.kernels.family import Kernel
-from semdlm_jax.kernels.neighbours import NeighbourTable
-from semdlm_jax.kernels.prior import LEAST, TAU, GlobalPrior
+from semdlm_jax.kernels.neighbors import NeighborTable
+from semdlm_jax.kernels.prior import EXPONENT, MIN_COUNT, GlobalPrior
 from semdlm_jax.kernels.protocol import KernelBase
 from semdlm_jax.kernels.schedules import SCHEDULES, Linear, Schedule
 from semdlm_jax.kernels.vocabulary import Vocabulary
@@ -25,11 +25,11 @@ UNIGRAM = "kernel.prior: unigram"
 
 @dataclasses.dataclass(frozen=True)
 class KernelSpec(Plugin, abc.ABC):
-    """The options of a kernel, from which `build` makes it for a vocabulary. needs_neighbours: it reads the table."""
+    """The options of a kernel, from which `build` makes it for a vocabulary. needs_neighbors: it reads the table."""
 
     schedule: Schedule = part(SCHEDULES, Linear())
 
-    needs_neighbours = False
+    needs_neighbors = False
 
     @abc.abstractmethod
     def build(self, vocabulary: Vocabulary) -> KernelBase:
@@ -43,7 +43,7 @@ class Absorbing(KernelSpec):
     def build(self, vocabulary):
         prior = GlobalPrior.point(vocabulary.size, vocabulary.mask_id)
         mixture = branches.Global(schedule=self.schedule)
-        return Kernel(NeighbourTable.empty(vocabulary.size), prior, mixture, vocabulary.mask_id)
+        return Kernel(NeighborTable.empty(vocabulary.size), prior, mixture, vocabulary.mask_id)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,18 +52,18 @@ class Uniform(KernelSpec):
 
     def build(self, vocabulary):
         prior = GlobalPrior.uniform(vocabulary.size)
-        return Kernel(NeighbourTable.empty(vocabulary.size), prior, branches.Global(schedule=self.schedule))
+        return Kernel(NeighborTable.empty(vocabulary.size), prior, branches.Global(schedule=self.schedule))
 
 
 @dataclasses.dataclass(frozen=True)
 class Unigram(KernelSpec):
-    """Tokens become any token of the training text, by its frequency to the power tau (the marginal kernel)."""
+    """Tokens become any token of the training text, by its frequency to a power (the marginal kernel)."""
 
-    tau: float = field(TAU)
+    prior_exponent: float = field(EXPONENT)
 
     def build(self, vocabulary):
-        prior = GlobalPrior.unigram(vocabulary.require("unigram"), tau=self.tau)
-        return Kernel(NeighbourTable.empty(vocabulary.size), prior, branches.Global(schedule=self.schedule))
+        prior = GlobalPrior.unigram(vocabulary.require("unigram"), exponent=self.prior_exponent)
+        return Kernel(NeighborTable.empty(vocabulary.size), prior, branches.Global(schedule=self.schedule))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,33 +76,33 @@ class Hybrid(KernelSpec):
     def build(self, vocabulary):
         prior = GlobalPrior.uniform_without(vocabulary.size, vocabulary.mask_id)
         mixture = branches.Hybrid(uniform_share=self.uniform_share, gamma=self.hybrid_gamma, schedule=self.schedule)
-        return Kernel(NeighbourTable.empty(vocabulary.size), prior, mixture, vocabulary.mask_id)
+        return Kernel(NeighborTable.empty(vocabulary.size), prior, mixture, vocabulary.mask_id)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Drifting(KernelSpec):
-    """Tokens drift to their neighbours."""
+    """Tokens drift to their neighbors."""
 
     gamma: float = field(branches.GAMMA)
 
-    needs_neighbours = True
+    needs_neighbors = True
 
 
 @dataclasses.dataclass(frozen=True)
 class _DriftingAndJumping(_Drifting):
-    """prior, tau, least: of the global branch."""
+    """prior, prior_exponent, min_count: of the global branch."""
 
     prior: str = field(text("uniform", "of the global branch: uniform, or unigram (Eq. 119)", "kernels.named:PRIORS"))
-    tau: float = field(dataclasses.replace(TAU, only=UNIGRAM))
-    least: int = field(dataclasses.replace(LEAST, only=UNIGRAM))
+    prior_exponent: float = field(dataclasses.replace(EXPONENT, only=UNIGRAM))
+    min_count: int = field(dataclasses.replace(MIN_COUNT, only=UNIGRAM))
 
     def global_prior(self, vocabulary: Vocabulary) -> GlobalPrior:
-        return choose("prior", self.prior, PRIORS)(vocabulary, self.tau, self.least)
+        return choose("prior", self.prior, PRIORS)(vocabulary, self.prior_exponent, self.min_count)
 
 
 @dataclasses.dataclass(frozen=True)
 class SemanticKnn(_DriftingAndJumping):
-    """Tokens drift to their k_t nearest neighbours and nowhere else (Eq. 7, SemDLM); a row too short for k_t gives what
+    """Tokens drift to their k_t nearest neighbors and nowhere else (Eq. 7, SemDLM); a row too short for k_t gives what
     it cannot place to the prior.
 
     What is left at t = 1 tells of the text. The best that a model can start from without knowing it is what the
@@ -128,7 +128,7 @@ class SemanticSoftmax(KernelSpec):
     tau_min: float = field(TAU_MIN)
     tau_scale: float = field(TAU_SCALE)
 
-    needs_neighbours = True  # the embeddings that its table comes with
+    needs_neighbors = True  # the embeddings that its table comes with
 
     def build(self, vocabulary):
         return SoftmaxKernel.build(vocabulary.require("embeddings"), self.schedule, self.tau_min, self.tau_scale)
@@ -136,7 +136,7 @@ class SemanticSoftmax(KernelSpec):
 
 @dataclasses.dataclass(frozen=True)
 class SemDLMPlus(_DriftingAndJumping):
-    """Tokens drift to their k_t nearest neighbours and jump anywhere: alpha = 1 - t, beta = t^2 (Eq. 22)."""
+    """Tokens drift to their k_t nearest neighbors and jump anywhere: alpha = 1 - t, beta = t^2 (Eq. 22)."""
 
     def build(self, vocabulary):
         table = vocabulary.require("table")
@@ -169,7 +169,7 @@ class SemDLMPlusPractical(_DriftingAndJumping):
 
 @dataclasses.dataclass(frozen=True)
 class SemanticMask(_Drifting):
-    """Tokens drift to their k_t nearest neighbours and become MASK: SemDLM+ with the mask as its global branch."""
+    """Tokens drift to their k_t nearest neighbors and become MASK: SemDLM+ with the mask as its global branch."""
 
     def build(self, vocabulary):
         table = vocabulary.require("table")
@@ -179,9 +179,9 @@ class SemanticMask(_Drifting):
 
 
 PRIORS = {
-    "uniform": lambda vocabulary, tau, least: GlobalPrior.uniform(vocabulary.size),
-    "unigram": lambda vocabulary, tau, least: GlobalPrior.unigram(
-        vocabulary.require("unigram"), vocabulary.valid, tau, least
+    "uniform": lambda vocabulary, exponent, min_count: GlobalPrior.uniform(vocabulary.size),
+    "unigram": lambda vocabulary, exponent, min_count: GlobalPrior.unigram(
+        vocabulary.require("unigram"), vocabulary.valid, exponent, min_count
     ),
 }
 

@@ -9,8 +9,10 @@ import numpy as np
 from semdlm_jax.errors import UserError
 from semdlm_jax.options import number
 
-TAU = number(1.0, "(0, 1]", "the unigram prior is the training frequency to this power")
-LEAST = number(1, "[0, 1000000000]", "training occurrences below which the unigram prior of Eq. 119 leaves a token out")
+EXPONENT = number(1.0, "(0, 1]", "the unigram prior is the training frequency to this power")
+MIN_COUNT = number(
+    1, "[0, 1000000000]", "training occurrences below which the unigram prior (Eq. 119) leaves a token out"
+)
 
 
 @jax.tree_util.register_dataclass
@@ -28,7 +30,7 @@ class GlobalPrior:
 
     @classmethod
     def from_probs(cls, probs):
-        """probs: [V] non-negative, normalised here in float64."""
+        """probs: [V] non-negative, normalized here in float64."""
         probs = np.asarray(probs, np.float64)
         probs = probs / probs.sum()
         threshold, alias = _alias_table(probs)
@@ -46,20 +48,20 @@ class GlobalPrior:
         return cls.from_probs(np.arange(vocab_size) != token)
 
     @classmethod
-    def unigram(cls, counts, valid=None, tau=1.0, least=1):
-        """nu(j) proportional to counts(j)^tau over the valid tokens (Eq. 119).
+    def unigram(cls, counts, valid=None, exponent=1.0, min_count=1):
+        """nu(j) proportional to counts(j)^exponent over the valid tokens (Eq. 119).
 
-        counts: [V] occurrences in training text. valid: [V] bool, all by default. least: occurrences below which a
-        token is too rare. UserError when nothing is left, or tau lies outside (0, 1].
+        counts: [V] occurrences in training text. valid: [V] bool, all by default. min_count: occurrences below which a
+        token is too rare. UserError when nothing is left, or exponent lies outside (0, 1].
         """
         counts = np.asarray(counts, np.float64)
-        keep = counts >= max(least, 1)
+        keep = counts >= max(min_count, 1)
         keep = keep if valid is None else keep & np.asarray(valid)
-        TAU.check("tau", tau)
-        LEAST.check("least", least)
+        EXPONENT.check("prior_exponent", exponent)
+        MIN_COUNT.check("min_count", min_count)
         if not keep.any():
-            raise UserError(f"no token occurs {least} times or more: lower the floor of the unigram prior")
-        return cls.from_probs(np.where(keep, counts, 0) ** tau * keep)
+            raise UserError(f"no token occurs {min_count} times or more: lower the floor of the unigram prior")
+        return cls.from_probs(np.where(keep, counts, 0) ** exponent * keep)
 
     @classmethod
     def point(cls, vocab_size, token):

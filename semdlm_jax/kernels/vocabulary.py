@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels.neighbours import NeighbourTable
+from semdlm_jax.kernels.neighbors import NeighborTable
 
 BUILD = "python -m semdlm_jax.semantics.build --config=…"
 
@@ -14,20 +14,20 @@ BUILD = "python -m semdlm_jax.semantics.build --config=…"
 class Vocabulary:
     """size: V. mask_id: the token that only noise produces. The rest is None where a run has none.
 
-    table: the neighbours of every token. unigram: [V] how often each token occurs in training text. valid: [V] bool,
+    table: the neighbors of every token. unigram: [V] how often each token occurs in training text. valid: [V] bool,
     the tokens a unigram prior may produce (Eq. 119). embeddings: [V, E] rows of unit length, or zero without a meaning.
     UserError when their sizes disagree.
     """
 
     size: int
     mask_id: int
-    table: NeighbourTable | None = None
+    table: NeighborTable | None = None
     unigram: np.ndarray | None = None
     valid: np.ndarray | None = None
     embeddings: np.ndarray | None = None
 
     def __post_init__(self):
-        known = {"neighbour table": None if self.table is None else self.table.vocab_size}
+        known = {"neighbor table": None if self.table is None else self.table.vocab_size}
         for name in ("unigram", "valid", "embeddings"):
             values = getattr(self, name)
             known[name] = None if values is None else len(values)
@@ -39,6 +39,6 @@ class Vocabulary:
         """The named attribute. UserError when this run has none."""
         value = getattr(self, name)
         if value is None:
-            what = {"table": "is no neighbour table", "unigram": "are no token counts"}
+            what = {"table": "is no neighbor table", "unigram": "are no token counts"}
             raise UserError(f"there {what.get(name, f'are no {name}')} here, which this kernel needs: run {BUILD}")
         return value

@@ -1,6 +1,6 @@
 """The backbone: a rotary, time-conditioned Transformer over noisy tokens, as in DiT (adaLN-Zero) and MDLM.
 
-This file and its neighbours are the only place that knows Flax. The rest sees `Denoiser`: pure functions of a
+This file and its neighbors are the only place that knows Flax. The rest sees `Denoiser`: pure functions of a
 parameter tree. Shape suffixes: B batch, L positions, D width, C condition width, H heads, V vocabulary.
 """
 
@@ -21,8 +21,8 @@ def _dense(features, dtype, name, *, zero=False, bias=False):
     return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=init, name=name)
 
 
-def _normalise(x):
-    """Layer normalisation without parameters (adaLN supplies them), in float32."""
+def _normalize(x):
+    """Layer normalization without parameters (adaLN supplies them), in float32."""
     x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
     return x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + 1e-6)
@@ -32,13 +32,13 @@ def _normalise(x):
 def _gated(y_BxLxD, gate_BxD):
     """y times a gate that is open at 0: in float32, as the gate's gradient is a sum over positions.
 
-    Rematerialised, so that the backward pass keeps y as it came and not its float32 copy.
+    Rematerialized, so that the backward pass keeps y as it came and not its float32 copy.
     """
     return (y_BxLxD * (gate_BxD + 1)[:, None]).astype(y_BxLxD.dtype)
 
 
 def _modulate(x, shift, scale, dtype):
-    return (_normalise(x) * (1 + scale[:, None]) + shift[:, None]).astype(dtype)
+    return (_normalize(x) * (1 + scale[:, None]) + shift[:, None]).astype(dtype)
 
 
 class MLP(nn.Module):

@@ -1,4 +1,4 @@
-"""What is trained and how it is scored: parameterisations, the likelihood bound, the losses."""
+"""What is trained and how it is scored: parameterizations, the likelihood bound, the losses."""
 
 from semdlm_jax.objectives.losses import LOSSES, Loss, LossInput
 from semdlm_jax.objectives.objective import (
@@ -9,7 +9,7 @@ from semdlm_jax.objectives.objective import (
     pick_objective,
     stratified_times,
 )
-from semdlm_jax.objectives.posterior import PARAMETERISATIONS, Parameterisation, Posterior, make_posterior
+from semdlm_jax.objectives.posterior import PARAMETERIZATIONS, Parameterization, Posterior, make_posterior
 from semdlm_jax.objectives.stages import Stages
 
 AUTOREGRESSIVE = "autoregressive"  # the name of Autoregressive, which is no loss on a kernel's noise
@@ -17,13 +17,13 @@ AUTOREGRESSIVE = "autoregressive"  # the name of Autoregressive, which is no los
 __all__ = [
     "AUTOREGRESSIVE",
     "LOSSES",
-    "PARAMETERISATIONS",
+    "PARAMETERIZATIONS",
     "Autoregressive",
     "Loss",
     "LossInput",
     "NoisyBatch",
     "Objective",
-    "Parameterisation",
+    "Parameterization",
     "Posterior",
     "Stages",
     "make_objective",

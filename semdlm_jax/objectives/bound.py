@@ -6,7 +6,7 @@ probability `redrawn` m_t(y | x0) (`kernels.reverse`). The rate of the step back
     R(z -> y | x0) = h(z | x0) (returned(x0) 1[y = x0] + redrawn(x0) m_t(y | x0)),
 
 which for kernels without a semantic branch is h(z | x0) q_t(y | x0). The model mixes these over its posterior:
-R_theta(z -> y) = sum_k p_theta(k | x_t) R(z -> y | k). Both bounds are a generalised Kullback-Leibler divergence
+R_theta(z -> y) = sum_k p_theta(k | x_t) R(z -> y | k). Both bounds are a generalized Kullback-Leibler divergence
 between the two, summed over y. All functions are elementwise in positions: tokens [...], times [...] that broadcast
 against them, posteriors [..., V], results [...] in nats.
 
@@ -92,7 +92,7 @@ def true_rates(kernel: KernelBase, rates: Rates, x0, t):
 def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t):
     """The continuous-time integrand l_t at each position, in nats per unit of t.
 
-    log_posterior: [..., V], normalised. t: [...], in (0, 1]. The NELBO is the integral of E l_t over t plus the prior
+    log_posterior: [..., V], normalized. t: [...], in (0, 1]. The NELBO is the integral of E l_t over t plus the prior
     and reconstruction terms.
     """
     t = jnp.minimum(t, LATEST)

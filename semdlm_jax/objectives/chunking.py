@@ -8,8 +8,8 @@ def map_positions(function, features_BxLxD, *per_position, chunk=0):
     """sum over chunks of positions of function(features chunk, *chunks), a pytree of sums.
 
     function: maps features [B, c, D] and arrays [B, c, ...] to a pytree of sums over those positions. Its body is
-    rematerialised in the backward pass, so only one chunk of logits is alive at a time. chunk: positions at a time, a
-    divisor of L is used; 0 evaluates all at once, without rematerialisation.
+    rematerialized in the backward pass, so only one chunk of logits is alive at a time. chunk: positions at a time, a
+    divisor of L is used; 0 evaluates all at once, without rematerialization.
     """
     length = features_BxLxD.shape[1]
     arrays = (features_BxLxD, *per_position)

@@ -52,7 +52,7 @@ def gidd_divergence(kernel, log_x_theta, x0, xt, t):
     """KL(q_t(. | x0) || q_t(. | x_theta)) + r - log r - 1 with r = q_t(x_t | x0) / q_t(x_t | x_theta): what GIDD
     weighs.
 
-    log_x_theta: [..., V], normalised. For kernels that only jump; nats a position.
+    log_x_theta: [..., V], normalized. For kernels that only jump; nats a position.
     """
     alpha = kernel.alpha(t)[..., None]
     noise = kernel.noise(t)[..., None] * kernel.prior_probs(t)

@@ -1,6 +1,6 @@
 """Training losses. To add one: extend `Loss` and list it in LOSSES, or name it in a configuration as `module:Class`.
 
-A training step minimises sum(loss) / sum(weight) over the positions that count, whatever the loss: that is what lets
+A training step minimizes sum(loss) / sum(weight) over the positions that count, whatever the loss: that is what lets
 gradient accumulation add up weighted sums and divide once.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
 from semdlm_jax.objectives import bound, closed_forms, sampled
-from semdlm_jax.objectives.posterior import Bayes, Parameterisation, forbid_mask, log_scores
+from semdlm_jax.objectives.posterior import Bayes, Parameterization, forbid_mask, log_scores
 from semdlm_jax.options import number, text
 from semdlm_jax.plugins import Plugin, Registry, field
 
@@ -52,11 +52,11 @@ class Loss(Plugin, abc.ABC):
     def terms(self, objective: "Objective", x: LossInput) -> tuple[jax.Array, jax.Array]:
         """(loss, weight) of every position, [B, c] each."""
 
-    def check(self, kernel: KernelBase, parameterisation: Parameterisation) -> None:
+    def check(self, kernel: KernelBase, parameterization: Parameterization) -> None:
         """UserError when this loss cannot train them. Extend it: the inherited one matches scores with scores."""
-        if self.scores != parameterisation.scores:
+        if self.scores != parameterization.scores:
             raise UserError(
-                f"objective {LOSSES.name_of(self)!r} does not train parameterisation {parameterisation.name!r}: "
+                f"objective {LOSSES.name_of(self)!r} does not train parameterization {parameterization.name!r}: "
                 "'score_entropy' and 'score' go together"
             )
 
@@ -160,8 +160,8 @@ class ScoreEntropy(Loss):
 
     scores = True
 
-    def check(self, kernel, parameterisation):
-        super().check(kernel, parameterisation)
+    def check(self, kernel, parameterization):
+        super().check(kernel, parameterization)
         if not kernel.jumps_only:
             raise UserError(
                 "objective 'score_entropy' is for kernels that only jump, such as 'absorbing' and 'uniform'"
@@ -192,11 +192,11 @@ class Gidd(Loss):
 
     gidd_weights: str = field(text("dynamic", "how GIDD weighs tokens", "objectives.losses:GIDD_WEIGHTS"))
 
-    def check(self, kernel, parameterisation):
-        super().check(kernel, parameterisation)
-        if kernel.kept_weight is None or not isinstance(parameterisation, Bayes):
+    def check(self, kernel, parameterization):
+        super().check(kernel, parameterization)
+        if kernel.kept_weight is None or not isinstance(parameterization, Bayes):
             raise UserError(
-                "objective 'gidd' needs kernel 'hybrid' and parameterisation 'bayes', whose softmax is its x_theta"
+                "objective 'gidd' needs kernel 'hybrid' and parameterization 'bayes', whose softmax is its x_theta"
             )
 
     def terms(self, objective, x):

@@ -11,7 +11,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.objectives.losses import LOSSES, Denoising, Loss, LossInput
-from semdlm_jax.objectives.posterior import PARAMETERISATIONS, Bayes, Parameterisation, Posterior
+from semdlm_jax.objectives.posterior import PARAMETERIZATIONS, Bayes, Parameterization, Posterior
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, field, options_of
 
@@ -48,7 +48,7 @@ class Objective(Plugin):
 
     kernel: KernelBase
     loss: Loss = Denoising()
-    parameterisation: Parameterisation = Bayes()
+    parameterization: Parameterization = Bayes()
     t_min: float = field(number(1e-3, "[1e-9, 1)", "range of times"))
     t_max: float = field(number(1.0 - 1e-5, "(0, 1]", "range of times"))
     time_power: float = field(
@@ -58,19 +58,19 @@ class Objective(Plugin):
 
     def __post_init__(self):
         super().__post_init__()
-        self.loss.check(self.kernel, self.parameterisation)
+        self.loss.check(self.kernel, self.parameterization)
         if not self.t_min < self.t_max:
             raise UserError(f"times must satisfy t_min < t_max, not t_min = {self.t_min}, t_max = {self.t_max}")
         self.posterior.check(self.kernel)  # refuses a weight it could not undo, too
 
     @property
     def posterior(self) -> Posterior:
-        return Posterior(self.parameterisation, self.loss.unchanged_weight)
+        return Posterior(self.parameterization, self.loss.unchanged_weight)
 
     @property
     def any_kernel(self) -> bool:
         """Whether training may go on under another kernel."""
-        return self.parameterisation.any_kernel
+        return self.parameterization.any_kernel
 
     def corrupt(self, key: jax.Array, x0_BxL: jax.Array, mask_BxL: jax.Array) -> NoisyBatch:
         """Stratified times and tokens corrupted to them."""
@@ -105,20 +105,20 @@ class Objective(Plugin):
         return map_positions(positions, features_BxLxD, batch.x0, batch.xt, batch.mask, place_BxL, chunk=self.chunk)
 
 
-def make_objective(name: str, kernel: KernelBase, parameterisation: str = "bayes", **options: Any) -> Objective:
-    """An Objective by the names of its loss and parameterisation; options: of these and of its own. UserError for a
+def make_objective(name: str, kernel: KernelBase, parameterization: str = "bayes", **options: Any) -> Objective:
+    """An Objective by the names of its loss and parameterization; options: of these and of its own. UserError for a
     name or an option that nothing knows, or where they do not fit together."""
     own = {key: options.pop(key) for key in list(options) if key in options_of(Objective)}
-    reads = PARAMETERISATIONS.options(parameterisation)
-    reading = PARAMETERISATIONS.make(parameterisation, **{key: options.pop(key) for key in reads if key in options})
-    return Objective(loss=LOSSES.make(name, **options), parameterisation=reading, kernel=kernel, **own)
+    reads = PARAMETERIZATIONS.options(parameterization)
+    reading = PARAMETERIZATIONS.make(parameterization, **{key: options.pop(key) for key in reads if key in options})
+    return Objective(loss=LOSSES.make(name, **options), parameterization=reading, kernel=kernel, **own)
 
 
 def pick_objective(name: str, kernel: KernelBase, section: Mapping[str, Any]) -> Objective:
-    """An Objective of a configuration's section, from those of its values that the loss and parameterisation read."""
+    """An Objective of a configuration's section, from those of its values that the loss and parameterization read."""
     own = {key: section[key] for key in options_of(Objective) if key in section}
-    reading = PARAMETERISATIONS.pick(section.get("parameterisation", "bayes"), section)
-    return Objective(loss=LOSSES.pick(name, section), parameterisation=reading, kernel=kernel, **own)
+    reading = PARAMETERIZATIONS.pick(section.get("parameterization", "bayes"), section)
+    return Objective(loss=LOSSES.pick(name, section), parameterization=reading, kernel=kernel, **own)
 
 
 @dataclasses.dataclass(frozen=True)

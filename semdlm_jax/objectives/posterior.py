@@ -1,13 +1,13 @@
-"""From logits to p_theta(x_0 | x_t): the parameterisations.
+"""From logits to p_theta(x_0 | x_t): the parameterizations.
 
 direct: softmax(f), restricted to the clean tokens from which x_t can be reached.
-bayes: softmax(f)_k q_t(x_t | k), normalised (Eq. 20 with the forward likelihood supplied instead of learned).
+bayes: softmax(f)_k q_t(x_t | k), normalized (Eq. 20 with the forward likelihood supplied instead of learned).
 softmax(f) is then an estimate of p(x0 | the other tokens): UDLM's and GIDD's "plug-in" x_theta, and for an absorbing
 kernel this is MDLM's SUBS: zero mask probability, visible tokens carried over.
 score: f are SEDD's log-ratios, an estimate of log q_t(y) / q_t(x_t), with that of x_t itself 0.
 
-A training loss that weighs unchanged positions by lambda_same and changed ones by lambda_changed has as its minimiser
-not the posterior but w(k, x_t) p(k | x_t), normalised, with w = lambda_same at k = x_t and lambda_changed elsewhere.
+A training loss that weighs unchanged positions by lambda_same and changed ones by lambda_changed has as its minimizer
+not the posterior but w(k, x_t) p(k | x_t), normalized, with w = lambda_same at k = x_t and lambda_changed elsewhere.
 `tilt` = lambda_same / lambda_changed takes that weight out again; it moves one logit a position.
 """
 
@@ -30,7 +30,7 @@ LATEST_SCORE = 1 - 2.0**-12
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameterisation(Plugin, abc.ABC):
+class Parameterization(Plugin, abc.ABC):
     """What logits mean. any_kernel: the same under every kernel, so that training may go on under another. scores: they
     are log-ratios (SEDD)."""
 
@@ -39,14 +39,14 @@ class Parameterisation(Plugin, abc.ABC):
 
     @property
     def name(self) -> str:
-        return PARAMETERISATIONS.name_of(self)
+        return PARAMETERIZATIONS.name_of(self)
 
     def check(self, kernel: KernelBase) -> None:
         """UserError when the kernel has no such posterior."""
 
     @abc.abstractmethod
     def log_weights(self, kernel: KernelBase, logits: jax.Array, xt: jax.Array, t: jax.Array) -> jax.Array:
-        """log p_theta(x_0 = k | x_t), not normalised: [..., V]. logits [..., V], none for the mask; xt, t [...]."""
+        """log p_theta(x_0 = k | x_t), not normalized: [..., V]. logits [..., V], none for the mask; xt, t [...]."""
 
     def cross_entropy(self, kernel: KernelBase, logits, x0, xt, t) -> jax.Array:
         """-log p_theta(x0 | xt), shape of x0."""
@@ -54,15 +54,15 @@ class Parameterisation(Plugin, abc.ABC):
         return -jnp.take_along_axis(log_probs, x0[..., None], axis=-1)[..., 0]
 
 
-class Direct(Parameterisation):
+class Direct(Parameterization):
     """softmax(f), restricted to the clean tokens from which x_t can be reached."""
 
     def log_weights(self, kernel, logits, xt, t):
         return jnp.where(kernel.likelihoods(xt, t) > 0, logits, LOG_ZERO)
 
 
-class Bayes(Parameterisation):
-    """softmax(f)_k q_t(x_t | k), normalised (Eq. 20)."""
+class Bayes(Parameterization):
+    """softmax(f)_k q_t(x_t | k), normalized (Eq. 20)."""
 
     any_kernel = True
 
@@ -75,8 +75,8 @@ class Bayes(Parameterisation):
         return kernel.log_evidence(logits, xt, t) - target
 
 
-class Score(Parameterisation):
-    """SEDD's log-ratios: normalised, they are q_t(. | x_theta) = alpha x_theta + beta nu, solved for x_theta, which is
+class Score(Parameterization):
+    """SEDD's log-ratios: normalized, they are q_t(. | x_theta) = alpha x_theta + beta nu, solved for x_theta, which is
     then read as `bayes`."""
 
     scores = True
@@ -84,7 +84,7 @@ class Score(Parameterisation):
     def check(self, kernel):
         if not kernel.jumps_only:
             raise UserError(
-                "parameterisation 'score' is for kernels that only jump, such as 'absorbing' and 'uniform': "
+                "parameterization 'score' is for kernels that only jump, such as 'absorbing' and 'uniform': "
                 "give 'bayes' or 'direct'"
             )
 
@@ -112,7 +112,7 @@ def forbid_mask(kernel: KernelBase, logits):
     return jnp.where(jnp.arange(kernel.vocab_size) == kernel.mask_id, LOG_ZERO, logits)
 
 
-PARAMETERISATIONS = Registry("parameterisation", Parameterisation, {"direct": Direct, "bayes": Bayes, "score": Score})
+PARAMETERIZATIONS = Registry("parameterization", Parameterization, {"direct": Direct, "bayes": Bayes, "score": Score})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Posterior:
     tilt: lambda_same / lambda_changed of the training loss, above 0; 1 when the loss weighs all positions alike.
     """
 
-    parameterisation: Parameterisation = Bayes()
+    parameterization: Parameterization = Bayes()
     tilt: float = 1.0
 
     def __post_init__(self):
@@ -134,18 +134,18 @@ class Posterior:
 
     def check(self, kernel: KernelBase):
         """UserError when the kernel has no such posterior."""
-        self.parameterisation.check(kernel)
+        self.parameterization.check(kernel)
 
     def trained_log_weights(self, kernel: KernelBase, logits, xt, t):
-        """`trained_log_probs`, not normalised."""
-        return self.parameterisation.log_weights(kernel, forbid_mask(kernel, logits), xt, t)
+        """`trained_log_probs`, not normalized."""
+        return self.parameterization.log_weights(kernel, forbid_mask(kernel, logits), xt, t)
 
     def trained_log_probs(self, kernel: KernelBase, logits, xt, t):
         """log p' [..., V] float32: what the training loss fits, its weights included. logits [..., V], xt, t [...]."""
         return jax.nn.log_softmax(self.trained_log_weights(kernel, logits, xt, t), axis=-1)
 
     def log_weights(self, kernel: KernelBase, logits, xt, t):
-        """`log_probs`, not normalised: for draws, which need no more."""
+        """`log_probs`, not normalized: for draws, which need no more."""
         trained = self.trained_log_weights(kernel, logits, xt, t)
         if self.tilt == 1.0:
             return trained
@@ -157,7 +157,7 @@ class Posterior:
         return jax.nn.log_softmax(self.log_weights(kernel, logits, xt, t), axis=-1)
 
     def plug_in(self, kernel: KernelBase, logits, xt, t):
-        """log p_theta(x_0 = k | the other tokens), not normalised: the posterior without what x_t says of itself,
+        """log p_theta(x_0 = k | the other tokens), not normalized: the posterior without what x_t says of itself,
         UDLM's and GIDD's x_theta. [..., V] float32; LOG_ZERO where x_t cannot come from k."""
         likelihoods = kernel.likelihoods(xt, t)
         without = self.log_weights(kernel, logits, xt, t) - safe_log(likelihoods)
@@ -171,7 +171,7 @@ class Posterior:
         """
         s = t if s is None else s
         kept, noise = kernel.alpha(s)[..., None], kernel.noise(s)[..., None]
-        if self.parameterisation.scores:
+        if self.parameterization.scores:
             t = jnp.minimum(t, LATEST_SCORE)
             scores = log_scores(kernel, logits, xt, t)
             total = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
@@ -188,9 +188,9 @@ class Posterior:
 
     def cross_entropy(self, kernel: KernelBase, logits, x0, xt, t):
         """-log p'(x0 | xt), shape of x0."""
-        return self.parameterisation.cross_entropy(kernel, forbid_mask(kernel, logits), x0, xt, t)
+        return self.parameterization.cross_entropy(kernel, forbid_mask(kernel, logits), x0, xt, t)
 
 
-def make_posterior(parameterisation: str = "bayes", tilt: float = 1.0, **options: Any) -> Posterior:
-    """A Posterior by its parameterisation's name. UserError for an unknown name or option."""
-    return Posterior(PARAMETERISATIONS.make(parameterisation, **options), tilt)
+def make_posterior(parameterization: str = "bayes", tilt: float = 1.0, **options: Any) -> Posterior:
+    """A Posterior by its parameterization's name. UserError for an unknown name or option."""
+    return Posterior(PARAMETERIZATIONS.make(parameterization, **options), tilt)

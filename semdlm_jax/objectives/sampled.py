@@ -29,7 +29,7 @@ def draw_targets(kernel: KernelBase, rates: Rates, key, x0, t, samples):
 def rate_at(kernel: KernelBase, rates: Rates, log_posterior, x0, xt, t, y):
     """An estimate from each of the tokens y [..., S], whose mean over `draw_targets` is the integrand.
 
-    R_theta(z -> y) at these alone needs only who has y for a neighbour. What R_theta and R send elsewhere in all is
+    R_theta(z -> y) at these alone needs only who has y for a neighbor. What R_theta and R send elsewhere in all is
     summed exactly, so that only the logarithm is sampled:
 
         sum over y != z of (R_theta - R + R log(R / R_theta))

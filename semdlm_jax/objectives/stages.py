@@ -1,6 +1,6 @@
 """A training run in stages: the same network under one objective after another.
 
-With the `bayes` parameterisation the logits estimate log p(x0 | context) whatever the kernel, which supplies its own
+With the `bayes` parameterization the logits estimate log p(x0 | context) whatever the kernel, which supplies its own
 likelihood. A network can therefore learn to read context from masked text first, where every noisy position is marked
 and the signal is strong, and go on with a kernel whose noise looks like text.
 """
@@ -29,7 +29,7 @@ class Stages:
         several = len(self.objectives) > 1
         if several and not all(objective.any_kernel for objective in self.objectives):
             raise UserError(
-                "a warm-up under another kernel needs objective.parameterisation = 'bayes': "
+                "a warm-up under another kernel needs objective.parameterization = 'bayes': "
                 "under 'direct' the logits mean something else for every kernel"
             )
 

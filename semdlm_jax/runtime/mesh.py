@@ -100,7 +100,7 @@ def shardings_from_rules(abstract_tree, mesh, rules):
 
     `rules` is an ordered tuple of (regex, PartitionSpec); the first whose regex is found (re.search) in the leaf's path
     'params/blocks/mlp/up/kernel' wins. Written as path ends ('mlp/up/kernel$'), a rule covers the parameter, its moving
-    average and its optimiser moments ('opt_state/1/0/mu/blocks/mlp/up/kernel') alike. Leaves without a rule are
+    average and its optimizer moments ('opt_state/1/0/mu/blocks/mlp/up/kernel') alike. Leaves without a rule are
     replicated, and so is a dimension its mesh axes do not divide evenly. ValueError for a spec longer than its leaf.
     """
     compiled = [(re.compile(pattern), spec) for pattern, spec in rules]

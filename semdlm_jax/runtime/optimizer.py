@@ -1,4 +1,4 @@
-"""Learning-rate schedules and optimisers, chosen by name; parameters are classified by their path."""
+"""Learning-rate schedules and optimizers, chosen by name; parameters are classified by their path."""
 
 import abc
 import dataclasses
@@ -18,7 +18,7 @@ BELOW_ONE = "[0, 1)"
 FINAL_FRACTION = number(0.0, "[0, 1]", "of the peak, at the end")
 
 # Muon is meant for the dense maps between hidden states. Modulation and time maps see one vector a sequence, not one a
-# token: their gradients are of low rank and orthogonalising them would only amplify noise, so they stay with AdamW.
+# token: their gradients are of low rank and orthogonalizing them would only amplify noise, so they stay with AdamW.
 HIDDEN_MATRIX = re.compile(r"(^|/)blocks/(attention|mlp)/\w+/kernel$")
 MATRIX = re.compile(r"(^|/)(kernel|embedding)$")
 
@@ -158,7 +158,7 @@ class AdamW(Optimizer):
 @dataclasses.dataclass(frozen=True)
 class Muon(Optimizer):
     """Muon on the attention and MLP kernels of the blocks ([in, out], or [layers, in, out] when scanned: one
-    orthogonalisation a layer), AdamW at the same learning rate on every other parameter."""
+    orthogonalization a layer), AdamW at the same learning rate on every other parameter."""
 
     muon_momentum: float = field(number(0.95, BELOW_ONE, "of muon"))
 

@@ -46,7 +46,7 @@ def abstract_tree(build: Callable, shard: Callable) -> Any:
 
 
 def create_state(init_fn, optimizer, key, shard):
-    """A new TrainState at step 0, initialised straight into its shardings (arguments as in abstract_state)."""
+    """A new TrainState at step 0, initialized straight into its shardings (arguments as in abstract_state)."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(init_fn, optimizer, shard))
     return jax.jit(functools.partial(_build, init_fn, optimizer), out_shardings=shardings)(key)
 
@@ -77,7 +77,7 @@ def _restart_schedules(opt_state):
 
 
 def apply_update(state, grads, optimizer, ema_decay):
-    """The state after one optimiser step along `grads` (a tree like params). Pure; the caller jits and donates.
+    """The state after one optimizer step along `grads` (a tree like params). Pure; the caller jits and donates.
 
     The average decays by min(ema_decay, (1 + step) / (10 + step)) so that it forgets the initial values early;
     ema_decay=0 makes it follow the parameters exactly.

@@ -65,13 +65,13 @@ def make_controls(
     window=0,
     forbidden_V=None,
 ):
-    """Controls from plain numbers; table: the neighbours. Off: top_k = 0, top_p = 1, both lambdas 0; window = 0 is the
+    """Controls from plain numbers; table: the neighbors. Off: top_k = 0, top_p = 1, both lambdas 0; window = 0 is the
     whole sequence. UserError for values out of range."""
     check_settings(temperature=temperature, greedy_end=greedy_end, top_k=top_k, top_p=top_p)
     check_settings(lambda_freq=lambda_freq, lambda_sem=lambda_sem, window=window)
     if lambda_sem and not table.k_max:
         raise UserError(
-            f"lambda_sem = {lambda_sem:g} weighs neighbours, and this run has none: build a table of them with "
+            f"lambda_sem = {lambda_sem:g} weighs neighbors, and this run has none: build a table of them with "
             "python -m semdlm_jax.semantics.build, or set lambda_sem to 0"
         )
     penalty = None

@@ -1,4 +1,4 @@
-"""Draws from unnormalised log-weights [..., V], and which tokens a draw may take."""
+"""Draws from unnormalized log-weights [..., V], and which tokens a draw may take."""
 
 import math
 

@@ -65,7 +65,7 @@ class Method(Plugin):
         return None
 
     def log_weights(self, kernel, posterior, logits, xt, now_t, now_s):
-        """Unnormalised log-weights [..., V] of what is drawn; logits [..., V], xt [...], times that broadcast."""
+        """Unnormalized log-weights [..., V] of what is drawn; logits [..., V], xt [...], times that broadcast."""
         return posterior.log_weights(kernel, logits, xt, now_t)
 
     def step(self, kernel: KernelBase, key, xt, proposal: Proposal, now: Now, state) -> Step:

@@ -2,8 +2,8 @@
 
     l~_i(k) = l_i(k) - lambda_freq log(1 + n_i(k)) - lambda_sem log(1 + m_i(k)),    m_i(k) = sum_l S+(k, l) n_i(l)
 
-n_i(k) counts k at the *other* positions of a window around i; S+(k, l) = max(sim(k, l), 0) where k is a neighbour of l.
-A token therefore adds to itself and its own K neighbours, and nothing of size V x V or [L, V, K] is formed.
+n_i(k) counts k at the *other* positions of a window around i; S+(k, l) = max(sim(k, l), 0) where k is a neighbor of l.
+A token therefore adds to itself and its own K neighbors, and nothing of size V x V or [L, V, K] is formed.
 
 The whole sequence as the window: one row [V] a sequence holds the counts of all its tokens, O(L K) additions, and what
 position i must not count, itself, is taken out again at K + 1 tokens. A window of W positions slides along the
@@ -15,24 +15,24 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.kernels import NeighbourTable
+from semdlm_jax.kernels import NeighborTable
 from semdlm_jax.kernels.numerics import add_at, put, take
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Penalty:
-    """table: the neighbours. lambda_freq, lambda_sem: weights, may be traced. window: W, positions centred on the one
-    penalised, itself included, an even W with one more before it than behind; None is the whole sequence."""
+    """table: the neighbors. lambda_freq, lambda_sem: weights, may be traced. window: W, positions centered on the one
+    penalized, itself included, an even W with one more before it than behind; None is the whole sequence."""
 
-    table: NeighbourTable
+    table: NeighborTable
     lambda_freq: jax.Array | float
     lambda_sem: jax.Array | float
     window: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def _around(self, tokens):
         """(ids, similarities), both [..., K + 1]: the tokens themselves, which are not similar to themselves, and their
-        neighbours; the id V is none."""
+        neighbors; the id V is none."""
         none = self.table.vocab_size
         inside = jnp.minimum(tokens, none - 1)
         ids = jnp.where(tokens[..., None] < none, self.table.ids[inside], none)
@@ -68,12 +68,12 @@ class Penalty:
 
     @property
     def _after(self):
-        """Positions of the window behind the one penalised."""
+        """Positions of the window behind the one penalized."""
         assert self.window is not None
         return (self.window - 1) // 2
 
     def apply(self, carry, logits_BxCxV, tokens_BxC, start):
-        """(carry, penalised logits) of the positions from `start` on; where not visible they mean nothing. tokens: at
+        """(carry, penalized logits) of the positions from `start` on; where not visible they mean nothing. tokens: at
         those positions, shape [B, C]."""
         if self.window is None:
             n, m, size_BxV = carry
@@ -98,7 +98,7 @@ class Penalty:
         return (*rows, tokens_BxL), jnp.moveaxis(logits_CxBxV, 0, 1)
 
     def after(self, logits_BxV, text_BxL, position):
-        """Penalised logits of one position, when only the tokens before it are counted; may be traced."""
+        """Penalized logits of one position, when only the tokens before it are counted; may be traced."""
         place = jnp.arange(text_BxL.shape[1])
         counted = place < position
         if self.window is not None:

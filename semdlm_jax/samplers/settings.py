@@ -29,7 +29,7 @@ class SamplingSettings(Plugin):
     top_k: int = field(number(0, "[0, 2097152]", "only so many of the likeliest tokens; 0 for all"))
     top_p: float = field(number(1.0, "(0, 1]", "only the likeliest tokens that make up this share"))
     lambda_freq: float = field(number(0.0, WEIGHT, "penalty on tokens that occur already (Eq. 23)"))
-    lambda_sem: float = field(number(0.0, WEIGHT, "penalty on tokens whose neighbours do (Eq. 23)"))
+    lambda_sem: float = field(number(0.0, WEIGHT, "penalty on tokens whose neighbors do (Eq. 23)"))
     window: int = field(number(0, POSITIONS, "positions of the penalty's window; 0 is the whole sequence"))
 
     def __str__(self):

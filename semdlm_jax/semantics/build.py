@@ -1,4 +1,4 @@
-"""Builds a neighbour table.
+"""Builds a neighbor table.
 
 python -m semdlm_jax.semantics.build --config=configs/quickstart.py [flags]
     The table of a prepared corpus, written beside it; flags and --config.semantics.… keys say how.
@@ -22,7 +22,7 @@ from semdlm_jax.plugins import options_of
 from semdlm_jax.semantics.candidates import candidate_tokens, prior_tokens
 from semdlm_jax.semantics.embeddings import ppmi_svd, remove_common
 from semdlm_jax.semantics.inspection import describe
-from semdlm_jax.semantics.knn import directions, nearest_neighbours
+from semdlm_jax.semantics.knn import directions, nearest_neighbors
 from semdlm_jax.semantics.settings import TableSettings, from_config
 from semdlm_jax.semantics.sources import load_vectors
 from semdlm_jax.semantics.table import TABLE, Notes, Table, read_table, save_table, table_path
@@ -38,9 +38,9 @@ def build_table(tokenizer, settings, path, prepared=None, progress=lambda line: 
 
     settings: TableSettings. prepared: data.prepare.Prepared, whose train split PPMI vectors and counts come from.
     A table there of the same vocabulary, settings and sources is read back instead; another is replaced.
-    The mean and the components removed from given embeddings are those of the tokens that have neighbours.
+    The mean and the components removed from given embeddings are those of the tokens that have neighbors.
     UserError: PPMI without a corpus, embeddings that are not there or of another vocabulary, or no token that could
-    have neighbours.
+    have neighbors.
     """
     if prepared is None and settings.embeddings == "ppmi":
         raise UserError("--embeddings=ppmi counts a corpus: give the --config of a prepared one, or other embeddings")
@@ -62,11 +62,11 @@ def build_table(tokenizer, settings, path, prepared=None, progress=lambda line: 
         vectors = _ppmi(prepared, settings, progress)
     else:
         progress(f"{tokenizer.vocab_size} tokens in {given.shape[1]} dimensions from {settings.embeddings}")
-        vectors = remove_common(given, candidates, settings.centre, settings.components)
-    progress(f"finding {settings.neighbours} neighbours of each of {candidates.sum()} tokens")
-    ids, similarities = nearest_neighbours(
+        vectors = remove_common(given, candidates, settings.center, settings.components)
+    progress(f"finding {settings.neighbors} neighbors of each of {candidates.sum()} tokens")
+    ids, similarities = nearest_neighbors(
         vectors,
-        settings.neighbours,
+        settings.neighbors,
         candidates,
         settings.max_in_degree,
         hubness=settings.hubness,
@@ -91,7 +91,7 @@ def _ppmi(prepared, settings, progress):
         dimensions=settings.dimensions,
         excluded_ids=(*tokenizer.special_ids, *(() if tokenizer.newline_id is None else (tokenizer.newline_id,))),
         boundary_ids=(tokenizer.bos_id, tokenizer.eos_id),
-        centre=settings.centre,
+        center=settings.center,
         remove_components=settings.components,
     )
 

@@ -1,4 +1,4 @@
-"""Which tokens have neighbours and are some, and which a global jump may produce."""
+"""Which tokens have neighbors and are some, and which a global jump may produce."""
 
 import re
 
@@ -12,7 +12,7 @@ CONTINUATION = "##"  # of WordPiece: a piece that goes on with a word
 
 
 def candidate_tokens(tokenizer, unigram, min_count, characters="any"):
-    """[V] bool: the tokens that have neighbours and are some: never specials or [unused], and not too rare.
+    """[V] bool: the tokens that have neighbors and are some: never specials or [unused], and not too rare.
 
     unigram: [V] occurrences in the training split, None when there is no corpus: then min_count says nothing.
     characters: `any` asks for at least one letter or digit, `ascii` for ASCII letters and digits alone, `auto` for the

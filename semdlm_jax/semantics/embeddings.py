@@ -1,4 +1,4 @@
-"""Token vectors from the corpus itself: positive pointwise mutual information of neighbouring tokens, then an SVD."""
+"""Token vectors from the corpus itself: positive pointwise mutual information of neighboring tokens, then an SVD."""
 
 import numpy as np
 import scipy.sparse
@@ -50,12 +50,12 @@ def ppmi_svd(
     dimensions=128,
     excluded_ids=(),
     boundary_ids=(),
-    centre=True,
+    center=True,
     remove_components=0,
 ):
     """Vectors [V, dimensions] float32 of every token: U √S of the truncated SVD of the PPMI matrix.
 
-    tokens, excluded_ids, boundary_ids: as for `count_pairs`. centre, remove_components: as for `remove_common`, of the
+    tokens, excluded_ids, boundary_ids: as for `count_pairs`. center, remove_components: as for `remove_common`, of the
     tokens with any positive association; the others, the excluded among them, keep the zero vector. Deterministic.
     UserError: more dimensions than the matrix has, or no pair at all.
     """
@@ -70,22 +70,22 @@ def ppmi_svd(
     left = left * np.where(left[largest, np.arange(dimensions)] < 0, -1.0, 1.0)  # a singular vector's sign is free
     vectors = (left * np.sqrt(np.maximum(strengths, 0)))[:, ::-1]
     known = np.diff(associations.indptr) > 0
-    return remove_common(vectors, known, centre, remove_components)
+    return remove_common(vectors, known, center, remove_components)
 
 
-def remove_common(vectors, known, centre, components):
+def remove_common(vectors, known, center, components):
     """Vectors [V, D] float32 less what most of them share: the mean, then the top principal components ("all but the
     top"), which tell frequency rather than meaning.
 
     vectors: [V, D]. known: [V] bool, the tokens whose mean and components are meant; the others become zero.
-    centre: whether the mean goes. components: how many directions of largest variance about the mean, or of largest
+    center: whether the mean goes. components: how many directions of largest variance about the mean, or of largest
     second moment where the mean stays. UserError: as many components as dimensions, which leaves nothing.
     """
     dimensions = vectors.shape[1]
     if components >= dimensions:
         raise UserError(f"semantics.remove_components = {components} leaves none of {dimensions} dimensions: give less")
     kept = np.array(vectors, np.float64)
-    if centre:
+    if center:
         kept[known] -= kept[known].mean(0)
     if components:
         _, directions = np.linalg.eigh(kept[known].T @ kept[known])  # by rising eigenvalue

@@ -1,7 +1,7 @@
-"""Looks into a neighbour table.
+"""Looks into a neighbor table.
 
 python -m semdlm_jax.semantics.inspect TABLE.npz [words] [--shown=N] [--hubs=N]
-    Neighbours of the words with their cosines, in-degrees, empty rows and hubs. '##ing' is the piece that goes on with
+    Neighbors of the words with their cosines, in-degrees, empty rows and hubs. '##ing' is the piece that goes on with
     a word, in either kind of vocabulary; words that begin with -- follow a lone --.
 """
 
@@ -20,11 +20,11 @@ def main(words, shown, hubs):
     path, *words = words
     table, fingerprint, meta = read_table(path)
     notes = read_notes(path)
-    print(f"{path}: vocabulary {fingerprint[:12]}, {table.ids.shape[1]} neighbours at most, {meta['embeddings']}")
+    print(f"{path}: vocabulary {fingerprint[:12]}, {table.ids.shape[1]} neighbors at most, {meta['embeddings']}")
     print(inspection.inspect(table, notes, words, shown, hubs))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("shown", 10, "neighbours of each word")
+    flags.DEFINE_integer("shown", 10, "neighbors of each word")
     flags.DEFINE_integer("hubs", 10, "tokens of largest in-degree")
     cli.run(lambda words: main(words, flags.FLAGS.shown, flags.FLAGS.hubs), takes_words=True)

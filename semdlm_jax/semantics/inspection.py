@@ -1,4 +1,4 @@
-"""What a neighbour table holds, in words: neighbours with similarities, in-degrees, empty rows, hubs."""
+"""What a neighbor table holds, in words: neighbors with similarities, in-degrees, empty rows, hubs."""
 
 import difflib
 
@@ -11,13 +11,13 @@ QUANTILES = (0.5, 0.9, 0.99, 1)
 
 def summary(ids):
     """One line on the rows and in-degrees of ids [V, K], -1 where missing. In-degrees are those of tokens that have
-    neighbours themselves."""
+    neighbors themselves."""
     filled = ids[:, 0] >= 0
     in_degree = in_degrees(ids)[filled]
     median, high, higher, top = np.quantile(in_degree, QUANTILES) if filled.any() else (0,) * len(QUANTILES)
     mean = (ids[filled] >= 0).sum(1).mean() if filled.any() else 0
     return (
-        f"{len(ids)} rows, {(~filled).sum()} empty, {mean:.1f} neighbours in the others; "
+        f"{len(ids)} rows, {(~filled).sum()} empty, {mean:.1f} neighbors in the others; "
         f"in-degree median {median:.0f}, 90 % {high:.0f}, 99 % {higher:.0f}, largest {top:.0f}, "
         f"in no list {(in_degree == 0).sum()}"
     )
@@ -29,7 +29,7 @@ def in_degrees(ids):
 
 
 def describe(pieces, ids, unigram=None, words=12, shown=6):
-    """The summary, and the neighbours of frequent content words. pieces: V strings. unigram: [V] occurrences in text;
+    """The summary, and the neighbors of frequent content words. pieces: V strings. unigram: [V] occurrences in text;
     without them the first words of the vocabulary are shown."""
     unigram = np.zeros(len(ids)) if unigram is None else unigram
     marked = any(piece.startswith("▁") for piece in pieces)
@@ -45,7 +45,7 @@ def describe(pieces, ids, unigram=None, words=12, shown=6):
 def inspect(table, notes, words=(), shown=10, hubs=10):
     """The report of `python -m semdlm_jax.semantics.inspect`.
 
-    table: Table. notes: Notes. words: as `find_piece` takes them. shown: neighbours of each. hubs: tokens of
+    table: Table. notes: Notes. words: as `find_piece` takes them. shown: neighbors of each. hubs: tokens of
     largest in-degree. UserError: a word that is no piece.
     """
     pieces = notes.pieces
@@ -58,7 +58,7 @@ def inspect(table, notes, words=(), shown=10, hubs=10):
             for j, similarity in zip(table.ids[i, :shown], table.similarities[i, :shown], strict=True)
             if j >= 0
         ]
-        told = ", ".join(row) or "no neighbours: a special token, punctuation, too rare, or without a vector"
+        told = ", ".join(row) or "no neighbors: a special token, punctuation, too rare, or without a vector"
         lines.append(f"  {word:>14} ({plain(pieces[i])}, in {in_degree[i]} lists) -> {told}")
     strongest = np.argsort(-in_degree, kind="stable")[:hubs]
     told = ", ".join(f"{plain(pieces[i])} {in_degree[i]}" for i in strongest if in_degree[i])

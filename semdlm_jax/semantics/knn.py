@@ -1,4 +1,4 @@
-"""Exact cosine nearest neighbours in blocks on the device, and what keeps a few tokens from entering every list."""
+"""Exact cosine nearest neighbors in blocks on the device, and what keeps a few tokens from entering every list."""
 
 import functools
 
@@ -13,22 +13,22 @@ SURPLUS = 4  # with a cap, a row chooses among its SURPLUS * k nearest
 DENSITY = 10  # tokens whose mean cosine tells how dense a region is
 
 
-def nearest_neighbours(embeddings, k, candidates, max_in_degree=None, block=1024, hubness="cap", groups=None):
+def nearest_neighbors(embeddings, k, candidates, max_in_degree=None, block=1024, hubness="cap", groups=None):
     """The k nearest candidates of every candidate by cosine, itself excluded.
 
     embeddings: [V, D] float. candidates: [V] bool; other tokens have empty rows and enter none, nor does a token
     whose vector is zero (it has no direction). block: rows compared at once; memory is O(V * block).
-    groups: [V], where given only tokens of equal value are neighbours. hubness: a name of settings.HUBNESS.
+    groups: [V], where given only tokens of equal value are neighbors. hubness: a name of settings.HUBNESS.
       cap   at most max_in_degree rows hold the same token, by the greedy rule of `cap_in_degree` applied to the 4k
             nearest; rows can then end shorter than k. None: no bound.
       csls  nearest by 2 cos(i, j) - r(i) - r(j), r the mean cosine of a token to its DENSITY nearest (Conneau et al.
-            2018). Neighbours come in this order; their similarities are cosines all the same.
+            2018). Neighbors come in this order; their similarities are cosines all the same.
       none  nearest by cosine.
     Returns (ids [V, k] int32, nearest first, -1 where missing; similarities [V, k] float32, 0 where missing).
     Equal similarities are ordered by id. UserError: k or max_in_degree below 1, an unknown hubness control.
     """
     if k < 1 or (max_in_degree is not None and max_in_degree < 1):
-        raise UserError(f"neighbours = {k}, max_in_degree = {max_in_degree}: both must be at least 1")
+        raise UserError(f"neighbors = {k}, max_in_degree = {max_in_degree}: both must be at least 1")
     choose("hubness control", hubness, HUBNESS)
     capped = hubness == "cap" and max_in_degree is not None
     unit = directions(embeddings)
@@ -77,7 +77,7 @@ def directions(embeddings):
 def _nearest_of_block(unit, eligible, density, start, width, block):
     """(ids, cosines) [block, width] of rows start .. start+block-1; -1 and 0 where no candidate is left."""
     queries = jax.lax.dynamic_slice_in_dim(unit, start, block)
-    # HIGHEST: accelerators would round the products to bfloat16 and reorder near neighbours.
+    # HIGHEST: accelerators would round the products to bfloat16 and reorder near neighbors.
     cosines = jnp.matmul(queries, unit.T, precision=jax.lax.Precision.HIGHEST)
     itself = jnp.arange(unit.shape[0]) == (start + jnp.arange(block))[:, None]
     # A row's own density moves all its candidates alike.
@@ -91,7 +91,7 @@ def cap_in_degree(ids, similarities, k, max_in_degree):
 
     Ranks are visited from the nearest on: first every row offers its nearest candidate, then every row its second, …
     Within a rank the offers are taken by falling similarity (ties: the lower row). An offer is accepted unless its
-    row has k neighbours already or its candidate is in max_in_degree rows; a refused row refills at a later rank.
+    row has k neighbors already or its candidate is in max_in_degree rows; a refused row refills at a later rank.
     ids: [V, W] int, -1 where missing. similarities: [V, W]. Returns ids with refused entries set to -1.
     """
     kept = np.full_like(ids, -1)

@@ -1,4 +1,4 @@
-"""How a neighbour table is built: the keys of the configuration's `semantics` section, checked before any work."""
+"""How a neighbor table is built: the keys of the configuration's `semantics` section, checked before any work."""
 
 import dataclasses
 
@@ -34,19 +34,19 @@ OF_PPMI = "semantics.embeddings: ppmi"
 
 @dataclasses.dataclass(frozen=True)
 class TableSettings(Plugin):
-    """neighbours: K, entries a token. embeddings: ppmi, package:NAME, hf:NAME or checkpoint:DIR.
+    """neighbors: K, entries a token. embeddings: ppmi, package:NAME, hf:NAME or checkpoint:DIR.
     dimensions, window: of PPMI vectors, the second in tokens; other sources ignore both.
-    centre: the mean of all vectors is removed. remove_components: so many top principal components too; -1: what suits
+    center: the mean of all vectors is removed. remove_components: so many top principal components too; -1: what suits
     the source, none for PPMI and 3 for the others. hubness: a name of HUBNESS. max_in_degree: lists that may hold one
-    token, for `cap`; None for no bound. min_count: training occurrences below which a token has no neighbours; without
-    a corpus nothing is known to be rare. characters: a name of CHARACTERS, what tokens with neighbours consist of.
-    separate_continuations: tokens that begin a word and tokens that go on with one are no neighbours of each other.
+    token, for `cap`; None for no bound. min_count: training occurrences below which a token has no neighbors; without
+    a corpus nothing is known to be rare. characters: a name of CHARACTERS, what tokens with neighbors consist of.
+    separate_continuations: tokens that begin a word and tokens that go on with one are no neighbors of each other.
     prior_tokens: a name of PRIOR_TOKENS, what a unigram prior may produce; how rare they may be, and the power of their
-    counts, are kernel.least and kernel.tau.
+    counts, are kernel.min_count and kernel.prior_exponent.
     UserError: a value that no table can be built with.
     """
 
-    neighbours: int = field(number(32, "[1, 65536]", "stored a token; a kernel may use fewer"))
+    neighbors: int = field(number(32, "[1, 65536]", "stored a token; a kernel may use fewer"))
     embeddings: str = field(
         text(
             "ppmi",
@@ -57,7 +57,7 @@ class TableSettings(Plugin):
     )
     dimensions: int = field(number(128, "[1, 65536]", "of PPMI vectors", only=OF_PPMI))
     window: int = field(number(4, "[1, 1024]", "of PPMI, in tokens", only=OF_PPMI))
-    centre: bool = field(switch(True, "remove the mean of all vectors"))
+    center: bool = field(switch(True, "remove the mean of all vectors"))
     remove_components: int = field(
         number(
             BY_SOURCE, "[-1, 65536]", "top principal components removed; -1: what suits the source, 0 for ppmi, else 3"
@@ -65,16 +65,16 @@ class TableSettings(Plugin):
     )
     hubness: str = field(text("cap", "what keeps hubs from every list", "semantics.settings:HUBNESS"))
     max_in_degree: int | None = field(number(128, "[1, 2097152]", "of cap", only="semantics.hubness: cap"))
-    min_count: int = field(number(5, "[0, 1000000000]", "occurrences below which a token has no neighbours"))
+    min_count: int = field(number(5, "[0, 1000000000]", "occurrences below which a token has no neighbors"))
     characters: str = field(
         text(
             "auto",
-            "of tokens with neighbours: ascii, any, or auto (ascii for WordPiece vocabularies)",
+            "of tokens with neighbors: ascii, any, or auto (ascii for WordPiece vocabularies)",
             "semantics.settings:CHARACTERS",
         )
     )
     separate_continuations: bool = field(
-        switch(False, "pieces that go on with a word are no neighbours of those that begin one")
+        switch(False, "pieces that go on with a word are no neighbors of those that begin one")
     )
     prior_tokens: str = field(
         text(

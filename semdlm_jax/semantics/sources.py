@@ -126,11 +126,11 @@ def _input_embedding(source, weights, tokenizer):
         raise UserError(f"{source} has {len(found)} matrices of {rows} rows ({names}): take a model with one embedding")
     values = found[0].values()
     if np.issubdtype(values.dtype, np.integer):
-        values = _dequantised(source, found[0].name, values, {weight.name: weight for weight in weights})
+        values = _dequantized(source, found[0].name, values, {weight.name: weight for weight in weights})
     return values
 
 
-def _dequantised(source, name, values, weights):
+def _dequantized(source, name, values, weights):
     stem = next((name.removesuffix(ending) for ending in QUANTIZED if name.endswith(ending)), name)
     if f"{stem}_scale" not in weights:
         raise UserError(f"{source}: {name} holds integers without {stem}_scale: export the model as float32")

@@ -1,4 +1,4 @@
-"""The neighbour table on disk, bound to the vocabulary it was built for."""
+"""The neighbor table on disk, bound to the vocabulary it was built for."""
 
 import json
 import pathlib
@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.former import TABLE_MADE, rename
 from semdlm_jax.lists import Transposed, transpose
 from semdlm_jax.storage import check_regular, replacing
 
 COMMAND = "python -m semdlm_jax.semantics.build --config=…"
-TABLE = "neighbours.npz"
+TABLE, FORMER_TABLE = "neighbors.npz", "neighbours.npz"  # the second: of earlier versions
 IN = "in_"  # before the names of Transposed, in the file
 
 
@@ -42,7 +43,8 @@ def table_path(config):
     """Where a configuration has its table: at semantics.table, or beside its prepared corpus."""
     if config.semantics.table:
         return pathlib.Path(config.semantics.table)
-    return pathlib.Path(config.data.directory) / TABLE
+    directory = pathlib.Path(config.data.directory)
+    return next((directory / name for name in (TABLE, FORMER_TABLE) if (directory / name).exists()), directory / TABLE)
 
 
 def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
@@ -73,7 +75,7 @@ def load_table(path, fingerprint):
     table, found, meta = read_table(path)
     if found != fingerprint:
         raise UserError(
-            f"{path}: neighbours of vocabulary {found[:12]}, but the tokenizer is {fingerprint[:12]}: "
+            f"{path}: neighbors of vocabulary {found[:12]}, but the tokenizer is {fingerprint[:12]}: "
             f"rebuild with {COMMAND}"
         )
     return table, meta
@@ -88,14 +90,15 @@ def read_table(path):
             transposed = Transposed(*(file[IN + name] for name in Transposed._fields)) if written else None
             table = Table(file["ids"], file["similarities"], file["embeddings"], transposed)
             table.ids.shape[1], table.embeddings.shape[1]  # lists are no table
-            found = table, str(file["fingerprint"]), json.loads(str(file["meta"]))
+            meta = rename(TABLE_MADE, json.loads(str(file["meta"])))
+            found = table, str(file["fingerprint"]), meta
     except FileNotFoundError:
-        raise UserError(f"{path}: no neighbour table there: build it with {COMMAND}") from None
+        raise UserError(f"{path}: no neighbor table there: build it with {COMMAND}") from None
     except OSError as error:
         cause = error.strerror or error
-        raise UserError(f"{path} cannot be read ({cause}): give a neighbour table, built with {COMMAND}") from None
+        raise UserError(f"{path} cannot be read ({cause}): give a neighbor table, built with {COMMAND}") from None
     except Exception:  # whatever numpy and zipfile make of other bytes
-        raise UserError(f"{path} is no neighbour table, or a damaged one: build one with {COMMAND}") from None
+        raise UserError(f"{path} is no neighbor table, or a damaged one: build one with {COMMAND}") from None
     return found
 
 

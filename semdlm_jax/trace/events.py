@@ -8,7 +8,7 @@ import numpy as np
 EVENTS = {
     "given": "prompt or infilling",
     "kept": "as it was",
-    "near": "now a semantic neighbour",
+    "near": "now a semantic neighbor",
     "jumped": "now any other token",
     "frozen": "held back, confident already",
     "waiting": "not begun",
@@ -30,20 +30,20 @@ class Trace(NamedTuple):
     is_given: np.ndarray  # [B, L] bool: prompt and infilling tokens, never changed
 
 
-def events(trace, neighbours):
+def events(trace, neighbors):
     """[N, B, L] uint8 codes of EVENTS: what the step did to the token.
 
     given: a prompt or infilling token. waiting: its stride is not begun. kept: as it was, or its stride is finished.
-    frozen: as it was because the sampler held it back. near: changed along the neighbour table, in either direction.
+    frozen: as it was because the sampler held it back. near: changed along the neighbor table, in either direction.
     jumped: changed to anything else, from and to the mask included.
-    neighbours: [V, K] int ids; -1 or V and above where missing. Tokens from V on have no neighbours.
+    neighbors: [V, K] int ids; -1 or V and above where missing. Tokens from V on have no neighbors.
     """
     before, after = _before(trace), np.asarray(trace.tokens)
     in_stride, begun = _positions(trace)
     changed = in_stride & (before != after)
     codes = np.full(after.shape, KEPT, np.uint8)
     codes[in_stride & np.asarray(trace.frozen, bool)] = FROZEN
-    codes[changed] = np.where(_linked(before[changed], after[changed], np.asarray(neighbours)), NEAR, JUMPED)
+    codes[changed] = np.where(_linked(before[changed], after[changed], np.asarray(neighbors)), NEAR, JUMPED)
     codes[np.broadcast_to(~begun, codes.shape)] = WAITING
     codes[:, np.asarray(trace.is_given, bool)] = GIVEN
     return codes
@@ -83,11 +83,11 @@ def _positions(trace):
     return begun & (position >= start), begun
 
 
-def _linked(left, right, neighbours):
-    """[M] bool for tokens [M]: either is among the other's neighbours."""
-    vocab_size = len(neighbours)
+def _linked(left, right, neighbors):
+    """[M] bool for tokens [M]: either is among the other's neighbors."""
+    vocab_size = len(neighbors)
     known = (left < vocab_size) & (right < vocab_size)  # or a mask with id V would equal the padding
     left, right = np.where(known, left, 0), np.where(known, right, 0)
-    forth = (neighbours[left] == right[:, None]).any(-1)
-    back = (neighbours[right] == left[:, None]).any(-1)
+    forth = (neighbors[left] == right[:, None]).any(-1)
+    back = (neighbors[right] == left[:, None]).any(-1)
     return known & (forth | back)

@@ -72,7 +72,7 @@ def test_directories_prepared_before_there_were_such_splits(folder):
 
     first, path = prepare(), folder / "data" / "meta.json"
     meta = json.loads(path.read_text())
-    for name in ("train", "valid", "test", "field", "normalise", "byte_fallback"):
+    for name in ("train", "valid", "test", "field", "normalize", "byte_fallback"):
         del meta["settings"][name]
     for name in ("files", "sha256", "sha256_of_splits"):
         del meta[name]

@@ -10,7 +10,7 @@ import pytest
 from semdlm_jax.data import packing
 from semdlm_jax.data import prepare as preparing
 from semdlm_jax.data.corpora import Corpus, load_corpus
-from semdlm_jax.data.normalisation import normalise
+from semdlm_jax.data.normalization import normalize
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
 from semdlm_jax.errors import UserError
 
@@ -31,7 +31,7 @@ def test_the_streams_decode_to_the_corpus(prepared, corpus):
     exact = 0
     for split, documents in corpus.splits.items():
         texts = packing.unpack(prepared.splits[split], prepared.tokenizer)
-        expected = [normalise(text, lowercase=True) for text in documents]
+        expected = [normalize(text, lowercase=True) for text in documents]
         assert len(texts) == len(expected)
         for text, wanted in zip(texts, expected):
             assert [c for c in text if c != " "] == [c for c in wanted if c in alphabet]
@@ -125,7 +125,7 @@ def test_a_missing_directory_names_the_command(tmp_path):
 def test_the_command_line(tmp_path):
     (tmp_path / "book.txt").write_text("\n\n".join(f"the {i} of the many lines of a book" for i in range(200)))
     data = {"corpus": f"text:{tmp_path}/book.txt", "directory": f"{tmp_path}/out", "vocab_size": 40, "lowercase": True}
-    data |= {"tokenizer": "sentencepiece", "length": 16, "protocol": "padded", "normalise": True}
+    data |= {"tokenizer": "sentencepiece", "length": 16, "protocol": "padded", "normalize": True}
     data |= {"train": "", "valid": "", "test": "", "field": "text", "byte_fallback": False}
     (tmp_path / "config.py").write_text(
         f"import ml_collections\ndef get_config():\n  return ml_collections.ConfigDict({ {'data': data} })\n"

@@ -8,7 +8,7 @@ import pytest
 
 from semdlm_jax.data import corpora, files, packing, splitting
 from semdlm_jax.data import prepare as preparing
-from semdlm_jax.data.normalisation import normalise
+from semdlm_jax.data.normalization import normalize
 
 SPLITS = corpora.SPLITS
 
@@ -100,5 +100,5 @@ def test_a_line_break_is_where_lines_may_be_parted():
     for seed in range(300):
         first, second = random_text(seed) + "\n", random_text(seed + 1000)
         for lowercase in (True, False):
-            halves = [normalise(half, lowercase) for half in (first, second)]
-            assert normalise(first + second, lowercase) == "\n".join(filter(None, halves))
+            halves = [normalize(half, lowercase) for half in (first, second)]
+            assert normalize(first + second, lowercase) == "\n".join(filter(None, halves))

@@ -3,7 +3,7 @@ import pytest
 from semdlm_jax.data import prepare as preparing
 from semdlm_jax.data import sample
 from semdlm_jax.data.corpora import Corpus
-from semdlm_jax.data.normalisation import normalise
+from semdlm_jax.data.normalization import normalize
 from semdlm_jax.data.sample import LINE, WORD, draw_sample
 
 ODD = "ΣΑΣ\r\nﬁne\v x\u2028 y \n\n \u00a0\n\ufeff\x85A \u0301e\n\u0301 ½\x1c\n snake▁case"
@@ -11,7 +11,7 @@ ODD = "ΣΑΣ\r\nﬁne\v x\u2028 y \n\n \u00a0\n\ufeff\x85A \u0301e\n\u0301 ½\x
 
 def test_of_a_small_text_every_line_is_taken():
     drawn = draw_sample([ODD, "", " \n", "two\nlines"], True)
-    lines = [*normalise(ODD, True).split("\n"), "two", "lines"]
+    lines = [*normalize(ODD, True).split("\n"), "two", "lines"]
     assert (drawn.lines, drawn.whole, drawn.of) == (lines, True, len(ODD) + 11)
     assert drawn.characters == sum(map(len, lines))
     assert list(drawn.taken()) == lines and drawn.lines == []

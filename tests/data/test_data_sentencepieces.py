@@ -9,7 +9,7 @@ import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from semdlm_jax.data.corpora import load_corpus
-from semdlm_jax.data.normalisation import normalise
+from semdlm_jax.data.normalization import normalize
 from semdlm_jax.data.sentencepieces import SPECIAL_PIECES, SentencePieceTokenizer
 from semdlm_jax.errors import UserError
 
@@ -38,19 +38,19 @@ def tokenizer(documents):
         ("Ünïcode ΣΑΣ 漢字 😀", "ünïcode σας 漢字 😀"),
     ],
 )
-def test_normalise(raw, expected):
-    assert normalise(raw, lowercase=True) == expected
+def test_normalize(raw, expected):
+    assert normalize(raw, lowercase=True) == expected
 
 
 def test_case_is_kept_unless_asked():
-    assert normalise("The Union", lowercase=False) == "The Union"
+    assert normalize("The Union", lowercase=False) == "The Union"
 
 
 @pytest.mark.parametrize("lowercase", [False, True])
-def test_normalise_is_idempotent_on_every_character(lowercase):
+def test_normalize_is_idempotent_on_every_character(lowercase):
     characters = [chr(i) for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i)) not in ("Cn", "Co", "Cs")]
-    once = normalise("|".join(f"x{character}y" for character in characters), lowercase)
-    assert normalise(once, lowercase) == once
+    once = normalize("|".join(f"x{character}y" for character in characters), lowercase)
+    assert normalize(once, lowercase) == once
 
 
 def test_specials_come_first_and_newline_is_a_piece(tokenizer):
@@ -68,7 +68,7 @@ def test_round_trip_on_real_text(tokenizer, documents):
         ids = tokenizer.encode(text)
         assert ids.dtype == np.int32 and ids.ndim == 1
         if tokenizer.unk_id not in ids:
-            assert tokenizer.decode(ids) == normalise(text, lowercase=True)
+            assert tokenizer.decode(ids) == normalize(text, lowercase=True)
     assert tokenizer.unk_id not in tokenizer.encode(documents[0])  # so that the comparison above has happened
     assert len(tokenizer.encode("")) == 0 and tokenizer.decode([]) == ""
 
@@ -97,7 +97,7 @@ RAW = [" Two  spaces ", "", "a\tTab “quoted”\n\n\n  Ünï \n", "\n", "one\n 
 
 
 def test_text_as_it_is(documents, tmp_path):
-    raw = SentencePieceTokenizer.train([*documents[:2], *RAW * 50], 300, False, normalised=False)
+    raw = SentencePieceTokenizer.train([*documents[:2], *RAW * 50], 300, False, normalized=False)
     assert raw.keeps_space and raw.unk_id not in raw.encode("".join(RAW))
     for text in RAW:
         assert raw.decode(raw.encode(text)) == text
@@ -157,7 +157,7 @@ def test_a_vocabulary_learnt_from_text_that_names_specials():
     tokenizer = SentencePieceTokenizer.train(texts, 40, lowercase=True)
     assert tokenizer.pieces[:5] == SPECIAL_PIECES and len(set(tokenizer.pieces)) == 40
     assert not np.isin(tokenizer.encode(texts[0]), tokenizer.special_ids).any()  # every character of it is known
-    assert tokenizer.decode(tokenizer.encode(texts[0])) == normalise(texts[0], True)
+    assert tokenizer.decode(tokenizer.encode(texts[0])) == normalize(texts[0], True)
 
 
 def test_models_that_cannot_serve_are_refused(tmp_path):

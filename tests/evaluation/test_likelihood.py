@@ -15,7 +15,7 @@ from semdlm_jax.evaluation.likelihood import (
     bound_terms,
     compile_terms,
     exact_terms,
-    summarise,
+    summarize,
 )
 from semdlm_jax.evaluation.times import stratified_uniforms
 from semdlm_jax.objectives import Autoregressive, make_objective, make_posterior, stratified_times
@@ -76,7 +76,7 @@ MIDDLE = {"t_min": 0.3, "t_max": 0.7}
 
 
 @pytest.mark.parametrize(
-    ("name", "denoiser", "parameterisation", "ends"),
+    ("name", "denoiser", "parameterization", "ends"),
     [
         *((name, Prior(), "bayes", ENDS) for name in EXACT),
         ("uniform", UniformPosterior(), "direct", ENDS),
@@ -86,12 +86,12 @@ MIDDLE = {"t_min": 0.3, "t_max": 0.7}
         ("uniform", Prior(), "bayes", MIDDLE),
     ],
 )
-def test_the_exact_denoiser_scores_the_entropy(name, denoiser, parameterisation, ends):
+def test_the_exact_denoiser_scores_the_entropy(name, denoiser, parameterization, ends):
     """Within 4 standard errors (false alarm 6e-5), over 64 keys of 512 sequences with 2 positions.
 
     And what the prior misses of the marginal at t_max, a divergence that schedules which keep something to the end owe.
     """
-    toy, posterior = TOYS[name], make_posterior(parameterisation)
+    toy, posterior = TOYS[name], make_posterior(parameterization)
     kernel = toy.build()
     x0 = jnp.asarray(np.random.default_rng(0).choice(V, (64, 512, 2), p=P_DATA))
 
@@ -102,7 +102,7 @@ def test_the_exact_denoiser_scores_the_entropy(name, denoiser, parameterisation,
             lambda pair: uniform_terms(denoiser, kernel, posterior, *pair, everywhere, ends=ends), (keys, x0)
         )
 
-    result = summarise(one_draw(score(jax.random.split(jax.random.key(0), 64), x0)))
+    result = summarize(one_draw(score(jax.random.split(jax.random.key(0), 64), x0)))
     assert result.sequences == 64 * 512 and result.tokens == 2 * result.sequences
     assert result.standard_error < 0.05  # by the seed 0.03 to 0.045: a few small times weigh much
     prior = toys.mixed_prior(toy, ends["t_max"])
@@ -137,9 +137,9 @@ def test_exact_scores_and_the_law_of_the_text_are_scored_alike(name, denoiser):
     kernel = TOYS[name].build()
     x0 = jnp.asarray(np.random.default_rng(1).choice(V, (4000, 2), p=P_DATA))
 
-    def score(denoiser, parameterisation):
+    def score(denoiser, parameterization):
         everywhere = jnp.ones(x0.shape, bool)
-        return uniform_terms(denoiser, kernel, make_posterior(parameterisation), jax.random.key(2), x0, everywhere)
+        return uniform_terms(denoiser, kernel, make_posterior(parameterization), jax.random.key(2), x0, everywhere)
 
     found, wanted = jax.jit(lambda: (score(denoiser, "score"), score(Prior(), "bayes")))()
     for term, one, other in zip(found._fields, found, wanted, strict=True):
@@ -221,7 +221,7 @@ def test_the_chain_rule_of_a_known_law_scores_the_entropy():
     """Within 4 standard errors (false alarm 6e-5): a network that reads nothing, on tokens drawn one by one."""
     tokens = jnp.asarray(np.random.default_rng(7).choice(V, (2000, 4), p=P_DATA))
     compiled = compile_terms(Prior(), AUTOREGRESSIVE, make_mesh(-1, 1, 1), **ENDS, chunk=0)
-    result = summarise(one_draw(compiled(PARAMS, None, {"tokens": tokens, "mask": jnp.ones(tokens.shape, bool)}, 0)))
+    result = summarize(one_draw(compiled(PARAMS, None, {"tokens": tokens, "mask": jnp.ones(tokens.shape, bool)}, 0)))
     assert abs(result.nelbo - ENTROPY) < 4 * result.standard_error and result.standard_error < 0.02
 
 

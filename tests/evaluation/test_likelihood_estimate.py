@@ -12,7 +12,7 @@ from semdlm_jax.evaluation.likelihood import (
     SequenceTerms,
     compile_terms,
     evaluate_likelihood,
-    summarise,
+    summarize,
     with_error,
 )
 from semdlm_jax.evaluation.times import stratified_uniforms
@@ -27,7 +27,7 @@ def test_standard_error_against_the_bootstrap():
     rng = np.random.default_rng(3)
     tokens = rng.integers(0, 20, 600)
     terms = one_draw(SequenceTerms(*(rng.gamma(2, 1, 600) * tokens for _ in range(3)), tokens))
-    result = summarise(terms)
+    result = summarize(terms)
     total = sum(terms[:3])[0]
     assert result.nelbo == pytest.approx(total.sum() / tokens.sum())
     assert (result.tokens, result.sequences) == (tokens.sum(), np.count_nonzero(tokens))
@@ -45,7 +45,7 @@ def made_up(values, tokens):
 
 def test_standard_error_of_equal_lengths_is_that_of_a_mean():
     values = np.random.default_rng(4).normal(5, 2, (1, 400))
-    result = summarise(made_up(values * 7, 7))
+    result = summarize(made_up(values * 7, 7))
     assert result.standard_error == pytest.approx(values.std(ddof=1) / 20)
 
 
@@ -54,7 +54,7 @@ def test_rows_of_unequal_lengths_have_an_honest_error(tokens):
     """20,000 times: the mean of the squared error is the variance, to 5 %, where a row's variance is as its length."""
     tokens = np.array(tokens)
     totals = np.random.default_rng(8).normal(5 * tokens, 2 * np.sqrt(tokens), (20_000, 1, len(tokens)))
-    results = [summarise(made_up(total, tokens)) for total in totals]
+    results = [summarize(made_up(total, tokens)) for total in totals]
     variance = np.var([result.nelbo for result in results])
     assert np.mean([result.standard_error**2 for result in results]) == pytest.approx(variance, rel=0.05)
 
@@ -62,16 +62,16 @@ def test_rows_of_unequal_lengths_have_an_honest_error(tokens):
 def test_one_row_that_is_nearly_all_of_the_text_is_like_one_row():
     """What it has in common with itself, as a time, its residual does not show: a ratio of sums is nearly its own."""
     values = np.random.default_rng(9).normal(5, 1, (8, 1)) * [64, 1]
-    result = summarise(made_up(values, np.array([64, 1])))
+    result = summarize(made_up(values, np.array([64, 1])))
     assert result.error_over == "draws" and result.standard_error == result.draw_error
-    assert summarise(made_up(values[:1], np.array([64, 1]))).standard_error is None
+    assert summarize(made_up(values[:1], np.array([64, 1]))).standard_error is None
 
 
 def test_terms_add_up_over_draws():
     """The NELBO is the sum of its terms, each the mean over draws of its own."""
     rng = np.random.default_rng(10)
     terms = SequenceTerms(*(rng.gamma(2, scale, (3, 5)) for scale in (3, 2, 1)), np.full((3, 5), 7))
-    result = summarise(terms)
+    result = summarize(terms)
     for name in ("integral", "prior", "reconstruction"):
         assert getattr(result, name) == pytest.approx(getattr(terms, name).mean() / 7)
     assert result.nelbo == pytest.approx(result.integral + result.prior + result.reconstruction)
@@ -79,21 +79,21 @@ def test_terms_add_up_over_draws():
 
 def test_a_single_sequence_has_the_error_of_its_draws():
     """Of one draw there is no telling, and nobody says 0."""
-    one = summarise(made_up([[9.0]], 3))
+    one = summarize(made_up([[9.0]], 3))
     assert (one.nelbo, one.standard_error, one.error_over, one.draw_error, one.perplexity_error) == (3, *[None] * 4)
     assert with_error(one.nelbo, one.standard_error, 2) == "3.00 ± n/a"
     values = np.random.default_rng(5).normal(9, 2, (50, 1))
-    several = summarise(made_up(values, 3))
+    several = summarize(made_up(values, 3))
     assert several.error_over == "draws" and several.standard_error == several.draw_error
     assert several.standard_error == pytest.approx(values.std(ddof=1) / 3 / np.sqrt(50))
-    empty_beside = summarise(made_up(np.pad(values, ((0, 0), (0, 2))), [3, 0, 0]))
+    empty_beside = summarize(made_up(np.pad(values, ((0, 0), (0, 2))), [3, 0, 0]))
     assert empty_beside.error_over == "draws" and empty_beside.sequences == 1
     assert empty_beside.standard_error == pytest.approx(several.standard_error)
 
 
 @pytest.mark.parametrize(("nelbo", "perplexity"), [(700.0, np.exp(700.0)), (709.9, None), (1e150, None)])
 def test_perplexity_beyond_the_largest_float(nelbo, perplexity):
-    result = summarise(made_up([[nelbo, nelbo * 1.01]], 1))
+    result = summarize(made_up([[nelbo, nelbo * 1.01]], 1))
     result = dataclasses.replace(result, nelbo=nelbo)
     assert result.perplexity == pytest.approx(perplexity)
     assert result.perplexity_error is None or np.isfinite(result.perplexity_error)

@@ -11,7 +11,7 @@ from semdlm_jax.evaluation import quality
 V, K = 11, 3
 DRAW = np.random.default_rng(0)
 TOKENS = DRAW.integers(V, size=(4, 9))
-# Rows of 0 to 3 neighbours, padded with V and similarity 0; one similarity is negative.
+# Rows of 0 to 3 neighbors, padded with V and similarity 0; one similarity is negative.
 IDS = np.full((V, K), V)
 SIMILARITIES = np.zeros((V, K), np.float32)
 for token in range(V):
@@ -37,12 +37,12 @@ def test_affinity_against_a_double_loop():
                     total += max(float(SIMILARITIES[token, list(IDS[token]).index(other)]), 0)
         expected.append(total / (len(row) * (len(row) - 1)))
     assert max(expected) > 0
-    np.testing.assert_allclose(quality.neighbour_affinity(TOKENS, IDS, SIMILARITIES), expected, rtol=1e-12)
+    np.testing.assert_allclose(quality.neighbor_affinity(TOKENS, IDS, SIMILARITIES), expected, rtol=1e-12)
 
 
 def test_affinity_does_not_depend_on_the_order():
-    found = quality.neighbour_affinity(TOKENS, IDS, SIMILARITIES)
-    np.testing.assert_allclose(quality.neighbour_affinity(TOKENS[:, ::-1], IDS, SIMILARITIES), found)
+    found = quality.neighbor_affinity(TOKENS, IDS, SIMILARITIES)
+    np.testing.assert_allclose(quality.neighbor_affinity(TOKENS[:, ::-1], IDS, SIMILARITIES), found)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -55,7 +55,7 @@ def test_distinct_against_a_set(n):
 def test_rows_may_differ_in_length():
     """Each counts by itself: what is measured of rows apart is what is measured of them together."""
     rows = [TOKENS[0], TOKENS[1][:4], TOKENS[2][:1]]
-    for measure in (quality.unigram_entropy, lambda some: quality.neighbour_affinity(some, IDS, SIMILARITIES)):
+    for measure in (quality.unigram_entropy, lambda some: quality.neighbor_affinity(some, IDS, SIMILARITIES)):
         np.testing.assert_array_equal(measure(rows), [measure([row])[0] for row in rows])
     grams = [pair for row in rows for pair in zip(row.tolist(), row.tolist()[1:])]
     assert quality.distinct(rows, 2) == len(set(grams)) / len(grams)

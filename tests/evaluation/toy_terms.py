@@ -22,7 +22,7 @@ class Prior:
 
 
 def one_draw(terms):
-    """[B] of each term as summarise takes them: [1, B]."""
+    """[B] of each term as summarize takes them: [1, B]."""
     return SequenceTerms(*(np.asarray(x).reshape(1, -1) for x in terms))
 
 

@@ -8,7 +8,7 @@ import toys
 from toys import TOYS, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import KERNELS, LOG_ZERO, GlobalPrior, NeighbourTable
+from semdlm_jax.kernels import KERNELS, LOG_ZERO, GlobalPrior, NeighborTable
 from semdlm_jax.lists import transpose
 
 TIMES = (0.0, 0.013, 0.31, 1 / 3, 0.62, 0.97, 1.0)
@@ -109,7 +109,7 @@ def test_noise_alone(toy):
 
 
 def test_corrupt_positions_are_independent():
-    """Whether one position changed says nothing about its neighbour: 4 cells, false alarm 1e-6."""
+    """Whether one position changed says nothing about its neighbor: 4 cells, false alarm 1e-6."""
     x0 = jnp.full((3, 4000, 12), 6)
     t = jnp.full((3, 1, 1), 0.4)
     moved = np.asarray(TOYS["semdlm_plus"].build().corrupt(toys.key(3), x0, t)).reshape(-1, 2) != 6
@@ -193,7 +193,7 @@ def test_ranks_and_columns(toy):
 
 def test_table_is_cut_to_k_max():
     ids, similarities = toys.lists(toys.ROWS)
-    cut, whole = NeighbourTable.from_lists(ids, similarities, 2), toys.table()
+    cut, whole = NeighborTable.from_lists(ids, similarities, 2), toys.table()
     assert cut.k_max == 2 and cut.vocab_size == V
     np.testing.assert_array_equal(cut.ids, whole.ids[:, :2])
     np.testing.assert_array_equal(cut.counts, np.minimum(whole.counts, 2))
@@ -211,7 +211,7 @@ def test_table_transposes_large_random_lists(known, k_max):
     for i in range(vocab_size):
         length = rng.integers(0, 8)
         ids[i, :length] = rng.choice(np.setdiff1d(np.arange(vocab_size // 2), [i]), length, replace=False)
-    built = NeighbourTable.from_lists(ids, np.zeros(ids.shape), k_max, transpose(ids) if known else None)
+    built = NeighborTable.from_lists(ids, np.zeros(ids.shape), k_max, transpose(ids) if known else None)
     ids = ids[:, :k_max]
     forward = {(i, r, ids[i, r]) for i in range(vocab_size) for r in range(k_max) if ids[i, r] >= 0}
     in_ids, in_ranks = np.asarray(built.in_ids), np.asarray(built.in_ranks)
@@ -226,7 +226,7 @@ def test_table_transposes_large_random_lists(known, k_max):
 def test_another_tables_transposed_lists_are_refused():
     ids = np.array([[1, 2], [0, 2], [0, -1]])
     with pytest.raises(UserError, match="those of other lists"):
-        NeighbourTable.from_lists(ids, np.ones(ids.shape), transposed=transpose(ids[:, :1]))
+        NeighborTable.from_lists(ids, np.ones(ids.shape), transposed=transpose(ids[:, :1]))
 
 
 @pytest.mark.parametrize(
@@ -235,12 +235,12 @@ def test_another_tables_transposed_lists_are_refused():
         ([[1], [0]], 2, "rebuild it with more"),
         ([[1], [2]], None, "below V"),
         ([[-1, 1], [0, -1]], None, "come last"),
-        ([[1], [1]], None, "its own neighbour"),
+        ([[1], [1]], None, "its own neighbor"),
     ],
 )
 def test_malformed_tables_are_refused(ids, k_max, says):
     with pytest.raises(UserError, match=says):
-        NeighbourTable.from_lists(np.array(ids), np.ones(np.shape(ids)), k_max)
+        NeighborTable.from_lists(np.array(ids), np.ones(np.shape(ids)), k_max)
 
 
 @pytest.mark.parametrize("probs", [toys.SKEWED, toys.GAPPED, toys.AT_MASK, toys.FLAT, np.r_[1e-9, np.ones(98), 1e4]])

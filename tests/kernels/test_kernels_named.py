@@ -10,7 +10,7 @@ import toys
 from toys import MASK, TOYS, K, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import KERNELS, GlobalPrior, NeighbourTable, Vocabulary, make_kernel
+from semdlm_jax.kernels import KERNELS, GlobalPrior, NeighborTable, Vocabulary, make_kernel
 from semdlm_jax.kernels.branches import Hybrid, Practical, SemanticThenGlobal
 
 TABLES = {name: toy for name, toy in TOYS.items() if isinstance(toy, toys.Toy)}
@@ -103,17 +103,17 @@ COUNTS = np.array([0, 5, 0, 100, 10, 1, 2, 3, 4, 5, 6, 7])
 
 
 def test_unigram_priors_of_the_paper():
-    """Eq. 119: valid tokens that are not too rare, by their frequency to the power tau."""
+    """Eq. 119: valid tokens that are not too rare, by their frequency to a power."""
     valid = np.arange(V) != 3
-    prior = GlobalPrior.unigram(COUNTS, valid, tau=0.5, least=3)
+    prior = GlobalPrior.unigram(COUNTS, valid, exponent=0.5, min_count=3)
     expected = np.sqrt(np.where(valid & (COUNTS >= 3), COUNTS, 0))
     np.testing.assert_allclose(prior.probs, expected / expected.sum(), rtol=1e-6)
     assert not prior.flat and GlobalPrior.uniform(V).flat
     np.testing.assert_allclose(GlobalPrior.unigram(COUNTS).probs, COUNTS / COUNTS.sum(), rtol=1e-6)
     for options, says in [
-        ({"tau": 0.0}, r"\(0, 1\]"),
-        ({"tau": 1.5}, r"\(0, 1\]"),
-        ({"least": 101}, "lower the floor"),
+        ({"exponent": 0.0}, r"\(0, 1\]"),
+        ({"exponent": 1.5}, r"\(0, 1\]"),
+        ({"min_count": 101}, "lower the floor"),
     ]:
         with pytest.raises(UserError, match=says):
             GlobalPrior.unigram(COUNTS, **options)
@@ -121,7 +121,7 @@ def test_unigram_priors_of_the_paper():
 
 def test_priors_by_name():
     known = toys.vocabulary(unigram=COUNTS, valid=np.arange(V) != 3)
-    kernel = make_kernel("semdlm_plus", known, prior="unigram", tau=0.5, least=3)
+    kernel = make_kernel("semdlm_plus", known, prior="unigram", prior_exponent=0.5, min_count=3)
     assert kernel.global_prior.probs[3] == 0 and kernel.global_prior.probs[5] == 0
     assert make_kernel("unigram", known).global_prior.probs[3] > 0.5  # the marginal kernel keeps to no rule
     with pytest.raises(UserError, match="prior = 'unigramm' is unknown.*'unigram'"):
@@ -205,7 +205,7 @@ def test_nothing_but_a_kernel_is_made(name):
 @pytest.mark.parametrize(
     ("what", "changes"),
     [
-        ("neighbour table", {"table": toys.table(toys.ROWS + ((),))}),
+        ("neighbor table", {"table": toys.table(toys.ROWS + ((),))}),
         ("unigram", {"unigram": np.ones(13)}),
         ("embeddings", {"embeddings": np.ones((13, 2))}),
         ("valid", {"valid": np.ones(13, bool)}),
@@ -236,4 +236,4 @@ def test_kernels_pass_through_jit(name):
 
 
 def test_tables_are_required_by_drift_alone():
-    assert isinstance(build("absorbing").table, NeighbourTable) and build("absorbing").table.k_max == 0
+    assert isinstance(build("absorbing").table, NeighborTable) and build("absorbing").table.k_max == 0

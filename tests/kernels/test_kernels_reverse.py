@@ -9,7 +9,7 @@ from toys import TOYS, V
 
 from semdlm_jax.kernels import noise_share, return_rates, reverse_step, stay_probability
 
-# Steps small and large, within a neighbourhood size and across several, from the start and to the end.
+# Steps small and large, within a neighborhood size and across several, from the start and to the end.
 STEPS = ((0.31, 0.3), (0.62, 0.15), (0.97, 0.93), (0.999, 0.001), (1.0, 0.75), (0.4, 0.0), (1.0, 0.0))
 TIMES = (0.05, 0.31, 0.62, 0.9, 0.999)
 every_toy = pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
@@ -75,15 +75,15 @@ def test_jumps_are_redrawn_like_any_token(float64, toy):
 
 
 def test_drift_leaves_noise_where_it_is():
-    """Without jumps noise is never redrawn while neighbourhoods grow slowly; with late growth the nearest lose mass."""
+    """Without jumps noise is never redrawn while neighborhoods grow slowly; with late growth the nearest lose mass."""
     for (t, s), slow, late in zip(STEPS, chances(TOYS["semantic_knn"])[0], chances(TOYS["late_knn"])[0], strict=True):
         np.testing.assert_array_equal(slow, 1)
         if t > 0.9 and s > 0.7:
             assert late[[3, 6, 7, 8]].max() < 1
-    # SemDLM+ redraws as often as it jumps, 1 - b = 1 - (1 - t^2) / (1 - s^2), where its neighbours lose no more.
+    # SemDLM+ redraws as often as it jumps, 1 - b = 1 - (1 - t^2) / (1 - s^2), where its neighbors lose no more.
     b = chances(TOYS["semdlm_plus"])[0]
     np.testing.assert_allclose(b[1], (1 - 0.62**2) / (1 - 0.15**2), rtol=1e-5)
-    # Near t = 1 the first neighbours lose mass faster than that, and here no jump makes up for it.
+    # Near t = 1 the first neighbors lose mass faster than that, and here no jump makes up for it.
     assert b[2][3, 0] < (1 - 0.97**2) / (1 - 0.93**2) - 1e-3
 
 

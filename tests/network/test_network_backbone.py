@@ -21,7 +21,7 @@ TIMES = np.array([0.1, 0.5, 0.9], np.float32)
 
 @functools.cache
 def random_params(denoiser):
-    """No zeros: at initialisation every layer is the identity and would hide its errors."""
+    """No zeros: at initialization every layer is the identity and would hide its errors."""
     leaves, tree = jax.tree.flatten(jax.eval_shape(denoiser.init, jax.random.key(0)))
     draw = np.random.default_rng(1)
     return jax.tree.unflatten(tree, [jnp.asarray(0.3 * draw.standard_normal(x.shape), x.dtype) for x in leaves])
@@ -202,7 +202,7 @@ def test_dropout_needs_a_key():
     )
 
 
-def test_initialisation():
+def test_initialization():
     """Unit variance in, identity layers, even predictions out; layers are drawn apart."""
     denoiser = Denoiser(vocab_size=300, width=64, layers=3, heads=2, condition_width=16)
     params = jax.jit(denoiser.init)(jax.random.key(0))

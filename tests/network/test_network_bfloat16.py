@@ -23,7 +23,7 @@ NEAR = 0.02
 
 
 def random_params(denoiser):
-    """No zeros: at initialisation every layer is the identity and passes no gradient on."""
+    """No zeros: at initialization every layer is the identity and passes no gradient on."""
     leaves, tree = jax.tree.flatten(denoiser.init(jax.random.key(1)))
     draw = np.random.default_rng(1)
     return jax.tree.unflatten(tree, [x + jnp.float32(0.05 * draw.standard_normal(x.shape)) for x in leaves])

@@ -18,7 +18,7 @@ TOKENS = jnp.asarray(np.random.default_rng(0).integers(V, size=(B, L)))
 
 @functools.cache
 def random_params(denoiser):
-    """No zeros: at initialisation attention adds nothing, whatever is cached."""
+    """No zeros: at initialization attention adds nothing, whatever is cached."""
     leaves, tree = jax.tree.flatten(jax.eval_shape(denoiser.init, jax.random.key(0)))
     draw = np.random.default_rng(1)
     return jax.tree.unflatten(tree, [jnp.asarray(0.3 * draw.standard_normal(x.shape), x.dtype) for x in leaves])
@@ -99,7 +99,7 @@ def test_the_cache_is_empty_and_of_the_compute_dtype(dtype):
 
 def test_bfloat16_stays_near_the_causal_pass():
     """Within 5 % of the features' spread, as bfloat16 stays near float32: the two passes sum in different orders, and
-    8 bits of mantissa keep another neighbour of each sum."""
+    8 bits of mantissa keep another neighbor of each sum."""
     half = dataclasses.replace(SMALL, dtype="bfloat16")
     features, cache = decode(half, random_params(half), half.init_cache(B, L))
     assert {x.dtype for x in jax.tree.leaves((features, cache))} == {jnp.dtype("bfloat16")}

@@ -1,4 +1,4 @@
-"""Training losses: what they are minimised by, and that nothing in them breaks."""
+"""Training losses: what they are minimized by, and that nothing in them breaks."""
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,11 @@ from semdlm_jax.objectives.chunking import map_positions
 
 
 @pytest.mark.parametrize("name", ["semdlm_plus", "absorbing", "gapped"])
-@pytest.mark.parametrize("parameterisation", ["direct", "bayes"])
-def test_weighted_denoising_is_undone_by_the_tilt(float64, name, parameterisation):
-    """Its minimiser in the logits, in closed form, is stationary and gives the exact posterior once tilted."""
+@pytest.mark.parametrize("parameterization", ["direct", "bayes"])
+def test_weighted_denoising_is_undone_by_the_tilt(float64, name, parameterization):
+    """Its minimizer in the logits, in closed form, is stationary and gives the exact posterior once tilted."""
     toy, t = TOYS[name], 0.62
-    trained = make_objective("denoising", toy.build(), parameterisation, lambda_changed=1.0, lambda_same=0.05)
+    trained = make_objective("denoising", toy.build(), parameterization, lambda_changed=1.0, lambda_same=0.05)
     chances = P_DATA[:, None] * toy.matrix(t)
     x0, xt = np.argwhere(chances > 0).T
 
@@ -36,7 +36,7 @@ def test_weighted_denoising_is_undone_by_the_tilt(float64, name, parameterisatio
 
     gradient = jax.jit(jax.grad(loss))
     tilted = toy.bayes(t) * np.where(np.eye(V, dtype=bool), 0.05, 1.0)
-    likelihood = toy.matrix(t).T if parameterisation == "bayes" else 1.0
+    likelihood = toy.matrix(t).T if parameterization == "bayes" else 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
         logits = np.where(tilted > 0, np.log(tilted) - np.log(likelihood), -50.0)
     np.testing.assert_allclose(gradient(jnp.asarray(logits)), 0, atol=1e-12)
@@ -175,7 +175,7 @@ def test_importance_undoes_the_density_of_times(power):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_importance_weighs_a_row(name):
-    """Losses of every kind take the weight of their row's time once; the likelihoods' normaliser does not."""
+    """Losses of every kind take the weight of their row's time once; the likelihoods' normalizer does not."""
     kernel = KINDS.get(name, ("semdlm_plus",))[-1]
     plain, drawn = objective(name, kernel), objective(name, kernel, time_power=2.0)
     t = jnp.array([0.3])
@@ -194,14 +194,14 @@ def test_importance_weighs_a_row(name):
     ("options", "says"),
     [
         ({"name": "denoisin"}, "unknown objective 'denoisin'.*'denoising'"),
-        ({"parameterisation": "bays"}, "unknown parameterisation 'bays'"),
+        ({"parameterization": "bays"}, "unknown parameterization 'bays'"),
         ({"lambda_same": 0.0}, "lambda_same must be above 0"),
         ({"lambda_changed": 0.0}, "lambda_changed"),
         ({"time_power": 0.5}, "time_power = 0.5"),
         ({"t_min": 0.0}, "t_min"),
         ({"t_max": 1.1}, "t_max"),
         ({"name": "score_entropy"}, "only jump"),
-        ({"name": "nelbo", "parameterisation": "score"}, "go together"),
+        ({"name": "nelbo", "parameterization": "score"}, "go together"),
         ({"name": "gidd"}, "needs kernel 'hybrid'"),
         ({"name": "gidd", "gidd_weights": "dynamite"}, "'dynamite' is unknown.*'dynamic'"),
         ({"name": "d3pm", "timesteps": 0}, "timesteps = 0"),

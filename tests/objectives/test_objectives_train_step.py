@@ -124,7 +124,7 @@ def test_dropout_is_only_where_asked_for():
 def test_padding_is_not_seen():
     """Other tokens behind the end of each row: the same loss and gradients to the bit, and others where they are seen.
 
-    No zeros among the parameters: at initialisation attention would add nothing, whatever it saw.
+    No zeros among the parameters: at initialization attention would add nothing, whatever it saw.
     """
     trained = objective("denoising", "absorbing")
     stages = Stages((trained,), (0,))

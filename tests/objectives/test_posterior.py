@@ -8,7 +8,7 @@ import toys
 from toys import MASK, TOYS, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
+from semdlm_jax.kernels import NeighborTable, Vocabulary, make_kernel
 from semdlm_jax.objectives import make_posterior
 
 LIKELIHOODS = ("direct", "bayes")  # `score` has its own tests among the losses
@@ -18,18 +18,18 @@ every_toy = pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
 LOGITS = 3 * np.random.default_rng(0).standard_normal((len(TIMES), V, V))
 
 
-def weighted(toy, parameterisation, t):
-    """[V, V] by (x_t, k): what softmax weights are multiplied with before they are normalised."""
+def weighted(toy, parameterization, t):
+    """[V, V] by (x_t, k): what softmax weights are multiplied with before they are normalized."""
     likelihood = toy.matrix(t).T
-    weight = likelihood if parameterisation == "bayes" else 1.0 * (likelihood > 0)
+    weight = likelihood if parameterization == "bayes" else 1.0 * (likelihood > 0)
     if toy.mask_id is not None:
         weight[:, toy.mask_id] = 0
     return weight
 
 
-def dense(toy, parameterisation, logits, t, tilt=1.0):
+def dense(toy, parameterization, logits, t, tilt=1.0):
     """[V, V] by (x_t, k); rows of an x_t that no text reaches are NaN."""
-    joint = np.exp(logits) * weighted(toy, parameterisation, t)
+    joint = np.exp(logits) * weighted(toy, parameterization, t)
     with np.errstate(invalid="ignore"):
         posterior = joint / joint.sum(1, keepdims=True)
         posterior = posterior / np.where(np.eye(V, dtype=bool), tilt, 1)
@@ -37,24 +37,24 @@ def dense(toy, parameterisation, logits, t, tilt=1.0):
 
 
 @every_toy
-@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
+@pytest.mark.parametrize("parameterization", LIKELIHOODS)
 @pytest.mark.parametrize("tilt", [1.0, 0.1])
-def test_posteriors(float64, toy, parameterisation, tilt):
+def test_posteriors(float64, toy, parameterization, tilt):
     xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
     t = jnp.asarray(TIMES)[:, None]
-    got = np.exp(make_posterior(parameterisation, tilt).log_probs(toy.build(), jnp.asarray(LOGITS), xt, t))
+    got = np.exp(make_posterior(parameterization, tilt).log_probs(toy.build(), jnp.asarray(LOGITS), xt, t))
     for t, logits, rows in zip(TIMES, LOGITS, got, strict=True):
-        expected = dense(toy, parameterisation, logits, t, tilt)
+        expected = dense(toy, parameterization, logits, t, tilt)
         real = np.isfinite(expected[:, 0])
         assert real.any()
         np.testing.assert_allclose(rows[real], expected[real], rtol=1e-9 + 10 * toy.rtol, atol=1e-300)
 
 
-@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
-def test_absorbing_is_subs(parameterisation):
+@pytest.mark.parametrize("parameterization", LIKELIHOODS)
+def test_absorbing_is_subs(parameterization):
     """Zero mask probability and the softmax of the others at a mask; visible tokens carried over; bfloat16 logits."""
     logits = jnp.asarray(LOGITS[0], jnp.bfloat16)
-    posterior = make_posterior(parameterisation).log_probs(
+    posterior = make_posterior(parameterization).log_probs(
         TOYS["absorbing"].build(), logits, jnp.arange(V), jnp.array([0.4])
     )
     assert posterior.dtype == jnp.float32
@@ -67,15 +67,15 @@ def test_absorbing_is_subs(parameterisation):
 
 
 @pytest.mark.parametrize("kernel", ["absorbing", "uniform", "semdlm_plus"])
-@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
-def test_a_logit_that_is_no_number_is_not_hidden(kernel, parameterisation):
+@pytest.mark.parametrize("parameterization", LIKELIHOODS)
+def test_a_logit_that_is_no_number_is_not_hidden(kernel, parameterization):
     """Else a diverged network would get a finite bound: in whole vectors of rows, as here, XLA's maximum on a CPU may
     drop NaN."""
     size, shape = 64, (4, 16)
     ring = (np.arange(size)[:, None] + [1, 2, 3]) % size
-    table = NeighbourTable.from_lists(ring, np.ones(ring.shape))
+    table = NeighborTable.from_lists(ring, np.ones(ring.shape))
     kernel = make_kernel(kernel, Vocabulary(size, size - 1, table=table, unigram=np.ones(size)))
-    posterior, xt, t = make_posterior(parameterisation), jnp.broadcast_to(jnp.arange(16), shape), jnp.full(shape, 0.97)
+    posterior, xt, t = make_posterior(parameterization), jnp.broadcast_to(jnp.arange(16), shape), jnp.full(shape, 0.97)
     log_probs = jax.jit(lambda logits: posterior.log_probs(kernel, logits, xt, t))
     cross_entropy = jax.jit(lambda logits: posterior.cross_entropy(kernel, logits, xt[..., ::-1], xt, t))
     bad = jnp.put_along_axis(jnp.zeros((*shape, size)), xt[..., None], jnp.nan, axis=-1, inplace=False)
@@ -84,10 +84,10 @@ def test_a_logit_that_is_no_number_is_not_hidden(kernel, parameterisation):
 
 
 @every_toy
-@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
-def test_cross_entropy_and_its_gradient(float64, toy, parameterisation):
+@pytest.mark.parametrize("parameterization", LIKELIHOODS)
+def test_cross_entropy_and_its_gradient(float64, toy, parameterization):
     """The value is -log p(x0); the gradient in the logits is p - onehot(x0)."""
-    kernel, posterior = toy.build(), make_posterior(parameterisation)
+    kernel, posterior = toy.build(), make_posterior(parameterization)
     x0, xt = (jnp.broadcast_to(x, (len(TIMES), V, V)) for x in toys.pairs())
     t = jnp.asarray(TIMES)[:, None, None]
     logits = jnp.broadcast_to(jnp.asarray(LOGITS)[:, None], (len(TIMES), V, V, V))
@@ -102,7 +102,7 @@ def test_cross_entropy_and_its_gradient(float64, toy, parameterisation):
         occurs = toy.matrix(t) > 0
         if toy.mask_id is not None:
             occurs[toy.mask_id] = False
-        expected = dense(toy, parameterisation, LOGITS[index], t)
+        expected = dense(toy, parameterization, LOGITS[index], t)
         for x0, xt in np.argwhere(occurs):
             loose = 1e-9 + 10 * toy.rtol
             assert values[index, x0, xt] == pytest.approx(-np.log(expected[xt, x0]), rel=loose, abs=loose)
@@ -126,7 +126,7 @@ def test_float32_gradients_of_the_cross_entropy_are_finite(toy):
 
 
 def test_refusals():
-    with pytest.raises(UserError, match="unknown parameterisation 'bays'.*'bayes'"):
+    with pytest.raises(UserError, match="unknown parameterization 'bays'.*'bayes'"):
         make_posterior("bays")
     for tilt in (0.0, -1.0, float("nan")):
         with pytest.raises(UserError, match="lambda_same must be above 0"):
@@ -137,22 +137,22 @@ TILTED = pytest.mark.parametrize("tilt", [1.0, 0.1])
 
 
 @every_toy
-@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
+@pytest.mark.parametrize("parameterization", LIKELIHOODS)
 @TILTED
-def test_weights_are_the_posterior_up_to_a_factor(float64, toy, parameterisation, tilt):
-    """What a draw needs: normalised, they are the definition, and finite wherever something is possible."""
+def test_weights_are_the_posterior_up_to_a_factor(float64, toy, parameterization, tilt):
+    """What a draw needs: normalized, they are the definition, and finite wherever something is possible."""
     xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
     t = jnp.asarray(TIMES)[:, None]
-    weights = make_posterior(parameterisation, tilt).log_weights(toy.build(), jnp.asarray(LOGITS), xt, t)
+    weights = make_posterior(parameterization, tilt).log_weights(toy.build(), jnp.asarray(LOGITS), xt, t)
     assert np.isfinite(weights).all()
     for t, logits, rows in zip(TIMES, LOGITS, np.asarray(jax.nn.softmax(weights, axis=-1)), strict=True):
-        expected = dense(toy, parameterisation, logits, t, tilt)
+        expected = dense(toy, parameterization, logits, t, tilt)
         real = np.isfinite(expected[:, 0])
         np.testing.assert_allclose(rows[real], expected[real], rtol=1e-9 + 10 * toy.rtol, atol=1e-300)
 
 
 def without_xt(toy, posterior, t):
-    """[V, V] by (x_t, k): posteriors with what x_t says of itself divided out, normalised: x_theta. NaN where no text
+    """[V, V] by (x_t, k): posteriors with what x_t says of itself divided out, normalized: x_theta. NaN where no text
     reaches x_t."""
     q = toy.matrix(t).T
     plain = np.where(q > 0, posterior / np.where(q > 0, q, 1), 0)
@@ -161,31 +161,31 @@ def without_xt(toy, posterior, t):
 
 
 @every_toy
-@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
+@pytest.mark.parametrize("parameterization", LIKELIHOODS)
 @TILTED
-def test_plug_in_is_the_posterior_without_what_xt_says(float64, toy, parameterisation, tilt):
+def test_plug_in_is_the_posterior_without_what_xt_says(float64, toy, parameterization, tilt):
     """And nothing where x_t cannot come from a token. `bayes`: the network's own softmax, untilted, as far as that."""
     xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
     t = jnp.asarray(TIMES)[:, None]
-    plug_in = make_posterior(parameterisation, tilt).plug_in(toy.build(), jnp.asarray(LOGITS), xt, t)
+    plug_in = make_posterior(parameterization, tilt).plug_in(toy.build(), jnp.asarray(LOGITS), xt, t)
     for t, logits, rows in zip(TIMES, LOGITS, np.asarray(jax.nn.softmax(plug_in, axis=-1)), strict=True):
-        expected = without_xt(toy, dense(toy, parameterisation, logits, t, tilt), t)
+        expected = without_xt(toy, dense(toy, parameterization, logits, t, tilt), t)
         real = np.isfinite(expected[:, 0])
         np.testing.assert_allclose(rows[real], expected[real], rtol=1e-9 + 30 * toy.rtol, atol=1e-300)
-        if parameterisation == "bayes" and tilt == 1.0:
+        if parameterization == "bayes" and tilt == 1.0:
             plain = np.where(weighted(toy, "direct", t) > 0, np.exp(logits), 0)
             plain = plain[real] / plain[real].sum(1, keepdims=True)
             np.testing.assert_allclose(rows[real], plain, rtol=1e-9 + 30 * toy.rtol, atol=1e-300)
 
 
 @pytest.mark.parametrize("name", ["uniform", "hybrid", "semdlm_plus", "semantic_softmax"])
-@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
-def test_plug_in_of_independent_positions_is_the_data(float64, name, parameterisation):
+@pytest.mark.parametrize("parameterization", LIKELIHOODS)
+def test_plug_in_of_independent_positions_is_the_data(float64, name, parameterization):
     """Whatever x_t is, where it can come from every token: p(x0 | the others) knows nothing of it."""
     toy, t = TOYS[name], 0.31
-    exact = toys.LOG_P_DATA if parameterisation == "bayes" else toys.log(toy.bayes(t))
+    exact = toys.LOG_P_DATA if parameterization == "bayes" else toys.log(toy.bayes(t))
     logits = jnp.broadcast_to(jnp.asarray(exact), (V, V))
-    plug_in = make_posterior(parameterisation).plug_in(toy.build(), logits, jnp.arange(V), jnp.full(V, t))
+    plug_in = make_posterior(parameterization).plug_in(toy.build(), logits, jnp.arange(V), jnp.full(V, t))
     everywhere = (toy.matrix(t)[toys.P_DATA > 0] > 0).all(0)
     assert everywhere.sum() >= 1 and (name == "hybrid" or everywhere.all())
     rows = np.asarray(jax.nn.softmax(plug_in, axis=-1))[everywhere]
@@ -197,16 +197,16 @@ PAIRS = [(0.97, 0.5), (0.31, 0.3), (0.31, 0.31), (0.31, 1e-3), (0.5, 0.0)]
 
 
 @pytest.mark.parametrize("name", JUMPING)
-@pytest.mark.parametrize("parameterisation", LIKELIHOODS)
+@pytest.mark.parametrize("parameterization", LIKELIHOODS)
 @TILTED
-def test_scores_are_ratios_of_the_plug_in_at_two_times(float64, name, parameterisation, tilt):
+def test_scores_are_ratios_of_the_plug_in_at_two_times(float64, name, parameterization, tilt):
     """log q_s(y | x_theta) / q_t(x_t | x_theta) by enumeration, to 1e-9; 0 at x_t where s = t."""
     toy, xt = TOYS[name], jnp.arange(V)
     for t, s in PAIRS:
-        posterior = make_posterior(parameterisation, tilt)
+        posterior = make_posterior(parameterization, tilt)
         times = jnp.full(V, t), None if s == t else jnp.full(V, s)
         got = np.asarray(posterior.log_scores(toy.build(), jnp.asarray(LOGITS[1]), xt, *times))
-        x_theta = without_xt(toy, dense(toy, parameterisation, LOGITS[1], t, tilt), t)
+        x_theta = without_xt(toy, dense(toy, parameterization, LOGITS[1], t, tilt), t)
         before, now = x_theta @ toy.matrix(s), np.diagonal(x_theta @ toy.matrix(t))
         real = np.isfinite(now)
         assert real.sum() >= 2

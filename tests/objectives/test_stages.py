@@ -35,8 +35,8 @@ def test_each_step_trains_its_own_objective(step, active):
 
 
 def test_only_bayes_logits_mean_the_same_under_two_kernels():
-    parts = tuple(objective(name, "nelbo", parameterisation="direct") for name in ("absorbing", "uniform"))
-    with pytest.raises(UserError, match="parameterisation = 'bayes'"):
+    parts = tuple(objective(name, "nelbo", parameterization="direct") for name in ("absorbing", "uniform"))
+    with pytest.raises(UserError, match="parameterization = 'bayes'"):
         Stages(parts, (0, 5))
     Stages(parts[1:], (0,))
 

@@ -11,7 +11,7 @@ from semdlm_jax.objectives import NoisyBatch, pick_objective
 def objective(name, kernel_name="semdlm_plus", **options):
     """Of the options, those that the loss reads."""
     if name == "score_entropy":
-        options.setdefault("parameterisation", "score")
+        options.setdefault("parameterization", "score")
     return pick_objective(name, TOYS[kernel_name].build(), options)
 
 

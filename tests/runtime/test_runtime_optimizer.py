@@ -124,10 +124,10 @@ def test_adamw_matches_numpy():
         np.testing.assert_allclose(leaf, reference, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
-def test_muon_orthogonalises_each_layer_and_leaves_the_rest_to_adamw():
+def test_muon_orthogonalizes_each_layer_and_leaves_the_rest_to_adamw():
     params = parameters(0)
     grads = parameters(1)
-    # Layers of very different gradient size: orthogonalised jointly, the small ones would vanish.
+    # Layers of very different gradient size: orthogonalized jointly, the small ones would vanish.
     size = jnp.array([1.0, 1e-2, 1e-3])[:, None, None]
     grads["blocks"]["mlp"] = jax.tree.map(lambda leaf: leaf * size, grads["blocks"]["mlp"])
     updates = {}

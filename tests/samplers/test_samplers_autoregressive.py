@@ -99,7 +99,7 @@ TRACES = []
 
 @functools.cache
 def params():
-    """No zeros: at initialisation every text would be as likely."""
+    """No zeros: at initialization every text would be as likely."""
     leaves, tree = jax.tree.flatten(jax.eval_shape(TINY.init, jax.random.key(0)))
     draw = np.random.default_rng(6)
     return jax.tree.unflatten(tree, [jnp.asarray(0.3 * draw.standard_normal(x.shape), x.dtype) for x in leaves])

@@ -23,7 +23,7 @@ SIZES = (1, 2, 5, 12, 16, 50, 101)
 
 
 def scores(vocab_size, seed=0, shape=()):
-    """Not normalised; where there is room, some tokens and a whole block have no chance, as -inf or as LOG_ZERO, and
+    """Not normalized; where there is room, some tokens and a whole block have no chance, as -inf or as LOG_ZERO, and
     the last token has one."""
     weights = 1.5 * np.random.default_rng(seed).standard_normal((*shape, vocab_size)) + 3
     if vocab_size >= 5:
@@ -198,7 +198,7 @@ def test_truncation_at_the_ends():
         assert kept[chances > 1e-5].all() and not kept[chances == 0].any()
 
 
-def test_neighbouring_floats_are_told_apart():
+def test_neighboring_floats_are_told_apart():
     """Of either sign, and across 0: the threshold is found to its last bit."""
     for around in (-3.0, 0.0, 3.0, -1e30):
         weights = [np.float32(around)]

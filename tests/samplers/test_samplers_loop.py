@@ -26,7 +26,7 @@ def read(tokens, t, lengths):
 
 
 READER = Network(read, lambda features: 2 * jnp.sin(features[..., :1] * (1 + jnp.arange(V)) + features[..., 1:]))
-PENALISED = make_controls(TABLE, lambda_freq=0.5, lambda_sem=0.5, window=5)
+PENALIZED = make_controls(TABLE, lambda_freq=0.5, lambda_sem=0.5, window=5)
 FAST = {"gidd_correct": {"corrections": 3}}
 
 
@@ -50,7 +50,7 @@ def test_given_tokens_are_kept_wherever_they_stand(method):
         recorded=6,
         options=FAST.get(method, {}),
         corrector=(1, 0.5),
-        controls=PENALISED if method != "sedd_euler" else None,
+        controls=PENALIZED if method != "sedd_euler" else None,
     )
     np.testing.assert_array_equal(text[is_given], given[is_given])
     for tokens in (record.initial, *record.tokens):
@@ -103,7 +103,7 @@ def test_padding_is_neither_seen_nor_counted_nor_written(method):
             strides=2,
             options=FAST.get(method, {}),
             corrector=(1, 0.5),
-            controls=PENALISED if method != "sedd_euler" else None,
+            controls=PENALIZED if method != "sedd_euler" else None,
         )[0]
 
     one, other = text(4, lengths), text(7, lengths)
@@ -113,7 +113,7 @@ def test_padding_is_neither_seen_nor_counted_nor_written(method):
         assert (text(4, None)[~padding] != text(7, None)[~padding]).any()
 
 
-@pytest.mark.parametrize("controls", [None, PENALISED], ids=["plain", "penalised"])
+@pytest.mark.parametrize("controls", [None, PENALIZED], ids=["plain", "penalized"])
 def test_hidden_positions_do_not_influence_earlier_strides(controls):
     """A suffix that lies in a later stride changes only what comes from its stride on."""
     position = np.broadcast_to(np.arange(16), SHAPE)
@@ -184,7 +184,7 @@ def test_positions_at_once():
 
 @pytest.mark.parametrize("positions", [1, 2])
 def test_chunks_of_positions_have_the_law_of_the_whole(monkeypatch, positions):
-    """Neighbours within and across chunks stay independent. False alarm 1e-6 each."""
+    """Neighbors within and across chunks stay independent. False alarm 1e-6 each."""
     chunked(monkeypatch, positions, 4000)
     network = Network(INDEPENDENT.features, lambda features: INDEPENDENT.logits(features))  # compiled anew
     text, record = sample("semdlm_plus", "ancestral", (4000, 4), steps=4, network=network, recorded=3)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semdlm_jax.kernels import GlobalPrior, Kernel, NeighbourTable, branches
+from semdlm_jax.kernels import GlobalPrior, Kernel, NeighborTable, branches
 from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import Network, Plan, Sampler, make_controls, make_method, make_plan
 
@@ -17,7 +17,7 @@ V, SHAPE, WIDTH, K = 30522, (8, 128), 8, 4
 @functools.cache
 def table():
     ids = (np.arange(V)[:, None] + 1 + np.arange(K)) % V
-    return NeighbourTable.from_lists(ids, np.full(ids.shape, 0.5))
+    return NeighborTable.from_lists(ids, np.full(ids.shape, 0.5))
 
 
 def described(tree):

@@ -26,7 +26,7 @@ def padded(plan, steps):
 @pytest.mark.parametrize("name", dict.fromkeys([*KERNELS, *REMEMBERING, "gapped", "plus_polynomial"]))
 def test_ancestral_steps_are_exact_at_any_number(name):
     """1, 2 and 8 steps of every kernel give the data, and q_s on the way; those that remember start from what they
-    remember. False alarm 1e-6 each, and as much for pairs of neighbours."""
+    remember. False alarm 1e-6 each, and as much for pairs of neighbors."""
     toy, method = TOYS[name], make_method("ancestral")
     kernel, initial = toy.build(), right_start(toy, (4000, 4))
     for steps in (1, 2, 8):

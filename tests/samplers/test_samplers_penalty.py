@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semdlm_jax.kernels import NeighbourTable
+from semdlm_jax.kernels import NeighborTable
 from semdlm_jax.samplers import Penalty, make_controls
 
 V, K, L, B = 23, 3, 13, 4
@@ -19,8 +19,8 @@ ATOL = 2e-6
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
-def neighbours(vocab_size=V, k=K, seed=0):
-    """(ids, similarities): rows of 0 to k neighbours, -1 where missing; some of them dissimilar."""
+def neighbors(vocab_size=V, k=K, seed=0):
+    """(ids, similarities): rows of 0 to k neighbors, -1 where missing; some of them dissimilar."""
     rng = np.random.default_rng(seed)
     ids = np.stack([(i + 1 + rng.permutation(vocab_size - 1)[:k]) % vocab_size for i in range(vocab_size)])
     ids = np.where(np.arange(k) < rng.integers(0, k + 1, vocab_size)[:, None], ids, -1)
@@ -28,17 +28,17 @@ def neighbours(vocab_size=V, k=K, seed=0):
 
 
 def similarity(ids, similarities):
-    """S+ [V, V]: S+(k, l) where k is a neighbour of l."""
+    """S+ [V, V]: S+(k, l) where k is a neighbor of l."""
     dense = np.zeros((len(ids), len(ids)))
     for token, row in enumerate(ids):
-        for neighbour, value in zip(row, similarities[token], strict=True):
-            if neighbour >= 0:
-                dense[neighbour, token] = max(np.float32(value), 0)
+        for neighbor, value in zip(row, similarities[token], strict=True):
+            if neighbor >= 0:
+                dense[neighbor, token] = max(np.float32(value), 0)
     return dense
 
 
 def inside(position, other, window):
-    """A window of W positions, that of the penalised token in the middle; an even W looks one further back."""
+    """A window of W positions, that of the penalized token in the middle; an even W looks one further back."""
     return window is None or position - window // 2 <= other <= position + (window - 1) // 2
 
 
@@ -54,8 +54,8 @@ def reference(dense, logits, tokens, visible, lambda_freq, lambda_sem, window):
     return out
 
 
-IDS, SIMILARITIES = neighbours()
-TABLE = NeighbourTable.from_lists(IDS, SIMILARITIES)
+IDS, SIMILARITIES = neighbors()
+TABLE = NeighborTable.from_lists(IDS, SIMILARITIES)
 DENSE = similarity(IDS, SIMILARITIES)
 
 
@@ -70,7 +70,7 @@ def texts(seed=1, length=L, few=V):
 begin, apply = jax.jit(Penalty.begin), jax.jit(Penalty.apply)
 
 
-def penalised(logits, tokens, visible, lambdas, window=None, chunk=None, table=TABLE):
+def penalized(logits, tokens, visible, lambdas, window=None, chunk=None, table=TABLE):
     penalty, chunk = Penalty(table, *lambdas, window), chunk or tokens.shape[1]
     carry, out = begin(penalty, tokens, visible), []
     for start in range(0, tokens.shape[1], chunk):
@@ -94,7 +94,7 @@ def test_any_window_is_the_dense_sum(window):
         logits, tokens = texts(seed, few=few)
         for stop in (L, L - 4, 1):
             visible = np.broadcast_to(np.arange(L) < stop, (B, L))
-            found = penalised(logits, tokens, visible, lambdas, window)
+            found = penalized(logits, tokens, visible, lambdas, window)
             expected = reference(DENSE, logits, tokens, visible, *lambdas, window)
             np.testing.assert_allclose(found[:, :stop], expected[:, :stop], atol=ATOL, rtol=0)
             moved = np.abs(expected[:, :stop] - logits[:, :stop]).max()
@@ -106,7 +106,7 @@ def test_rows_may_see_different_positions():
     logits, tokens = texts(5, few=5)
     visible = np.random.default_rng(5).random((B, L)) < 0.6
     for window in (None, 5):
-        found = penalised(logits, tokens, visible, (0.8, 0.6), window)
+        found = penalized(logits, tokens, visible, (0.8, 0.6), window)
         expected = reference(DENSE, logits, tokens, visible, 0.8, 0.6, window)
         np.testing.assert_allclose(found[visible], expected[visible], atol=ATOL, rtol=0)
 
@@ -116,29 +116,29 @@ def test_chunks_of_positions_are_the_whole(window):
     """What is carried from one to the next is all they share. Bit for bit: the same additions in the same order."""
     logits, tokens = texts(6, length=12, few=5)
     visible = np.broadcast_to(np.arange(12) < 11, (B, 12))
-    whole = penalised(logits, tokens, visible, (0.8, 0.6), window)
+    whole = penalized(logits, tokens, visible, (0.8, 0.6), window)
     for chunk in (1, 3, 4):
-        np.testing.assert_array_equal(penalised(logits, tokens, visible, (0.8, 0.6), window, chunk), whole)
+        np.testing.assert_array_equal(penalized(logits, tokens, visible, (0.8, 0.6), window, chunk), whole)
 
 
 @pytest.mark.parametrize("window", [None, 1, 2, 3])
-def test_a_single_position_is_never_penalised(window):
+def test_a_single_position_is_never_penalized(window):
     logits, tokens = texts(7, length=1)
-    found = penalised(logits, tokens, np.ones((B, 1), bool), (0.8, 0.6), window)
+    found = penalized(logits, tokens, np.ones((B, 1), bool), (0.8, 0.6), window)
     np.testing.assert_allclose(found, logits, atol=ATOL, rtol=0)
 
 
 @pytest.mark.parametrize("window", [None, 4])
 def test_no_weight_changes_nothing(window):
     logits, tokens = texts(8, few=3)
-    np.testing.assert_array_equal(penalised(logits, tokens, tokens >= 0, (0.0, 0.0), window), logits)
+    np.testing.assert_array_equal(penalized(logits, tokens, tokens >= 0, (0.0, 0.0), window), logits)
 
 
-def test_a_table_without_neighbours_leaves_the_counts():
+def test_a_table_without_neighbors_leaves_the_counts():
     logits, tokens = texts(9, few=5)
     visible = np.ones((B, L), bool)
     for window in (None, 5):
-        found = penalised(logits, tokens, visible, (0.8, 0.6), window, table=NeighbourTable.empty(V))
+        found = penalized(logits, tokens, visible, (0.8, 0.6), window, table=NeighborTable.empty(V))
         expected = reference(np.zeros((V, V)), logits, tokens, visible, 0.8, 0.6, window)
         np.testing.assert_allclose(found, expected, atol=ATOL, rtol=0)
 
@@ -149,7 +149,7 @@ def test_a_long_text_does_not_drift():
     rng = np.random.default_rng(10)
     length, window, checked = 2000, 9, slice(1900, 2000)
     tokens = np.int32(rng.integers(6, size=(1, length)))
-    found = penalised(np.zeros((1, length, V), np.float32), tokens, tokens >= 0, (0.8, 0.6), window)
+    found = penalized(np.zeros((1, length, V), np.float32), tokens, tokens >= 0, (0.8, 0.6), window)
     near = slice(1900 - window, 2000)
     text, zeros = tokens[:, near], np.zeros((1, 100 + window, V))
     expected = reference(DENSE, zeros, text, text >= 0, 0.8, 0.6, window)[:, window:]
@@ -172,7 +172,7 @@ def test_nothing_larger_than_the_logits_is_formed(window):
     """V x V would be 17 times as large, [L, V, K] 3 times; 3 of the K + 1 indices of every position are far below."""
     vocab_size, k, length = 997, 3, 29
     ids = (np.arange(vocab_size)[:, None] + 1 + np.arange(k)) % vocab_size
-    table = NeighbourTable.from_lists(ids, np.full(ids.shape, 0.5))
+    table = NeighborTable.from_lists(ids, np.full(ids.shape, 0.5))
 
     def whole(table, logits, tokens):
         penalty = Penalty(table, 1.0, 1.0, window)
@@ -194,7 +194,7 @@ def seen_by_choice(position, window):
 
 @pytest.mark.parametrize("window", [0, 1, 2, 5, 8, 100])
 def test_a_choice_counts_the_tokens_before_it(window):
-    """Greedy, so that the choice is the largest of the penalised logits; weights so large that choices change. What
+    """Greedy, so that the choice is the largest of the penalized logits; weights so large that choices change. What
     stands behind is no text yet, whatever it is: ids outside the vocabulary, or in it."""
     controls = make_controls(TABLE, temperature=0, lambda_freq=1.5, lambda_sem=2.5, window=window)
     choose = jax.jit(lambda logits, text, position: controls.choose(jax.random.key(0), logits, text, position))

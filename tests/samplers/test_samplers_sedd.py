@@ -19,26 +19,26 @@ STEPS = [(0.9, 0.4), (0.6, 0.55), (0.3, 0.01), (0.5, 0.0), (1.0, 0.7)]
 XT = np.arange(V)
 
 
-def posterior_and_logits(toy, parameterisation, t, rng):
+def posterior_and_logits(toy, parameterization, t, rng):
     """(p(k | x_t) [V, V] by x_t, logits [V, V]) of a network whose output says so. Scores know the data alone."""
     q = toy.matrix(t)
-    if parameterisation == "score":
+    if parameterization == "score":
         marginal = P_DATA @ q
         logits = np.log(np.maximum(marginal, 1e-300) / np.maximum(marginal[:, None], 1e-300))
         if toy.mask_id is not None:
             logits = logits - np.log(toy.alpha(t) / (1 - toy.alpha(t)) / (V - 1))
         return toy.bayes(t), logits
     logits = 2 * rng.standard_normal((V, V))
-    weight = np.exp(logits) * (q.T if parameterisation == "bayes" else q.T > 0)
+    weight = np.exp(logits) * (q.T if parameterization == "bayes" else q.T > 0)
     if toy.mask_id is not None:
         weight[:, MASK] = 0
     total = weight.sum(1, keepdims=True)
     return np.where(total > 0, weight / np.where(total > 0, total, 1), 0), logits
 
 
-def distribution(name, kernel, parameterisation, logits, t, s):
+def distribution(name, kernel, parameterization, logits, t, s):
     """[V, V] by x_t: of x_s."""
-    posterior = make_posterior(parameterisation)
+    posterior = make_posterior(parameterization)
     times = jnp.full(V, t), jnp.full(V, s)
     weights = make_method(name).log_weights(kernel, posterior, jnp.asarray(logits), jnp.asarray(XT), *times)
     return np.asarray(jax.nn.softmax(weights, axis=-1))
@@ -54,15 +54,15 @@ def reachable(toy, t):
 
 
 @pytest.mark.parametrize("name", JUMPING)
-@pytest.mark.parametrize("parameterisation", ["bayes", "direct", "score"])
-def test_the_analytic_step_is_the_ancestral_step(float64, name, parameterisation):
+@pytest.mark.parametrize("parameterization", ["bayes", "direct", "score"])
+def test_the_analytic_step_is_the_ancestral_step(float64, name, parameterization):
     """The law of x_s from every x_t, to 1e-9, for any posterior; with scores for the one that is that of the data."""
     toy, rng = TOYS[name], np.random.default_rng(1)
     for t, s in STEPS:
-        if parameterisation == "score" and toy.alpha(t) < 1e-6:
+        if parameterization == "score" and toy.alpha(t) < 1e-6:
             continue  # there scores tell nothing of the text
-        posterior, logits = posterior_and_logits(toy, parameterisation, t, rng)
-        got = distribution("sedd_analytic", toy.build(), parameterisation, logits, t, s)
+        posterior, logits = posterior_and_logits(toy, parameterization, t, rng)
+        got = distribution("sedd_analytic", toy.build(), parameterization, logits, t, s)
         real = reachable(toy, t)
         np.testing.assert_allclose(got[real], mixture(toy, posterior, t, s)[real], rtol=1e-7, atol=1e-9)
 
@@ -79,14 +79,14 @@ def test_the_analytic_step_in_float32(name):
 
 
 @pytest.mark.parametrize("name", ["absorbing_cosine", "uniform", "unigram", "uniform_geometric"])
-@pytest.mark.parametrize("parameterisation", ["bayes", "direct", "score"])
-def test_eulers_step_errs_with_the_square_of_its_length(float64, name, parameterisation):
+@pytest.mark.parametrize("parameterization", ["bayes", "direct", "score"])
+def test_eulers_step_errs_with_the_square_of_its_length(float64, name, parameterization):
     """Halving it divides the largest error by 4, within 15 % once it is short."""
     toy, t = TOYS[name], 0.6
-    posterior, logits = posterior_and_logits(toy, parameterisation, t, np.random.default_rng(3))
+    posterior, logits = posterior_and_logits(toy, parameterization, t, np.random.default_rng(3))
     errors = []
     for length in 0.02 / 2.0 ** np.arange(4):
-        got = distribution("sedd_euler", toy.build(), parameterisation, logits, t, t - length)
+        got = distribution("sedd_euler", toy.build(), parameterization, logits, t, t - length)
         error = np.abs(got - mixture(toy, posterior, t, t - length)).sum(1)[reachable(toy, t)]
         errors.append(error.max())
     assert 0 < errors[0] < 0.1
@@ -102,12 +102,12 @@ def test_eulers_step_is_exact_where_masks_are_written_at_an_even_rate(float64):
         np.testing.assert_allclose(got[real], mixture(toy, posterior, t, s)[real], atol=1e-9)
 
 
-@pytest.mark.parametrize("parameterisation", ["bayes", "score"])
+@pytest.mark.parametrize("parameterization", ["bayes", "score"])
 @pytest.mark.parametrize("name", ["absorbing", "uniform"])
-def test_scores_write_the_data(name, parameterisation):
+def test_scores_write_the_data(name, parameterization):
     """From t = 1, where the linear schedule keeps nothing: the text, and at every step q_s. False alarm 1e-6 each."""
-    toy, network = TOYS[name], INDEPENDENT if parameterisation == "bayes" else exact_scores(TOYS[name])
-    options = {"network": network, "parameterisation": parameterisation, "recorded": 4000}
+    toy, network = TOYS[name], INDEPENDENT if parameterization == "bayes" else exact_scores(TOYS[name])
+    options = {"network": network, "parameterization": parameterization, "recorded": 4000}
     methods = ["sedd_analytic", *(["ancestral"] if name == "absorbing" else [])]
     for method in methods:
         text, record = sample(name, method, (4000, 4), steps=6, key=2, **options)

@@ -65,7 +65,7 @@ def sample(
     initial=None,
     lengths=None,
     network=INDEPENDENT,
-    parameterisation="bayes",
+    parameterization="bayes",
     corrector=(),
     recorded=0,
     strides=1,
@@ -86,7 +86,7 @@ def sample(
         lengths,
         method=method,
         network=network,
-        posterior=make_posterior(parameterisation),
+        posterior=make_posterior(parameterization),
         corrector=corrector,
         recorded=recorded,
     )
@@ -94,7 +94,7 @@ def sample(
 
 
 def assert_independent(text, probs=P_DATA):
-    """All tokens, and the pairs of neighbours in the first two positions. False alarm 2e-6."""
+    """All tokens, and the pairs of neighbors in the first two positions. False alarm 2e-6."""
     toys.assert_frequencies(text, probs)
     toys.assert_frequencies(V * text[:, 0] + text[:, 1], np.outer(probs, probs).ravel())
 

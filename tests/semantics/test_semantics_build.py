@@ -14,7 +14,7 @@ from semdlm_jax.semantics import build as building
 from semdlm_jax.semantics.settings import TableSettings, from_config
 from semdlm_jax.semantics.table import load_table, read_notes
 
-SETTINGS = {"neighbours": 8, "dimensions": 32, "window": 4, "max_in_degree": 16, "min_count": 10}
+SETTINGS = {"neighbors": 8, "dimensions": 32, "window": 4, "max_in_degree": 16, "min_count": 10}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_the_table_keeps_to_its_settings(prepared, table):
 
 
 def test_embeddings_are_what_the_similarities_are_cosines_of(prepared, table):
-    """Rows of unit length to 1e-6, none for what has no neighbours, cosines to 1e-5: float32 sums of 32 products."""
+    """Rows of unit length to 1e-6, none for what has no neighbors, cosines to 1e-5: float32 sums of 32 products."""
     ids, similarities, embeddings, _ = table
     assert embeddings.shape == (700, 32) and embeddings.dtype == np.float32
     candidates = building.candidate_tokens(prepared.tokenizer, prepared.unigram, 10)
@@ -109,22 +109,22 @@ def test_other_rules_for_the_prior():
 
 
 @pytest.mark.parametrize(
-    "rule, tau, least", [("words", 1.0, 1), ("words", 0.5, 20), ("pieces", 0.75, 3), ("any", 1, 1)]
+    "rule, exponent, min_count", [("words", 1.0, 1), ("words", 0.5, 20), ("pieces", 0.75, 3), ("any", 1, 1)]
 )
-def test_the_prior_against_a_plain_count(prepared, rule, tau, least):
+def test_the_prior_against_a_plain_count(prepared, rule, exponent, min_count):
     """Eq. 119 from the training stream, a token at a time."""
     tokenizer, counts = prepared.tokenizer, collections.Counter(prepared.splits["train"].tolist())
     weights = {}
     for i, piece in enumerate(tokenizer.pieces):
         text = piece.replace("▁", "")
         plain = any(character.isalnum() for character in text) or rule == "any"
-        if i >= 5 and plain and (piece.startswith("▁") or rule != "words") and counts[i] >= least:
-            weights[i] = counts[i] ** tau
+        if i >= 5 and plain and (piece.startswith("▁") or rule != "words") and counts[i] >= min_count:
+            weights[i] = counts[i] ** exponent
     expected = np.zeros(700)
     for i, weight in weights.items():
         expected[i] = weight / sum(weights.values())
     valid = building.prior_tokens(tokenizer, rule)
-    found = GlobalPrior.unigram(prepared.unigram, valid, tau=tau, least=least).probs
+    found = GlobalPrior.unigram(prepared.unigram, valid, exponent=exponent, min_count=min_count).probs
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)  # float32
 
 
@@ -158,7 +158,7 @@ def test_rare_tokens_are_no_candidates_and_without_a_corpus_none_is_rare():
     assert len(spelled(BERT, building.candidate_tokens(BERT, None, 10**9, "ascii"))) == 5
 
 
-def test_neighbours_make_sense(prepared, table):
+def test_neighbors_make_sense(prepared, table):
     place = {piece: i for i, piece in enumerate(prepared.tokenizer.pieces)}
     assert place["▁would"] in table.ids[place["▁should"]] or place["▁will"] in table.ids[place["▁should"]]
 
@@ -174,7 +174,7 @@ def test_the_file_is_what_was_returned_and_building_again_reads_it(prepared, tab
 def test_other_settings_or_an_unreadable_file_rebuild(prepared, table):
     """A damaged file, and one of before embeddings were kept."""
     path = prepared.directory / building.TABLE
-    assert building.build(prepared, **{**SETTINGS, "neighbours": 5}).ids.shape == (700, 5)
+    assert building.build(prepared, **{**SETTINGS, "neighbors": 5}).ids.shape == (700, 5)
     path.write_bytes(b"damaged")
     again = building.build(prepared, **SETTINGS)
     for one, wanted in zip(*map(jax.tree.leaves, (again, table)), strict=True):
@@ -211,7 +211,7 @@ def test_counts_of_another_corpus_rebuild(prepared, table):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"neighbours": 0}, "neighbours = 0"),
+        ({"neighbors": 0}, "neighbors = 0"),
         ({"max_in_degree": 0}, "max_in_degree = 0"),
         ({"hubness": "cups"}, "hubness = .cups. is unknown: did you mean .cap."),
         ({"characters": "asci"}, "did you mean 'ascii'"),

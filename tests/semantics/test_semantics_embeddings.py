@@ -86,16 +86,16 @@ def test_hopeless_requests_are_told(tokens, dimensions, message):
         embeddings.ppmi_svd(tokens, V, dimensions=dimensions, excluded_ids=(0,))
 
 
-@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("components", [0, 1, 3])
-def test_what_most_share_is_removed(centre, components):
+def test_what_most_share_is_removed(center, components):
     """Against numpy's SVD, to the rounding of float32."""
     random = np.random.default_rng(2)
     vectors = random.standard_normal((40, 7)) * [9, 5, 3, 1, 1, 1, 1] + 2
     known = random.random(40) < 0.8
-    found = embeddings.remove_common(vectors.astype(np.float32), known, centre, components)
+    found = embeddings.remove_common(vectors.astype(np.float32), known, center, components)
     kept = vectors.astype(np.float32).astype(np.float64)[known]
-    kept -= kept.mean(0) if centre else 0
+    kept -= kept.mean(0) if center else 0
     left, strengths, right = np.linalg.svd(kept, full_matrices=False)
     expected = (left[:, components:] * strengths[components:]) @ right[components:]
     assert found.dtype == np.float32 and not found[~known].any()
@@ -104,11 +104,11 @@ def test_what_most_share_is_removed(centre, components):
 
 def test_ppmi_without_its_mean_or_top_component():
     tokens = np.random.default_rng(1).zipf(1.3, 20_000) % 200
-    plain = embeddings.ppmi_svd(tokens, 200, dimensions=32, centre=False)
+    plain = embeddings.ppmi_svd(tokens, 200, dimensions=32, center=False)
     known = plain.any(1)
-    for centre, components in ((True, 0), (True, 2), (False, 1)):
-        found = embeddings.ppmi_svd(tokens, 200, dimensions=32, centre=centre, remove_components=components)
-        expected = embeddings.remove_common(plain, known, centre, components)
+    for center, components in ((True, 0), (True, 2), (False, 1)):
+        found = embeddings.ppmi_svd(tokens, 200, dimensions=32, center=center, remove_components=components)
+        expected = embeddings.remove_common(plain, known, center, components)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -1,11 +1,11 @@
-"""A built table in the kernel that uses it: capped and empty rows, neighbourhoods that grow between whole numbers."""
+"""A built table in the kernel that uses it: capped and empty rows, neighborhoods that grow between whole numbers."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_semantics_knn import vectors
 
-from semdlm_jax.kernels import NeighbourTable, Vocabulary, make_kernel
+from semdlm_jax.kernels import NeighborTable, Vocabulary, make_kernel
 from semdlm_jax.semantics import knn
 
 V, K, MASK = 203, 6, 1
@@ -14,7 +14,7 @@ V, K, MASK = 203, 6, 1
 @pytest.fixture(scope="module")
 def lists():
     """The cap leaves short rows and empty ones; the first five tokens have none."""
-    ids, similarities = knn.nearest_neighbours(vectors(hubs=8), K, np.arange(V) >= 5, max_in_degree=4)
+    ids, similarities = knn.nearest_neighbors(vectors(hubs=8), K, np.arange(V) >= 5, max_in_degree=4)
     counts = (ids >= 0).sum(1)
     assert (counts[5:] == K).any() and ((counts[5:] > 0) & (counts[5:] < K)).any() and (counts[:5] == 0).all()
     return ids, similarities
@@ -23,7 +23,7 @@ def lists():
 def test_transposed_lists(lists):
     """Every entry of the table, once, and in-degrees within the cap."""
     ids, similarities = lists
-    table = NeighbourTable.from_lists(ids, similarities)
+    table = NeighborTable.from_lists(ids, similarities)
     assert table.in_ids.shape[1] <= 4
     found = {
         (int(i), int(r), j)
@@ -35,11 +35,11 @@ def test_transposed_lists(lists):
 
 
 @pytest.mark.parametrize("t", [0.05, 0.3, 0.5, 0.95])
-def test_fractional_neighbourhoods_of_short_and_empty_rows(lists, t):
+def test_fractional_neighborhoods_of_short_and_empty_rows(lists, t):
     """Against the definition, a row at a time: alpha = 1 - t, beta = t^2 to the uniform prior, the rest to the top
-    k_t = 1 + (K - 1) t neighbours, rank r with weight clip(k_t - r, 0, 1) / k_t; what a row lacks goes to the prior."""
+    k_t = 1 + (K - 1) t neighbors, rank r with weight clip(k_t - r, 0, 1) / k_t; what a row lacks goes to the prior."""
     ids, similarities = lists
-    vocabulary = Vocabulary(V, MASK, table=NeighbourTable.from_lists(ids, similarities))
+    vocabulary = Vocabulary(V, MASK, table=NeighborTable.from_lists(ids, similarities))
     kernel = make_kernel("semdlm_plus", vocabulary)
     k, expected = 1 + (K - 1) * t, np.zeros((V, V))
     assert k % 1

@@ -40,20 +40,20 @@ def test_no_such_word():
 
 
 def test_a_summary_by_hand():
-    """In-degrees: queen 4, king 2, paris and ##ing 1; ing 0; rows without neighbours do not count."""
+    """In-degrees: queen 4, king 2, paris and ##ing 1; ing 0; rows without neighbors do not count."""
     np.testing.assert_array_equal(inspection.in_degrees(IDS), [0, 2, 4, 0, 1, 1, 0])
     line = inspection.summary(IDS)
     assert line == (
-        "7 rows, 2 empty, 1.6 neighbours in the others; in-degree median 1, 90 % 3, 99 % 4, largest 4, in no list 1"
+        "7 rows, 2 empty, 1.6 neighbors in the others; in-degree median 1, 90 % 3, 99 % 4, largest 4, in no list 1"
     )
-    assert "7 rows, 7 empty, 0.0 neighbours" in inspection.summary(np.full((7, 2), -1))
+    assert "7 rows, 7 empty, 0.0 neighbors" in inspection.summary(np.full((7, 2), -1))
 
 
 def test_a_report_by_hand():
     notes = Notes(BERT, np.array([9, 3, 1, 5, 2, 0, 0]), np.array([0, 1, 1, 0, 0, 1, 0], bool))
     lines = inspection.inspect(TABLE, notes, ["king", "[PAD]"], shown=2, hubs=3).splitlines()
     assert lines[0] == "            king (king, in 2 lists) -> queen 0.90, paris 0.50"
-    assert lines[1].startswith("           [PAD] ([PAD], in 0 lists) -> no neighbours")
+    assert lines[1].startswith("           [PAD] ([PAD], in 0 lists) -> no neighbors")
     assert lines[2] == inspection.summary(IDS) and lines[3] == "strongest hubs: queen 4, king 2, ##ing 1"
     # Three quarters and one quarter: 0.562 nats; 4 of 20 tokens of text.
     assert lines[4] == (

@@ -26,7 +26,7 @@ def brute_force(embeddings, k, candidates):
 @pytest.mark.parametrize("block", [1, 64, 203, 1024])
 def test_against_brute_force(block):
     embeddings, candidates = vectors(), np.random.default_rng(1).random(203) < 0.8
-    ids, similarities = knn.nearest_neighbours(embeddings, 12, candidates, block=block)
+    ids, similarities = knn.nearest_neighbors(embeddings, 12, candidates, block=block)
     expected_ids, expected = brute_force(embeddings, 12, candidates)
     assert ids.dtype == np.int32 and similarities.dtype == np.float32 and ids.shape == similarities.shape == (203, 12)
     np.testing.assert_array_equal(ids[candidates], expected_ids[candidates])
@@ -57,7 +57,7 @@ def assert_nearest(ids, similarities, embeddings, candidates, rows):
 @pytest.mark.parametrize("dimensions", [32, 384])
 def test_two_thousand_rows_against_float64(dimensions):
     embeddings, candidates = vectors(2000, dimensions, hubs=3), np.random.default_rng(1).random(2000) < 0.9
-    ids, similarities = knn.nearest_neighbours(embeddings, 64, candidates, block=300)
+    ids, similarities = knn.nearest_neighbors(embeddings, 64, candidates, block=300)
     assert_nearest(ids, similarities, embeddings, candidates, np.flatnonzero(candidates))
 
 
@@ -66,7 +66,7 @@ def test_a_real_table_against_float64(prepared):
     excluded = prepared.tokenizer.special_ids
     embeddings = ppmi_svd(prepared.splits["train"], 700, dimensions=64, excluded_ids=excluded)
     candidates = embeddings.any(1)
-    ids, similarities = knn.nearest_neighbours(embeddings, 32, candidates)
+    ids, similarities = knn.nearest_neighbors(embeddings, 32, candidates)
     rows = np.random.default_rng(0).choice(np.flatnonzero(candidates), 200, replace=False)
     assert_nearest(ids, similarities, embeddings, candidates, rows)
 
@@ -76,7 +76,7 @@ def test_equal_similarities_are_ordered_by_id():
     embeddings = np.random.default_rng(0).integers(0, 2, (203, 4)).astype(np.float32)
     embeddings[:, 0] = 1
     candidates = np.random.default_rng(1).random(203) < 0.7
-    ids, similarities = knn.nearest_neighbours(embeddings, 50, candidates, block=64)
+    ids, similarities = knn.nearest_neighbors(embeddings, 50, candidates, block=64)
     for i in np.flatnonzero(candidates):
         for r in range(49):
             assert similarities[i, r] > similarities[i, r + 1] or ids[i, r] < ids[i, r + 1], (i, r)
@@ -90,17 +90,17 @@ def test_groups_keep_to_themselves(hubness, cap):
     """As if each group were a vocabulary of its own."""
     embeddings, candidates = vectors(hubs=8), np.arange(203) >= 5
     groups = np.random.default_rng(1).random(203) < 0.3
-    ids, similarities = knn.nearest_neighbours(embeddings, 6, candidates, cap, hubness=hubness, groups=groups)
+    ids, similarities = knn.nearest_neighbors(embeddings, 6, candidates, cap, hubness=hubness, groups=groups)
     for group in (False, True):
         members = candidates & (groups == group)
-        alone, cosines = knn.nearest_neighbours(embeddings, 6, members, cap, hubness=hubness)
+        alone, cosines = knn.nearest_neighbors(embeddings, 6, members, cap, hubness=hubness)
         np.testing.assert_array_equal(ids[members], alone[members])
         np.testing.assert_allclose(similarities[members], cosines[members], atol=1e-6)
 
 
 def test_a_group_smaller_than_k():
     groups = np.arange(20) // 18
-    ids, _ = knn.nearest_neighbours(vectors(20), 4, np.ones(20, bool), hubness="none", groups=groups)
+    ids, _ = knn.nearest_neighbors(vectors(20), 4, np.ones(20, bool), hubness="none", groups=groups)
     assert ids[18].tolist() == [19, -1, -1, -1] and ids[19].tolist() == [18, -1, -1, -1]
     assert (ids[:18] >= 0).all() and (ids[:18] < 18).all()
 
@@ -122,7 +122,7 @@ def slow_csls(embeddings, k, candidates):
 def test_csls_follows_its_definition(count, k):
     """8 tokens: fewer than the mean of a token's density is taken over."""
     embeddings, candidates = vectors(count, hubs=3), np.arange(count) >= 2
-    ids, similarities = knn.nearest_neighbours(embeddings, k, candidates, hubness="csls", block=64)
+    ids, similarities = knn.nearest_neighbors(embeddings, k, candidates, hubness="csls", block=64)
     rows, cosine = slow_csls(embeddings, k, candidates)
     for i, expected in rows.items():
         assert ids[i][ids[i] >= 0].tolist() == expected, i
@@ -134,8 +134,8 @@ def test_csls_ignores_the_cap_and_has_fewer_hubs():
     """Tokens that lie near the mean of all are near to everything."""
     spread = np.random.default_rng(3).uniform(0.3, 2, (203, 1)).astype(np.float32)
     embeddings, candidates = 1 + spread * vectors(), np.ones(203, bool)
-    free, _ = knn.nearest_neighbours(embeddings, 6, candidates, hubness="none")
-    scaled, _ = knn.nearest_neighbours(embeddings, 6, candidates, 3, hubness="csls")
+    free, _ = knn.nearest_neighbors(embeddings, 6, candidates, hubness="none")
+    scaled, _ = knn.nearest_neighbors(embeddings, 6, candidates, 3, hubness="csls")
     assert 3 < np.bincount(scaled.ravel()).max() < np.bincount(free.ravel()).max()
     alone = [(np.bincount(ids.ravel(), minlength=203) == 0).sum() for ids in (scaled, free)]
     assert alone[0] < alone[1]
@@ -143,16 +143,16 @@ def test_csls_ignores_the_cap_and_has_fewer_hubs():
 
 def test_rows_end_where_candidates_do():
     candidates = np.isin(np.arange(20), [2, 5, 7])
-    ids, similarities = knn.nearest_neighbours(vectors(20), 30, candidates)
+    ids, similarities = knn.nearest_neighbors(vectors(20), 30, candidates)
     assert ids.shape == (20, 30)
     assert [sorted(ids[i, :2]) for i in (2, 5, 7)] == [[5, 7], [2, 7], [2, 5]]
     assert (ids[:, 2:] == -1).all() and (similarities[:, 2:] == 0).all()
 
 
-def test_a_token_without_direction_is_no_neighbour():
+def test_a_token_without_direction_is_no_neighbor():
     embeddings = vectors(30)
     embeddings[4] = 0
-    ids, _ = knn.nearest_neighbours(embeddings, 29, np.ones(30, bool))
+    ids, _ = knn.nearest_neighbors(embeddings, 29, np.ones(30, bool))
     assert (ids[4] == -1).all() and not (ids == 4).any()
 
 
@@ -172,8 +172,8 @@ def slow_cap(ids, similarities, k, cap):
 @pytest.mark.parametrize("cap", [1, 6, 9, 300])
 def test_in_degree_cap_follows_the_stated_rule(cap):
     embeddings, candidates, k = vectors(hubs=8), np.arange(203) >= 5, 6
-    ids, similarities = knn.nearest_neighbours(embeddings, k, candidates, max_in_degree=cap)
-    nearest, cosines = knn.nearest_neighbours(embeddings, knn.SURPLUS * k, candidates)
+    ids, similarities = knn.nearest_neighbors(embeddings, k, candidates, max_in_degree=cap)
+    nearest, cosines = knn.nearest_neighbors(embeddings, knn.SURPLUS * k, candidates)
     assert [[j for j in row if j >= 0] for row in ids] == slow_cap(nearest, cosines, k, cap)
     assert np.bincount(ids[ids >= 0]).max() <= cap
     valid = ids >= 0
@@ -183,18 +183,18 @@ def test_in_degree_cap_follows_the_stated_rule(cap):
 
 def test_the_cap_binds_on_hubs_and_a_loose_one_changes_nothing():
     embeddings, candidates = vectors(hubs=8), np.ones(203, bool)
-    free, _ = knn.nearest_neighbours(embeddings, 6, candidates)
+    free, _ = knn.nearest_neighbors(embeddings, 6, candidates)
     assert np.bincount(free.ravel()).max() > 9
-    loose, _ = knn.nearest_neighbours(embeddings, 6, candidates, max_in_degree=203)
+    loose, _ = knn.nearest_neighbors(embeddings, 6, candidates, max_in_degree=203)
     np.testing.assert_array_equal(loose, free)
 
 
 @pytest.mark.parametrize("k, cap", [(0, None), (4, 0)])
 def test_bad_requests_are_told(k, cap):
     with pytest.raises(UserError, match="at least 1"):
-        knn.nearest_neighbours(vectors(9), k, np.ones(9, bool), max_in_degree=cap)
+        knn.nearest_neighbors(vectors(9), k, np.ones(9, bool), max_in_degree=cap)
 
 
 def test_an_unknown_hubness_control_is_told():
     with pytest.raises(UserError, match="did you mean 'csls'"):
-        knn.nearest_neighbours(vectors(9), 2, np.ones(9, bool), hubness="clss")
+        knn.nearest_neighbors(vectors(9), 2, np.ones(9, bool), hubness="clss")

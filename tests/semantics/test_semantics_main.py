@@ -10,7 +10,7 @@ from semdlm_jax.semantics import table
 from semdlm_jax.semantics.settings import TableSettings
 from semdlm_jax.semantics.table import read_table
 
-SETTINGS = {"neighbours": 8, "dimensions": 32, "window": 4, "max_in_degree": 16, "min_count": 10}
+SETTINGS = {"neighbors": 8, "dimensions": 32, "window": 4, "max_in_degree": 16, "min_count": 10}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_table_is_written_beside_the_corpus_or_elsewhere(command, config, pr
     assert first.status == 0, first.err
     second = command("semantics.build", config, f"--output={tmp_path}/table.npz")
     assert second.status == 0 and second.out.endswith(f"written to {tmp_path}/table.npz\n"), second.err
-    beside, elsewhere = read_table(prepared.directory / "neighbours.npz"), read_table(tmp_path / "table.npz")
+    beside, elsewhere = read_table(prepared.directory / "neighbors.npz"), read_table(tmp_path / "table.npz")
     assert beside[1:] == elsewhere[1:]
     for one, other in zip(*map(jax.tree.leaves, (beside[0], elsewhere[0])), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -35,12 +35,12 @@ def test_the_table_is_written_beside_the_corpus_or_elsewhere(command, config, pr
 
 def test_flags_change_the_settings(command, config, tmp_path):
     path = tmp_path / "table.npz"
-    options = ["--neighbours=5", "--nocentre", "--remove_components=2", "--hubness=none", "--separate_continuations"]
+    options = ["--neighbors=5", "--nocenter", "--remove_components=2", "--hubness=none", "--separate_continuations"]
     run = command("semantics.build", config, f"--output={path}", *options)
     assert run.status == 0, run.err
     found, _, meta = read_table(path)
-    assert found.ids.shape == (700, 5) and meta.items() >= SETTINGS.items() - {("neighbours", 8)}
-    changed = {"neighbours": 5, "centre": False, "remove_components": 2, "hubness": "none"}
+    assert found.ids.shape == (700, 5) and meta.items() >= SETTINGS.items() - {("neighbors", 8)}
+    changed = {"neighbors": 5, "center": False, "remove_components": 2, "hubness": "none"}
     assert meta.items() >= (changed | {"separate_continuations": True}).items()
 
 
@@ -51,7 +51,7 @@ def test_what_is_built_can_be_looked_into(command, config, tmp_path):
     lines = run.out.splitlines()
     assert run.status == 0 and lines[0].startswith(f"{path}: vocabulary ") and lines[0].endswith("most, ppmi"), run.err
     assert "Government (government, in " in lines[1] and lines[1].count(",") == 3
-    assert "##ing (ing, in " in lines[2] and "<mask>" in lines[3] and "no neighbours" in lines[3]
+    assert "##ing (ing, in " in lines[2] and "<mask>" in lines[3] and "no neighbors" in lines[3]
     assert lines[4].startswith("700 rows, ") and lines[5].startswith("strongest hubs: ") and lines[5].count(",") == 1
     assert lines[6].startswith("unigram prior: ") and len(lines) == 7
     command("semantics.inspect", path, "governmint").refused("governmint", "near are 'government'")
@@ -61,7 +61,7 @@ def test_inspecting_an_old_table(command, tmp_path):
     path = tmp_path / "old.npz"
     table.save_table(path, table.Table([[1], [0]], [[1], [1]], [[1], [1]]), "a", {"embeddings": "ppmi"})
     command("semantics.inspect", path).refused("without the pieces", "rebuild")
-    command("semantics.inspect", tmp_path / "none.npz").refused("no neighbour table there")
+    command("semantics.inspect", tmp_path / "none.npz").refused("no neighbor table there")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_inspecting_an_old_table(command, tmp_path):
         (["build"], ["--config is missing"]),
         (["build", "CONFIG", "king"], ["unexpected argument 'king'"]),
         (["build", "CONFIG", "--hubness=cups"], ["cups", "cap"]),
-        (["build", "CONFIG", "--neighbours=0"], ["--neighbours=0"]),
+        (["build", "CONFIG", "--neighbors=0"], ["--neighbors=0"]),
         (["build", "CONFIG", "--output=/nowhere/at/all.npz"], ["--output=/nowhere/at/all.npz"]),
         (["build", "CONFIG", "--config.data.directory=/nowhere"], ["/nowhere", "semdlm_jax.data.prepare"]),
     ],
@@ -85,6 +85,6 @@ def test_bad_command_lines_are_told(command, config, arguments, words):
 
 def test_help_names_every_flag(command):
     run = command("semantics.build", "--help")
-    for flag in ("--config", "--output", "--embeddings", "--neighbours", "--[no]centre", "cap csls none"):
+    for flag in ("--config", "--output", "--embeddings", "--neighbors", "--[no]center", "cap csls none"):
         assert flag in run.out, flag
     assert "--shown" in command("semantics.inspect", "--help").out

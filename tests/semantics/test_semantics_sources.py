@@ -15,7 +15,7 @@ from semdlm_jax.semantics import sources
 from semdlm_jax.semantics.build import build_table, candidate_tokens
 from semdlm_jax.semantics.embeddings import remove_common
 from semdlm_jax.semantics.inspection import find_piece
-from semdlm_jax.semantics.knn import nearest_neighbours
+from semdlm_jax.semantics.knn import nearest_neighbors
 from semdlm_jax.semantics.settings import TableSettings
 
 PIECES = (
@@ -75,7 +75,7 @@ def test_a_package(package, tokenizer):
 @pytest.mark.parametrize("scale", [np.float32([0.25]), np.linspace(0.1, 1, V, dtype=np.float32)[:, None]])
 @pytest.mark.parametrize("zero", [None, np.uint8([3])])
 @pytest.mark.parametrize("ending", ["_q", "_quantized", ""])
-def test_a_quantised_package(package, tokenizer, scale, zero, ending):
+def test_a_quantized_package(package, tokenizer, scale, zero, ending):
     integers = np.arange(V * 6, dtype=np.uint8).reshape(V, 6)
     tensors = [onnx_tensor(BERT_NAME + ending, integers), onnx_tensor(BERT_NAME + "_scale", scale)]
     if zero is not None:
@@ -154,9 +154,7 @@ def test_a_checkpoint(tmp_path, prepared):
     table = make_run(tmp_path / "run", prepared.directory)
     source = f"checkpoint:{tmp_path}/run"
     np.testing.assert_array_equal(sources.load_vectors(source, prepared.tokenizer), 2 * table)
-    built = build_table(
-        prepared.tokenizer, TableSettings(neighbours=4, embeddings=source), tmp_path / "t.npz", prepared
-    )
+    built = build_table(prepared.tokenizer, TableSettings(neighbors=4, embeddings=source), tmp_path / "t.npz", prepared)
     candidates = candidate_tokens(prepared.tokenizer, prepared.unigram, 5)
     wanted = sources_oracle(2 * table, candidates, 3)
     np.testing.assert_allclose(built.embeddings[candidates], wanted, atol=1e-5)
@@ -216,7 +214,7 @@ def test_a_vocabulary_alone(package, tokenizer, command, tmp_path):
     name = package(onnx_tensor(BERT_NAME, VECTORS))
     path = tmp_path / "table.npz"
     options = [f"--tokenizer=wordpiece:{tmp_path}/vocab.txt", f"--embeddings={name}", f"--output={path}"]
-    run = command("semantics.build", *options, "--neighbours=2", "--remove_components=1")
+    run = command("semantics.build", *options, "--neighbors=2", "--remove_components=1")
     assert run.status == 0 and "13 rows, 8 empty" in run.out, run
     run = command("semantics.inspect", path, "king", "##ing")
     assert "king (king, in " in run.out and "##ing (##ing, in " in run.out, run
@@ -231,7 +229,7 @@ def test_a_vocabulary_alone(package, tokenizer, command, tmp_path):
 
 def test_new_vectors_rebuild(package, tokenizer, tmp_path, monkeypatch):
     name, path = package(onnx_tensor(BERT_NAME, VECTORS)), tmp_path / "table.npz"
-    settings = TableSettings(neighbours=2, embeddings=name, remove_components=0)
+    settings = TableSettings(neighbors=2, embeddings=name, remove_components=0)
     first = build_table(tokenizer, settings, path)
     write_onnx(tmp_path / "site" / "tiny" / "model.onnx", onnx_tensor(BERT_NAME, VECTORS[::-1].copy()))
     assert not np.array_equal(build_table(tokenizer, settings, path).embeddings, first.embeddings)
@@ -258,7 +256,7 @@ def test_the_real_table_against_float64():
     tokenizer = given_tokenizer("bert-base-uncased", True)
     candidates = candidate_tokens(tokenizer, None, 0, "ascii")
     vectors = remove_common(sources.load_vectors(f"package:{MINILM}", tokenizer), candidates, True, 3)
-    ids, similarities = nearest_neighbours(vectors, 64, candidates, hubness="none")
+    ids, similarities = nearest_neighbors(vectors, 64, candidates, hubness="none")
     rows = np.random.default_rng(0).choice(np.flatnonzero(candidates), 200, replace=False)
     assert_nearest(ids, similarities, vectors, candidates, rows)
 
@@ -267,7 +265,7 @@ def test_the_real_table_against_float64():
 def test_the_packaged_table_is_in_the_order_of_bert_base_uncased(tmp_path):
     """Were its rows in another order, words would not lie near their kin."""
     tokenizer = given_tokenizer("bert-base-uncased", True)
-    table = build_table(tokenizer, TableSettings(neighbours=16, embeddings=f"package:{MINILM}"), tmp_path / "t.npz")
+    table = build_table(tokenizer, TableSettings(neighbors=16, embeddings=f"package:{MINILM}"), tmp_path / "t.npz")
     assert table.ids.shape == (30522, 16)
     kin = {"king": "queen", "paris": "france", "walked": "walking", "three": "four", "money": "cash", "##ing": "##ed"}
     kin |= {"monday": "tuesday", "1999": "1998", "doctor": "physician", "##ly": "##ally"}

@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.lists import transpose
@@ -15,8 +16,8 @@ TABLE = table.Table(IDS, SIMILARITIES, EMBEDDINGS)
 
 
 def test_round_trip(tmp_path):
-    path = tmp_path / "neighbours.npz"
-    table.save_table(path, TABLE, "a" * 64, {"neighbours": 2, "max_in_degree": None})
+    path = tmp_path / "neighbors.npz"
+    table.save_table(path, TABLE, "a" * 64, {"neighbors": 2, "max_in_degree": None})
     found, _ = table.load_table(path, "a" * 64)
     assert isinstance(found, table.Table)
     assert [x.dtype for x in found[:3]] == [np.int32, np.float32, np.float32]
@@ -24,7 +25,7 @@ def test_round_trip(tmp_path):
     np.testing.assert_array_equal(found.similarities, SIMILARITIES)
     np.testing.assert_array_equal(found.embeddings, EMBEDDINGS.astype(np.float32))
     read, fingerprint, meta = table.read_table(str(path))
-    assert (fingerprint, meta) == ("a" * 64, {"neighbours": 2, "max_in_degree": None})
+    assert (fingerprint, meta) == ("a" * 64, {"neighbors": 2, "max_in_degree": None})
     np.testing.assert_array_equal(read.ids, IDS)
     # Of tokens 0, 1 and 2: none hold the first, row 0 the second at rank 0, rows 0 and 1 the third at ranks 1 and 0.
     for array, expected in zip(found.transposed, ([0, 0, 1], [0, 1, 0], [0, 0, 1, 3]), strict=True):
@@ -32,7 +33,7 @@ def test_round_trip(tmp_path):
 
 
 def test_changed_lists_are_transposed_anew(tmp_path):
-    path = tmp_path / "neighbours.npz"
+    path = tmp_path / "neighbors.npz"
     for ids in (IDS, IDS[::-1]):
         table.save_table(path, TABLE._replace(ids=ids), "a", {})
         read = table.load_table(path, "a")[0]
@@ -44,7 +45,7 @@ def test_changed_lists_are_transposed_anew(tmp_path):
 
 def test_a_table_without_transposed_lists_is_read(tmp_path):
     """As earlier versions wrote it: kernels transpose it themselves."""
-    path = tmp_path / "neighbours.npz"
+    path = tmp_path / "neighbors.npz"
     table.save_table(path, TABLE, "a", {})
     with np.load(path) as file:
         arrays = {name: array for name, array in file.items() if not name.startswith("in_")}
@@ -56,20 +57,20 @@ def test_a_table_without_transposed_lists_is_read(tmp_path):
 
 def test_a_table_without_embeddings_is_told_to_rebuild(tmp_path):
     """As written before they were kept: no kernel may find them missing once a run is under way."""
-    path = tmp_path / "neighbours.npz"
+    path = tmp_path / "neighbors.npz"
     table.save_table(path, TABLE, "a", {})
     with np.load(path) as file:
         arrays = dict(file)
     del arrays["embeddings"]
     np.savez_compressed(path, **arrays)
     with pytest.raises(
-        UserError, match=r"no neighbour table.*one with python -m semdlm_jax\.semantics\.build --config="
+        UserError, match=r"no neighbor table.*one with python -m semdlm_jax\.semantics\.build --config="
     ):
         table.load_table(path, "a")
 
 
 def test_another_vocabulary_is_refused(tmp_path):
-    path = tmp_path / "neighbours.npz"
+    path = tmp_path / "neighbors.npz"
     table.save_table(path, TABLE, "a" * 64, {})
     with pytest.raises(UserError, match="of vocabulary a{12}, but the tokenizer is b{12}: rebuild with python -m"):
         table.load_table(path, "b" * 64)
@@ -82,10 +83,10 @@ def test_a_missing_table_names_the_command(tmp_path):
 
 @pytest.mark.parametrize("contents", [b"", b"not a zip file at all", None])
 def test_a_damaged_table_is_told(tmp_path, contents):
-    path = tmp_path / "neighbours.npz"
+    path = tmp_path / "neighbors.npz"
     table.save_table(path, TABLE, "a", {})
     path.write_bytes(path.read_bytes()[:-40] if contents is None else contents)
-    with pytest.raises(UserError, match="is no neighbour table, or a damaged one: build one with"):
+    with pytest.raises(UserError, match="is no neighbor table, or a damaged one: build one with"):
         table.load_table(path, "a")
 
 
@@ -97,8 +98,8 @@ def test_other_arrays_and_places_are_told(tmp_path):
     np.save(tmp_path / "other.npy", IDS)
     os.mkfifo(tmp_path / "pipe")
     for name, words in {
-        **dict.fromkeys(("lists.npz", "other.npz", "other.npy"), "is no neighbour table, or a damaged one"),
-        ".": "cannot be read (Is a directory): give a neighbour table",
+        **dict.fromkeys(("lists.npz", "other.npz", "other.npy"), "is no neighbor table, or a damaged one"),
+        ".": "cannot be read (Is a directory): give a neighbor table",
         "pipe": "pipe is a device or a pipe",
     }.items():
         with pytest.raises(UserError, match=re.escape(words)):
@@ -106,10 +107,21 @@ def test_other_arrays_and_places_are_told(tmp_path):
 
 
 def test_a_failed_write_keeps_the_old_table(tmp_path, monkeypatch):
-    path = tmp_path / "neighbours.npz"
+    path = tmp_path / "neighbors.npz"
     table.save_table(path, TABLE, "a", {})
     monkeypatch.setattr("os.replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         table.save_table(path, TABLE._replace(ids=IDS + 1), "a", {})
-    assert [entry.name for entry in tmp_path.iterdir()] == ["neighbours.npz"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["neighbors.npz"]
     np.testing.assert_array_equal(table.load_table(path, "a")[0].ids, IDS)
+
+
+def test_what_earlier_versions_wrote(tmp_path):
+    """A table under its former name, whose settings have their former names."""
+    config = ConfigDict({"data": {"directory": str(tmp_path)}, "semantics": {"table": ""}})
+    assert table.table_path(config) == tmp_path / "neighbors.npz"
+    table.save_table(tmp_path / "neighbours.npz", TABLE, "a", {"neighbours": 2, "centre": True, "window": 4})
+    assert table.table_path(config) == tmp_path / "neighbours.npz"
+    assert table.read_table(table.table_path(config))[2] == {"neighbors": 2, "center": True, "window": 4}
+    table.save_table(tmp_path / "neighbors.npz", TABLE, "a", {})
+    assert table.table_path(config) == tmp_path / "neighbors.npz"

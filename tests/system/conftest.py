@@ -19,7 +19,7 @@ def pytest_runtest_protocol(item):
 
 @pytest.fixture(scope="session")
 def config_file(tmp_path_factory):
-    """The tiny configuration, its corpus prepared and its neighbour table built."""
+    """The tiny configuration, its corpus prepared and its neighbor table built."""
     path = tiny.write_corpus(tmp_path_factory.mktemp("tiny"))
     for step in ("data.prepare", "semantics.build"):
         result = tiny.command(step, f"--config={path}")

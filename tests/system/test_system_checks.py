@@ -31,9 +31,9 @@ def test_the_configurations_say_nothing_in_vain(module):
         ({"kernel.name": "hybrid"}, "kernel.gamma", True),
         ({"kernel.name": "hybrid"}, "kernel.hybrid_gamma", False),
         ({"kernel.name": "hybrid", "warmup.steps": 9, "warmup.kernel": "semdlm_plus"}, "kernel.gamma", False),
-        ({"kernel.prior": "uniform"}, "kernel.tau", True),
-        ({"kernel.prior": "unigram"}, "kernel.tau", False),
-        ({"kernel.name": "unigram"}, "kernel.tau", False),
+        ({"kernel.prior": "uniform"}, "kernel.prior_exponent", True),
+        ({"kernel.prior": "unigram"}, "kernel.prior_exponent", False),
+        ({"kernel.name": "unigram"}, "kernel.prior_exponent", False),
         ({"kernel.schedule.name": "cosine"}, "kernel.schedule.sigma_max", True),
         ({"kernel.schedule.name": "cosine"}, "kernel.schedule.eps", False),
         ({"objective.name": "nelbo"}, "objective.lambda_same", True),
@@ -63,9 +63,9 @@ def test_a_key_that_nothing_reads_is_told(changes, key, told):
 def test_a_table_that_was_built_otherwise_is_told():
     config = CONFIGS[0].get_config()
     config.semantics.window = 8
-    made = {"window": 4, "neighbours": 32}
+    made = {"window": 4, "neighbors": 32}
     assert "semantics.window = 8 (it has 4)" in checks.tell_table(config, ["semantics.window"], made)
-    assert checks.tell_table(config, ["semantics.neighbours"], made) == checks.tell_table(config, [], made) == ""
+    assert checks.tell_table(config, ["semantics.neighbors"], made) == checks.tell_table(config, [], made) == ""
 
 
 @pytest.mark.parametrize("module", CONFIGS, ids=lambda module: module.__name__)

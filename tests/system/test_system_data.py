@@ -35,11 +35,11 @@ def test_splits_that_are_given(config_file, tmp_path):
     given = [f"--config.data.{split}=lines:{tmp_path}/{split}" for split in ("train", "valid", "test")]
     place = [f"--config={config_file}", f"--config.data.directory={tmp_path}/data"]
     result = tiny.command(
-        "data.prepare", *place, *given, "--config.data.tokenizer=bytes", "--config.data.normalise=False"
+        "data.prepare", *place, *given, "--config.data.tokenizer=bytes", "--config.data.normalize=False"
     )
     assert result.status == 0, result.err
     assert f"test: 1 files of lines:{tmp_path}/test" in result.out
-    assert "note: nothing reads data.normalise = False with data.tokenizer = 'bytes'" in result.out
+    assert "note: nothing reads data.normalize = False with data.tokenizer = 'bytes'" in result.out
     prepared = open_prepared(tmp_path / "data")
     assert prepared.meta["documents"] == {"train": 600, "valid": 100, "test": 100}
     assert prepared.tokenizer.decode(prepared.splits["test"]) == "".join(lines[700:])

@@ -18,7 +18,7 @@ from semdlm_jax.train import Run
 # Refused before a work directory is begun. {folder}: that of the tiny corpus.
 TRAIN = {
     "misspelt key": (["--config.optimizer.lerning_rate=1"], ["'lerning_rate'", "did you mean 'learning_rate'"]),
-    "misspelt section": (["--config.optimiser.learning_rate=1"], ["'optimiser'", "did you mean 'optimizer'"]),
+    "misspelt section": (["--config.optimzer.learning_rate=1"], ["'optimzer'", "did you mean 'optimizer'"]),
     "unheard-of key": (["--config.zzz=1"], ["'zzz'", "valid names: data, evaluation"]),
     "key below a value": (["--config.seed.value=1"], ["config.seed is a value"]),
     "value of another type": (
@@ -34,19 +34,19 @@ TRAIN = {
     "never evaluated": (["--config.training.eval_every=0"], ["training.eval_every = 0", "[1, "]),
     "no such data": (["--config.data.directory={folder}/none"], ["{folder}/none", "semdlm_jax.data.prepare"]),
     "other vocabulary": (["--config.data.vocab_size=65"], ["prepared with vocab_size = 40", "is 65"]),
-    "too few neighbours": (["--config.kernel.k_max=7"], ["k_max = 7", "holds 6", "rebuild"]),
+    "too few neighbors": (["--config.kernel.k_max=7"], ["k_max = 7", "holds 6", "rebuild"]),
     "window beyond the text": (["--config.data.length=99998"], ["99998", "use more text"]),
     "kernel": (["--config.kernel.name=semdlm"], ["kernel.name = 'semdlm' is unknown", "did you mean 'semdlm_plus'"]),
     "objective": (["--config.objective.name=elbo"], ["objective.name = 'elbo' is unknown", "'nelbo'"]),
-    "parameterisation": (
-        ["--config.objective.parameterisation=bays"],
-        ["parameterisation = 'bays' is unknown", "'bayes'"],
+    "parameterization": (
+        ["--config.objective.parameterization=bays"],
+        ["parameterization = 'bays' is unknown", "'bayes'"],
     ),
     "optimizer": (["--config.optimizer.name=adam"], ["optimizer.name = 'adam' is unknown", "'adamw'"]),
     "schedule": (["--config.optimizer.schedule=cosinus"], ["optimizer.schedule = 'cosinus' is unknown", "'cosine'"]),
     "warm-up kernel": (["--config.warmup.kernel=absorbin"], ["warmup.kernel = 'absorbin' is unknown", "'absorbing'"]),
     "direct warm-up": (
-        ["--config.objective.parameterisation=direct"],
+        ["--config.objective.parameterization=direct"],
         ["warmup.steps = 6", "'bayes'", "set warmup.steps = 0"],
     ),
     "autoregressive warm-up": (
@@ -75,10 +75,13 @@ TRAIN = {
     ),
     "global prior": (["--config.kernel.prior=unigrm"], ["kernel.prior = 'unigrm' is unknown", "'unigram'"]),
     "nothing so frequent": (
-        ["--config.kernel.prior=unigram", "--config.kernel.least=99999"],
+        ["--config.kernel.prior=unigram", "--config.kernel.min_count=99999"],
         ["no token occurs 99999 times", "lower"],
     ),
-    "power of the prior": (["--config.kernel.prior=unigram", "--config.kernel.tau=2"], ["kernel.tau = 2.0", "(0, 1]"]),
+    "power of the prior": (
+        ["--config.kernel.prior=unigram", "--config.kernel.prior_exponent=2"],
+        ["kernel.prior_exponent = 2.0", "(0, 1]"],
+    ),
     "kernel of one's own": (
         ["--config.kernel.name=nowhere:kernel"],
         ["kernel 'nowhere:kernel' cannot be imported", "where Python finds nowhere"],
@@ -93,11 +96,11 @@ TRAIN = {
     "bound beyond the end": (["--config.evaluation.t_max=1.5"], ["evaluation.t_max = 1.5", "(0, 1]"]),
     "bound over nothing": (["--config.evaluation.t_min=0.99999"], ["t_min = 0.99999 and evaluation.t_max = 0.99999"]),
     "times over nothing": (["--config.objective.t_min=0.999999"], ["t_min < t_max", "t_min = 0.999999"]),
-    "scores of neighbours": (
-        ["--config.objective.name=score_entropy", "--config.objective.parameterisation=score"],
+    "scores of neighbors": (
+        ["--config.objective.name=score_entropy", "--config.objective.parameterization=score"],
         ["'score_entropy'", "only jump", "'uniform'"],
     ),
-    "scores without their loss": (["--config.objective.parameterisation=score"], ["'denoising'", "'score_entropy'"]),
+    "scores without their loss": (["--config.objective.parameterization=score"], ["'denoising'", "'score_entropy'"]),
     "score entropy of a posterior": (["--config.objective.name=score_entropy"], ["'score_entropy'", "'bayes'"]),
     "gidd of another kernel": (["--config.objective.name=gidd"], ["'gidd'", "needs kernel 'hybrid'"]),
     "gidd's weights": (["--config.objective.gidd_weights=dynamo"], ["gidd_weights = 'dynamo' is unknown", "'dynamic'"]),
@@ -149,13 +152,13 @@ def test_a_run_of_another_config(config_file, whole_run):
 
 def test_a_table_of_another_vocabulary(config_file, tmp_path):
     shutil.copytree(config_file.parent / "data", tmp_path / "data")
-    with np.load(tmp_path / "data" / "neighbours.npz") as table:
+    with np.load(tmp_path / "data" / "neighbors.npz") as table:
         arrays = dict(table)
-    np.savez(tmp_path / "data" / "neighbours.npz", **arrays | {"fingerprint": np.array("f" * 64)})
+    np.savez(tmp_path / "data" / "neighbors.npz", **arrays | {"fingerprint": np.array("f" * 64)})
     arguments = [f"--config={config_file}", f"--config.data.directory={tmp_path}/data", f"--workdir={tmp_path}/run"]
     tiny.assert_refused(tiny.command("train", *arguments), "ffffffffffff", "semdlm_jax.semantics.build")
-    (tmp_path / "data" / "neighbours.npz").unlink()
-    tiny.assert_refused(tiny.command("train", *arguments), "no neighbour table", "semdlm_jax.semantics.build")
+    (tmp_path / "data" / "neighbors.npz").unlink()
+    tiny.assert_refused(tiny.command("train", *arguments), "no neighbor table", "semdlm_jax.semantics.build")
 
 
 def test_preparing(config_file, tmp_path):
@@ -197,7 +200,7 @@ GENERATE = {
 EVALUATE = {
     "split": (["--split=tset"], ["--split=tset", "test"]),
     "missing text": (["--text={folder}/none.txt"], ["none.txt", "cannot be read", "give the path"]),
-    "binary text": (["--text={folder}/data/neighbours.npz"], ["neighbours.npz", "write its text as"]),
+    "binary text": (["--text={folder}/data/neighbors.npz"], ["neighbors.npz", "write its text as"]),
     "empty text": (["--text={folder}/empty.txt"], ["empty.txt", "empty"]),
     "no draws": (["--draws=0"], ["--draws=0", "[1, "]),
     "negative samples": (["--samples=-1"], ["--samples=-1", "0"]),

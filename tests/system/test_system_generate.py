@@ -148,8 +148,8 @@ def test_equal_shapes_are_compiled_once(whole_run, tokenizer, prompt, monkeypatc
         assert written(dataclasses.replace(settings, **changes))[1] == 1
     assert written(settings, num_samples=3)[1] == 2  # rows
     assert written(settings, num_samples=2)[1] == 2
-    penalised = dataclasses.replace(settings, lambda_sem=0.5)
-    assert written(penalised)[1] == written(dataclasses.replace(settings, lambda_sem=0.1, lambda_freq=1.0))[1] == 3
+    penalized = dataclasses.replace(settings, lambda_sem=0.5)
+    assert written(penalized)[1] == written(dataclasses.replace(settings, lambda_sem=0.1, lambda_freq=1.0))[1] == 3
     programs = dict(trained.programs)
     for strength in np.linspace(0, 1, PROGRAMS):
         Generator(trained, settings)  # asked for again and again, so it stays

@@ -1,4 +1,4 @@
-"""A run stays bound to the text, vocabulary and neighbours it was trained with; a table may lie anywhere."""
+"""A run stays bound to the text, vocabulary and neighbors it was trained with; a table may lie anywhere."""
 
 import json
 import shutil
@@ -30,15 +30,15 @@ def starts(given, workdir):
     yield tiny.command("generate", f"--workdir={workdir}", "--checkpoint=latest", "--num_samples=1", "--steps=1")
 
 
-def test_a_run_refuses_other_neighbours(trained):
+def test_a_run_refuses_other_neighbors(trained):
     given, data, workdir = trained
-    path = data / "neighbours.npz"
+    path = data / "neighbors.npz"
     built = tiny.command("semantics.build", *given, "--config.semantics.window=1")
     assert built.status == 0, built.err
     for result in starts(given, workdir):
-        tiny.assert_refused(result, str(workdir), "another neighbour table", str(path), "another work directory")
+        tiny.assert_refused(result, str(workdir), "another neighbor table", str(path), "another work directory")
     assert tiny.command("semantics.build", *given).status == 0
-    # The last bits of a similarity are the machine's, and no other neighbours.
+    # The last bits of a similarity are the machine's, and no other neighbors.
     table, fingerprint, meta = read_table(path)
     similarities = np.where(table.ids >= 0, table.similarities * (1 - 1e-6), 0.0)
     save_table(path, table._replace(similarities=similarities), fingerprint, meta)
@@ -92,16 +92,16 @@ def test_a_run_recorded_without_them_goes_on(trained):
 
 def test_a_table_anywhere(trained, tmp_path):
     given, data, _ = trained
-    beside = (data / "neighbours.npz").read_bytes()
+    beside = (data / "neighbors.npz").read_bytes()
     path, missing = tmp_path / "narrow.npz", tmp_path / "none" / "narrow.npz"
     options = [*given, f"--config.semantics.table={path}", "--config.semantics.window=1"]
     refused = tiny.command("semantics.build", *given, f"--config.semantics.table={missing}")
     tiny.assert_refused(refused, "config.semantics.table", "make it")
     result = tiny.command("semantics.build", *options)
     assert result.status == 0 and result.out.endswith(f"written to {path}\n"), result.err
-    assert (data / "neighbours.npz").read_bytes() == beside
+    assert (data / "neighbors.npz").read_bytes() == beside
     result = tiny.command("train", *given, f"--config.semantics.table={missing}", f"--workdir={tmp_path}/other")
-    tiny.assert_refused(result, str(missing), "no neighbour table")
+    tiny.assert_refused(result, str(missing), "no neighbor table")
     result = tiny.command("train", *given, f"--config.semantics.table={path}", f"--workdir={tmp_path}/other")
     assert result.status == 0, result.err
     record = json.loads((tmp_path / "other" / "config.json").read_text())
@@ -111,25 +111,25 @@ def test_a_table_anywhere(trained, tmp_path):
     wanted = read_table(path)[0].ids[:, :4]
     found = np.asarray(read.objective.kernel.table.ids)
     np.testing.assert_array_equal(found, np.where(wanted >= 0, wanted, len(wanted)))
-    assert not np.array_equal(wanted, read_table(data / "neighbours.npz")[0].ids[:, :4])
+    assert not np.array_equal(wanted, read_table(data / "neighbors.npz")[0].ids[:, :4])
 
 
 def test_a_table_may_move_between_two_starts(trained, tmp_path):
     given, data, workdir = trained
-    moved = shutil.copy(data / "neighbours.npz", tmp_path / "moved.npz")
+    moved = shutil.copy(data / "neighbors.npz", tmp_path / "moved.npz")
     result = tiny.command("train", *given, f"--config.semantics.table={moved}", f"--workdir={workdir}")
     assert result.status == 0 and "trained to its 3 steps" in result.out, result.err
     narrow = [*given, f"--config.semantics.table={tmp_path}/narrow.npz"]
     assert tiny.command("semantics.build", *narrow, "--config.semantics.window=1").status == 0
     result = tiny.command("train", *narrow, f"--workdir={workdir}")
-    tiny.assert_refused(result, "another neighbour table", "narrow.npz")
+    tiny.assert_refused(result, "another neighbor table", "narrow.npz")
 
 
-def test_systems_without_neighbours_need_no_table(config_file, tmp_path):
-    """What measures or weighs neighbours is left out, or refused; a table that is built later changes nothing."""
+def test_systems_without_neighbors_need_no_table(config_file, tmp_path):
+    """What measures or weighs neighbors is left out, or refused; a table that is built later changes nothing."""
     data, workdir = tmp_path / "data", tmp_path / "run"
     shutil.copytree(config_file.parent / "data", data)
-    (data / "neighbours.npz").unlink()
+    (data / "neighbors.npz").unlink()
     options = [f"--config.data.directory={data}", f"--workdir={workdir}", "--config.training.steps=3"]
     result = tiny.command("train", f"--config={config_file}:mdlm", *options)
     assert result.status == 0, result.err
@@ -142,7 +142,7 @@ def test_systems_without_neighbours_need_no_table(config_file, tmp_path):
     result = tiny.command(*write, "--lambda_freq=0.5", f"--trace={page}")
     assert result.status == 0 and page.exists(), result.err
     tiny.assert_refused(tiny.command(*write, "--lambda_sem=0.5"), "lambda_sem = 0.5", "semdlm_jax.semantics.build")
-    shutil.copy(config_file.parent / "data" / "neighbours.npz", data)
+    shutil.copy(config_file.parent / "data" / "neighbors.npz", data)
     result = tiny.command("train", f"--config={config_file}:mdlm", *options[:2], "--config.training.steps=4")
     assert result.status == 0 and f"continuing {workdir} from step 3" in result.out, result
     assert tiny.command(*write, "--lambda_sem=0.5").status == 0

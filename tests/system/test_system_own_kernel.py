@@ -14,7 +14,7 @@ from semdlm_jax.experiment.load import load_trained
 MODULE = '''
 import dataclasses
 
-from semdlm_jax.kernels import GlobalPrior, Kernel, KernelSpec, NeighbourTable
+from semdlm_jax.kernels import GlobalPrior, Kernel, KernelSpec, NeighborTable
 from semdlm_jax.kernels.branches import Global
 
 
@@ -27,7 +27,7 @@ class Tempered(KernelSpec):
     def build(self, vocabulary):
         probs = (1 + vocabulary.require("unigram")) ** (1 - self.flatness)
         mixture = Global(schedule=self.schedule)
-        return Kernel(NeighbourTable.empty(vocabulary.size), GlobalPrior.from_probs(probs), mixture)
+        return Kernel(NeighborTable.empty(vocabulary.size), GlobalPrior.from_probs(probs), mixture)
 '''
 CONFIG = """
 import importlib.util

@@ -41,12 +41,12 @@ def write_openwebtext(folder):
 
 
 SMALL = """network.width=16 network.layers=1 network.heads=2 network.condition_width=8 kernel.k_max=2
-semantics.dimensions=8 semantics.neighbours=4 training.steps=1 training.batch_size=4 training.microbatches=1
+semantics.dimensions=8 semantics.neighbors=4 training.steps=1 training.batch_size=4 training.microbatches=1
 optimizer.warmup_steps=0 evaluation.batch_size=4 evaluation.valid_batches=1 evaluation.sample_steps=2""".split()
 
 
 def small_vocabulary(path):
-    """BERT's pieces that the miniatures need: with all of them, what tests compile unoptimised would take minutes."""
+    """BERT's pieces that the miniatures need: with all of them, what tests compile unoptimized would take minutes."""
     pieces = [*SPECIAL_PIECES, ".", *WORDS]
     path.write_text("\n".join(dict.fromkeys(pieces)) + "\n")
     return f"data.tokenizer=wordpiece:{path}"

@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from semdlm_jax.kernels import GlobalPrior, Kernel, KernelSpec, NeighbourTable
+from semdlm_jax.kernels import GlobalPrior, Kernel, KernelSpec, NeighborTable
 from semdlm_jax.kernels.branches import Global
 from semdlm_jax.evaluation.measures import Measure
 from semdlm_jax.kernels.schedules import Schedule
-from semdlm_jax.objectives import Loss, Parameterisation
+from semdlm_jax.objectives import Loss, Parameterization
 from semdlm_jax.options import number
 from semdlm_jax.plugins import field
 from semdlm_jax.runtime.optimizer import LearningRate, Optimizer
@@ -36,7 +36,7 @@ class Flattened(KernelSpec):
     def build(self, vocabulary):
         probs = (1 + vocabulary.require("unigram")) ** (1 - self.flatness)
         mixture = Global(schedule=self.schedule)
-        return Kernel(NeighbourTable.empty(vocabulary.size), GlobalPrior.from_probs(probs), mixture)
+        return Kernel(NeighborTable.empty(vocabulary.size), GlobalPrior.from_probs(probs), mixture)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Focal(Loss):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tempered(Parameterisation):
+class Tempered(Parameterization):
     """bayes of flatter logits."""
 
     heat: float = 1.0
@@ -131,7 +131,7 @@ CHANGES = {
     "kernel.schedule.reach": 0.5,
     "objective.name": "Focal",
     "objective.focus": 1.5,
-    "objective.parameterisation": "Tempered",
+    "objective.parameterization": "Tempered",
     "objective.heat": 1.25,
     "optimizer.name": "Signs",
     "optimizer.size": 0.5,
@@ -173,12 +173,12 @@ def test_they_are_made_with_their_options(workdir):
     trained = load_trained(workdir)
     objective, kernel = trained.objective, trained.objective.kernel
     assert kernel.alpha(np.float32(1)) == pytest.approx(0.5)
-    assert (objective.loss.focus, objective.parameterisation.heat) == (1.5, 1.25)
+    assert (objective.loss.focus, objective.parameterization.heat) == (1.5, 1.25)
     wanted = (1 + trained.corpus.vocabulary.unigram) ** 0.75
     np.testing.assert_allclose(kernel.prior_probs(np.float32(1)), wanted / wanted.sum(), atol=1e-6)
 
 
-def test_the_optimiser_takes_steps_of_its_own_size(workdir):
+def test_the_optimizer_takes_steps_of_its_own_size(workdir):
     """The learning rate logged is Halving's; of one sign a step, no parameter moves further than the sum of them."""
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     rates = {row["step"]: row["train/learning_rate"] for row in rows if "train/learning_rate" in row}

@@ -11,8 +11,9 @@ from semdlm_jax import keys
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import defaults
 from semdlm_jax.experiment.load import load_trained
+from semdlm_jax.former import EARLIER, upgrade_config
 from semdlm_jax.options import flatten
-from semdlm_jax.record import EARLIER, read_config, upgrade_config, write_config
+from semdlm_jax.record import read_config, write_config
 
 CONFIG = {"model": {"depth": 4, "name": "small"}, "mesh": {"data": 1}, "betas": (0.9, 0.95), "extra": {}}
 
@@ -67,6 +68,7 @@ def test_every_key_means_something_in_the_first_runs():
     for key, meaning in EARLIER.items():
         keys.KEYS[key].check(key, meaning)
         assert upgraded[key] == meaning
+    assert upgraded["semantics.neighbors"] == upgraded["objective.parameterization"] == 1  # renamed since
     today = defaults.get_config().to_dict()
     assert upgrade_config(today) == today
 

@@ -36,7 +36,7 @@ def evaluated(workdir, *options):
     return json.loads(output.read_text())
 
 
-# Every kernel is sampled from under one system of it, and every parameterisation scored by the command.
+# Every kernel is sampled from under one system of it, and every parameterization scored by the command.
 WRITTEN = {"semdlm_knn", "semdlm_softmax", "semantic_mask", "sedd_uniform", "sedd_absorbing", "gidd", "unigram", "ar"}
 SCORED = {"semdlm_plus", "sedd_absorbing", "ar"}
 
@@ -137,7 +137,7 @@ ADAMW = {
 D3PM = ADAMW | {
     "kernel.schedule.name": "linear",
     "objective.name": "d3pm",
-    "objective.parameterisation": "bayes",
+    "objective.parameterization": "bayes",
     "objective.timesteps": 1000,
     "network.time_conditioning": True,
     "optimizer.learning_rate": 2e-4,
@@ -146,12 +146,12 @@ D3PM = ADAMW | {
 }
 SEDD = ADAMW | {
     "objective.name": "score_entropy",
-    "objective.parameterisation": "score",
+    "objective.parameterization": "score",
     "objective.t_min": 1e-3,
     "objective.t_max": 1.0,
     "network.time_conditioning": True,
 }
-BOUND = ADAMW | {"objective.name": "nelbo", "objective.parameterisation": "bayes", "objective.t_min": 1e-3}
+BOUND = ADAMW | {"objective.name": "nelbo", "objective.parameterization": "bayes", "objective.t_min": 1e-3}
 SEMANTIC = ADAMW | {
     "objective.name": "denoising",
     "objective.lambda_changed": 1.0,
@@ -203,7 +203,7 @@ AUTHORS = {
         "network.dropout": 0.0,
     },
     "udlm": BOUND | {"kernel.name": "uniform", "kernel.schedule.name": "linear", "network.time_conditioning": True},
-    "unigram": BOUND | {"kernel.name": "unigram", "kernel.tau": 1.0, "network.time_conditioning": True},
+    "unigram": BOUND | {"kernel.name": "unigram", "kernel.prior_exponent": 1.0, "network.time_conditioning": True},
     "ar": ADAMW | {"objective.name": "autoregressive", "network.causal": True, "network.time_conditioning": False},
 }
 # Equal budgets and one bound for all: no system may touch these.
@@ -212,7 +212,7 @@ SHARED = ("seed", "data", "semantics", "training", "mesh", "evaluation")
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_what_its_authors_say(system):
-    """At the paper's scale, with their optimiser; from scratch, and on what every system shares."""
+    """At the paper's scale, with their optimizer; from scratch, and on what every system shares."""
     found, plain = tiny.flat(lm1b.get_config(system)), tiny.flat(lm1b.get_config())
     assert {key: found[key] for key in AUTHORS[system]} == AUTHORS[system]
     assert found["warmup.steps"] == 0 and found["network.causal"] == (system == "ar")
@@ -222,7 +222,7 @@ def test_what_its_authors_say(system):
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_small_configuration_keeps_its_optimiser(system):
+def test_a_small_configuration_keeps_its_optimizer(system):
     """And gives up the warm-up that it has without a system."""
     found, plain = tiny.flat(quickstart.get_config(system)), tiny.flat(quickstart.get_config())
     assert {key: found[key] for key in found if key.startswith("optimizer.")} == {

@@ -35,7 +35,7 @@ def assert_refused(result, *words):
 
 @contextlib.contextmanager
 def quick_compiler(cache):
-    """Compiles without optimising, and a program met before not at all."""
+    """Compiles without optimizing, and a program met before not at all."""
     wanted = COMPILER | {"jax_compilation_cache_dir": str(cache)}
     former = {name: jax.config.values[name] for name in wanted}
     _configure(wanted)

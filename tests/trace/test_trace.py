@@ -11,9 +11,9 @@ from semdlm_jax.trace import EVENTS, Trace, curves, events, write_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MASK, VOCAB = 4, 8
-# 5 and 6 are neighbours by either's row alone, 5 and 7 by that of 7.
-NEIGHBOURS = np.full((VOCAB, 2), -1)
-NEIGHBOURS[5, 0], NEIGHBOURS[7] = 6, (5, VOCAB)
+# 5 and 6 are neighbors by either's row alone, 5 and 7 by that of 7.
+NEIGHBORS = np.full((VOCAB, 2), -1)
+NEIGHBORS[5, 0], NEIGHBORS[7] = 6, (5, VOCAB)
 PIECES = ["<pad>", "<unk>", "<s>", "</s>", "<mask>", "▁old", "▁aged", "</script><b>&amp;"]
 GIVEN, KEPT, NEAR, JUMPED, FROZEN, WAITING = range(6)
 
@@ -78,7 +78,7 @@ def embedded(path):
 
 def write(path, trace=None, pieces=PIECES, **settings):
     trace = make_trace() if trace is None else trace
-    write_page(path, trace, events(trace, NEIGHBOURS), pieces, title="A trace", settings=settings, mask_id=MASK)
+    write_page(path, trace, events(trace, NEIGHBORS), pieces, title="A trace", settings=settings, mask_id=MASK)
     return path
 
 
@@ -94,7 +94,7 @@ def replayed(data):
 
 
 def test_events_have_their_codes():
-    found = events(make_trace(), NEIGHBOURS)
+    found = events(make_trace(), NEIGHBORS)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, CODES)
     assert list(EVENTS) == ["given", "kept", "near", "jumped", "frozen", "waiting"]
@@ -103,27 +103,27 @@ def test_events_have_their_codes():
 @pytest.mark.parametrize(("old", "new"), [(5, 6), (6, 5), (7, 5), (5, 7)])
 def test_near_counts_both_directions(old, new):
     trace = make_trace(initial=np.full((1, 6), old), tokens=np.full((3, 1, 6), new))
-    assert (events(trace, NEIGHBOURS)[0, 0, 1:4] == NEAR).all()
+    assert (events(trace, NEIGHBORS)[0, 0, 1:4] == NEAR).all()
 
 
-def test_a_missing_neighbour_is_nobody():
+def test_a_missing_neighbor_is_nobody():
     """Rows are padded with V, which may be the mask's id; token 7 has such a row."""
     trace = make_trace(initial=np.full((1, 6), 7), tokens=np.full((3, 1, 6), VOCAB))
-    assert (events(trace, NEIGHBOURS)[0, 0, 1:4] == JUMPED).all()
+    assert (events(trace, NEIGHBORS)[0, 0, 1:4] == JUMPED).all()
     trace = make_trace(initial=np.full((1, 6), VOCAB), tokens=np.full((3, 1, 6), 7))
-    assert (events(trace, NEIGHBOURS)[0, 0, 1:4] == JUMPED).all()
+    assert (events(trace, NEIGHBORS)[0, 0, 1:4] == JUMPED).all()
 
 
 def test_what_was_held_back_but_changed_is_no_longer_frozen():
     trace = make_trace(frozen=np.ones((3, 1, 6), bool))
-    codes = events(trace, NEIGHBOURS)
+    codes = events(trace, NEIGHBORS)
     np.testing.assert_array_equal(codes[1], [[GIVEN, NEAR, JUMPED, FROZEN, WAITING, WAITING]])
     np.testing.assert_array_equal(codes[2], [[GIVEN, KEPT, KEPT, KEPT, JUMPED, JUMPED]])
 
 
 @pytest.mark.parametrize("trace", [make_trace(), random_trace()], ids=["small", "random"])
 def test_curves_against_loops(trace):
-    codes = events(trace, NEIGHBOURS)
+    codes = events(trace, NEIGHBORS)
     entropy, changed, confidence = curves(trace, codes)
     before = np.concatenate([trace.initial[None], trace.tokens[:-1]])
     for n, b in np.ndindex(entropy.shape):
@@ -147,7 +147,7 @@ def test_the_page_carries_the_trace(tmp_path):
     np.testing.assert_array_equal(replayed(data), shown[np.concatenate([trace.initial[None], trace.tokens])])
     assert data["pieces"][data["mask"]] == "<mask>"
     codes = np.array([[list(map(int, row)) for row in step] for step in data["events"]])
-    np.testing.assert_array_equal(codes, events(trace, NEIGHBOURS))
+    np.testing.assert_array_equal(codes, events(trace, NEIGHBORS))
     assert data["settings"] == [["sampler", "ancestral"], ["note", "</table>"]]
     entropy, changed, confidence = (np.array(curve, float).T for curve in data["curves"])
     for found, wanted in zip((entropy, changed, confidence), curves(trace, codes), strict=True):

@@ -26,7 +26,7 @@ def get_config(system=None):
         length=128,
         protocol="wrapped",
     )
-    config.semantics.neighbours = 64
+    config.semantics.neighbors = 64
     config.kernel.k_max = 32
     config.objective.chunk = 32
     config.network.unroll = 12

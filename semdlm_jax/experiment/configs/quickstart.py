@@ -1,7 +1,7 @@
 """SemDLM+ on the State of the Union addresses, on two CPU cores in minutes.
 
 launch/quickstart.sh has the commands. --config=quickstart:mdlm trains another system of experiment/systems.py: from
-scratch, and with this file's optimiser, for its authors' learning rates are for budgets ten thousand times this one.
+scratch, and with this file's optimizer, for its authors' learning rates are for budgets ten thousand times this one.
 Without a name, SemDLM+ learns to read context from masked text first.
 benchmarks/results/quickstart.md holds the study behind these choices.
 """

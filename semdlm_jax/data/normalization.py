@@ -16,7 +16,7 @@ _ASCII = {
 _BREAKS = "\n\v\f\r\x85\u2028\u2029"
 
 
-def normalise(text, lowercase):
+def normalize(text, lowercase):
     """NFKC, ASCII quotes and dashes, single spaces, every run of line or paragraph breaks one newline. Idempotent."""
     text = unicodedata.normalize("NFKC", text.translate(_ASCII)).translate(_ASCII)  # NFKC takes some quotes apart
     if lowercase:
@@ -25,6 +25,6 @@ def normalise(text, lowercase):
     return re.sub(rf" ?[{_BREAKS}]\s*", "\n", text).strip()
 
 
-def spelled(text: str, lowercase: bool, normalised: bool) -> list[str]:
-    """The lines of a text as a vocabulary reads them: of `normalise`, or of the text as it is."""
-    return (normalise(text, lowercase) if normalised else text.lower() if lowercase else text).split("\n")
+def spelled(text: str, lowercase: bool, normalized: bool) -> list[str]:
+    """The lines of a text as a vocabulary reads them: of `normalize`, or of the text as it is."""
+    return (normalize(text, lowercase) if normalized else text.lower() if lowercase else text).split("\n")

@@ -1,4 +1,4 @@
-"""The neighbour table as device arrays, in both directions."""
+"""The neighbor table as device arrays, in both directions."""
 
 import dataclasses
 
@@ -12,12 +12,12 @@ from semdlm_jax.lists import transpose
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class NeighbourTable:
+class NeighborTable:
     """N(i), nearest first, and its transpose ("which rows hold j, at which rank").
 
     Missing entries hold the id V: scatters drop it, gathers are masked by the rank.
 
-    ids: [V, K] int32, the neighbours of each token; i itself never among them.
+    ids: [V, K] int32, the neighbors of each token; i itself never among them.
     counts: [V] int32, how many entries of each row are valid (they come first).
     similarities: [V, K] float32, sim(i, ids[i, r]); 0 where missing.
     in_ids: [V, D] int32, the rows that hold token j, D the largest in-degree.
@@ -40,7 +40,7 @@ class NeighbourTable:
 
     @classmethod
     def empty(cls, vocab_size):
-        """No token has neighbours: the semantic branch falls to the global one."""
+        """No token has neighbors: the semantic branch falls to the global one."""
         return cls.from_lists(np.zeros((vocab_size, 0), np.int32), np.zeros((vocab_size, 0), np.float32))
 
     @classmethod
@@ -48,24 +48,24 @@ class NeighbourTable:
         """Builds the table from host arrays.
 
         ids: [V, K'] int, nearest first, negative where missing. similarities: [V, K'] float.
-        k_max: neighbours kept, K; all by default. transposed: of ids, where it is known. UserError when the lists are
+        k_max: neighbors kept, K; all by default. transposed: of ids, where it is known. UserError when the lists are
         shorter, or malformed.
         """
         ids, similarities = np.asarray(ids), np.asarray(similarities, np.float32)
         vocab_size, available = ids.shape
         k_max = available if k_max is None else k_max
         if k_max > available:
-            raise UserError(f"k_max = {k_max} but the neighbour table holds {available} a token: rebuild it with more")
+            raise UserError(f"k_max = {k_max} but the neighbor table holds {available} a token: rebuild it with more")
         ids, similarities = ids[:, :k_max], similarities[:, :k_max]
         valid = ids >= 0
         counts = valid.sum(1)
         if (ids >= vocab_size).any() or (valid != (np.arange(k_max) < counts[:, None])).any():
-            raise UserError("the neighbour table is malformed: ids must be below V and missing entries must come last")
+            raise UserError("the neighbor table is malformed: ids must be below V and missing entries must come last")
         if (ids == np.arange(vocab_size)[:, None]).any():
-            raise UserError("the neighbour table is malformed: a token is listed as its own neighbour")
+            raise UserError("the neighbor table is malformed: a token is listed as its own neighbor")
         transposed = transpose(ids) if transposed is None else transposed.nearest(k_max)
         if len(transposed.rows) != counts.sum():
-            raise UserError("the neighbour table is malformed: its transposed lists are those of other lists")
+            raise UserError("the neighbor table is malformed: its transposed lists are those of other lists")
         in_ids, in_ranks = transposed.padded(vocab_size, k_max)
         return cls(
             ids=jnp.asarray(np.where(valid, ids, vocab_size), jnp.int32),

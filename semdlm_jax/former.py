@@ -1,0 +1,92 @@
+"""What the keys of a configuration were called and meant in runs that earlier versions recorded."""
+
+import copy
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.options import shown
+
+TABLE_MADE = "table_made"  # the section of a record that says how its neighbor table was made
+# former key -> its name today, in both places where settings of a neighbor table stand
+RENAMED = {
+    "data.normalise": "data.normalize",
+    "kernel.least": "kernel.min_count",
+    "kernel.tau": "kernel.prior_exponent",
+    "objective.parameterisation": "objective.parameterization",
+    "semantics.centre": "semantics.center",
+    "semantics.neighbours": "semantics.neighbors",
+    "table_made.centre": "table_made.center",
+    "table_made.neighbours": "table_made.neighbors",
+}
+# What each key meant in the runs recorded before it existed: whoever adds a key adds it here.
+EARLIER = {
+    "warmup.steps": 0,
+    "warmup.kernel": "absorbing",
+    "warmup.objective": "nelbo",
+    "data.protocol": "packed",
+    "data.tokenizer": "sentencepiece",
+    "data.train": "",
+    "data.valid": "",
+    "data.test": "",
+    "data.field": "text",
+    "data.byte_fallback": False,
+    "data.normalize": True,
+    "semantics.table": "",
+    "semantics.embeddings": "ppmi",
+    "semantics.center": True,
+    "semantics.remove_components": -1,
+    "semantics.hubness": "cap",
+    "semantics.characters": "auto",
+    "semantics.separate_continuations": False,
+    "semantics.prior_tokens": "words",
+    "kernel.prior": "uniform",
+    "kernel.prior_exponent": 1.0,
+    "kernel.min_count": 1,
+    "kernel.uniform_share": 0.1,
+    "kernel.hybrid_gamma": 1.0,
+    "kernel.tau_min": 0.05,
+    "kernel.tau_scale": 0.1,
+    "kernel.schedule.name": "linear",
+    "kernel.schedule.eps": 1e-3,
+    "kernel.schedule.sigma_min": 1e-4,
+    "kernel.schedule.sigma_max": 20.0,
+    "kernel.schedule.power": 2.0,
+    "objective.time_power": 1.0,
+    "objective.timesteps": 1000,
+    "objective.ce_weight": 0.0,
+    "objective.gidd_weights": "dynamic",
+    "objective.y_samples": 0,
+    "network.causal": False,
+    "network.unroll": 1,
+    "network.attention": "auto",
+    "evaluation.draws": 1,
+    "evaluation.t_min": 1e-3,
+    "evaluation.t_max": 1.0 - 1e-5,
+    "evaluation.temperature": 1.0,
+}
+
+
+def rename(section: str, settings: dict) -> dict:
+    """The settings of one section by their names of today, in their order."""
+    renamed = {name: RENAMED.get(f"{section}.{name}", f"{section}.{name}") for name in settings}
+    return {renamed[name].rpartition(".")[2]: value for name, value in settings.items()}
+
+
+def upgrade_config(recorded: dict) -> dict:
+    """A copy of a recorded configuration in today's shape: keys have their names of today, and one that is younger than
+    the record has the meaning it had before.
+
+    UserError where a section is no section.
+    """
+    config = copy.deepcopy(recorded)
+    for section, settings in config.items():
+        if isinstance(settings, dict):
+            config[section] = rename(section, settings)
+    for key, meaning in EARLIER.items():
+        *sections, name = key.split(".")
+        section = config
+        for one in sections:
+            section = section.setdefault(one, {})
+            if not isinstance(section, dict):
+                raise UserError(f"{one} is {shown(section)}, not a section")
+        section.setdefault(name, copy.deepcopy(meaning))
+    return config
