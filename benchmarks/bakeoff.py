@@ -36,7 +36,7 @@ from semdlm_jax import checks, cli, config_flag
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import score_likelihood
 from semdlm_jax.experiment.build import build_objective, build_optimizer
-from semdlm_jax.experiment.data import build_corpus
+from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.systems import SYSTEMS
 from semdlm_jax.runtime.mesh import place_local
@@ -220,9 +220,9 @@ def main(options):
         config = configure(entry, options.steps, seeds[0])
         checks.check_config(config)
         build_optimizer(config)
-        build_objective(config, build_corpus(config))
+        build_objective(config, build_run_data(config))
     results = {entry: [measure(entry, options.steps, seed, folder) for seed in seeds] for entry in entries}
-    prepared = build_corpus(config).prepared
+    prepared = build_run_data(config).prepared
     tokens = prepared.splits["test"]
     unigram = prepared.unigram_entropy("test")
     table = markdown([row(entry, results[entry], folder, options.steps, seeds) for entry in entries])

@@ -20,7 +20,7 @@ from absl import flags
 from semdlm_jax import cli, config_flag
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_denoiser, build_objective
-from semdlm_jax.experiment.data import build_corpus, train_iterator
+from semdlm_jax.experiment.data import build_run_data, train_iterator
 from semdlm_jax.objectives import NoisyBatch
 
 ROWS_SHOWN = 6
@@ -66,7 +66,7 @@ def main(options):
         raise UserError(f"--rows={options.rows} is no multiple of --micro_rows={options.micro_rows}: change either")
     with config.unlocked():
         config.training.batch_size = options.rows
-    corpus = build_corpus(config)
+    corpus = build_run_data(config)
     objective, half = build_objective(config, corpus), build_denoiser(config, corpus)
     whole = dataclasses.replace(half, dtype="float32")
     half = dataclasses.replace(half, dtype="bfloat16")

@@ -25,7 +25,7 @@ from semdlm_jax import cli, config_flag
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluate import score_likelihood
 from semdlm_jax.experiment.build import build_mesh, build_objective
-from semdlm_jax.experiment.data import build_corpus
+from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.experiment.load import Trained
 from semdlm_jax.objectives import make_posterior
 
@@ -51,7 +51,7 @@ class Frequencies:
 def frequency_model(entry):
     """The frequencies as a `Trained` model under the entry's kernel. UserError: synthetic data, or no kernel."""
     config = configure(entry, 1, 0)
-    corpus = build_corpus(config)
+    corpus = build_run_data(config)
     objective = build_objective(config, corpus)
     if corpus.prepared is None:
         raise UserError("synthetic data have no split to score: give the --config of a prepared corpus")

@@ -77,7 +77,7 @@ class Steps:
     def __init__(self, config):
         self.config = config
         self.mesh = build.build_mesh(config)
-        self.corpus = data.build_corpus(config)
+        self.corpus = data.build_run_data(config)
         self.denoiser = build.build_denoiser(config, self.corpus)
         self.batch = place_batch(next(data.train_iterator(config, self.corpus)), self.mesh)
         self.tokens_a_step = self.batch["tokens"].size

@@ -5,7 +5,7 @@ import pathlib
 from semdlm_jax import checks
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_optimizer
-from semdlm_jax.experiment.data import Corpus, check_unchanged
+from semdlm_jax.experiment.data import RunData, check_unchanged
 from semdlm_jax.experiment.load import checkpoints_of, make_reader
 from semdlm_jax.experiment.portable import is_portable
 from semdlm_jax.record import (
@@ -27,7 +27,7 @@ STEPS = "training.steps"
 FREE_KEYS = (
     "mesh",
     "evaluation",
-    "data.directory",  # a path, as the next: what lies there is bound by Corpus.identity
+    "data.directory",  # a path, as the next: what lies there is bound by RunData.identity
     "semantics.table",
     "network.unroll",
     "network.attention",
@@ -75,7 +75,7 @@ def _begin_anew(workdir, measured, every):
     print(f"the start before came to step {measured} and to no checkpoint: the run begins anew", flush=True)
 
 
-def record(workdir: str | pathlib.Path, config, corpus: Corpus, parent: dict | None) -> dict:
+def record(workdir: str | pathlib.Path, config, corpus: RunData, parent: dict | None) -> dict:
     """The run's record: written at its first start, compared at every other. parent: whose weights it begins with."""
     added = {TRAINED_ON: corpus.identity, TABLE_MADE: corpus.table_made, PLACES: checks.places(config)}
     found = write_config(workdir, {**config.to_dict(), **added, **({PARENT: parent} if parent else {})}, FREE)

@@ -18,7 +18,7 @@ from absl import flags
 from semdlm_jax import cli, config_flag
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import build
-from semdlm_jax.experiment.data import build_corpus
+from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.extras import EXTRAS, is_installed
 from semdlm_jax.runtime import compilation
 
@@ -60,7 +60,7 @@ def _mesh(config):
 
 
 def _data(config):
-    corpus = build_corpus(config)
+    corpus = build_run_data(config)
     if corpus.prepared is None:
         return "synthetic tokens"
     sizes = {split: f"{len(tokens):,}" for split, tokens in corpus.prepared.splits.items()}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import jax
 
 from semdlm_jax.experiment import build
-from semdlm_jax.experiment.data import build_corpus, pads, train_iterator
+from semdlm_jax.experiment.data import build_run_data, pads, train_iterator
 from semdlm_jax.runtime.mesh import check_batch, place_local
 from semdlm_jax.runtime.state import abstract_state, create_state
 from semdlm_jax.train_step import configured_step
@@ -25,7 +25,7 @@ def estimate(config) -> Iterator[str]:
     mesh = build.build_mesh(config)
     training, length = config.training, config.data.length
     check_batch(training.batch_size, training.microbatches, mesh)
-    corpus = build_corpus(config)
+    corpus = build_run_data(config)
     stages, denoiser = build.build_stages(config, corpus), build.build_denoiser(config, corpus)
     optimizer, _ = build.build_optimizer(config)
     init, shard = build.build_init(denoiser, corpus), build.shard_rule(mesh)

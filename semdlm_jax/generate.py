@@ -146,7 +146,7 @@ def main(options):
     if trained.corpus.prepared is None:
         raise UserError(f"{source} was trained on synthetic tokens: there is no text to generate")
     tokenizer = trained.corpus.prepared.tokenizer
-    conditions = read_conditions(options, tokenizer, trained.rows("train").room)
+    conditions = read_conditions(options, tokenizer, trained.rows("train").max_text_len)
     batches = write_batches(
         trained,
         settings,

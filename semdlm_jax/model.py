@@ -103,7 +103,7 @@ class Model:
         if infill is not None and (prompt or suffix):
             raise UserError("infill and prompt or suffix exclude one another: give one")
         names = {name: name for name in ("prompt", "suffix", "infill")}
-        room, tell = self.trained.rows("train").room, functools.partial(print, "warning:", file=sys.stderr)
+        room, tell = self.trained.rows("train").max_text_len, functools.partial(print, "warning:", file=sys.stderr)
         given = {"the prompt": prompt}, suffix, infill
         tokens, _ = writing.generate(
             self.trained,

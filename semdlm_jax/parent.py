@@ -8,7 +8,7 @@ import optax
 
 from semdlm_jax.data.tokenizers import load_tokenizer
 from semdlm_jax.errors import UserError, choose
-from semdlm_jax.experiment.data import Corpus
+from semdlm_jax.experiment.data import RunData
 from semdlm_jax.experiment.load import make_reader, read_run
 from semdlm_jax.options import flatten
 from semdlm_jax.record import PARENT, TRAINED_ON
@@ -55,7 +55,9 @@ def parse(init_from: str | None, weights: str | None = None, optimizer: bool = F
     return Request(pathlib.Path(run).expanduser(), checkpoint, weights or "ema", optimizer)
 
 
-def settle(request: Request | None, recorded: dict | None, config, corpus: Corpus, abstract: TrainState) -> dict | None:
+def settle(
+    request: Request | None, recorded: dict | None, config, corpus: RunData, abstract: TrainState
+) -> dict | None:
     """What is to be recorded of the run's parent; None: it has none.
 
     recorded: the record of an earlier start, which decides where there is one. config, corpus, abstract: of the new

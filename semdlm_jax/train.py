@@ -21,7 +21,7 @@ from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
 from semdlm_jax.experiment import build
-from semdlm_jax.experiment.data import build_corpus, build_rows, train_iterator
+from semdlm_jax.experiment.data import build_rows, build_run_data, train_iterator
 from semdlm_jax.experiment.load import make_checkpointer
 from semdlm_jax.extras import require
 from semdlm_jax.network.cost import training_operations
@@ -55,7 +55,7 @@ class Run:
             checks.find_data(config, recorded)
         self.mesh = build.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
-        self.corpus = build_corpus(config)
+        self.corpus = build_run_data(config)
         self.objective = build.build_objective(config, self.corpus)
         self.stages = build.build_stages(config, self.corpus)
         self.denoiser = build.build_denoiser(config, self.corpus)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from tensorboardX.proto.event_pb2 import Event
 
 from semdlm_jax.experiment.build import build_denoiser, build_mesh, build_optimizer, shard_rule
-from semdlm_jax.experiment.data import build_corpus, train_iterator
+from semdlm_jax.experiment.data import build_run_data, train_iterator
 from semdlm_jax.experiment.load import make_reader
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.state import abstract_state
@@ -64,7 +64,7 @@ def steps_on_disk(workdir: Path) -> list[int]:
 def end_of(workdir: Path) -> tuple[int, list[np.ndarray]]:
     """(step, arrays) of the latest checkpoint: parameters, average, moments, and the batch that comes next."""
     config = ConfigDict(read_config(workdir))
-    corpus = build_corpus(config)
+    corpus = build_run_data(config)
     denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
     abstract = abstract_state(denoiser.init, optimizer, shard_rule(build_mesh(config)))
     iterator = train_iterator(config, corpus)

@@ -56,12 +56,12 @@ def lay_out(conditions, rows: Rows, generator):
     where rows are padded, a length drawn from those of `rows` that hold the condition (L when none does)."""
     parts = []
     for condition in conditions:
-        sizes = rows.sizes - 2 * rows.framed
+        sizes = rows.sizes - 2 * rows.has_bos_eos
         fitting = sizes[sizes >= condition.least]
-        tokens, given = condition.lay(int(generator.choice(fitting)) if len(fitting) else rows.room)
+        tokens, given = condition.lay(int(generator.choice(fitting)) if len(fitting) else rows.max_text_len)
         framed, inside = rows.frame(tokens)
         free = np.zeros(rows.length, bool)
-        free[rows.framed : rows.framed + len(given)] = ~given
+        free[rows.has_bos_eos : rows.has_bos_eos + len(given)] = ~given
         parts.append((framed, ~free, inside.sum()))
     tokens, given, lengths = (np.stack(part) for part in zip(*parts, strict=True))
     return Layout(tokens, given, lengths.astype(np.int32) if rows.padded else None)

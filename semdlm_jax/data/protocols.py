@@ -31,18 +31,18 @@ class Rows:
     pad_id: int
 
     padded = False  # whether rows of training hold padding, so that attention needs their lengths
-    framed = False  # whether every row stands between a begin and an end token
+    has_bos_eos = False  # whether every row stands between a begin and an end token
     lost = 0  # tokens of the stream that are in no row of an ordered pass
 
     @property
-    def marks(self):
+    def inner_special_ids(self):
         """Ids of begin and end tokens that stand among the text of a row."""
         return ()
 
     @property
-    def room(self):
+    def max_text_len(self):
         """Tokens of text that a row can hold."""
-        return self.length - 2 * self.framed
+        return self.length - 2 * self.has_bos_eos
 
     @property
     def sizes(self):
@@ -50,8 +50,8 @@ class Rows:
         return np.array([self.length])
 
     def frame(self, inner):
-        """([L] tokens, [L] mask) of a row with such text, at most `room` tokens."""
-        return self._row([self.bos_id, *inner, self.eos_id] if self.framed else inner)
+        """([L] tokens, [L] mask) of a row with such text, at most `max_text_len` tokens."""
+        return self._row([self.bos_id, *inner, self.eos_id] if self.has_bos_eos else inner)
 
     def _row(self, tokens):
         row = np.full(self.length, self.pad_id, np.int32)
@@ -68,7 +68,7 @@ class Packed(Rows):
     name = "packed"
 
     @property
-    def marks(self):
+    def inner_special_ids(self):
         return (self.bos_id, self.eos_id)
 
     @property
@@ -101,10 +101,10 @@ class Wrapped(Rows):
     move from epoch to epoch."""
 
     name = "wrapped"
-    framed = True
+    has_bos_eos = True
 
     @property
-    def marks(self):
+    def inner_special_ids(self):
         return (self.eos_id,)
 
     @functools.cached_property
@@ -155,7 +155,7 @@ class Padded(Rows):
     `lost` counts the others."""
 
     name = "padded"
-    padded = framed = True
+    padded = has_bos_eos = True
 
     @property
     def sizes(self):

@@ -26,7 +26,7 @@ def scored_bytes(rows: Rows, tokenizer: Tokenizer) -> int:
     total, held, size = 0, [], 0
     for index in range(rows.ordered_count):
         tokens, mask = rows.ordered_row(index)
-        tokens = tokens[mask][1:-1] if rows.framed else tokens[mask]
+        tokens = tokens[mask][1:-1] if rows.has_bos_eos else tokens[mask]
         held.append(tokens)
         size += len(tokens)
         if rows.padded or size > HELD or index + 1 == rows.ordered_count:

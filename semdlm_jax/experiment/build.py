@@ -7,7 +7,7 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import compile_terms
-from semdlm_jax.experiment.data import Corpus
+from semdlm_jax.experiment.data import RunData
 from semdlm_jax.kernels import KERNELS
 from semdlm_jax.network import RULES, Denoiser
 from semdlm_jax.objectives import AUTOREGRESSIVE, Autoregressive, Stages, pick_objective
@@ -16,12 +16,12 @@ from semdlm_jax.runtime.optimizer import LEARNING_RATES, OPTIMIZERS
 from semdlm_jax.samplers import Network
 
 
-def build_objective(config, corpus: Corpus):
+def build_objective(config, corpus: RunData):
     """The training loss and, inside it, the kernel and posterior."""
     return _objective(config, corpus, config.kernel.name, config.objective.name)
 
 
-def build_stages(config, corpus: Corpus):
+def build_stages(config, corpus: RunData):
     """What trains: config.objective, after config.warmup.steps under another kernel."""
     main, warmup = build_objective(config, corpus), config.warmup
     if not warmup.steps:
@@ -34,7 +34,7 @@ def build_stages(config, corpus: Corpus):
     return Stages((_objective(config, corpus, warmup.kernel, warmup.objective), main), (0, warmup.steps))
 
 
-def build_kernel(config, corpus: Corpus, name):
+def build_kernel(config, corpus: RunData, name):
     """The named kernel with those keys of config.kernel that are options of its own."""
     return KERNELS.pick(name, config.kernel).build(corpus.vocabulary)
 
@@ -58,7 +58,7 @@ def build_score(config, denoiser, objective, mesh, posterior=None):
     return compile_terms(denoiser, objective, mesh, **options, posterior=posterior, padded=True)
 
 
-def build_denoiser(config, corpus: Corpus):
+def build_denoiser(config, corpus: RunData):
     return Denoiser(vocab_size=corpus.vocab_size, **config.network)
 
 
@@ -70,7 +70,7 @@ def build_network(denoiser: Denoiser, params):
     )
 
 
-def build_init(denoiser: Denoiser, corpus: Corpus):
+def build_init(denoiser: Denoiser, corpus: RunData):
     """key -> parameters whose logits start at the train unigram: the first steps need not learn it."""
     if corpus.prepared is None:
         return denoiser.init

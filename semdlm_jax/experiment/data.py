@@ -22,7 +22,7 @@ SYNTHETIC_MASK = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Corpus:
+class RunData:
     """What is trained on. prepared is None for synthetic data, which has no text, valid or test split. table_made: how
     the neighbor table was built, which semantics.table may leave to another configuration than this one."""
 
@@ -56,7 +56,7 @@ class Corpus:
         return known
 
 
-def build_corpus(config, prepared: Prepared | None = None):
+def build_run_data(config, prepared: Prepared | None = None):
     """Opens the prepared data, unless they are given, and the neighbor table, which kernels without neighbors do
     without. UserError when the data are missing, or the table that semantics.table names, or when it is of another
     vocabulary."""
@@ -74,7 +74,7 @@ def build_corpus(config, prepared: Prepared | None = None):
             unigram=1000 * ~np.isin(np.arange(vocab_size), SYNTHETIC_SPECIALS),
             embeddings=np.stack([np.cos(angles), np.sin(angles)], axis=1),
         )
-        return Corpus(vocabulary, SYNTHETIC_SPECIALS, None)
+        return RunData(vocabulary, SYNTHETIC_SPECIALS, None)
     prepared = prepared or open_prepared(config.data.directory)
     tokenizer = prepared.tokenizer
     for key, value in prepared.meta["settings"].items():
@@ -95,13 +95,13 @@ def build_corpus(config, prepared: Prepared | None = None):
         valid=prior_tokens(tokenizer, config.semantics.prior_tokens),
         **read,
     )
-    return Corpus(vocabulary, tokenizer.special_ids, prepared, meta)
+    return RunData(vocabulary, tokenizer.special_ids, prepared, meta)
 
 
-def check_unchanged(workdir, trained_on, config, corpus: Corpus):
+def check_unchanged(workdir, trained_on, config, corpus: RunData):
     """UserError when `corpus` is not what the run of `workdir` was trained on: its numbers would be of something else.
 
-    trained_on: the Corpus.identity recorded at its first start; empty where none was. config: where `corpus` is from.
+    trained_on: the RunData.identity recorded at its first start; empty where none was. config: where `corpus` is from.
     """
     now = corpus.identity
     for what, then in trained_on.items():
@@ -125,7 +125,7 @@ def build_rows(config, prepared: Prepared, split):
     return make_rows(name, tokens, config.data.length, prepared.tokenizer, prepared.starts(split))
 
 
-def train_iterator(config, corpus: Corpus, mesh: jax.sharding.Mesh | None = None):
+def train_iterator(config, corpus: RunData, mesh: jax.sharding.Mesh | None = None):
     """The endless stream of training batches (Grain). mesh: only the rows that this process's devices hold there, as
     `place_local` takes them; None for whole batches."""
     length, batch_size = config.data.length, config.training.batch_size

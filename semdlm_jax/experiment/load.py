@@ -11,7 +11,7 @@ from semdlm_jax import checks
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import portable
 from semdlm_jax.experiment.build import build_denoiser, build_objective, shard_rule
-from semdlm_jax.experiment.data import Corpus, build_corpus, build_rows, check_unchanged
+from semdlm_jax.experiment.data import RunData, build_rows, build_run_data, check_unchanged
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Autoregressive, Objective
 from semdlm_jax.record import TRAINED_ON, read_config
@@ -51,7 +51,7 @@ class Trained:
     `Generator` has compiled of it, gone with the model."""
 
     config: ConfigDict
-    corpus: Corpus
+    corpus: RunData
     objective: Objective | Autoregressive
     denoiser: Denoiser
     mesh: jax.sharding.Mesh
@@ -65,8 +65,8 @@ class Trained:
 
     @property
     def forbidden(self):
-        """[V] bool: ids that no text of a row holds: specials, but for marks of the protocol."""
-        never = np.setdiff1d(self.corpus.special_ids, self.rows("train").marks)
+        """[V] bool: ids that no text of a row holds: specials, but for those that stand inside a row."""
+        never = np.setdiff1d(self.corpus.special_ids, self.rows("train").inner_special_ids)
         return np.isin(np.arange(self.corpus.vocab_size), never)
 
 
@@ -86,7 +86,7 @@ def _read_run(workdir, checkpoint, data_directory, trust_code, mesh):
     config = read_run(workdir)
     checks.check_recorded(config, workdir, trust_code=trust_code)
     checks.find_data(config, config, data_directory)
-    parts, abstract = _build(workdir, config, build_corpus(config), mesh)
+    parts, abstract = _build(workdir, config, build_run_data(config), mesh)
     restored = make_reader(workdir).restore_parts({"ema_params": abstract}, checkpoint)
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet: train it first with python -m semdlm_jax.train")
@@ -102,7 +102,7 @@ def _read_portable(folder, checkpoint, data_directory, trust_code, mesh):
         raise UserError(f"{folder} is a portable model, which reads no prepared data: leave out the data directory")
     config = read_run(folder)
     checks.check_recorded(config, folder, trust_code=trust_code)
-    parts, abstract = _build(folder, config, portable.read_corpus(folder, config, manifest), mesh)
+    parts, abstract = _build(folder, config, portable.read_run_data(folder, config, manifest), mesh)
     return Trained(*parts, portable.read_weights(folder, abstract), step)
 
 

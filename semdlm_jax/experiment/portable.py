@@ -24,7 +24,7 @@ from semdlm_jax import keys
 from semdlm_jax.data.portable import open_portable, write_portable
 from semdlm_jax.data.sealing import check_seals, digest_of, seal_of
 from semdlm_jax.errors import UserError
-from semdlm_jax.experiment.data import Corpus, build_corpus
+from semdlm_jax.experiment.data import RunData, build_run_data
 from semdlm_jax.options import flatten, nest
 from semdlm_jax.record import CONFIG, PARENT, PLACES, TABLE_MADE
 from semdlm_jax.runtime.paths import differences, map_with_path, path_text
@@ -84,7 +84,7 @@ def read_manifest(folder: str | os.PathLike) -> dict:
     return manifest
 
 
-def read_corpus(folder: str | os.PathLike, config: ConfigDict, manifest: dict) -> Corpus:
+def read_run_data(folder: str | os.PathLike, config: ConfigDict, manifest: dict) -> RunData:
     """The vocabulary and the neighbors. config: as `read_run` gives it; from now on its data lie in the folder."""
     folder = pathlib.Path(folder)
     config.data.directory, config.semantics.table = str(folder), ""
@@ -92,7 +92,7 @@ def read_corpus(folder: str | os.PathLike, config: ConfigDict, manifest: dict) -
         prepared = open_portable(folder, manifest["data"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(folder, f"{type(error).__name__} {error}") from None
-    return build_corpus(config, prepared)
+    return build_run_data(config, prepared)
 
 
 def read_weights(folder: str | os.PathLike, abstract: Any) -> Any:

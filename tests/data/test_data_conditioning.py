@@ -194,7 +194,7 @@ def stream(tokenizer):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_rows_are_laid_out_as_the_protocol_has_them(tokenizer, stream, name):
     rows = make_rows(name, stream, LENGTH, tokenizer)
-    conditions = [Condition(), continue_from(tokenizer, PROMPT, rows.room, " people")] * 20
+    conditions = [Condition(), continue_from(tokenizer, PROMPT, rows.max_text_len, " people")] * 20
     tokens, given, lengths = lay_out(conditions, rows, np.random.default_rng(0))
     assert tokens.shape == given.shape == (40, LENGTH) and tokens.dtype == np.int32 and given.dtype == bool
     assert (tokens[~given] == 0).all()
@@ -218,8 +218,8 @@ def test_lengths_are_those_of_the_corpus_that_hold_the_condition(tokenizer, stre
     assert len(set(sizes)) == 5 and sizes[4] == LENGTH and sizes[3] == 2
     for condition, fitting in (
         (Condition(), sizes != 2),
-        (continue_from(tokenizer, "the state", rows.room), sizes > sizes[0]),
-        (continue_from(tokenizer, "the state of the union and", rows.room), sizes == LENGTH),
+        (continue_from(tokenizer, "the state", rows.max_text_len), sizes > sizes[0]),
+        (continue_from(tokenizer, "the state of the union and", rows.max_text_len), sizes == LENGTH),
     ):
         lengths = lay_out([condition] * 2000, rows, np.random.default_rng(1)).lengths
         found = dict(zip(*np.unique(lengths, return_counts=True), strict=True))
@@ -227,7 +227,8 @@ def test_lengths_are_those_of_the_corpus_that_hold_the_condition(tokenizer, stre
         share = 1 / fitting.sum()
         assert all(abs(n / 2000 - share) < 5 * np.sqrt(share / 2000) for n in found.values())
     short = make_rows("padded", pack(["the state"], tokenizer), LENGTH, tokenizer)
-    assert lay_out([continue_from(tokenizer, PROMPT, short.room)], short, np.random.default_rng(1)).lengths == LENGTH
+    prompt = continue_from(tokenizer, PROMPT, short.max_text_len)
+    assert lay_out([prompt], short, np.random.default_rng(1)).lengths == LENGTH
 
 
 def words(tokenizer):

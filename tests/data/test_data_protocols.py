@@ -106,12 +106,12 @@ def test_what_rows_hold_is_what_they_say(stream, bert, name):
     np.testing.assert_array_equal(np.sort(rows.sizes), np.sort(sizes) if rows.padded else np.unique(sizes))
     found = set()
     for tokens, mask in whole:
-        text = tokens[mask][rows.framed : len(tokens[mask]) - rows.framed]
-        assert len(text) <= rows.room
+        text = tokens[mask][rows.has_bos_eos : len(tokens[mask]) - rows.has_bos_eos]
+        assert len(text) <= rows.max_text_len
         found |= set(text[np.isin(text, (bert.bos_id, bert.eos_id))].tolist())
         np.testing.assert_array_equal(np.stack(rows.frame(text)), np.stack([tokens, mask]))
-    assert found == set(rows.marks)
-    assert max(sizes) == LENGTH and rows.room == LENGTH - 2 * (name != "packed")
+    assert found == set(rows.inner_special_ids)
+    assert max(sizes) == LENGTH and rows.max_text_len == LENGTH - 2 * (name != "packed")
 
 
 def test_documents_of_a_row_are_read_line_by_line(bert):

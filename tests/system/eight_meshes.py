@@ -8,7 +8,7 @@ import jax
 
 from semdlm_jax.experiment import defaults
 from semdlm_jax.experiment.build import build_denoiser, build_optimizer, build_stages, shard_rule
-from semdlm_jax.experiment.data import build_corpus, train_iterator
+from semdlm_jax.experiment.data import build_run_data, train_iterator
 from semdlm_jax.runtime.mesh import check_batch, make_mesh, place_batch
 from semdlm_jax.runtime.state import create_state
 from semdlm_jax.train_step import make_train_step
@@ -30,7 +30,7 @@ def steps(mesh, microbatches=1):
     """Losses and gradient norms of five steps with random corruption, and how many parameters are cut."""
     config = configuration()
     check_batch(config.training.batch_size, microbatches, mesh)
-    corpus = build_corpus(config)
+    corpus = build_run_data(config)
     denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
     iterator = train_iterator(config, corpus)
     state = create_state(denoiser.init, optimizer, jax.random.key(config.seed), shard_rule(mesh))

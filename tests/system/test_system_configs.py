@@ -13,7 +13,7 @@ import tiny
 from semdlm_jax.experiment import configs, defaults
 from semdlm_jax.experiment.build import build_denoiser, build_kernel, describe
 from semdlm_jax.experiment.configs import lm1b
-from semdlm_jax.experiment.data import build_corpus
+from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.kernels import KERNELS, SCHEDULES
 from semdlm_jax.keys import CHOICES
 from semdlm_jax.network import Denoiser
@@ -122,7 +122,7 @@ def test_the_schedule_is_a_section_of_its_own(schedule):
     config.data.update(corpus="synthetic", vocab_size=12, length=16)
     config.kernel.k_max = 4
     config.kernel.schedule.update(name=schedule, eps=0.25, sigma_min=0.5, sigma_max=4.0, power=3.0)
-    corpus, t = build_corpus(config), np.array([0.0, 0.3, 1.0])
+    corpus, t = build_run_data(config), np.array([0.0, 0.3, 1.0])
     wanted = {
         "linear": 1 - t,
         "loglinear": 1 - 0.75 * t,

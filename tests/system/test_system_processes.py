@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from semdlm_jax.experiment import load
 from semdlm_jax.experiment.build import build_denoiser, build_optimizer, shard_rule
-from semdlm_jax.experiment.data import build_corpus
+from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime import startup
 from semdlm_jax.runtime.mesh import make_mesh
@@ -63,7 +63,7 @@ def wait(condition, running):
 def numbers(workdir):
     """What a run has recorded, and its state at the end: arrays by name."""
     config = ConfigDict(read_config(workdir))
-    corpus = build_corpus(config)
+    corpus = build_run_data(config)
     denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
     abstract = abstract_state(denoiser.init, optimizer, shard_rule(make_mesh(1, 1, 1, jax.devices()[:1])))
     checkpointer = load.make_checkpointer(config, workdir)

@@ -17,7 +17,7 @@ from benchmarks.soak.records import end_of
 from semdlm_jax import continuing, keys, parent
 from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.experiment.build import build_denoiser, build_mesh, build_optimizer, shard_rule
-from semdlm_jax.experiment.data import build_corpus
+from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.experiment.load import load_trained, make_reader, read_run
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.lock import training_lock
@@ -171,7 +171,7 @@ def test_more_steps(config_file, whole_run, tmp_path):
 
 def state_of(workdir, step):
     config = read_run(workdir)
-    corpus = build_corpus(config)
+    corpus = build_run_data(config)
     denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
     abstract = abstract_state(denoiser.init, optimizer, shard_rule(build_mesh(config)))
     state, _ = make_reader(workdir).restore(abstract, step=step)
