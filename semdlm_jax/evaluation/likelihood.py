@@ -13,27 +13,13 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from semdlm_jax.evaluation.times import stratified_uniforms
-from semdlm_jax.kernels import KernelBase
-from semdlm_jax.objectives import Autoregressive, Posterior
-from semdlm_jax.objectives.bound import at_token, nelbo_rate, prior_divergences
-from semdlm_jax.objectives.chunking import map_positions
-
-
-class SequenceTerms(NamedTuple):
-    """Sums over the counted positions of each sequence, [B] nats, and their number."""
-
-    integral: jax.Array
-    prior: jax.Array
-    reconstruction: jax.Array
-    tokens: jax.Array
+from semdlm_jax.objectives import ObjectiveBase, Posterior, Scoring, SequenceTerms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,104 +68,13 @@ def with_error(value: float, error: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}f} ± " + ("n/a" if error is None else f"{error:.{digits}f}")
 
 
-def bound_terms(
-    denoiser,
-    kernel: KernelBase,
-    posterior: Posterior,
-    prior_V: jax.Array,
-    params,
-    keys_B: jax.Array,
-    t_B: jax.Array,
-    x0_BxL: jax.Array,
-    mask_BxL: jax.Array,
-    *,
-    t_min: float,
-    t_max: float,
-    chunk: int = 0,
-    padded: bool = False,
-) -> SequenceTerms:
-    """The NELBO's terms of each sequence, from one corruption to its time t_B and one to t_min. Pure: jit it.
-
-    keys_B: a key a sequence. t_B: times, each uniform on [t_min, t_max] if the integral is to be unbiased. prior_V:
-    `prior_divergences` at t_max. padded: attention does not see positions where the mask is False.
-    """
-    hidden = _lengths(mask_BxL) if padded else {}
-    noise_keys_B, last_keys_B = jnp.moveaxis(jax.vmap(jax.random.split)(keys_B), 1, 0)
-
-    def score(function, keys_B, t_B):
-        xt_BxL = jax.vmap(kernel.corrupt)(keys_B, x0_BxL, t_B[:, None])
-        features = denoiser.features(params, xt_BxL, t_B, **hidden)
-
-        def positions(features, x0, xt, mask):
-            logits = denoiser.logits(params, features)
-            log_posterior = posterior.log_probs(kernel, logits, xt, t_B[:, None])
-            return jnp.sum(function(log_posterior, x0, xt) * mask, axis=1)
-
-        return map_positions(positions, features, x0_BxL, xt_BxL, mask_BxL, chunk=chunk)
-
-    def integrand(log_posterior, x0, xt):
-        return nelbo_rate(kernel, log_posterior, x0, xt, t_B[:, None])
-
-    def reconstruction(log_posterior, x0, xt):
-        del xt
-        return -at_token(log_posterior, x0)
-
-    return SequenceTerms(
-        integral=(t_max - t_min) * score(integrand, noise_keys_B, t_B),
-        prior=jnp.sum(prior_V[x0_BxL] * mask_BxL, axis=1),
-        reconstruction=score(reconstruction, last_keys_B, jnp.full_like(t_B, t_min)),
-        tokens=jnp.sum(mask_BxL, axis=1),
-    )
-
-
-def _lengths(mask_BxL):
-    """Where padding begins: at least 1, so that a row of nothing else still has something to attend to."""
-    return {"lengths_B": jnp.maximum(jnp.sum(mask_BxL, axis=1), 1)}
-
-
-def exact_terms(denoiser, objective: Autoregressive, params, x0_BxL, mask_BxL, *, chunk=0) -> SequenceTerms:
-    """The negative log-likelihood of each sequence by the chain rule, as a `SequenceTerms` without noise. Pure: jit
-    it."""
-    _, xt_BxL, t_B, _ = objective.corrupt(None, x0_BxL, mask_BxL)
-    features = denoiser.features(params, xt_BxL, t_B)
-
-    def positions(features, x0, mask):
-        losses = objective.log_losses(denoiser.logits(params, features), x0)
-        return jnp.sum(jnp.where(mask, losses, 0), axis=1)
-
-    nothing = jnp.zeros(x0_BxL.shape[0])
-    total = map_positions(positions, features, x0_BxL, mask_BxL, chunk=chunk)
-    return SequenceTerms(total, nothing, nothing, jnp.sum(mask_BxL, axis=1))
-
-
-def compile_terms(denoiser, objective, mesh, *, t_min, t_max, chunk, posterior=None, padded=False) -> Callable:
-    """A jitted (params, key, batch, draw) -> SequenceTerms, the result whole on every process.
-
-    batch: tokens, mask [B, L]; row [B], each row's index among all that are scored; uniform [B, draws], where its times
-    lie between t_min and t_max. draw: which of these. posterior: instead of the objective's own. padded: rows may end
-    in padding, where the mask is False: attention does not see it (that of an autoregressive model sees nothing behind
-    a token anyway).
-    """
+def compile_terms(
+    denoiser, objective: ObjectiveBase, mesh: Mesh, scoring: Scoring, posterior: Posterior | None = None
+) -> Callable:
+    """`objective.score_terms` jitted: (params, key, batch, draw) -> SequenceTerms, the result whole on every
+    process. posterior: instead of the objective's own."""
     whole = NamedSharding(mesh, PartitionSpec())
-    if objective.exact:
-
-        def exact(params, key, batch, draw):
-            del key, draw
-            return exact_terms(denoiser, objective, params, batch["tokens"], batch["mask"], chunk=chunk)
-
-        return jax.jit(exact, out_shardings=whole)
-
-    kernel, posterior = objective.kernel, posterior or objective.posterior
-    prior_V = jax.jit(lambda: prior_divergences(kernel, t_max), out_shardings=whole)()
-
-    def terms(params, key, batch, draw):
-        keys_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), draw))(batch["row"])
-        t_B = jnp.minimum(t_min + (t_max - t_min) * batch["uniform"][:, draw], t_max)
-        arrays = keys_B, t_B, batch["tokens"], batch["mask"]
-        options = {"t_min": t_min, "t_max": t_max, "chunk": chunk, "padded": padded}
-        return bound_terms(denoiser, kernel, posterior, prior_V, params, *arrays, **options)
-
-    return jax.jit(terms, out_shardings=whole)
+    return jax.jit(objective.score_terms(denoiser, scoring, posterior), out_shardings=whole)
 
 
 def summarize(terms: SequenceTerms) -> Likelihood:

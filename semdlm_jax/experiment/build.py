@@ -10,7 +10,7 @@ from semdlm_jax.evaluation.likelihood import compile_terms
 from semdlm_jax.experiment.data import RunData
 from semdlm_jax.kernels import KERNELS
 from semdlm_jax.network import RULES, Denoiser
-from semdlm_jax.objectives import AUTOREGRESSIVE, Autoregressive, Stages, pick_objective
+from semdlm_jax.objectives import AUTOREGRESSIVE, Autoregressive, Scoring, Stages, pick_objective
 from semdlm_jax.runtime import mesh as meshes
 from semdlm_jax.runtime.optimizer import LEARNING_RATES, OPTIMIZERS
 from semdlm_jax.samplers import Network
@@ -54,8 +54,9 @@ def _objective(config, corpus, kernel_name, loss_name):
 def build_score(config, denoiser, objective, mesh, posterior=None):
     """`compile_terms` with what the configuration says of the bound: the same for every system. A row that is not full,
     as the last of any protocol may be, is scored given its length: what fills it is seen by nothing."""
-    options = {"t_min": config.evaluation.t_min, "t_max": config.evaluation.t_max, "chunk": config.evaluation.chunk}
-    return compile_terms(denoiser, objective, mesh, **options, posterior=posterior, padded=True)
+    options = config.evaluation
+    scoring = Scoring(options.t_min, options.t_max, options.chunk, padded=True)
+    return compile_terms(denoiser, objective, mesh, scoring, posterior)
 
 
 def build_denoiser(config, corpus: RunData):

@@ -13,7 +13,7 @@ from semdlm_jax.experiment import portable
 from semdlm_jax.experiment.build import build_denoiser, build_objective, shard_rule
 from semdlm_jax.experiment.data import RunData, build_rows, build_run_data, check_unchanged
 from semdlm_jax.network import Denoiser
-from semdlm_jax.objectives import Autoregressive, Objective
+from semdlm_jax.objectives import ObjectiveBase
 from semdlm_jax.record import TRAINED_ON, read_config
 from semdlm_jax.runtime.checkpoint_reader import CheckpointReader
 from semdlm_jax.runtime.checkpoints import Checkpointer
@@ -52,7 +52,7 @@ class Trained:
 
     config: ConfigDict
     corpus: RunData
-    objective: Objective | Autoregressive
+    objective: ObjectiveBase
     denoiser: Denoiser
     mesh: jax.sharding.Mesh
     params: dict

@@ -1,18 +1,11 @@
 """What is trained and how it is scored: parameterizations, the likelihood bound, the losses."""
 
+from semdlm_jax.objectives.autoregressive import AUTOREGRESSIVE, Autoregressive
+from semdlm_jax.objectives.base import NoisyBatch, ObjectiveBase, Scoring, SequenceTerms
 from semdlm_jax.objectives.losses import LOSSES, Loss, LossInput
-from semdlm_jax.objectives.objective import (
-    Autoregressive,
-    NoisyBatch,
-    Objective,
-    make_objective,
-    pick_objective,
-    stratified_times,
-)
+from semdlm_jax.objectives.objective import Objective, make_objective, pick_objective, stratified_times
 from semdlm_jax.objectives.posterior import PARAMETERIZATIONS, Parameterization, Posterior, make_posterior
 from semdlm_jax.objectives.stages import Stages
-
-AUTOREGRESSIVE = "autoregressive"  # the name of Autoregressive, which is no loss on a kernel's noise
 
 __all__ = [
     "AUTOREGRESSIVE",
@@ -23,8 +16,11 @@ __all__ = [
     "LossInput",
     "NoisyBatch",
     "Objective",
+    "ObjectiveBase",
     "Parameterization",
     "Posterior",
+    "Scoring",
+    "SequenceTerms",
     "Stages",
     "make_objective",
     "make_posterior",

@@ -1,31 +1,25 @@
-"""What a run trains: a loss on a kernel's noise, or the plain chain rule for the autoregressive reference."""
+"""What a diffusion model trains and is scored by: a loss on a kernel's noise, and the likelihood bound."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
+from semdlm_jax.objectives.base import NoisyBatch, ObjectiveBase, Scoring, check_tokens
+from semdlm_jax.objectives.bound import prior_divergences
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.objectives.losses import LOSSES, Denoising, Loss, LossInput
 from semdlm_jax.objectives.posterior import PARAMETERIZATIONS, Bayes, Parameterization, Posterior
+from semdlm_jax.objectives.scoring import ScoredRows, bound_terms
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, field, options_of
 
 CHUNK = number(0, "[0, 1048576]", "positions of logits alive at a time; 0: all")
-
-
-class NoisyBatch(NamedTuple):
-    """What a step trains on. x0, xt: clean and noisy tokens [B, L] int32. t: times [B]. mask: [B, L], 1 or True at the
-    positions that count."""
-
-    x0: jax.Array
-    xt: jax.Array
-    t: jax.Array
-    mask: jax.Array
 
 
 def stratified_times(key, batch_size, t_min, t_max, power=1.0):
@@ -35,16 +29,14 @@ def stratified_times(key, batch_size, t_min, t_max, power=1.0):
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective(Plugin):
+class Objective(Plugin, ObjectiveBase):
     """A training loss for a kernel.
 
     t_min, t_max: range of times. time_power: times are drawn as u^power of that range and their losses reweighted, so
     that the objective stays what it is; above 1 small times are drawn more often, where a few changed tokens make large
-    gradients. chunk: positions of logits alive at a time. exact: whether it scores a likelihood instead of a bound.
+    gradients. chunk: positions of logits alive at a time.
     UserError where these do not fit together.
     """
-
-    exact = False
 
     kernel: KernelBase
     loss: Loss = Denoising()
@@ -74,6 +66,7 @@ class Objective(Plugin):
 
     def corrupt(self, key: jax.Array, x0_BxL: jax.Array, mask_BxL: jax.Array) -> NoisyBatch:
         """Stratified times and tokens corrupted to them."""
+        check_tokens(x0_BxL, mask_BxL)
         time_key, noise_key = jax.random.split(key)
         t_B = self.loss.times(stratified_times(time_key, x0_BxL.shape[0], self.t_min, self.t_max, self.time_power))
         return NoisyBatch(x0_BxL, self.kernel.corrupt(noise_key, x0_BxL, t_B[:, None]), t_B, mask_BxL)
@@ -104,6 +97,20 @@ class Objective(Plugin):
 
         return map_positions(positions, features_BxLxD, batch.x0, batch.xt, batch.mask, place_BxL, chunk=self.chunk)
 
+    def score_terms(self, denoiser, scoring: Scoring, posterior: Posterior | None = None) -> Callable:
+        """The likelihood bound by one corruption of each row; see `bound_terms`. The keys of a row's noise depend on
+        its index and the draw alone."""
+        posterior = posterior or self.posterior
+        prior_V = np.asarray(jax.jit(lambda: prior_divergences(self.kernel, scoring.t_max))())
+
+        def terms(params, key, batch, draw):
+            keys_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), draw))(batch["row"])
+            t_B = scoring.t_min + (scoring.t_max - scoring.t_min) * batch["uniform"][:, draw]
+            rows = ScoredRows(keys_B, jnp.minimum(t_B, scoring.t_max), batch["tokens"], batch["mask"])
+            return bound_terms(denoiser, self.kernel, posterior, scoring, jnp.asarray(prior_V), params, rows)
+
+        return terms
+
 
 def make_objective(name: str, kernel: KernelBase, parameterization: str = "bayes", **options: Any) -> Objective:
     """An Objective by the names of its loss and parameterization; options: of these and of its own. UserError for a
@@ -119,43 +126,3 @@ def pick_objective(name: str, kernel: KernelBase, section: Mapping[str, Any]) ->
     own = {key: section[key] for key in options_of(Objective) if key in section}
     reading = PARAMETERIZATIONS.pick(section.get("parameterization", "bayes"), section)
     return Objective(loss=LOSSES.pick(name, section), parameterization=reading, kernel=kernel, **own)
-
-
-@dataclasses.dataclass(frozen=True)
-class Autoregressive:
-    """The chain rule: every token from those before it. The network must be causal.
-
-    start_id: stands before the first token; no text contains it. chunk: positions of logits alive at a time.
-    """
-
-    start_id: int
-    chunk: int = 0
-
-    exact = True
-    any_kernel = False
-
-    def check_times(self) -> None:
-        """Its tokens have no times."""
-
-    def corrupt(self, key, x0_BxL, mask_BxL) -> NoisyBatch:
-        """The tokens one place later and times of zero: what the network reads."""
-        del key
-        return NoisyBatch(x0_BxL, self.shifted(x0_BxL), jnp.zeros(x0_BxL.shape[0]), mask_BxL)
-
-    def shifted(self, x0_BxL):
-        start = jnp.full_like(x0_BxL[:, :1], self.start_id)
-        return jnp.concatenate([start, x0_BxL[:, :-1]], axis=1)
-
-    def log_losses(self, logits, x0):
-        """-log p(x0 | the tokens before), shape of x0; the start token has no chance."""
-        allowed = jnp.where(jnp.arange(logits.shape[-1]) == self.start_id, -jnp.inf, logits)
-        return -jnp.take_along_axis(jax.nn.log_softmax(allowed, axis=-1), x0[..., None], axis=-1)[..., 0]
-
-    def sums(self, readout, features_BxLxD, batch: NoisyBatch, key):
-        """(sum of negative log-likelihoods in nats, number of tokens) over the positions that the mask marks."""
-        del key
-
-        def positions(features, x0, mask):
-            return jnp.sum(jnp.where(mask, self.log_losses(readout(features), x0), 0)), jnp.sum(mask, dtype=jnp.float32)
-
-        return map_positions(positions, features_BxLxD, batch.x0, batch.mask, chunk=self.chunk)

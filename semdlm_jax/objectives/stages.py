@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.objectives.objective import NoisyBatch, Objective
+from semdlm_jax.objectives.base import NoisyBatch, ObjectiveBase
 
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
     """objectives[i] trains the steps from starts[i] (0-based) to starts[i + 1]; starts[0] is 0."""
 
-    objectives: tuple[Objective, ...]
+    objectives: tuple[ObjectiveBase, ...]
     starts: tuple[int, ...]
 
     def __post_init__(self):

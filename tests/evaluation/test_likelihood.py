@@ -11,15 +11,11 @@ import toys
 from toy_terms import ENDS, PARAMS, Prior, one_draw, texts
 from toys import ENTROPY, MASK, P_DATA, TOYS, V
 
-from semdlm_jax.evaluation.likelihood import (
-    bound_terms,
-    compile_terms,
-    exact_terms,
-    summarize,
-)
+from semdlm_jax.evaluation.likelihood import compile_terms, summarize
 from semdlm_jax.evaluation.times import stratified_uniforms
-from semdlm_jax.objectives import Autoregressive, make_objective, make_posterior, stratified_times
+from semdlm_jax.objectives import Autoregressive, Scoring, make_objective, make_posterior, stratified_times
 from semdlm_jax.objectives.bound import prior_divergences
+from semdlm_jax.objectives.scoring import ScoredRows, bound_terms
 from semdlm_jax.runtime.mesh import make_mesh
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -66,8 +62,8 @@ def uniform_terms(denoiser, kernel, posterior, key, x0, mask, ends=ENDS, **optio
     key, time_key = jax.random.split(key)
     rows, prior_V = len(x0), prior_divergences(kernel, ends["t_max"])
     t_B = stratified_times(time_key, rows, **ends)
-    arrays = PARAMS, jax.random.split(key, rows), t_B, x0, mask
-    return bound_terms(denoiser, kernel, posterior, prior_V, *arrays, **ends, **options)
+    rows = ScoredRows(jax.random.split(key, rows), t_B, x0, mask)
+    return bound_terms(denoiser, kernel, posterior, Scoring(**ends, **options), prior_V, PARAMS, rows)
 
 
 # Over a middle stretch of time the prior and the reconstruction pay for what lies outside of it: a bound that forgets
@@ -124,8 +120,8 @@ def test_the_two_corruptions_of_a_row_are_independent():
     places masked twice would cost the same twice. They agree in half of the places, within 5 standard deviations."""
     kernel, rows = TOYS["absorbing"].build(), 4000
     x0 = jnp.asarray(np.random.default_rng(9).choice(V, (rows, 1), p=P_DATA))
-    arrays = PARAMS, jax.random.split(jax.random.key(9), rows), jnp.full(rows, 0.5), x0, jnp.ones(x0.shape, bool)
-    terms = bound_terms(Prior(), kernel, make_posterior(), jnp.zeros(V), *arrays, t_min=0.5, t_max=0.75)
+    scored = ScoredRows(jax.random.split(jax.random.key(9), rows), jnp.full(rows, 0.5), x0, jnp.ones(x0.shape, bool))
+    terms = bound_terms(Prior(), kernel, make_posterior(), Scoring(0.5, 0.75), jnp.zeros(V), PARAMS, scored)
     masked, again = np.asarray(terms.integral) > 0, np.asarray(terms.reconstruction) > 0
     for share in (masked.mean(), again.mean(), (masked == again).mean()):
         assert abs(share - 0.5) < 5 * 0.5 / np.sqrt(rows)
@@ -200,7 +196,8 @@ def test_the_chain_rule_by_hand(chunk):
     """To 1e-5 of sums in float32."""
     tokens, mask = texts(9, 12)
     params = jnp.asarray(BIGRAMS, jnp.float32)
-    terms = exact_terms(Bigrams(), AUTOREGRESSIVE, params, jnp.asarray(tokens), jnp.asarray(mask), chunk=chunk)
+    score = AUTOREGRESSIVE.score_terms(Bigrams(), Scoring(**ENDS, chunk=chunk))
+    terms = score(params, None, {"tokens": jnp.asarray(tokens), "mask": jnp.asarray(mask)}, 0)
     np.testing.assert_allclose(terms.integral, chain_rule(tokens, mask), rtol=1e-5)
     np.testing.assert_array_equal(terms.tokens, mask.sum(1))
     assert terms.integral[-1] == 0 and not terms.prior.any() and not terms.reconstruction.any()
@@ -210,17 +207,21 @@ def test_padding_never_counts_in_the_chain_rule():
     """Not even where it holds the start token, which has no chance; text before it sees nothing of it."""
     tokens, mask = texts(9, 12)
     params = jnp.asarray(BIGRAMS, jnp.float32)
-    score = jax.jit(lambda tokens: exact_terms(Bigrams(), AUTOREGRESSIVE, params, tokens, jnp.asarray(mask)))
-    one = score(jnp.asarray(tokens))
+    terms = jax.jit(AUTOREGRESSIVE.score_terms(Bigrams(), Scoring(**ENDS)))
+
+    def score(tokens):
+        return terms(params, None, {"tokens": jnp.asarray(tokens), "mask": jnp.asarray(mask)}, 0)
+
+    one = score(tokens)
     for padding in (0, MASK):
-        for a, b in zip(one, score(jnp.asarray(np.where(mask, tokens, padding))), strict=True):
+        for a, b in zip(one, score(np.where(mask, tokens, padding)), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
 def test_the_chain_rule_of_a_known_law_scores_the_entropy():
     """Within 4 standard errors (false alarm 6e-5): a network that reads nothing, on tokens drawn one by one."""
     tokens = jnp.asarray(np.random.default_rng(7).choice(V, (2000, 4), p=P_DATA))
-    compiled = compile_terms(Prior(), AUTOREGRESSIVE, make_mesh(-1, 1, 1), **ENDS, chunk=0)
+    compiled = compile_terms(Prior(), AUTOREGRESSIVE, make_mesh(-1, 1, 1), Scoring(**ENDS))
     result = summarize(one_draw(compiled(PARAMS, None, {"tokens": tokens, "mask": jnp.ones(tokens.shape, bool)}, 0)))
     assert abs(result.nelbo - ENTROPY) < 4 * result.standard_error and result.standard_error < 0.02
 
@@ -240,10 +241,10 @@ def test_what_is_compiled_is_the_bound_of_the_objective():
     assert objective.posterior == given["bayes"]
     found = {}
     for name, posterior in given.items():
-        other = {} if name == "bayes" else {"posterior": posterior}
-        found[name] = compile_terms(Prior(), objective, mesh, **ENDS, chunk=3, **other)(PARAMS, key, batch, 1)
-        score = functools.partial(bound_terms, Prior(), kernel, posterior, prior_V, **ENDS)
-        wanted = jax.jit(score)(PARAMS, keys_B, t_B, x0, mask)
+        other = None if name == "bayes" else posterior
+        found[name] = compile_terms(Prior(), objective, mesh, Scoring(**ENDS, chunk=3), other)(PARAMS, key, batch, 1)
+        score = functools.partial(bound_terms, Prior(), kernel, posterior, Scoring(**ENDS), prior_V, PARAMS)
+        wanted = jax.jit(score)(ScoredRows(keys_B, t_B, x0, mask))
         for a, b in zip(found[name], wanted, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert np.abs(found["bayes"].integral - found["direct"].integral).max() > 0.01

@@ -9,14 +9,13 @@ from toy_terms import ENDS, PARAMS, Prior, one_draw, texts
 from toys import TOYS
 
 from semdlm_jax.evaluation.likelihood import (
-    SequenceTerms,
     compile_terms,
     evaluate_likelihood,
     summarize,
     with_error,
 )
 from semdlm_jax.evaluation.times import stratified_uniforms
-from semdlm_jax.objectives import make_objective
+from semdlm_jax.objectives import Scoring, SequenceTerms, make_objective
 from semdlm_jax.runtime.mesh import make_mesh
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -113,7 +112,7 @@ def test_a_row_scores_the_same_in_any_batch(name):
     rounding of sums in another order."""
     objective = make_objective("denoising", TOYS[name].build())
     tokens, mask = texts(17, 6)
-    compiled = compile_terms(Prior(), objective, make_mesh(-1, 1, 1), **ENDS, chunk=0)
+    compiled = compile_terms(Prior(), objective, make_mesh(-1, 1, 1), Scoring(**ENDS))
     found = [
         evaluate_likelihood(compiled, PARAMS, batched(tokens, mask, size), 17, seed=3, draws=3)
         for size in (17, 1, 5, 64)

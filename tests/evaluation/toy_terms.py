@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from toys import LOG_P_DATA, P_DATA, V
 
-from semdlm_jax.evaluation.likelihood import SequenceTerms
+from semdlm_jax.objectives import SequenceTerms
 
 ENDS = {"t_min": 1e-3, "t_max": 1 - 1e-5}
 PARAMS = jnp.asarray(np.maximum(LOG_P_DATA, -1e30), jnp.float32)

@@ -9,11 +9,11 @@ import scipy.stats
 import toys
 from baseline_formulas import definition
 from toy_objectives import loss_and_weight, objective
-from toys import P_DATA, TOYS, V
+from toys import MASK, P_DATA, TOYS, V
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS
-from semdlm_jax.objectives import LOSSES, make_objective, stratified_times
+from semdlm_jax.objectives import LOSSES, Autoregressive, make_objective, stratified_times
 from semdlm_jax.objectives.chunking import map_positions
 
 
@@ -213,3 +213,13 @@ def test_importance_weighs_a_row(name):
 def test_refusals_come_at_once(options, says):
     with pytest.raises(UserError, match=says):
         objective(**{"name": "denoising", **options})
+
+
+def test_tokens_of_another_shape_than_their_mask_are_refused():
+    """Before anything is broadcast along the wrong axis."""
+    key, tokens = jax.random.key(0), jnp.zeros((4, 6), jnp.int32)
+    for trained in (make_objective("denoising", TOYS["uniform"].build()), Autoregressive(MASK)):
+        trained.corrupt(key, tokens, jnp.ones((4, 6)))
+        for x0, mask in [(tokens, jnp.ones(4)), (tokens[0], jnp.ones(6)), (tokens.astype(float), jnp.ones((4, 6)))]:
+            with pytest.raises(AssertionError):
+                trained.corrupt(key, x0, mask)

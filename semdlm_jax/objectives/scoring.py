@@ -1,0 +1,67 @@
+"""The likelihood bound of rows of text, by one corruption of each.
+
+NELBO = integral of E l_t over [t_min, t_max]  +  KL(q_{t_max} || prior)  +  E -log p_theta(x0 | x_{t_min})
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from semdlm_jax.kernels import KernelBase
+from semdlm_jax.objectives.base import Scoring, SequenceTerms
+from semdlm_jax.objectives.bound import at_token, nelbo_rate
+from semdlm_jax.objectives.chunking import map_positions
+from semdlm_jax.objectives.posterior import Posterior
+
+
+class ScoredRows(NamedTuple):
+    """Rows to score. keys: of their noise, [B]. t: [B], each uniform on [t_min, t_max] if the bound's integral is to
+    be unbiased. x0: clean tokens [B, L]. mask: [B, L] bool, the positions that count."""
+
+    keys: jax.Array
+    t: jax.Array
+    x0: jax.Array
+    mask: jax.Array
+
+
+def bound_terms(
+    denoiser, kernel: KernelBase, posterior: Posterior, scoring: Scoring, prior_V: jax.Array, params, rows: ScoredRows
+) -> SequenceTerms:
+    """The NELBO's terms of each sequence, from one corruption to its time and one to t_min. Pure: jit it.
+
+    Args:
+        denoiser: the network, as `Objective.score_terms` takes it; params: its parameters.
+        kernel, posterior: what corrupts, and what makes p(x0 | x_t) of logits.
+        scoring: Scoring.
+        prior_V: `prior_divergences` at t_max.
+        rows: ScoredRows.
+    """
+    _, t_B, x0_BxL, mask_BxL = rows
+    hidden = {"lengths_B": jnp.maximum(jnp.sum(mask_BxL, axis=1), 1)} if scoring.padded else {}
+    noise_keys_B, last_keys_B = jnp.moveaxis(jax.vmap(jax.random.split)(rows.keys), 1, 0)
+
+    def score(function, keys_B, t_B):
+        xt_BxL = jax.vmap(kernel.corrupt)(keys_B, x0_BxL, t_B[:, None])
+        features = denoiser.features(params, xt_BxL, t_B, **hidden)
+
+        def positions(features, x0, xt, mask):
+            logits = denoiser.logits(params, features)
+            log_posterior = posterior.log_probs(kernel, logits, xt, t_B[:, None])
+            return jnp.sum(function(log_posterior, x0, xt) * mask, axis=1)
+
+        return map_positions(positions, features, x0_BxL, xt_BxL, mask_BxL, chunk=scoring.chunk)
+
+    def integrand(log_posterior, x0, xt):
+        return nelbo_rate(kernel, log_posterior, x0, xt, t_B[:, None])
+
+    def reconstruction(log_posterior, x0, xt):
+        del xt
+        return -at_token(log_posterior, x0)
+
+    return SequenceTerms(
+        integral=(scoring.t_max - scoring.t_min) * score(integrand, noise_keys_B, t_B),
+        prior=jnp.sum(prior_V[x0_BxL] * mask_BxL, axis=1),
+        reconstruction=score(reconstruction, last_keys_B, jnp.full_like(t_B, scoring.t_min)),
+        tokens=jnp.sum(mask_BxL, axis=1),
+    )
