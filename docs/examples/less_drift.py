@@ -16,7 +16,7 @@ class Shared(branches.Drifting):
     def weights(self, t):  # keep, jump, drift, and how far a neighborhood has grown beyond its first token
         alpha, noise = self.schedule.alpha(t), self.schedule.noise(t)
         drift = self.share * noise * alpha
-        return branches.Weights(alpha, noise * (1 - self.share * alpha), drift, self.growth(noise))
+        return branches.Weights(alpha, noise * (1 - self.share * alpha), drift, self.k_minus_1(noise))
 
 
 @dataclasses.dataclass(frozen=True)

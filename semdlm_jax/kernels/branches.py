@@ -34,22 +34,24 @@ HYBRID_GAMMA = number(1.0, "[0.001, 100]", "GIDD's gamma")
 
 
 class Weights(NamedTuple):
-    """Branch weights at times t, each of t's shape; alpha + beta + sigma = 1 and 0 <= growth <= k_max - 1.
+    """Branch weights at times t, each of t's shape; alpha + beta + sigma = 1.
 
-    growth: k_t - 1, which float32 would lose in the sum at small t. spread, masked: the shares of the kernel's prior nu
-    and of the mask in the global branch where these change with t; None where the global branch is nu throughout.
+    alpha: the token is kept. beta: it jumps by the global branch. sigma: it drifts to a neighbor.
+    k_minus_1: k_t - 1, from 0 to k_max - 1, which float32 would lose in k_t at small t.
+    prior_share, mask_share: the shares of the kernel's prior nu and of the mask in the global branch where these change
+    with t; None where the global branch is nu throughout.
     """
 
     alpha: jax.Array
     beta: jax.Array
     sigma: jax.Array
-    growth: jax.Array
-    spread: jax.Array | None = None
-    masked: jax.Array | None = None
+    k_minus_1: jax.Array
+    prior_share: jax.Array | None = None
+    mask_share: jax.Array | None = None
 
     @property
     def k(self):
-        return 1 + self.growth
+        return 1 + self.k_minus_1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Drifting(Branches):
     k_max: int = field(K_MAX)
     gamma: float = field(GAMMA)
 
-    def growth(self, noise):
+    def k_minus_1(self, noise):
         return (self.k_max - 1) * power(noise, self.gamma)
 
 
@@ -104,7 +106,7 @@ class Semantic(Drifting):
 
     def weights(self, t):
         noise = self.schedule.noise(t)
-        return Weights(self.schedule.alpha(t), jnp.zeros_like(noise), noise, self.growth(noise))
+        return Weights(self.schedule.alpha(t), jnp.zeros_like(noise), noise, self.k_minus_1(noise))
 
 
 class SemanticThenGlobal(Drifting):
@@ -112,7 +114,7 @@ class SemanticThenGlobal(Drifting):
 
     def weights(self, t):
         alpha, noise = self.schedule.alpha(t), self.schedule.noise(t)
-        return Weights(alpha, noise * noise, noise * alpha, self.growth(noise))
+        return Weights(alpha, noise * noise, noise * alpha, self.k_minus_1(noise))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Practical(Drifting):
         early = room * fall(noise, self.alpha_power) - beta
         late = (room - self.beta_max) + self.beta_max * fall(alpha, self.beta_power) - kept
         sigma = jnp.maximum(jnp.where(noise < 0.5, early, late), 0.0)
-        return Weights(self.alpha_min + kept, beta, sigma, self.growth(noise))
+        return Weights(self.alpha_min + kept, beta, sigma, self.k_minus_1(noise))
 
 
 @dataclasses.dataclass(frozen=True)

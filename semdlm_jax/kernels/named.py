@@ -10,12 +10,12 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import choose
 from semdlm_jax.kernels import branches
-from semdlm_jax.kernels.dense import TAU_MIN, TAU_SCALE, SoftmaxKernel
-from semdlm_jax.kernels.family import Kernel
 from semdlm_jax.kernels.neighbors import NeighborTable
 from semdlm_jax.kernels.prior import EXPONENT, MIN_COUNT, GlobalPrior
 from semdlm_jax.kernels.protocol import KernelBase
 from semdlm_jax.kernels.schedules import SCHEDULES, Linear, Schedule
+from semdlm_jax.kernels.softmax import TAU_MIN, TAU_SCALE, SoftmaxKernel
+from semdlm_jax.kernels.sparse import Kernel
 from semdlm_jax.kernels.vocabulary import Vocabulary
 from semdlm_jax.options import text
 from semdlm_jax.plugins import Plugin, Registry, field, part

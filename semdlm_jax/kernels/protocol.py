@@ -48,19 +48,19 @@ class KernelBase(abc.ABC):
         """m_t(y | x0)."""
 
     @abc.abstractmethod
-    def redraw(self, key: Array, x0: Array, t: Array) -> Array:
+    def sample_noise(self, key: Array, x0: Array, t: Array) -> Array:
         """Tokens from m_t(. | x0) / (1 - alpha_t): int32 of x0's shape."""
 
     @abc.abstractmethod
-    def noise_row(self, x0: Array, t: Array) -> Array:
+    def noise_probs(self, x0: Array, t: Array) -> Array:
         """m_t(y | x0) of every noisy token y: [..., V]."""
 
     @abc.abstractmethod
-    def noise_column(self, xt: Array, t: Array) -> Array:
+    def noise_likelihoods(self, xt: Array, t: Array) -> Array:
         """m_t(xt | k) of every clean token k: [..., V]."""
 
     @abc.abstractmethod
-    def push_noise(self, w: Array, t: Array) -> Array:
+    def noise_matvec(self, w: Array, t: Array) -> Array:
         """y -> sum_k w(k) m_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
 
     @abc.abstractmethod
@@ -100,27 +100,27 @@ class KernelBase(abc.ABC):
 
     def corrupt(self, key: Array, x0: Array, t: Array) -> Array:
         """x_t ~ q_t(. | x0), int32 of x0's shape."""
-        coin_key, redraw_key = jax.random.split(key)
+        coin_key, noise_key = jax.random.split(key)
         noise = self.noise(t)
         # Noise takes the low end of the unit interval, where float32 uniforms resolve small probabilities.
         moves = jax.random.uniform(coin_key, x0.shape, noise.dtype) < noise
-        return jnp.where(moves, self.redraw(redraw_key, x0, t), x0)
+        return jnp.where(moves, self.sample_noise(noise_key, x0, t), x0)
 
     def push_forward(self, w: Array, t: Array) -> Array:
         """(w K_t)(y) = sum_k w(k) q_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
-        return w * self.alpha(t)[..., None] + self.push_noise(w, t)
+        return w * self.alpha(t)[..., None] + self.noise_matvec(w, t)
 
-    def push_noise_at(self, w: Array, y: Array, t: Array) -> Array:
-        """`push_noise` at the tokens y [..., S] alone: [..., S]. w: [..., V], t: [...]."""
+    def noise_matvec_at(self, w: Array, y: Array, t: Array) -> Array:
+        """`noise_matvec` at the tokens y [..., S] alone: [..., S]. w: [..., V], t: [...]."""
 
         def at(y):
-            return jnp.sum(w * self.noise_column(y, t), axis=-1)
+            return jnp.sum(w * self.noise_likelihoods(y, t), axis=-1)
 
         return jnp.moveaxis(jax.lax.map(at, jnp.moveaxis(y, -1, 0)), 0, -1)
 
     def likelihoods(self, xt: Array, t: Array) -> Array:
         """q_t(xt | k) of every clean token k: [..., V] (Eq. 20's forward likelihood)."""
-        return self.noise_column(xt, t) + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
+        return self.noise_likelihoods(xt, t) + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
 
     def add_log_likelihoods(self, logits: Array, xt: Array, t: Array) -> Array:
         """logits + log q_t(xt | k): [..., V]."""
@@ -130,18 +130,18 @@ class KernelBase(abc.ABC):
         """log sum_k e^logits(k) q_t(xt | k): shape of xt."""
         return jax.nn.logsumexp(self.add_log_likelihoods(logits, xt, t), axis=-1)
 
-    def fresh_rates(self, xt: Array, t: Array) -> Array:
+    def arrival_rates(self, xt: Array, t: Array) -> Array:
         """h(xt | k) of every clean token k: the rate at which x_t turns out to have just arrived, [..., V].
 
         What arrives at z given k is m'_t(z | k) + (rate of lost noise) m_t(z | k): that of the kept token cancels.
         """
-        noise, noise_dot = derivative(lambda t: self.noise_column(xt, t), t)
+        noise, noise_dot = derivative(lambda t: self.noise_likelihoods(xt, t), t)
         arrived = jnp.maximum(noise_dot + self.noise_kept_rate(t) * noise, 0)
         total = noise + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
         return ratio(arrived, total, 0)
 
-    def fresh_rate(self, xt: Array, x0: Array, t: Array) -> Array:
-        """h(xt | x0): `fresh_rates` of one clean token; shape of xt."""
+    def arrival_rate(self, xt: Array, x0: Array, t: Array) -> Array:
+        """h(xt | x0): `arrival_rates` of one clean token; shape of xt."""
         noise, noise_dot = derivative(lambda t: self.noise_prob(xt, x0, t), jnp.broadcast_to(t, xt.shape))
         lost = take(self.noise_kept_rate(t), x0[..., None])[..., 0]
         return ratio(jnp.maximum(noise_dot + lost * noise, 0), self.prob(xt, x0, t), 0)

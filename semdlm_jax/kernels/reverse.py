@@ -36,12 +36,12 @@ def noise_share(kernel: KernelBase, noise_kept, t, s):
 
 def reverse_step(kernel: KernelBase, key, xt, x0, t, s):
     """x_s ~ q(x_s | x_t, x0), exact for any step size. int32 of xt's shape."""
-    stay_key, return_key, redraw_key = jax.random.split(key, 3)
+    stay_key, return_key, noise_key = jax.random.split(key, 3)
     stay = stay_probability(kernel, xt, x0, t, s)
     share = noise_share(kernel, kernel.noise_kept(x0, t, s), t, s)
     stays = jax.random.uniform(stay_key, xt.shape, stay.dtype) < stay
     noisy = jax.random.uniform(return_key, xt.shape, share.dtype) < share
-    return jnp.where(stays, xt, jnp.where(noisy, kernel.redraw(redraw_key, x0, s), x0))
+    return jnp.where(stays, xt, jnp.where(noisy, kernel.sample_noise(noise_key, x0, s), x0))
 
 
 def return_rates(kernel: KernelBase, t):

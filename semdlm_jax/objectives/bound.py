@@ -73,19 +73,19 @@ class Rates(NamedTuple):
 
 
 def reverse_rates(kernel: KernelBase, xt, t):
-    fresh = kernel.fresh_rates(xt, t)
+    fresh = kernel.arrival_rates(xt, t)
     returned, redrawn = return_rates(kernel, t)
     return Rates(fresh * returned, fresh * redrawn)
 
 
 def mixed_rates(kernel: KernelBase, rates: Rates, posterior, t):
     """R_theta(x_t -> y) of every token y, [..., V]."""
-    return posterior * rates.returned + kernel.push_noise(posterior * rates.redrawn, t)
+    return posterior * rates.returned + kernel.noise_matvec(posterior * rates.redrawn, t)
 
 
 def true_rates(kernel: KernelBase, rates: Rates, x0, t):
     """R(x_t -> y | x0) of every token y, [..., V]."""
-    true = at_token(rates.redrawn, x0)[..., None] * kernel.noise_row(x0, t)
+    true = at_token(rates.redrawn, x0)[..., None] * kernel.noise_probs(x0, t)
     return add_at(true, x0[..., None], at_token(rates.returned, x0)[..., None])
 
 
@@ -108,7 +108,7 @@ def nelbo_step(kernel: KernelBase, log_posterior, x0, xt, t, s):
     all_tokens = jnp.arange(kernel.vocab_size)
     kept = kernel.noise_kept(jnp.broadcast_to(all_tokens, (*t.shape, kernel.vocab_size)), t[..., None], s[..., None])
     here = xt[..., None] == all_tokens
-    survived = kept * kernel.noise_column(xt, s) + jnp.where(here, kernel.alpha(t)[..., None], 0)
+    survived = kept * kernel.noise_likelihoods(xt, s) + jnp.where(here, kernel.alpha(t)[..., None], 0)
     stay = jnp.minimum(ratio(survived, kernel.likelihoods(xt, t), 0), 1)
     share = noise_share(kernel, kept, t[..., None], s[..., None])
     rates = Rates((1 - stay) * (1 - share), ratio((1 - stay) * share, kernel.noise(s)[..., None], 0))
@@ -128,7 +128,7 @@ def prior_divergences(kernel: KernelBase, t):
     prior = kernel.alpha(t) / kernel.vocab_size + kernel.noise(t) * kernel.prior_probs(t)
 
     def one(x0):
-        mass = add_at(kernel.noise_row(x0, t), x0[None], kernel.alpha(t)[None])
+        mass = add_at(kernel.noise_probs(x0, t), x0[None], kernel.alpha(t)[None])
         divergence = jnp.sum(jnp.where(mass > 0, mass * jnp.log(jnp.where(mass > 0, mass / prior, 1)), 0))
         return jnp.maximum(divergence, 0)  # rounding alone takes it below
 

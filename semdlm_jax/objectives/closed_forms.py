@@ -45,7 +45,7 @@ def hybrid(kernel, log_posterior, x0, xt, t):
     likelihoods = kernel.likelihoods(xt, t)
     clean = jnp.where(likelihoods > 0, log_posterior - safe_log(likelihoods), LOG_ZERO)
     log_x_theta = clean - jnp.log(jnp.sum(jnp.exp(clean), axis=-1, keepdims=True))
-    return kernel.fresh_rate(xt, x0, t) * gidd_divergence(kernel, log_x_theta, x0, xt, t)
+    return kernel.arrival_rate(xt, x0, t) * gidd_divergence(kernel, log_x_theta, x0, xt, t)
 
 
 def gidd_divergence(kernel, log_x_theta, x0, xt, t):

@@ -208,7 +208,7 @@ class Gidd(Loss):
 
 
 def _bound_weight(kernel, x):
-    return kernel.fresh_rate(x.xt, x.x0, x.t)
+    return kernel.arrival_rate(x.xt, x.x0, x.t)
 
 
 def _dynamic_weight(kernel, x):

@@ -23,7 +23,7 @@ def draw_targets(kernel: KernelBase, rates: Rates, key, x0, t, samples):
     shape, total = (samples, *x0.shape), returned + redrawn * kernel.noise(t)
     back = jax.random.uniform(back_key, shape, total.dtype) * total < returned
     x0, t = jnp.broadcast_to(x0, shape), jnp.broadcast_to(t, shape)
-    return jnp.moveaxis(jnp.where(back, x0, kernel.redraw(noise_key, x0, t)), 0, -1)
+    return jnp.moveaxis(jnp.where(back, x0, kernel.sample_noise(noise_key, x0, t)), 0, -1)
 
 
 def rate_at(kernel: KernelBase, rates: Rates, log_posterior, x0, xt, t, y):
@@ -40,13 +40,13 @@ def rate_at(kernel: KernelBase, rates: Rates, log_posterior, x0, xt, t, y):
     posterior, noise = jnp.exp(log_posterior), kernel.noise(t)[..., None]
     # R(z -> . | k) in all, without the part that leaves z where it is.
     here = jnp.where(xt[..., None] == jnp.arange(kernel.vocab_size), rates.returned, 0)
-    out = rates.returned - here + rates.redrawn * (noise - kernel.noise_column(xt, t))
+    out = rates.returned - here + rates.redrawn * (noise - kernel.noise_likelihoods(xt, t))
     excess = inner(posterior, out - at_token(out, x0)[..., None])[..., None]
 
     returned, redrawn = at_token(rates.returned, x0)[..., None], at_token(rates.redrawn, x0)[..., None]
     true = jnp.where(y == x0[..., None], returned, 0)
     true = true + redrawn * kernel.noise_prob(y, x0[..., None], t[..., None])
-    model = take(posterior * rates.returned, y) + kernel.push_noise_at(posterior * rates.redrawn, y, t)
+    model = take(posterior * rates.returned, y) + kernel.noise_matvec_at(posterior * rates.redrawn, y, t)
     log_ratio = jnp.log(jnp.maximum(model, jnp.finfo(model.dtype).tiny) / jnp.where(true > 0, true, 1))
     counted = (y != xt[..., None]) & (true > 0)
     return excess - (returned + redrawn * noise) * jnp.where(counted, log_ratio, 0)

@@ -99,13 +99,13 @@ class TauLeaping(Method):
     at t given the draft, and goes back to where it came from at t: to the draft, or to noise."""
 
     def step(self, kernel, key, xt, proposal, now, state):
-        arrive_key, return_key, redraw_key = jax.random.split(key, 3)
+        arrive_key, return_key, noise_key = jax.random.split(key, 3)
         draft = proposal.draft
-        chance = -jnp.expm1(-kernel.fresh_rate(xt, draft, now.t) * (now.t - now.s))
+        chance = -jnp.expm1(-kernel.arrival_rate(xt, draft, now.t) * (now.t - now.s))
         arrived = jax.random.uniform(arrive_key, xt.shape, chance.dtype) < chance
         returned, _ = return_rates(kernel, now.t)
         back = jax.random.uniform(return_key, xt.shape, returned.dtype) < returned[draft]
-        return step_to(jnp.where(arrived, jnp.where(back, draft, kernel.redraw(redraw_key, draft, now.t)), xt))
+        return step_to(jnp.where(arrived, jnp.where(back, draft, kernel.sample_noise(noise_key, draft, now.t)), xt))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,9 +100,9 @@ def test_corrupt_at_the_ends_of_time(toy):
 
 @every_toy
 def test_noise_alone(toy):
-    """`redraw` given that the token was not kept. False alarms: 1e-6 for each of 12 rows a toy."""
+    """`sample_noise` given that the token was not kept. False alarms: 1e-6 for each of 12 rows a toy."""
     kernel, x0 = toy.build(), jnp.tile(jnp.arange(V), (8000, 1))
-    drawn = np.asarray(kernel.redraw(toys.key(14), x0, jnp.full((1, 1), 0.4)))
+    drawn = np.asarray(kernel.sample_noise(toys.key(14), x0, jnp.full((1, 1), 0.4)))
     noise = toy.noise(0.4) / (1 - toy.alpha(0.4))
     for token in range(V):
         toys.assert_frequencies(drawn[:, token], noise[token] / noise[token].sum())
@@ -123,7 +123,7 @@ def test_sums_over_clean_tokens(float64, toy):
     kernel = toy.build()
     w = np.random.default_rng(4).standard_normal((2, len(TIMES), V))
     m = np.stack([toy.noise(float(t)) for t in times()])
-    both = jax.jit(lambda kernel, w, t: (kernel.push_forward(w, t), kernel.push_noise(w, t)))
+    both = jax.jit(lambda kernel, w, t: (kernel.push_forward(w, t), kernel.noise_matvec(w, t)))
     for arrange, t in ((lambda x: x, times()), (lambda x: np.swapaxes(x, 0, 1), times((1,)))):
         pushed, noise = both(kernel, jnp.asarray(arrange(w)), t)
         exact = {"rtol": toy.rtol, "atol": max(1e-12, toy.rtol)}
@@ -131,7 +131,7 @@ def test_sums_over_clean_tokens(float64, toy):
         np.testing.assert_allclose(arrange(noise), np.einsum("btk,tkj->btj", w, m), **exact)
     y = jnp.tile(jnp.array([4, 2, 4, 11]), (2, len(TIMES), 1))
     np.testing.assert_allclose(
-        kernel.push_noise_at(jnp.asarray(w), y, jnp.tile(times(), (2, 1))),
+        kernel.noise_matvec_at(jnp.asarray(w), y, jnp.tile(times(), (2, 1))),
         np.einsum("btk,tkj->btj", w, m)[..., [4, 2, 4, 11]],
         **exact,
     )
@@ -143,8 +143,8 @@ def test_rows_and_columns_of_noise(float64, toy):
     tokens = jnp.tile(jnp.arange(V), (len(TIMES), 1))
     m = np.stack([toy.noise(float(t)) for t in times()])
     exact = {"rtol": 10 * toy.rtol, "atol": 1e-14}
-    np.testing.assert_allclose(jax.jit(type(kernel).noise_row)(kernel, tokens, times((1,))), m, **exact)
-    columns = jax.jit(type(kernel).noise_column)(kernel, tokens, times((1,)))
+    np.testing.assert_allclose(jax.jit(type(kernel).noise_probs)(kernel, tokens, times((1,))), m, **exact)
+    columns = jax.jit(type(kernel).noise_likelihoods)(kernel, tokens, times((1,)))
     np.testing.assert_allclose(columns, np.swapaxes(m, 1, 2), **exact)
 
 
@@ -183,7 +183,7 @@ def test_ranks_and_columns(toy):
     np.testing.assert_array_equal(ranks, expected)
 
     # A column lists every row that holds the token, once.
-    ids, ranks = (np.asarray(x) for x in kernel.column(jnp.arange(V)))
+    ids, ranks = (np.asarray(x) for x in kernel.in_neighbors(jnp.arange(V)))
     for token in range(V):
         real = ids[token] < V
         listed = list(zip(ids[token][real], ranks[token][real], strict=True))

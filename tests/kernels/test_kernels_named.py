@@ -32,12 +32,12 @@ def test_weights_and_their_derivatives(float64, toy):
 
 @every_table
 def test_weights_are_probabilities_from_end_to_end(toy):
-    alpha, beta, sigma, growth, spread, masked = toy.build().branches.weights(jnp.linspace(0, 1, 101))
+    alpha, beta, sigma, k_minus_1, prior_share, mask_share = toy.build().branches.weights(jnp.linspace(0, 1, 101))
     np.testing.assert_allclose(alpha + beta + sigma, 1, atol=3e-7)
-    assert min(x.min() for x in (alpha, beta, sigma, growth)) >= 0 and growth.max() <= K - 1
-    assert (np.diff(alpha) <= 0).all() and (np.diff(growth) >= 0).all()
-    if spread is not None:
-        np.testing.assert_allclose((spread + masked)[1:], 1, atol=3e-7)
+    assert min(x.min() for x in (alpha, beta, sigma, k_minus_1)) >= 0 and k_minus_1.max() <= K - 1
+    assert (np.diff(alpha) <= 0).all() and (np.diff(k_minus_1) >= 0).all()
+    if prior_share is not None:
+        np.testing.assert_allclose((prior_share + mask_share)[1:], 1, atol=3e-7)
 
 
 @pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
@@ -45,7 +45,7 @@ def test_rates_are_finite_in_float32(toy):
     t = jnp.array([1e-5, 1e-3, 0.5, 1 - 1e-3, 1 - 1e-5])
     kernel = toy.build()
     assert np.isfinite(kernel.noise_kept_rate(t)).all()
-    assert np.isfinite(kernel.fresh_rates(jnp.tile(jnp.arange(V), (5, 1)), t[:, None])).all()
+    assert np.isfinite(kernel.arrival_rates(jnp.tile(jnp.arange(V), (5, 1)), t[:, None])).all()
 
 
 def test_practical_contains_the_papers_default():
@@ -65,7 +65,7 @@ def test_hybrid_has_its_share_of_uniform_noise_at_the_middle():
     """p_u of all tokens at n = 1/2, whatever gamma is."""
     for gamma in (0.5, 1.0, 2.0):
         w = Hybrid(0.2, gamma).weights(jnp.array(0.5))
-        assert float(w.beta * w.spread) == pytest.approx(0.2, rel=1e-6)
+        assert float(w.beta * w.prior_share) == pytest.approx(0.2, rel=1e-6)
 
 
 def test_softmax_of_infinite_temperature_is_uniform(float64):
@@ -92,10 +92,10 @@ def test_softmax_over_several_blocks(float64, vocab_size):
     noise = 0.4 * weight / weight.sum(1, keepdims=True)
     t = jnp.array([[0.4]])
     tokens = jnp.arange(vocab_size)[None]
-    np.testing.assert_allclose(kernel.noise_row(tokens, t)[0], noise, rtol=1e-6)
+    np.testing.assert_allclose(kernel.noise_probs(tokens, t)[0], noise, rtol=1e-6)
     w = rng.random((1, 5, vocab_size))
-    np.testing.assert_allclose(kernel.push_noise(jnp.asarray(w), t), w @ noise, rtol=1e-6)
-    drawn = kernel.redraw(toys.key(0), jnp.full((200_000,), 7), jnp.full((200_000,), 0.4))
+    np.testing.assert_allclose(kernel.noise_matvec(jnp.asarray(w), t), w @ noise, rtol=1e-6)
+    drawn = kernel.sample_noise(toys.key(0), jnp.full((200_000,), 7), jnp.full((200_000,), 0.4))
     toys.assert_frequencies(drawn, noise[7] / noise[7].sum())
 
 

@@ -154,11 +154,11 @@ def test_rates_are_the_limit_of_small_steps(float64, toy):
         lost = (1 - kept) / np.array([step, step / 2])[:, None]
         np.testing.assert_allclose(rate, 2 * lost[1] - lost[0], **loose)
 
-        fresh = np.asarray(kernel.fresh_rates(jnp.arange(V), jnp.full(V, t))).T
+        fresh = np.asarray(kernel.arrival_rates(jnp.arange(V), jnp.full(V, t))).T
         occurs = toy.matrix(t) > 0
         arrived = (1 - stay) / np.array([step, step / 2])[:, None, None]
         np.testing.assert_allclose(fresh[occurs], (2 * arrived[1] - arrived[0])[occurs], **loose)
-        pairwise = np.asarray(kernel.fresh_rate(xt, x0, jnp.full((V, 1), t)))
+        pairwise = np.asarray(kernel.arrival_rate(xt, x0, jnp.full((V, 1), t)))
         np.testing.assert_allclose(pairwise[occurs], fresh[occurs], rtol=1e-9, atol=1e-9)
 
         returned, redrawn = (np.asarray(x)[0] for x in return_rates(kernel, now))

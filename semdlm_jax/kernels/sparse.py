@@ -7,12 +7,12 @@ n_i < k_t neighbors cannot place goes to the global branch (paper, E.1). nu_t is
 nu and the mask (GIDD). A pair (i, j) enters only through its *rank*: -1 where j = i, r where j is neighbor r of i, K
 elsewhere. Two elementwise functions therefore say everything:
 
-    q_t(j | i) = excess(rank, t) + floor(i, t) nu_t(j)
+    q_t(j | i) = excess(rank, t) + global_weight(i, t) nu_t(j)
 
 All methods are elementwise in tokens and times: a time has a shape that broadcasts against the tokens (t[:, None] for
-tokens [B, L]). Nothing here costs more than O(K) a token, except `push_noise` (V K) and what returns [..., V].
+tokens [B, L]). Nothing here costs more than O(K) a token, except `noise_matvec` (V K) and what returns [..., V].
 
-`kernels.protocol` says what the rest of the package asks of a kernel; `kernels.dense` is one outside this family.
+`kernels.protocol` says what the rest of the package asks of a kernel; `kernels.softmax` is one outside this family.
 """
 
 import dataclasses
@@ -70,36 +70,40 @@ class Kernel(KernelBase):
         w = self.branches.weights(t)
         return w.beta + w.sigma
 
-    def nu(self, y, t):
+    def global_prob(self, y, t):
         """nu_t(y); shape of y and t broadcast."""
         probs, w = self.global_prior.probs[y], self.branches.weights(t)
-        if w.spread is None or w.masked is None:
+        if w.prior_share is None or w.mask_share is None:
             return probs
-        return w.spread * probs + jnp.where(y == self.mask_id, w.masked, 0)
+        return w.prior_share * probs + jnp.where(y == self.mask_id, w.mask_share, 0)
 
-    def nus(self, t):
+    def global_probs(self, t):
         """nu_t of every token: [..., V] for t [...], or [V] where it does not depend on t."""
         w = self.branches.weights(t)
-        return self.global_prior.probs if w.spread is None else self.nu(jnp.arange(self.vocab_size), t[..., None])
+        return (
+            self.global_prior.probs
+            if w.prior_share is None
+            else self.global_prob(jnp.arange(self.vocab_size), t[..., None])
+        )
 
-    def surplus(self, count, t):
+    def overflow_weight(self, count, t):
         """The semantic weight that a row of `count` neighbors is too short to place; shape of count and t
         broadcast."""
         w = self.branches.weights(t)
-        return w.sigma * jnp.maximum(w.growth - (count - 1), 0) / w.k
+        return w.sigma * jnp.maximum(w.k_minus_1 - (count - 1), 0) / w.k
 
-    def floor(self, x0, t):
+    def global_weight(self, x0, t):
         """g_t(x0), the weight of the global branch; shape of x0 and t broadcast."""
-        return self.branches.weights(t).beta + self.surplus(self.table.counts[x0], t)
+        return self.branches.weights(t).beta + self.overflow_weight(self.table.counts[x0], t)
 
-    def floors(self, t):
+    def global_weights(self, t):
         """g_t(k) of every token k: [..., V] for t [...]."""
-        return self.floor(jnp.arange(self.vocab_size), t[..., None])
+        return self.global_weight(jnp.arange(self.vocab_size), t[..., None])
 
     def near(self, rank, t):
         """The semantic branch of a pair of this rank: 0 unless a neighbor's."""
         w = self.branches.weights(t)
-        semantic = w.sigma * jnp.clip(w.growth - (rank - 1), 0, 1) / w.k
+        semantic = w.sigma * jnp.clip(w.k_minus_1 - (rank - 1), 0, 1) / w.k
         return jnp.where((rank >= 0) & (rank < self.table.k_max), semantic, 0)
 
     def rank(self, y, x0):
@@ -110,14 +114,14 @@ class Kernel(KernelBase):
         return jnp.where(y == x0, -1, place)
 
     def noise_prob(self, y, x0, t):
-        return self.near(self.rank(y, x0), t) + self.floor(x0, t) * self.nu(y, t)
+        return self.near(self.rank(y, x0), t) + self.global_weight(x0, t) * self.global_prob(y, t)
 
-    def redraw(self, key, x0, t):
+    def sample_noise(self, key, x0, t):
         jump_key, rank_key, global_key = jax.random.split(key, 3)
         w, counts = self.branches.weights(t), self.table.counts[x0]
         # Jumps, the rarer at small t, take the low end of the unit interval.
         u = jax.random.uniform(jump_key, x0.shape, w.alpha.dtype)
-        jumps = u * (w.beta + w.sigma) < self.floor(x0, t)
+        jumps = u * (w.beta + w.sigma) < self.global_weight(x0, t)
         jumped = self.sample_global(global_key, x0.shape, t)
         if not self.table.k_max:
             return jumped
@@ -132,30 +136,30 @@ class Kernel(KernelBase):
         """int32 tokens of this shape from nu_t."""
         prior_key, mask_key = jax.random.split(key)
         drawn, w = self.global_prior.sample(prior_key, shape), self.branches.weights(t)
-        if w.spread is None:
+        if w.prior_share is None:
             return drawn
         assert self.mask_id is not None  # a mixture's other part
         # The rarer of the two takes the low end, where float32 uniforms resolve small probabilities.
-        spread = jax.random.uniform(mask_key, shape, w.spread.dtype) < w.spread
-        return jnp.where(spread, drawn, self.mask_id)
+        from_prior = jax.random.uniform(mask_key, shape, w.prior_share.dtype) < w.prior_share
+        return jnp.where(from_prior, drawn, self.mask_id)
 
     def sample_prior(self, key, shape):
         return self.start.sample(key, shape) if self.start else self.sample_global(key, shape, jnp.ones(shape))
 
     def prior_probs(self, t):
-        return self.start.probs if self.start else self.nus(t)
+        return self.start.probs if self.start else self.global_probs(t)
 
-    def push_noise(self, w, t):
-        weight = jnp.sum(w * self.floors(t), axis=-1, keepdims=True)
-        return self._push_near(w, t) + weight * self.nus(t)
+    def noise_matvec(self, w, t):
+        weight = jnp.sum(w * self.global_weights(t), axis=-1, keepdims=True)
+        return self._near_matvec(w, t) + weight * self.global_probs(t)
 
-    def push_noise_at(self, w, y, t):
-        ids, ranks = self.column(y)
+    def noise_matvec_at(self, w, y, t):
+        ids, ranks = self.in_neighbors(y)
         near = take(w[..., None, :], jnp.minimum(ids, self.vocab_size - 1)) * self.near(ranks, t[..., None, None])
-        weight = inner(w, self.floors(t))[..., None]
-        return jnp.sum(near, axis=-1) + weight * self.nu(y, t[..., None])
+        weight = inner(w, self.global_weights(t))[..., None]
+        return jnp.sum(near, axis=-1) + weight * self.global_prob(y, t[..., None])
 
-    def _push_near(self, w, t):
+    def _near_matvec(self, w, t):
         """y -> sum_k w(k) near(rank(y; k), t). w: [..., V], t: [...]."""
         if not self.table.k_max:
             return jnp.zeros_like(w)
@@ -171,42 +175,42 @@ class Kernel(KernelBase):
         out_VxN, _ = jax.lax.scan(add_rank, jnp.zeros_like(w_VxN), (ranks, self.table.ids.T))
         return out_VxN.T.reshape(w.shape)
 
-    def noise_row(self, x0, t):
+    def noise_probs(self, x0, t):
         ids, near = self.table.ids[x0], self.near(jnp.arange(self.table.k_max), t[..., None])
-        far = self.floor(x0, t)[..., None] * self.nus(t)
+        far = self.global_weight(x0, t)[..., None] * self.global_probs(t)
         return add_at(far, ids, jnp.where(ids < self.vocab_size, near, 0))
 
-    def noise_column(self, xt, t):
-        ids, ranks = self.column(xt)
-        far = self.floors(t) * self.nu(xt, t)[..., None]
+    def noise_likelihoods(self, xt, t):
+        ids, ranks = self.in_neighbors(xt)
+        far = self.global_weights(t) * self.global_prob(xt, t)[..., None]
         return add_at(far, ids, self.near(ranks, t[..., None]))
 
-    def column(self, xt):
+    def in_neighbors(self, xt):
         """The rows that hold xt: (ids, ranks), both [..., D] int32; missing entries have the id V and the rank K."""
         return self.table.in_ids[xt], self.table.in_ranks[xt]
 
-    def _near_column(self, xt, t):
-        """The clean tokens from which xt is more likely than the global floor, itself first, and by how much: (ids,
+    def _excess_over_global(self, xt, t):
+        """The clean tokens from which xt is more likely than by a jump, itself first, and by how much: (ids,
         excess), both [..., D + 1]; missing entries have the id V and no excess."""
-        ids, ranks = self.column(xt)
+        ids, ranks = self.in_neighbors(xt)
         ids = jnp.concatenate([xt[..., None], ids], axis=-1)
         ranks = jnp.concatenate([jnp.full_like(xt[..., None], -1), ranks], axis=-1)
         return ids, jnp.where(ranks < 0, self.alpha(t)[..., None], self.near(ranks, t[..., None]))
 
     def add_log_likelihoods(self, logits, xt, t):
         """Dense in t, and sparse where xt is near: log_likelihoods itself is never formed."""
-        ids, excess = self._near_column(xt, t)
-        nu = self.nu(xt, t)[..., None]
-        near = safe_log(excess + self.floor(ids, t[..., None]) * nu)
+        ids, excess = self._excess_over_global(xt, t)
+        nu = self.global_prob(xt, t)[..., None]
+        near = safe_log(excess + self.global_weight(ids, t[..., None]) * nu)
         near = near + take(logits, jnp.minimum(ids, self.vocab_size - 1))
-        return put(logits + (safe_log(self.floors(t)) + safe_log(nu)), ids, near)
+        return put(logits + (safe_log(self.global_weights(t)) + safe_log(nu)), ids, near)
 
     def log_evidence(self, logits, xt, t):
-        """As two log-sum-exps: one dense against the floor, one over the column of xt alone."""
-        ids, excess = self._near_column(xt, t)
+        """As two log-sum-exps: one dense for the jumps, one over the in-neighbors of xt alone."""
+        ids, excess = self._excess_over_global(xt, t)
         near = jnp.take_along_axis(logits, jnp.minimum(ids, self.vocab_size - 1), axis=-1)
         near = jax.nn.logsumexp(near + safe_log(excess), axis=-1)
-        far = jax.nn.logsumexp(logits + safe_log(self.floors(t)), axis=-1) + safe_log(self.nu(xt, t))
+        far = jax.nn.logsumexp(logits + safe_log(self.global_weights(t)), axis=-1) + safe_log(self.global_prob(xt, t))
         return jnp.logaddexp(near, at_least(far, LOG_ZERO))
 
     def _levels(self, t):
@@ -214,9 +218,9 @@ class Kernel(KernelBase):
         or 2] by the number of neighbors in the row: everything else, and the mask where it has a share of its own)."""
         w, k_max = self.branches.weights(t), self.table.k_max
         near = self.near(jnp.arange(k_max), t[..., None])
-        floor = w.beta[..., None] + self.surplus(jnp.arange(k_max + 1), t[..., None])
-        shares = [jnp.ones_like(w.beta)] if w.spread is None else [w.spread, w.masked]
-        return near, floor[..., None] * jnp.stack(shares, axis=-1)[..., None, :]
+        weight = w.beta[..., None] + self.overflow_weight(jnp.arange(k_max + 1), t[..., None])
+        shares = [jnp.ones_like(w.beta)] if w.prior_share is None else [w.prior_share, w.mask_share]
+        return near, weight[..., None] * jnp.stack(shares, axis=-1)[..., None, :]
 
     def _unjumped(self, t):
         """1 - beta: what no jump has met."""

@@ -102,15 +102,15 @@ class SoftmaxKernel(KernelBase):
         similarity = jnp.sum(self.embeddings[y] * self.embeddings[x0], axis=-1)
         return self._height(x0, t) * self._fall(similarity, self.nearest[x0], t)
 
-    def noise_row(self, x0, t):
+    def noise_probs(self, x0, t):
         similarity = self.embeddings[x0] @ self.embeddings.T
         return self._height(x0, t)[..., None] * self._fall(similarity, self.nearest[x0][..., None], t[..., None])
 
-    def noise_column(self, xt, t):
+    def noise_likelihoods(self, xt, t):
         similarity = self.embeddings[xt] @ self.embeddings.T
         return self._height(None, t) * self._fall(similarity, self.nearest, t[..., None])
 
-    def redraw(self, key, x0, t):
+    def sample_noise(self, key, x0, t):
         """One pass over blocks: each takes over with its share of what was seen, and is drawn from by its own sums."""
         block = min(BLOCK, self.vocab_size)
         here, nearest = self.embeddings[x0], self.nearest[x0][..., None]
@@ -134,7 +134,7 @@ class SoftmaxKernel(KernelBase):
         (drawn, _), _ = jax.lax.scan(visit, start, (jax.random.split(key, len(tokens)), tokens, rows))
         return drawn.astype(jnp.int32)
 
-    def push_noise(self, w, t):
+    def noise_matvec(self, w, t):
         # Positions that share a time share a block of the kernel: w as [G, n, V] with one time for each of G groups.
         shared = t.ndim and t.shape[-1] == 1 and w.ndim > 1
         leading = w.shape[:-2] if shared else w.shape[:-1]
