@@ -86,7 +86,7 @@ def build_run_data(config, prepared: Prepared | None = None):
     read, meta = {}, {}
     if config.semantics.table or table_path(config).exists():
         table, meta = load_table(table_path(config), tokenizer.fingerprint)
-        neighbors = NeighborTable.from_lists(table.ids, table.similarities, k_max, table.transposed)
+        neighbors = NeighborTable.from_lists(table.ids, table.similarities, k_max, table.inverted)
         read = {"table": neighbors, "embeddings": table.embeddings}
     vocabulary = Vocabulary(
         tokenizer.vocab_size,

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.lists import transpose
+from semdlm_jax.neighbor_lists import invert
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class NeighborTable:
-    """N(i), nearest first, and its transpose ("which rows hold j, at which rank").
+    """N(i), nearest first, and the inverted index ("which rows hold j, at which rank").
 
     Missing entries hold the id V: scatters drop it, gathers are masked by the rank.
 
@@ -44,11 +44,11 @@ class NeighborTable:
         return cls.from_lists(np.zeros((vocab_size, 0), np.int32), np.zeros((vocab_size, 0), np.float32))
 
     @classmethod
-    def from_lists(cls, ids, similarities, k_max=None, transposed=None):
+    def from_lists(cls, ids, similarities, k_max=None, inverted=None):
         """Builds the table from host arrays.
 
         ids: [V, K'] int, nearest first, negative where missing. similarities: [V, K'] float.
-        k_max: neighbors kept, K; all by default. transposed: of ids, where it is known. UserError when the lists are
+        k_max: neighbors kept, K; all by default. inverted: of ids, where it is known. UserError when the lists are
         shorter, or malformed.
         """
         ids, similarities = np.asarray(ids), np.asarray(similarities, np.float32)
@@ -63,10 +63,10 @@ class NeighborTable:
             raise UserError("the neighbor table is malformed: ids must be below V and missing entries must come last")
         if (ids == np.arange(vocab_size)[:, None]).any():
             raise UserError("the neighbor table is malformed: a token is listed as its own neighbor")
-        transposed = transpose(ids) if transposed is None else transposed.nearest(k_max)
-        if len(transposed.rows) != counts.sum():
-            raise UserError("the neighbor table is malformed: its transposed lists are those of other lists")
-        in_ids, in_ranks = transposed.padded(vocab_size, k_max)
+        inverted = invert(ids) if inverted is None else inverted.nearest(k_max)
+        if len(inverted.rows) != counts.sum():
+            raise UserError("the neighbor table is malformed: its inverted lists are those of other lists")
+        in_ids, in_ranks = inverted.padded(vocab_size, k_max)
         return cls(
             ids=jnp.asarray(np.where(valid, ids, vocab_size), jnp.int32),
             counts=jnp.asarray(counts, jnp.int32),

@@ -8,23 +8,23 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.former import TABLE_MADE, rename
-from semdlm_jax.lists import Transposed, transpose
+from semdlm_jax.neighbor_lists import InvertedIndex, invert
 from semdlm_jax.storage import check_regular, replacing
 
 COMMAND = "python -m semdlm_jax.semantics.build --config=…"
 TABLE, FORMER_TABLE = "neighbors.npz", "neighbours.npz"  # the second: of earlier versions
-IN = "in_"  # before the names of Transposed, in the file
+IN = "in_"  # before the names of InvertedIndex, in the file
 
 
 class Table(NamedTuple):
     """ids: [V, K] int32, nearest first, -1 where missing. similarities: [V, K] float32, 0 there. embeddings: [V, E]
-    float32, what the similarities are cosines of: rows of unit length, or zero without a meaning. transposed: of ids,
+    float32, what the similarities are cosines of: rows of unit length, or zero without a meaning. inverted: of ids,
     which `save_table` makes; whatever else stands there is not written."""
 
     ids: np.ndarray
     similarities: np.ndarray
     embeddings: np.ndarray
-    transposed: Transposed | None = None
+    inverted: InvertedIndex | None = None
 
 
 class Notes(NamedTuple):
@@ -48,18 +48,18 @@ def table_path(config):
 
 
 def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
-    """Writes the table to an .npz in one rename and returns it with its transposed lists.
+    """Writes the table to an .npz in one rename and returns it with its inverted lists.
 
     table: Table. fingerprint: the tokenizer's. meta: dict of JSON values, how it was built. notes: Notes. UserError: it
     cannot be written.
     """
-    table = table._replace(transposed=transpose(np.asarray(table.ids)))
+    table = table._replace(inverted=invert(np.asarray(table.ids)))
     with replacing(path, "wb") as file:
         np.savez_compressed(
             file,
             ids=np.asarray(table.ids, np.int32),
             similarities=np.asarray(table.similarities, np.float32),
-            **{IN + name: array for name, array in table.transposed._asdict().items()},
+            **{IN + name: array for name, array in table.inverted._asdict().items()},
             embeddings=np.asarray(table.embeddings, np.float32),
             fingerprint=np.array(fingerprint),
             meta=np.array(json.dumps(meta)),
@@ -87,8 +87,8 @@ def read_table(path):
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load alone leaks a damaged file
             written = IN + "rows" in file  # not by earlier versions
-            transposed = Transposed(*(file[IN + name] for name in Transposed._fields)) if written else None
-            table = Table(file["ids"], file["similarities"], file["embeddings"], transposed)
+            inverted = InvertedIndex(*(file[IN + name] for name in InvertedIndex._fields)) if written else None
+            table = Table(file["ids"], file["similarities"], file["embeddings"], inverted)
             table.ids.shape[1], table.embeddings.shape[1]  # lists are no table
             meta = rename(TABLE_MADE, json.loads(str(file["meta"])))
             found = table, str(file["fingerprint"]), meta

@@ -9,7 +9,7 @@ from toys import TOYS, V
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS, LOG_ZERO, GlobalPrior, NeighborTable
-from semdlm_jax.lists import transpose
+from semdlm_jax.neighbor_lists import invert
 
 TIMES = (0.0, 0.013, 0.31, 1 / 3, 0.62, 0.97, 1.0)
 every_toy = pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
@@ -204,14 +204,14 @@ def test_table_is_cut_to_k_max():
 
 @pytest.mark.parametrize("k_max", [7, 3, 0])
 @pytest.mark.parametrize("known", [False, True])
-def test_table_transposes_large_random_lists(known, k_max):
-    """Of the first k_max of each; known: from the transpose of all."""
+def test_table_inverts_large_random_lists(known, k_max):
+    """Of the first k_max of each; known: from the index of all."""
     rng, vocab_size = np.random.default_rng(5), 200
     ids = np.full((vocab_size, 7), -1)
     for i in range(vocab_size):
         length = rng.integers(0, 8)
         ids[i, :length] = rng.choice(np.setdiff1d(np.arange(vocab_size // 2), [i]), length, replace=False)
-    built = NeighborTable.from_lists(ids, np.zeros(ids.shape), k_max, transpose(ids) if known else None)
+    built = NeighborTable.from_lists(ids, np.zeros(ids.shape), k_max, invert(ids) if known else None)
     ids = ids[:, :k_max]
     forward = {(i, r, ids[i, r]) for i in range(vocab_size) for r in range(k_max) if ids[i, r] >= 0}
     in_ids, in_ranks = np.asarray(built.in_ids), np.asarray(built.in_ranks)
@@ -223,10 +223,10 @@ def test_table_transposes_large_random_lists(known, k_max):
     assert ((in_ids == vocab_size) == (in_ranks == k_max)).all()
 
 
-def test_another_tables_transposed_lists_are_refused():
+def test_another_tables_inverted_lists_are_refused():
     ids = np.array([[1, 2], [0, 2], [0, -1]])
     with pytest.raises(UserError, match="those of other lists"):
-        NeighborTable.from_lists(ids, np.ones(ids.shape), transposed=transpose(ids[:, :1]))
+        NeighborTable.from_lists(ids, np.ones(ids.shape), inverted=invert(ids[:, :1]))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def lists():
     return ids, similarities
 
 
-def test_transposed_lists(lists):
+def test_inverted_index(lists):
     """Every entry of the table, once, and in-degrees within the cap."""
     ids, similarities = lists
     table = NeighborTable.from_lists(ids, similarities)

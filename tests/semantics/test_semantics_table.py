@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.lists import transpose
+from semdlm_jax.neighbor_lists import invert
 from semdlm_jax.semantics import table
 
 IDS = np.array([[1, 2], [2, -1], [-1, -1]])
@@ -28,30 +28,30 @@ def test_round_trip(tmp_path):
     assert (fingerprint, meta) == ("a" * 64, {"neighbors": 2, "max_in_degree": None})
     np.testing.assert_array_equal(read.ids, IDS)
     # Of tokens 0, 1 and 2: none hold the first, row 0 the second at rank 0, rows 0 and 1 the third at ranks 1 and 0.
-    for array, expected in zip(found.transposed, ([0, 0, 1], [0, 1, 0], [0, 0, 1, 3]), strict=True):
+    for array, expected in zip(found.inverted, ([0, 0, 1], [0, 1, 0], [0, 0, 1, 3]), strict=True):
         np.testing.assert_array_equal(array, expected)
 
 
-def test_changed_lists_are_transposed_anew(tmp_path):
+def test_changed_lists_are_inverted_anew(tmp_path):
     path = tmp_path / "neighbors.npz"
     for ids in (IDS, IDS[::-1]):
         table.save_table(path, TABLE._replace(ids=ids), "a", {})
         read = table.load_table(path, "a")[0]
-        for array, expected in zip(read.transposed, transpose(ids), strict=True):
+        for array, expected in zip(read.inverted, invert(ids), strict=True):
             np.testing.assert_array_equal(array, expected)
         table.save_table(path, read._replace(ids=IDS), "a", {})
-        np.testing.assert_array_equal(table.load_table(path, "a")[0].transposed.rows, [0, 0, 1])
+        np.testing.assert_array_equal(table.load_table(path, "a")[0].inverted.rows, [0, 0, 1])
 
 
-def test_a_table_without_transposed_lists_is_read(tmp_path):
-    """As earlier versions wrote it: kernels transpose it themselves."""
+def test_a_table_without_an_inverted_index_is_read(tmp_path):
+    """As earlier versions wrote it: kernels invert it themselves."""
     path = tmp_path / "neighbors.npz"
     table.save_table(path, TABLE, "a", {})
     with np.load(path) as file:
         arrays = {name: array for name, array in file.items() if not name.startswith("in_")}
     np.savez_compressed(path, **arrays)
     read = table.load_table(path, "a")[0]
-    assert read.transposed is None
+    assert read.inverted is None
     np.testing.assert_array_equal(read.ids, IDS)
 
 

@@ -9,9 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "semdlm_jax"
 MATHEMATICS = {"kernels", "objectives", "samplers"}
-# What every room may import: to raise a UserError, ask for an extra, read lists both ways, write files, lock them, and
-# check options or be a plug-in.
-LEAVES = {"errors", "extras", "lists", "storage", "locks", "options", "plugins"}
+# What every room may import: to raise a UserError, ask for an extra, read neighbor lists both ways, write files, lock
+# them, and check options or be a plug-in.
+LEAVES = {"errors", "extras", "neighbor_lists", "storage", "locks", "options", "plugins"}
 # What each room may import of the package beside these and itself.
 ROOMS = {
     "kernels": set(),
@@ -25,7 +25,7 @@ ROOMS = {
     "trace": set(),
     "errors": set(),
     "extras": set(),
-    "lists": set(),
+    "neighbor_lists": set(),
     "storage": set(),
     "locks": set(),
     "options": set(),

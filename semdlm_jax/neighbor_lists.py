@@ -1,11 +1,17 @@
-"""Neighbor lists read the other way round: which rows hold a token, and at which rank."""
+"""Lists of neighbors on the host, as a table stores them, and their inverted index: which rows hold a token.
+
+Ids [V, K], nearest first, MISSING behind the last neighbor of a row. On the device `kernels.NeighborTable` has V in the
+place of MISSING; its `from_lists` is the one place where one becomes the other.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
+MISSING = -1
 
-class Transposed(NamedTuple):
+
+class InvertedIndex(NamedTuple):
     """The N entries of lists [V, K], by the token that they hold.
 
     rows, ranks: [N] int32, where an entry stands; those of token j are starts[j] to starts[j + 1], rows rising.
@@ -16,13 +22,13 @@ class Transposed(NamedTuple):
     ranks: np.ndarray
     starts: np.ndarray
 
-    def nearest(self, k):
-        """Of the lists cut to their first k entries."""
+    def nearest(self, k: int) -> "InvertedIndex":
+        """The index of the lists cut to their first k entries."""
         kept = self.ranks < k
         before = np.concatenate([[0], np.cumsum(kept)])
-        return Transposed(self.rows[kept], self.ranks[kept], before[self.starts])
+        return InvertedIndex(self.rows[kept], self.ranks[kept], before[self.starts])
 
-    def padded(self, row, rank):
+    def padded(self, row: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows, ranks), both [V, D] int32, D the most rows that hold one token; `row` and `rank` where missing."""
         held = np.diff(self.starts)
         there = np.arange(held.max(initial=0)) < held[:, None]
@@ -31,10 +37,10 @@ class Transposed(NamedTuple):
         return rows, ranks
 
 
-def transpose(ids):
-    """The Transposed of lists ids [V, K], negative where missing."""
+def invert(ids: np.ndarray) -> InvertedIndex:
+    """The InvertedIndex of lists ids [V, K]; every negative id is taken for MISSING."""
     rows, ranks = np.nonzero(ids >= 0)
     tokens = ids[rows, ranks]
     order = np.argsort(tokens, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(tokens, minlength=len(ids)))])
-    return Transposed(rows[order].astype(np.int32), ranks[order].astype(np.int32), starts)
+    return InvertedIndex(rows[order].astype(np.int32), ranks[order].astype(np.int32), starts)
