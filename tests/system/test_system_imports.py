@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "semdlm_jax"
 MATHEMATICS = {"kernels", "objectives", "samplers"}
 # What every room may import: to raise a UserError, ask for an extra, read neighbor lists both ways, write files, lock
-# them, and check options or be a plug-in.
-LEAVES = {"errors", "extras", "neighbor_lists", "storage", "locks", "options", "plugins"}
+# them, check options or be a plug-in, and read what has another name today.
+LEAVES = {"errors", "extras", "neighbor_lists", "storage", "locks", "options", "plugins", "former"}
 # What each room may import of the package beside these and itself.
 ROOMS = {
     "kernels": set(),
@@ -30,6 +30,7 @@ ROOMS = {
     "locks": set(),
     "options": set(),
     "plugins": set(),
+    "former": set(),
     "keys": {"kernels", "objectives", "samplers", "runtime", "semantics.settings"},
     "record": {"keys", "runtime"},
     "owned": set(),
@@ -44,7 +45,7 @@ PROGRAMS = {"train", "evaluate", "generate", "export", "doctor"}
 MEETING = {"experiment", "checks", "continuing", "parent", "generator", "model", "dry_run", "train_step"} | PROGRAMS
 # Packages that only one place may know, and all that mathematics may: those and what is Python's own, but no files.
 ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoint"], "ml_collections": ["config_flag.py", "experiment/"]}
-IN_MATHEMATICS = {"semdlm_jax", "jax", "numpy", *sys.stdlib_module_names} - {"pathlib", "os"}
+IN_MATHEMATICS = {"semdlm_jax", "jax", "numpy", "chex", *sys.stdlib_module_names} - {"pathlib", "os"}
 
 
 def imports(path):
