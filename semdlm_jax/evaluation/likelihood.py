@@ -2,11 +2,11 @@
 
 NELBO = integral of E l_t over [t_min, t_max]  +  KL(q_{t_max} || prior)  +  E -log p_theta(x0 | x_{t_min}).
 
-The integral is estimated at times stratified over all rows and draws (`times.stratified_uniforms`); the prior term is
-exact; the reconstruction takes a draw of x_{t_min} for each of these, with a network call of its own. A row's times and
-noise depend on the seed, its index and the numbers of rows and draws: the same rows give the same numbers, up to
-rounding, in batches of any size and on any number of devices or processes. An autoregressive model is scored by its
-exact likelihood, in the place of the integral.
+The integral is estimated at times that are stratified over all rows and draws (`times.stratified_uniforms`). The prior
+term is exact. The reconstruction is estimated from one draw of x_{t_min} for each of these times, with a network call
+of its own. The times and the noise of a row depend on the seed, its index, and the numbers of rows and draws: the same
+rows give the same numbers, up to rounding, in batches of any size and on any number of devices or processes. An
+autoregressive model is scored by its exact likelihood, which stands in the place of the integral.
 """
 
 import dataclasses
@@ -24,13 +24,17 @@ from semdlm_jax.objectives import ObjectiveBase, Posterior, Scoring, SequenceTer
 
 @dataclasses.dataclass(frozen=True)
 class Likelihood:
-    """nelbo: nats a token; its three terms; tokens and sequences scored.
+    """The NELBO of a split and how sure it is.
 
-    standard_error: of the NELBO, in nats a token. error_over: what it is taken over. 'sequences': how much another text
-    of the same kind could differ, noise of the estimate included. 'draws', where nearly all tokens are of one sequence:
-    the noise alone. None, there and of a single draw: there is no telling, and standard_error is None too. draw_error:
-    the noise given these sequences, as if the times of their draws were independent; None with one draw. That they are
-    stratified mostly makes it smaller, the more the cost of a sequence hangs on time alone.
+    Attributes:
+        nelbo: in nats per token; integral, prior, reconstruction: its three terms.
+        standard_error: of the NELBO, in nats per token; None where it cannot be estimated.
+        error_over: what the standard error is taken over. 'sequences': how much another text of the same kind could
+            differ, the noise of the estimate included. 'draws', where one sequence holds nearly all tokens: the noise
+            alone. None: there is a single such sequence and a single draw.
+        draw_error: the noise of the estimate for these sequences, as if the times of their draws were independent; None
+            with one draw. The times are stratified, so the true noise is mostly smaller.
+        tokens, sequences: how many were scored.
     """
 
     nelbo: float
@@ -57,14 +61,14 @@ class Likelihood:
         return error if math.isfinite(error) else None
 
 
-# Key of all noise of evaluations: a run's own begins with its seed, too.
+# Folded into the key of all noise of evaluations, so that it differs from that of a training with the same seed.
 EVALUATION = 0x4E454C42
-# Below so many sequences' worth of tokens, by count^2 / sum of squares, their spread says nothing of the error.
+# With fewer effective sequences, count^2 / sum of squared lengths, their spread does not estimate the error.
 LEAST_SEQUENCES = 1.5
 
 
 def with_error(value: float, error: float | None, digits: int = 4) -> str:
-    """'4.2750 ± 0.0344', or '4.2750 ± n/a' where there is no telling."""
+    """'4.2750 ± 0.0344', or '4.2750 ± n/a' where the error is not known."""
     return f"{value:.{digits}f} ± " + ("n/a" if error is None else f"{error:.{digits}f}")
 
 
@@ -78,11 +82,12 @@ def compile_terms(
 
 
 def summarize(terms: SequenceTerms) -> Likelihood:
-    """Host: the terms of all draws and sequences, each [D, N], to a `Likelihood`.
+    """A `Likelihood` of the terms of all draws and sequences, each [D, N]. Runs on the host.
 
-    The NELBO is a ratio of sums over sequences. Its error is taken over them, each residual with the share of the
-    tokens that its sequence does not have: unbiased if a sequence's noise is that of independent tokens, too small if
-    it is common to the tokens of a few long ones, and of no use for a single one (`Likelihood.error_over`).
+    The NELBO is a ratio of two sums over sequences, of nats and of tokens. Its variance is the sum of the squared
+    residuals of the sequences, each divided by the share of the tokens that lie in other sequences. That is unbiased
+    if the noise of a sequence is that of independent tokens, too small if the tokens of a few long sequences share
+    their noise, and of no use for a single sequence (`Likelihood.error_over`).
     """
     integral, prior, reconstruction, tokens = (np.asarray(x, np.float64) for x in terms)
     total, tokens = integral + prior + reconstruction, tokens[0]
@@ -120,17 +125,24 @@ def evaluate_likelihood(
     place: Callable = lambda x: x,
     progress: Callable | None = None,
 ) -> Likelihood:
-    """Scores batches of {tokens, mask, row}; `compiled_terms(params, key, batch, draw)` is what `compile_terms` gives.
+    """The Likelihood of batches of rows.
 
-    rows: how many are scored in all; row: their indices below that. Batches may be padded with rows whose mask is all
-    False and whose index is that many or more. draws: times and corruptions a sequence. place: moves a host batch to
-    the devices. progress: called with the number of draws done.
+    Args:
+        compiled_terms: what `compile_terms` gives.
+        params: the network's parameters.
+        batches: {tokens [B, L], mask [B, L], row [B]}. row: the index of each row among all that are scored. Batches
+            may be padded with rows whose mask is all False and whose index is `rows` or more.
+        rows: how many are scored in all.
+        seed: of times and noise.
+        draws: times and corruptions of a sequence.
+        place: moves a host batch to the devices.
+        progress: called with the number of draws done.
     """
     key, uniforms = jax.random.fold_in(jax.random.key(seed), EVALUATION), stratified_uniforms(seed, rows, draws)
     collected, under_way, done = [], [], 0
 
     def wait(behind):
-        """Until no more than `behind` draws are under way; tells how many are done."""
+        """Waits until no more than `behind` draws are under way, and reports progress."""
         nonlocal done
         while len(under_way) > behind:
             jax.block_until_ready(under_way.pop(0))

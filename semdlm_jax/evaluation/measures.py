@@ -16,14 +16,20 @@ from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, Registry, field
 
 GENERATED, HELDOUT, SHUFFLED = "generated", "heldout", "shuffled"
-BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are known: more would not fit in memory
+BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are collected: more would not fit in memory
 Found = dict[str, float | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """What is measured. rows: {"generated": …, "heldout": …} of token rows without padding. texts: the same, as texts.
-    table: the neighbors. train_text: the first BIGRAM_TOKENS of the training text."""
+    """What is measured.
+
+    Attributes:
+        rows: {"generated": …, "heldout": …}, each a sequence of token rows without padding.
+        texts: the same rows, decoded.
+        table: the neighbors of the run.
+        train_text: the first BIGRAM_TOKENS tokens of the training text, decoded.
+    """
 
     rows: dict[str, Sequence[np.ndarray]]
     texts: dict[str, Sequence[str]]
@@ -36,15 +42,20 @@ class Samples:
 
 
 class Measure(Plugin, abc.ABC):
-    """title: of its row in a report, '' for none. meaning: a line for the reader of the report, '' for none."""
+    """A number, or a few, that says how generated text compares with held-out text.
+
+    Attributes:
+        title: the name of its row in a report; '' for no row.
+        meaning: a line that explains it to the reader of the report; '' for none.
+    """
 
     title: ClassVar[str] = ""
     meaning: ClassVar[str] = ""
 
     @abc.abstractmethod
     def of(self, samples: Samples) -> Found:
-        """Its value of the "generated" and "heldout" rows, and of others that it compares with; None where it says
-        nothing of such rows."""
+        """{"generated": value, "heldout": value}, and values of other rows that it compares with, such as "shuffled".
+        None where it has no value for such rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +113,7 @@ class BigramsInTrain(Measure):
 
 @dataclasses.dataclass(frozen=True)
 class Distinct(Measure):
-    """Distinct n-grams of tokens over all of them, of equally many rows: the more there are, the fewer are new."""
+    """Distinct n-grams of tokens over all n-grams, of equally many rows: with more rows, fewer n-grams are new."""
 
     n: int = field(number(2, "[1, 64]", "tokens of an n-gram"))
 

@@ -1,5 +1,5 @@
-"""Measures of generated text that need no scorer. Host arithmetic in float64 on N rows of tokens, of one length or of
-several, or on texts."""
+"""Measures of generated text that need no other model. They run on the host in float64, on N rows of tokens, whose
+lengths may differ, or on texts."""
 
 import re
 
@@ -34,7 +34,7 @@ def neighbor_affinity(rows, ids_VxK, similarities_VxK):
 
 
 def standard_error(values: np.ndarray) -> float | None:
-    """Of the mean of independent values [N]; None of a single one."""
+    """The standard error of the mean of independent values [N]; None for a single value."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
@@ -44,7 +44,7 @@ def ratio(value: float, whole: float) -> float | None:
 
 
 def distinct(rows, n) -> float | None:
-    """Distinct n-grams over all n-grams of the whole set; rows shorter than n have none. None where no row has any."""
+    """The number of distinct n-grams over the number of all n-grams of the rows. None where every row is shorter than n."""
     windows = np.lib.stride_tricks.sliding_window_view
     grams = [windows(np.asarray(row), n) for row in rows if len(row) >= n]
     if not grams:
@@ -71,7 +71,7 @@ def bigram_share(texts, known):
 
 
 def shuffled(texts, seed=0):
-    """The texts with all their words dealt out anew at random: unigrams without order."""
+    """Texts of the same lengths that hold the words of all texts in random order: unigrams without any order."""
     pool = [word for text in texts for word in words(text)]
     np.random.default_rng(seed).shuffle(pool)
     ends = np.cumsum([len(words(text)) for text in texts])

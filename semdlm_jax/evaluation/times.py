@@ -1,4 +1,4 @@
-"""Where in time each row of an evaluation is scored."""
+"""The times at which each row of an evaluation is scored."""
 
 import numpy as np
 
@@ -6,11 +6,16 @@ import numpy as np
 def stratified_uniforms(seed: int, rows: int, draws: int) -> np.ndarray:
     """[rows, draws] float32 in [0, 1): one point in each of rows x draws equal strata.
 
-    The draws of a row fall one in each of `draws` equal parts of [0, 1), in random order, and within every part the
-    rows fall one in each of `rows` equal parts of it, in random order. So each point alone is uniform on [0, 1),
-    whatever the row and the draw; the mean over a row's draws is as unbiased as one draw and varies less; and so is
-    and does the mean over rows. What a row gets depends on the seed, its index and the two counts, and on nothing else:
-    not on batches, their padding, or the number of processes.
+    [0, 1) is cut into `draws` equal parts, and each part into `rows` equal strata. A row has one draw in each part, in
+    random order; within a part, each row has a stratum of its own, in random order. Each single point is therefore
+    uniform on [0, 1), for every row and draw. Means over the draws of a row, and over rows, are unbiased and vary less
+    than those of independent points. The points of a row depend on the seed, its index and the two counts only: not on
+    batches, their padding or the number of processes.
+
+    Args:
+        seed: of the random order and of the points within strata.
+        rows: how many are scored in all.
+        draws: times a row.
     """
     generator = np.random.default_rng(seed)
     order = generator.permuted(np.broadcast_to(np.arange(rows)[:, None], (rows, draws)), axis=0)

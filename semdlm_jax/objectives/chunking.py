@@ -5,11 +5,14 @@ import jax.numpy as jnp
 
 
 def map_positions(function, features_BxLxD, *per_position, chunk=0):
-    """sum over chunks of positions of function(features chunk, *chunks), a pytree of sums.
+    """The sum over chunks of positions of function(features chunk, *chunks).
 
-    function: maps features [B, c, D] and arrays [B, c, ...] to a pytree of sums over those positions. Its body is
-    rematerialized in the backward pass, so only one chunk of logits is alive at a time. chunk: positions at a time, a
-    divisor of L is used; 0 evaluates all at once, without rematerialization.
+    Args:
+        function: maps features [B, c, D] and arrays [B, c, ...] to a pytree of sums over those positions. It is
+            rematerialized in the backward pass, so that the logits of only one chunk are alive at a time.
+        features_BxLxD: hidden states of the network.
+        per_position: arrays [B, L, ...].
+        chunk: positions at a time, lowered to a divisor of L; 0: all at once, without rematerialization.
     """
     length = features_BxLxD.shape[1]
     arrays = (features_BxLxD, *per_position)

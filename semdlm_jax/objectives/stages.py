@@ -1,8 +1,8 @@
 """A training run in stages: the same network under one objective after another.
 
-With the `bayes` parameterization the logits estimate log p(x0 | context) whatever the kernel, which supplies its own
-likelihood. A network can therefore learn to read context from masked text first, where every noisy position is marked
-and the signal is strong, and go on with a kernel whose noise looks like text.
+With the `bayes` parameterization the logits estimate log p(x0 | context) under every kernel, because the kernel itself
+supplies the likelihood q_t(x_t | x0). A network can therefore learn to use context on masked text first, where every
+noisy position is marked and the signal is strong, and then continue under a kernel whose noise looks like text.
 """
 
 import dataclasses
@@ -16,7 +16,16 @@ from semdlm_jax.objectives.base import NoisyBatch, ObjectiveBase
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """objectives[i] trains the steps from starts[i] (0-based) to starts[i + 1]; starts[0] is 0."""
+    """Objectives one after another.
+
+    Attributes:
+        objectives: objectives[i] trains the steps from starts[i] (0-based) up to, not including, starts[i + 1].
+        starts: their first steps, ascending; starts[0] is 0.
+
+    Raises:
+        UserError: stages out of order, times that a loss needs are never drawn, or a change of kernel under a
+            parameterization whose logits depend on the kernel.
+    """
 
     objectives: tuple[ObjectiveBase, ...]
     starts: tuple[int, ...]
