@@ -142,8 +142,8 @@ def measure(entry, steps, seed, folder):
     likelihood, protocol = score_likelihood(trained, tokens)
     result = {"likelihood": dataclasses.asdict(likelihood), "protocol": protocol, "gradient_noise": noise}
     posterior = None if trained.objective.exact else trained.objective.posterior
-    if posterior is not None and posterior.tilt != 1:
-        tilted, _ = score_likelihood(trained, tokens, posterior=dataclasses.replace(posterior, tilt=1.0))
+    if posterior is not None and posterior.unchanged_weight != 1:
+        tilted, _ = score_likelihood(trained, tokens, posterior=dataclasses.replace(posterior, unchanged_weight=1.0))
         result["tilted"] = dataclasses.asdict(tilted)
     result_file.write_text(json.dumps(result, indent=2) + "\n")
     return result

@@ -25,7 +25,7 @@ from semdlm_jax.kernels import KernelBase, noise_share, return_rates
 from semdlm_jax.kernels.numerics import add_at, ratio, take
 
 # The integrand at t = 1 is its limit, taken here: rates are infinite there.
-LATEST = 1 - 2**-17
+T_NUMERIC_MAX = 1 - 2**-17
 
 
 def at_token(values_V, x0):
@@ -95,7 +95,7 @@ def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t):
     log_posterior: [..., V], normalized. t: [...], in (0, 1]. The NELBO is the integral of E l_t over t plus the prior
     and reconstruction terms.
     """
-    t = jnp.minimum(t, LATEST)
+    t = jnp.minimum(t, T_NUMERIC_MAX)
     rates = reverse_rates(kernel, xt, t)
     model = mixed_rates(kernel, rates, jnp.exp(log_posterior), t)
     true = true_rates(kernel, rates, x0, t)

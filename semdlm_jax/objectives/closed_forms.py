@@ -6,7 +6,7 @@ Same signature and result as `bound.nelbo_rate`. They hold for any schedule.
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import LOG_ZERO, safe_log
-from semdlm_jax.objectives.bound import LATEST, at_token, divergence
+from semdlm_jax.objectives.bound import T_NUMERIC_MAX, at_token, divergence
 
 
 def absorbing(kernel, log_posterior, x0, xt, t):
@@ -23,7 +23,7 @@ def uniform(kernel, log_posterior, x0, xt, t):
 
         alpha (p(y) - 1[y = x0]) / u  -  alpha (p(z) - 1[z = x0]) / (u + alpha).
     """
-    t = jnp.minimum(t, LATEST)[..., None]
+    t = jnp.minimum(t, T_NUMERIC_MAX)[..., None]
     alpha, V = kernel.alpha(t), kernel.vocab_size
     floor, tokens = kernel.noise(t) / V, jnp.arange(V)
     here, clean = tokens == xt[..., None], tokens == x0[..., None]
@@ -41,7 +41,7 @@ def uniform(kernel, log_posterior, x0, xt, t):
 
 def hybrid(kernel, log_posterior, x0, xt, t):
     """GIDD: its weight w = h(z | x0) times `gidd_divergence`, with x_theta taken back out of the posterior."""
-    t = jnp.minimum(t, LATEST)
+    t = jnp.minimum(t, T_NUMERIC_MAX)
     likelihoods = kernel.likelihoods(xt, t)
     clean = jnp.where(likelihoods > 0, log_posterior - safe_log(likelihoods), LOG_ZERO)
     log_x_theta = clean - jnp.log(jnp.sum(jnp.exp(clean), axis=-1, keepdims=True))

@@ -15,7 +15,7 @@ import numpy as np
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
 from semdlm_jax.objectives import bound, closed_forms, sampled
-from semdlm_jax.objectives.posterior import Bayes, Parameterization, forbid_mask, log_scores
+from semdlm_jax.objectives.posterior import Bayes, Parameterization, forbid_mask, network_log_ratios
 from semdlm_jax.options import number, text
 from semdlm_jax.plugins import Plugin, Registry, field
 
@@ -169,7 +169,7 @@ class ScoreEntropy(Loss):
 
     def terms(self, objective, x):
         x, kernel = _before_the_end(x), objective.kernel
-        scores = log_scores(kernel, forbid_mask(kernel, x.logits), x.xt, x.t)
+        scores = network_log_ratios(kernel, forbid_mask(kernel, x.logits), x.xt, x.t)
         alpha = kernel.alpha(x.t)[..., None]
         clean = jnp.arange(kernel.vocab_size) == x.x0[..., None]
         row = kernel.noise(x.t)[..., None] * kernel.prior_probs(x.t) + jnp.where(clean, alpha, 0)
@@ -224,7 +224,7 @@ GIDD_WEIGHTS = {
 
 
 def _before_the_end(x):
-    return x._replace(t=jnp.minimum(x.t, bound.LATEST))
+    return x._replace(t=jnp.minimum(x.t, bound.T_NUMERIC_MAX))
 
 
 def _integral(objective, x, rate):

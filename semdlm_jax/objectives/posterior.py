@@ -8,7 +8,7 @@ score: f are SEDD's log-ratios, an estimate of log q_t(y) / q_t(x_t), with that 
 
 A training loss that weighs unchanged positions by lambda_same and changed ones by lambda_changed has as its minimizer
 not the posterior but w(k, x_t) p(k | x_t), normalized, with w = lambda_same at k = x_t and lambda_changed elsewhere.
-`tilt` = lambda_same / lambda_changed takes that weight out again; it moves one logit a position.
+`unchanged_weight` = lambda_same / lambda_changed takes that weight out again; it moves one logit a position.
 """
 
 import abc
@@ -26,7 +26,7 @@ from semdlm_jax.plugins import Plugin, Registry
 # The least that a clean token gets of a score, as a share: scores need not be those of any distribution of text.
 LEAST_SHARE = 1e-3
 # At alpha = 0 scores say nothing of the text: they are read a little before, where float32 errs as little as that does.
-LATEST_SCORE = 1 - 2.0**-12
+T_SCORE_MAX = 1 - 2.0**-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +89,13 @@ class Score(Parameterization):
             )
 
     def log_weights(self, kernel, logits, xt, t):
-        t = jnp.minimum(t, LATEST_SCORE)
-        noisy = jax.nn.softmax(log_scores(kernel, logits, xt, t), axis=-1)
+        t = jnp.minimum(t, T_SCORE_MAX)
+        noisy = jax.nn.softmax(network_log_ratios(kernel, logits, xt, t), axis=-1)
         clean = jnp.maximum(noisy - kernel.noise(t)[..., None] * kernel.prior_probs(t), LEAST_SHARE * noisy)
         return Bayes().log_weights(kernel, forbid_mask(kernel, jnp.log(clean)), xt, t)
 
 
-def log_scores(kernel, logits, xt, t):
+def network_log_ratios(kernel, logits, xt, t):
     """SEDD's log-ratios from the network's output: 0 at x_t; an absorbing kernel's are scaled by what is expected of
     them, alpha / (1 - alpha) shared by the V - 1 tokens of text."""
     if kernel.mask_id is not None:
@@ -119,14 +119,15 @@ PARAMETERIZATIONS = Registry("parameterization", Parameterization, {"direct": Di
 class Posterior:
     """How logits become p_theta(x_0 | x_t) for a kernel.
 
-    tilt: lambda_same / lambda_changed of the training loss, above 0; 1 when the loss weighs all positions alike.
+    unchanged_weight: lambda_same / lambda_changed of the training loss, above 0; 1 when the loss weighs all positions
+    alike.
     """
 
     parameterization: Parameterization = Bayes()
-    tilt: float = 1.0
+    unchanged_weight: float = 1.0
 
     def __post_init__(self):
-        if not self.tilt > 0:
+        if not self.unchanged_weight > 0:
             raise UserError(
                 "lambda_same must be above 0: the loss would not teach whether a token changed, "
                 "and its weight could not be divided out of the posterior"
@@ -147,16 +148,16 @@ class Posterior:
     def log_weights(self, kernel: KernelBase, logits, xt, t):
         """`log_probs`, not normalized: for draws, which need no more."""
         trained = self.trained_log_weights(kernel, logits, xt, t)
-        if self.tilt == 1.0:
+        if self.unchanged_weight == 1.0:
             return trained
-        same = jnp.take_along_axis(trained, xt[..., None], axis=-1) - jnp.log(self.tilt)
+        same = jnp.take_along_axis(trained, xt[..., None], axis=-1) - jnp.log(self.unchanged_weight)
         return put(trained, xt[..., None], same)
 
     def log_probs(self, kernel: KernelBase, logits, xt, t):
         """log p_theta(x_0 = k | x_t): [..., V] float32, for bounds and samplers."""
         return jax.nn.log_softmax(self.log_weights(kernel, logits, xt, t), axis=-1)
 
-    def plug_in(self, kernel: KernelBase, logits, xt, t):
+    def x_theta(self, kernel: KernelBase, logits, xt, t):
         """log p_theta(x_0 = k | the other tokens), not normalized: the posterior without what x_t says of itself,
         UDLM's and GIDD's x_theta. [..., V] float32; LOG_ZERO where x_t cannot come from k."""
         likelihoods = kernel.likelihoods(xt, t)
@@ -172,8 +173,8 @@ class Posterior:
         s = t if s is None else s
         kept, noise = kernel.alpha(s)[..., None], kernel.noise(s)[..., None]
         if self.parameterization.scores:
-            t = jnp.minimum(t, LATEST_SCORE)
-            scores = log_scores(kernel, logits, xt, t)
+            t = jnp.minimum(t, T_SCORE_MAX)
+            scores = network_log_ratios(kernel, logits, xt, t)
             total = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
             share, nu = jnp.exp(scores - total), kernel.prior_probs(t)
             stays = kernel.alpha(t)[..., None] / kept
@@ -191,6 +192,6 @@ class Posterior:
         return self.parameterization.cross_entropy(kernel, forbid_mask(kernel, logits), x0, xt, t)
 
 
-def make_posterior(parameterization: str = "bayes", tilt: float = 1.0, **options: Any) -> Posterior:
+def make_posterior(parameterization: str = "bayes", unchanged_weight: float = 1.0, **options: Any) -> Posterior:
     """A Posterior by its parameterization's name. UserError for an unknown name or option."""
-    return Posterior(PARAMETERIZATIONS.make(parameterization, **options), tilt)
+    return Posterior(PARAMETERIZATIONS.make(parameterization, **options), unchanged_weight)

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 
 from semdlm_jax.kernels import KernelBase
 from semdlm_jax.kernels.numerics import inner, take
-from semdlm_jax.objectives.bound import LATEST, Rates, at_token, reverse_rates
+from semdlm_jax.objectives.bound import T_NUMERIC_MAX, Rates, at_token, reverse_rates
 
 
 def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t, key, samples):
     """An unbiased estimate of `bound.nelbo_rate`, and of its gradient, from `samples` tokens y a position."""
-    t = jnp.minimum(t, LATEST)
+    t = jnp.minimum(t, T_NUMERIC_MAX)
     rates = reverse_rates(kernel, xt, t)
     y = draw_targets(kernel, rates, key, x0, t, samples)
     return jnp.mean(rate_at(kernel, rates, log_posterior, x0, xt, t, y), axis=-1)

@@ -129,7 +129,7 @@ class Sampler:
 
         def once(carry, key):
             text_BxL, *progress = carry
-            proposal = self._propose(key, network, text_BxL, t, t, ends_B, sharper, _PlugIn())
+            proposal = self._propose(key, network, text_BxL, t, t, ends_B, sharper, _XTheta())
             corrected, progress = method.correct(text_BxL, proposal, active, progress)
             now = corrected[:recorded], proposal.confidence[:recorded]
             return (corrected, *progress), (*now, jnp.zeros(now[0].shape, bool))
@@ -174,11 +174,11 @@ class Sampler:
         return _by_positions(positions, carry, (features, xt_BxL), self.kernel.vocab_size)
 
 
-class _PlugIn(Ancestral):
+class _XTheta(Ancestral):
     """Draws from p(x0 | the other tokens)."""
 
     def log_weights(self, kernel, posterior, logits, xt, t, s):
-        return posterior.plug_in(kernel, logits, xt, t)
+        return posterior.x_theta(kernel, logits, xt, t)
 
 
 def positions_at_once(batch, length, vocab_size, backend):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.numerics import derivative, put, safe_log
 from semdlm_jax.objectives.bound import at_token
-from semdlm_jax.objectives.posterior import LATEST_SCORE
+from semdlm_jax.objectives.posterior import T_SCORE_MAX
 from semdlm_jax.samplers.methods import Method, step_to
 
 
@@ -30,7 +30,7 @@ def _analytic(kernel, posterior, logits, xt, t, s):
 
 
 def _euler(kernel, posterior, logits, xt, t, s):
-    t = jnp.minimum(t, LATEST_SCORE)
+    t = jnp.minimum(t, T_SCORE_MAX)
     scores = posterior.log_scores(kernel, logits, xt, t)
     alpha, alpha_dot = derivative(kernel.alpha, t)
     rate = -alpha_dot / alpha * at_token(kernel.prior_probs(t), xt) * (t - s)

@@ -237,7 +237,7 @@ def test_what_is_compiled_is_the_bound_of_the_objective():
     keys_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), 1))(jnp.arange(8))
     t_B = ENDS["t_min"] + (ENDS["t_max"] - ENDS["t_min"]) * uniform[:, 1]
     prior_V = prior_divergences(kernel, ENDS["t_max"])
-    given = {"bayes": make_posterior("bayes", tilt=0.5), "direct": make_posterior("direct")}
+    given = {"bayes": make_posterior("bayes", unchanged_weight=0.5), "direct": make_posterior("direct")}
     assert objective.posterior == given["bayes"]
     found = {}
     for name, posterior in given.items():

@@ -25,7 +25,7 @@ def quadrature(toy, nodes=10):
     x, w = np.polynomial.legendre.leggauss(nodes)
     half = np.diff(edges)[:, None] / 2
     times = (edges[:-1, None] + half * (x + 1)).ravel()
-    return np.minimum(times, bound.LATEST), (half * w).ravel()  # where the integrand is taken for its limit
+    return np.minimum(times, bound.T_NUMERIC_MAX), (half * w).ravel()  # where the integrand is taken for its limit
 
 
 @jax.jit

@@ -19,7 +19,7 @@ from semdlm_jax.objectives.chunking import map_positions
 
 @pytest.mark.parametrize("name", ["semdlm_plus", "absorbing", "gapped"])
 @pytest.mark.parametrize("parameterization", ["direct", "bayes"])
-def test_weighted_denoising_is_undone_by_the_tilt(float64, name, parameterization):
+def test_weighted_denoising_is_undone_by_the_unchanged_weight(float64, name, parameterization):
     """Its minimizer in the logits, in closed form, is stationary and gives the exact posterior once tilted."""
     toy, t = TOYS[name], 0.62
     trained = make_objective("denoising", toy.build(), parameterization, lambda_changed=1.0, lambda_same=0.05)

@@ -27,24 +27,24 @@ def weighted(toy, parameterization, t):
     return weight
 
 
-def dense(toy, parameterization, logits, t, tilt=1.0):
+def dense(toy, parameterization, logits, t, unchanged_weight=1.0):
     """[V, V] by (x_t, k); rows of an x_t that no text reaches are NaN."""
     joint = np.exp(logits) * weighted(toy, parameterization, t)
     with np.errstate(invalid="ignore"):
         posterior = joint / joint.sum(1, keepdims=True)
-        posterior = posterior / np.where(np.eye(V, dtype=bool), tilt, 1)
+        posterior = posterior / np.where(np.eye(V, dtype=bool), unchanged_weight, 1)
         return posterior / posterior.sum(1, keepdims=True)
 
 
 @every_toy
 @pytest.mark.parametrize("parameterization", LIKELIHOODS)
-@pytest.mark.parametrize("tilt", [1.0, 0.1])
-def test_posteriors(float64, toy, parameterization, tilt):
+@pytest.mark.parametrize("unchanged_weight", [1.0, 0.1])
+def test_posteriors(float64, toy, parameterization, unchanged_weight):
     xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
     t = jnp.asarray(TIMES)[:, None]
-    got = np.exp(make_posterior(parameterization, tilt).log_probs(toy.build(), jnp.asarray(LOGITS), xt, t))
+    got = np.exp(make_posterior(parameterization, unchanged_weight).log_probs(toy.build(), jnp.asarray(LOGITS), xt, t))
     for t, logits, rows in zip(TIMES, LOGITS, got, strict=True):
-        expected = dense(toy, parameterization, logits, t, tilt)
+        expected = dense(toy, parameterization, logits, t, unchanged_weight)
         real = np.isfinite(expected[:, 0])
         assert real.any()
         np.testing.assert_allclose(rows[real], expected[real], rtol=1e-9 + 10 * toy.rtol, atol=1e-300)
@@ -128,25 +128,25 @@ def test_float32_gradients_of_the_cross_entropy_are_finite(toy):
 def test_refusals():
     with pytest.raises(UserError, match="unknown parameterization 'bays'.*'bayes'"):
         make_posterior("bays")
-    for tilt in (0.0, -1.0, float("nan")):
+    for unchanged_weight in (0.0, -1.0, float("nan")):
         with pytest.raises(UserError, match="lambda_same must be above 0"):
-            make_posterior("bayes", tilt)
+            make_posterior("bayes", unchanged_weight)
 
 
-TILTED = pytest.mark.parametrize("tilt", [1.0, 0.1])
+WEIGHTED = pytest.mark.parametrize("unchanged_weight", [1.0, 0.1])
 
 
 @every_toy
 @pytest.mark.parametrize("parameterization", LIKELIHOODS)
-@TILTED
-def test_weights_are_the_posterior_up_to_a_factor(float64, toy, parameterization, tilt):
+@WEIGHTED
+def test_weights_are_the_posterior_up_to_a_factor(float64, toy, parameterization, unchanged_weight):
     """What a draw needs: normalized, they are the definition, and finite wherever something is possible."""
     xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
     t = jnp.asarray(TIMES)[:, None]
-    weights = make_posterior(parameterization, tilt).log_weights(toy.build(), jnp.asarray(LOGITS), xt, t)
+    weights = make_posterior(parameterization, unchanged_weight).log_weights(toy.build(), jnp.asarray(LOGITS), xt, t)
     assert np.isfinite(weights).all()
     for t, logits, rows in zip(TIMES, LOGITS, np.asarray(jax.nn.softmax(weights, axis=-1)), strict=True):
-        expected = dense(toy, parameterization, logits, t, tilt)
+        expected = dense(toy, parameterization, logits, t, unchanged_weight)
         real = np.isfinite(expected[:, 0])
         np.testing.assert_allclose(rows[real], expected[real], rtol=1e-9 + 10 * toy.rtol, atol=1e-300)
 
@@ -162,17 +162,17 @@ def without_xt(toy, posterior, t):
 
 @every_toy
 @pytest.mark.parametrize("parameterization", LIKELIHOODS)
-@TILTED
-def test_plug_in_is_the_posterior_without_what_xt_says(float64, toy, parameterization, tilt):
+@WEIGHTED
+def test_x_theta_is_the_posterior_without_what_xt_says(float64, toy, parameterization, unchanged_weight):
     """And nothing where x_t cannot come from a token. `bayes`: the network's own softmax, untilted, as far as that."""
     xt = jnp.broadcast_to(jnp.arange(V), (len(TIMES), V))
     t = jnp.asarray(TIMES)[:, None]
-    plug_in = make_posterior(parameterization, tilt).plug_in(toy.build(), jnp.asarray(LOGITS), xt, t)
-    for t, logits, rows in zip(TIMES, LOGITS, np.asarray(jax.nn.softmax(plug_in, axis=-1)), strict=True):
-        expected = without_xt(toy, dense(toy, parameterization, logits, t, tilt), t)
+    x_theta = make_posterior(parameterization, unchanged_weight).x_theta(toy.build(), jnp.asarray(LOGITS), xt, t)
+    for t, logits, rows in zip(TIMES, LOGITS, np.asarray(jax.nn.softmax(x_theta, axis=-1)), strict=True):
+        expected = without_xt(toy, dense(toy, parameterization, logits, t, unchanged_weight), t)
         real = np.isfinite(expected[:, 0])
         np.testing.assert_allclose(rows[real], expected[real], rtol=1e-9 + 30 * toy.rtol, atol=1e-300)
-        if parameterization == "bayes" and tilt == 1.0:
+        if parameterization == "bayes" and unchanged_weight == 1.0:
             plain = np.where(weighted(toy, "direct", t) > 0, np.exp(logits), 0)
             plain = plain[real] / plain[real].sum(1, keepdims=True)
             np.testing.assert_allclose(rows[real], plain, rtol=1e-9 + 30 * toy.rtol, atol=1e-300)
@@ -180,15 +180,15 @@ def test_plug_in_is_the_posterior_without_what_xt_says(float64, toy, parameteriz
 
 @pytest.mark.parametrize("name", ["uniform", "hybrid", "semdlm_plus", "semantic_softmax"])
 @pytest.mark.parametrize("parameterization", LIKELIHOODS)
-def test_plug_in_of_independent_positions_is_the_data(float64, name, parameterization):
+def test_x_theta_of_independent_positions_is_the_data(float64, name, parameterization):
     """Whatever x_t is, where it can come from every token: p(x0 | the others) knows nothing of it."""
     toy, t = TOYS[name], 0.31
     exact = toys.LOG_P_DATA if parameterization == "bayes" else toys.log(toy.bayes(t))
     logits = jnp.broadcast_to(jnp.asarray(exact), (V, V))
-    plug_in = make_posterior(parameterization).plug_in(toy.build(), logits, jnp.arange(V), jnp.full(V, t))
+    x_theta = make_posterior(parameterization).x_theta(toy.build(), logits, jnp.arange(V), jnp.full(V, t))
     everywhere = (toy.matrix(t)[toys.P_DATA > 0] > 0).all(0)
     assert everywhere.sum() >= 1 and (name == "hybrid" or everywhere.all())
-    rows = np.asarray(jax.nn.softmax(plug_in, axis=-1))[everywhere]
+    rows = np.asarray(jax.nn.softmax(x_theta, axis=-1))[everywhere]
     np.testing.assert_allclose(rows, np.tile(toys.P_DATA, (len(rows), 1)), rtol=1e-6, atol=1e-12)
 
 
@@ -198,15 +198,15 @@ PAIRS = [(0.97, 0.5), (0.31, 0.3), (0.31, 0.31), (0.31, 1e-3), (0.5, 0.0)]
 
 @pytest.mark.parametrize("name", JUMPING)
 @pytest.mark.parametrize("parameterization", LIKELIHOODS)
-@TILTED
-def test_scores_are_ratios_of_the_plug_in_at_two_times(float64, name, parameterization, tilt):
+@WEIGHTED
+def test_scores_are_ratios_of_x_theta_at_two_times(float64, name, parameterization, unchanged_weight):
     """log q_s(y | x_theta) / q_t(x_t | x_theta) by enumeration, to 1e-9; 0 at x_t where s = t."""
     toy, xt = TOYS[name], jnp.arange(V)
     for t, s in PAIRS:
-        posterior = make_posterior(parameterization, tilt)
+        posterior = make_posterior(parameterization, unchanged_weight)
         times = jnp.full(V, t), None if s == t else jnp.full(V, s)
         got = np.asarray(posterior.log_scores(toy.build(), jnp.asarray(LOGITS[1]), xt, *times))
-        x_theta = without_xt(toy, dense(toy, parameterization, LOGITS[1], t, tilt), t)
+        x_theta = without_xt(toy, dense(toy, parameterization, LOGITS[1], t, unchanged_weight), t)
         before, now = x_theta @ toy.matrix(s), np.diagonal(x_theta @ toy.matrix(t))
         real = np.isfinite(now)
         assert real.sum() >= 2

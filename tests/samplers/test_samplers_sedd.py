@@ -11,7 +11,7 @@ from toys import MASK, P_DATA, TOYS, V
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import make_kernel, schedules
 from semdlm_jax.objectives import make_posterior
-from semdlm_jax.objectives.posterior import LATEST_SCORE
+from semdlm_jax.objectives.posterior import T_SCORE_MAX
 from semdlm_jax.samplers import Controls, Network, Sampler, make_controls, make_method
 
 JUMPING = ("absorbing", "uniform", "unigram", "absorbing_cosine", "uniform_geometric")
@@ -121,7 +121,7 @@ def exact_scores(toy):
     t = 1 it says what it says a little before."""
 
     def features(tokens, t, lengths):
-        alpha = jnp.broadcast_to(jnp.maximum(1 - t, 1 - LATEST_SCORE)[:, None], tokens.shape)
+        alpha = jnp.broadcast_to(jnp.maximum(1 - t, 1 - T_SCORE_MAX)[:, None], tokens.shape)
         return jnp.stack([alpha, tokens.astype(jnp.float32)], -1)
 
     def logits(features):
