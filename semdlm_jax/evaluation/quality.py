@@ -44,7 +44,7 @@ def ratio(value: float, whole: float) -> float | None:
 
 
 def distinct(rows, n) -> float | None:
-    """The number of distinct n-grams over the number of all n-grams of the rows. None where every row is shorter than n."""
+    """Distinct n-grams over all n-grams of the rows; None where every row is shorter than n."""
     windows = np.lib.stride_tricks.sliding_window_view
     grams = [windows(np.asarray(row), n) for row in rows if len(row) >= n]
     if not grams:
