@@ -80,10 +80,10 @@ def generate(
 
 
 class Batch(NamedTuple):
-    """tokens: [B, L] int32, finished rows. way: the Trace of the first rows, in the first batch, if asked for."""
+    """tokens: [B, L] int32, finished rows. replay: the Trace of the first rows, in the first batch, if asked for."""
 
     tokens: np.ndarray
-    way: trace.Trace | None
+    replay: trace.Trace | None
 
 
 def write_batches(
@@ -113,10 +113,10 @@ def write_batches(
     with Progress(batches, units_per_step=free, label=f"generate {total}") as progress:
         for index, layout in enumerate(layouts):
             key = jax.random.fold_in(jax.random.key(seed), index)
-            text, record = generator.write(key, layout)
-            way = generator.trace(record, layout.given[:recorded]) if recorded and index == 0 else None
+            text, trajectory = generator.write(key, layout)
+            replay = generator.trace(trajectory, layout.given[:recorded]) if recorded and index == 0 else None
             progress.update(index + 1)
-            yield Batch(text[: total - index * rows], way)
+            yield Batch(text[: total - index * rows], replay)
 
 
 def read_conditions(options, tokenizer, room):
@@ -162,14 +162,14 @@ def main(options):
         return
     count = 0
     with _growing(options.output) as append:
-        for tokens, way in batches:
+        for tokens, replay in batches:
             prompts = [conditions[i // options.num_samples].text for i in range(count, count + len(tokens))]
             samples = [_sample(tokenizer, count + i, *pair) for i, pair in enumerate(zip(prompts, tokens, strict=True))]
             append("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
             if not count:
                 _show(f"{settings}; EMA weights, step {trained.step}; {_what_repeats(options)}")
-            if way is not None:
-                _write_trace(options, trained, settings, way)
+            if replay is not None:
+                _write_trace(options, trained, settings, replay)
             for sample in samples:
                 _show(f"── {sample['index']} ──\n{sample['text']}\n")
             count += len(samples)
@@ -205,18 +205,18 @@ def _sample(tokenizer, index, prompt, row):
     return {"index": index, "prompt": prompt, "text": read_row(tokenizer, row), "tokens": row.tolist()}
 
 
-def _write_trace(options, trained, settings, way):
+def _write_trace(options, trained, settings, replay):
     tokenizer, neighbors = trained.corpus.prepared.tokenizer, np.asarray(trained.corpus.table.ids)
     trace.write_page(
         options.trace,
-        way,
-        trace.events(way, neighbors),
+        replay,
+        trace.events(replay, neighbors),
         [piece if i != tokenizer.pad_id else "" for i, piece in enumerate(tokenizer.pieces)],
         title=f"{options.workdir or options.model}, step {trained.step}",
         settings={"kernel": trained.config.kernel.name, "sampling": str(settings), "seed": str(options.seed)},
         mask_id=tokenizer.mask_id,
     )
-    _show(f"the way of {len(way.initial)} samples written to {options.trace}: open it in a browser")
+    _show(f"the trace of {len(replay.initial)} samples written to {options.trace}: open it in a browser")
 
 
 def _define_flags():

@@ -11,9 +11,9 @@ from semdlm_jax.experiment.build import build_network
 from semdlm_jax.experiment.load import Trained
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.samplers import (
-    Record,
     Sampler,
     SamplingSettings,
+    Trajectory,
     make_controls,
     make_method,
     make_plan,
@@ -28,7 +28,7 @@ class Generator:
     """A trained model with the settings of its sampler. Generators of one model share a program where they differ in
     prompts, seeds, times, temperatures, penalty weights and the like: only what changes the program compiles anew.
 
-    recorded: of how many rows of a batch the whole way is kept. UserError for impossible settings, before any work.
+    recorded: of how many rows of a batch the whole trajectory is kept. UserError for impossible settings, before any work.
     """
 
     def __init__(self, trained: Trained, settings: SamplingSettings, recorded: int = 0):
@@ -63,21 +63,21 @@ class Generator:
         static = self._method, settings.corrector_steps, settings.corrector_strength, recorded
         self._program = _program(trained, static, lambda: _reverse_process(trained.denoiser, sampler, recorded))
 
-    def write(self, key: jax.Array, layout: Layout) -> tuple[np.ndarray, Record | None]:
-        """(text [B, L] int32, Record), whole on every process. layout: B rows, which divide over the mesh."""
+    def write(self, key: jax.Array, layout: Layout) -> tuple[np.ndarray, Trajectory | None]:
+        """(text [B, L] int32, Trajectory), whole on every process. layout: B rows, which divide over the mesh."""
         rows = {name: value for name, value in layout._asdict().items() if value is not None}
         rows = place_batch(rows, self._trained.mesh)
         return jax.tree.map(np.asarray, self._program(self._trained.params, key, rows, self.plan, self.controls))
 
-    def trace(self, record: Record, is_given: np.ndarray) -> trace.Trace:
-        """The Trace of a Record; is_given: [R, L] of its rows."""
+    def trace(self, trajectory: Trajectory, is_given: np.ndarray) -> trace.Trace:
+        """The Trace of a Trajectory; is_given: [R, L] of its rows."""
         t, s, _, start, stop = self.plan
-        more = len(record.tokens) - len(t)
+        more = len(trajectory.tokens) - len(t)
         if more:  # corrections of finished text
             at = np.full(more, self._method.correction_time)
             t, s = np.append(t, at), np.append(s, at)
             start, stop = np.append(start, np.zeros(more, int)), np.append(stop, np.full(more, is_given.shape[1]))
-        return trace.Trace(t, s, start, stop, *record, is_given)
+        return trace.Trace(t, s, start, stop, *trajectory, is_given)
 
 
 def _program(trained, static, build):

@@ -75,9 +75,9 @@ class SoftmaxKernel(KernelBase):
         """log Z_b(x0) - b nearest(x0): a cubic between two nodes with their exact slopes. x0 None: of every token."""
         last = self.log_sums.shape[0] - 1
         width = 1 / self.tau_min / last
-        place = self._sharpness(t) / width
-        node = jnp.clip(jnp.floor(place), 0, last - 1).astype(jnp.int32)
-        u = place - node
+        position = self._sharpness(t) / width
+        node = jnp.clip(jnp.floor(position), 0, last - 1).astype(jnp.int32)
+        u = position - node
 
         def at(table, node):
             return table[node] if x0 is None else table[node, x0]
@@ -116,22 +116,22 @@ class SoftmaxKernel(KernelBase):
         here, nearest = self.embeddings[x0], self.nearest[x0][..., None]
         t = jnp.broadcast_to(t, x0.shape)[..., None]
 
-        def visit(carry, now):
+        def scan_body(carry, inputs):
             drawn, seen = carry
-            key, tokens, rows = now
+            key, tokens, rows = inputs
             block_key, token_key = jax.random.split(key)
             weight = self._fall(here @ rows.T, nearest, t) * (tokens < self.vocab_size)
             sums = jnp.cumsum(weight, axis=-1)
             total = sums[..., -1]
             coin = jax.random.uniform(block_key, x0.shape, weight.dtype)
             target = jax.random.uniform(token_key, x0.shape, weight.dtype) * total
-            place = jnp.minimum(jnp.sum(sums <= target[..., None], axis=-1), block - 1)
+            index = jnp.minimum(jnp.sum(sums <= target[..., None], axis=-1), block - 1)
             takes = coin * (seen + total) < total
-            return (jnp.where(takes, tokens[place], drawn), seen + total), None
+            return (jnp.where(takes, tokens[index], drawn), seen + total), None
 
         tokens, rows = _blocks(self.embeddings, block)
         start = (x0, jnp.zeros(x0.shape, self.embeddings.dtype))
-        (drawn, _), _ = jax.lax.scan(visit, start, (jax.random.split(key, len(tokens)), tokens, rows))
+        (drawn, _), _ = jax.lax.scan(scan_body, start, (jax.random.split(key, len(tokens)), tokens, rows))
         return drawn.astype(jnp.int32)
 
     def noise_matvec(self, w, t):

@@ -110,8 +110,8 @@ class Kernel(KernelBase):
         """The rank of y in the row of x0: int32, -1 for x0 itself, K when y is no neighbor."""
         k_max = self.table.k_max
         hit = self.table.ids[x0] == y[..., None]
-        place = jnp.min(jnp.where(hit, jnp.arange(k_max), k_max), axis=-1, initial=k_max)
-        return jnp.where(y == x0, -1, place)
+        found = jnp.min(jnp.where(hit, jnp.arange(k_max), k_max), axis=-1, initial=k_max)
+        return jnp.where(y == x0, -1, found)
 
     def noise_prob(self, y, x0, t):
         return self.near(self.rank(y, x0), t) + self.global_weight(x0, t) * self.global_prob(y, t)

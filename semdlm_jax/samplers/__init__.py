@@ -3,13 +3,13 @@
 from semdlm_jax.plugins import Registry
 from semdlm_jax.samplers import gidd, methods, remdm, sedd
 from semdlm_jax.samplers.autoregressive import sample_autoregressive
+from semdlm_jax.samplers.categorical import draw, truncate
 from semdlm_jax.samplers.controls import Controls, make_controls
-from semdlm_jax.samplers.draws import draw, truncate
-from semdlm_jax.samplers.loop import Network, Record, Sampler
+from semdlm_jax.samplers.loop import Network, Sampler, Trajectory
 from semdlm_jax.samplers.methods import Method
 from semdlm_jax.samplers.penalty import Penalty
-from semdlm_jax.samplers.plan import GRIDS, Plan, make_plan
 from semdlm_jax.samplers.settings import SamplingSettings
+from semdlm_jax.samplers.time_grid import GRIDS, Plan, make_plan
 
 METHODS = Registry(
     "sampler",
@@ -37,7 +37,7 @@ __all__ = [
     "Network",
     "Penalty",
     "Plan",
-    "Record",
+    "Trajectory",
     "Sampler",
     "SamplingSettings",
     "draw",

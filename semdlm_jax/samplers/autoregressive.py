@@ -19,9 +19,9 @@ def sample_autoregressive(key, step, readout, cache, start_id, given_BxL, is_giv
     """
     batch, length = given_BxL.shape
 
-    def turn(carry, now):
+    def scan_body(carry, inputs):
         text_BxL, last_B, cache = carry
-        key, position, given_B, is_given_B = now
+        key, position, given_B, is_given_B = inputs
         features_BxD, cache = step(last_B, position, cache)
         logits_BxV = readout(features_BxD)
         logits_BxV = jnp.where(jnp.arange(logits_BxV.shape[-1]) == start_id, LOG_ZERO, logits_BxV)
@@ -31,5 +31,5 @@ def sample_autoregressive(key, step, readout, cache, start_id, given_BxL, is_giv
 
     first_BxL = jnp.full((batch, length), start_id, jnp.int32)
     columns = jax.random.split(key, length), jnp.arange(length), given_BxL.T, is_given_BxL.T
-    (text_BxL, _, _), _ = jax.lax.scan(turn, (first_BxL, first_BxL[:, 0], cache), columns)
+    (text_BxL, _, _), _ = jax.lax.scan(scan_body, (first_BxL, first_BxL[:, 0], cache), columns)
     return text_BxL

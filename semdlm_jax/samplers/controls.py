@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.samplers.draws import draw, truncate
+from semdlm_jax.samplers.categorical import draw, truncate
 from semdlm_jax.samplers.penalty import Penalty
 from semdlm_jax.samplers.settings import check_settings
 
@@ -18,7 +18,8 @@ class Controls:
 
     temperature: divides the network's logits, not the likelihood of x_t that `bayes` multiplies in: what the network
     believes of language is sharpened, what is known of the noise is not. 0 takes the most likely clean token.
-    greedy_end: so does every stride's last step. top_k, top_p: `draws.truncate`, of the posterior that is drawn from.
+    greedy_end: so does every stride's last step. top_k, top_p: `categorical.truncate`, of the posterior that is drawn
+    from.
     forbidden_V: [V] bool, ids that text never holds. penalty: on the network's logits.
     """
 

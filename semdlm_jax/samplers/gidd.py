@@ -47,7 +47,7 @@ class SelfCorrecting(Ancestral):
         since = jnp.where((share > best) & (since < self.patience), 0, since + 1)
         changes = active & (proposal.draft != text) & (since < self.patience)[:, None]
         confidence = jnp.where(changes, proposal.confidence, -1)
-        # By place: sharpened confidences are often equal.
+        # By index and not by a threshold: sharpened confidences are often equal.
         _, likeliest = jax.lax.top_k(confidence, min(self.at_once, text.shape[-1]))
         chosen = put(jnp.zeros_like(changes), likeliest, jnp.ones_like(likeliest))
         text = jnp.where(changes & chosen, proposal.draft, text)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
 from semdlm_jax.objectives import Posterior
+from semdlm_jax.samplers.categorical import draw, truncate
 from semdlm_jax.samplers.controls import Controls
-from semdlm_jax.samplers.draws import draw, truncate
-from semdlm_jax.samplers.methods import Ancestral, Method, Now, Proposal
-from semdlm_jax.samplers.plan import Plan
+from semdlm_jax.samplers.methods import Ancestral, Method, Proposal, StepContext
 from semdlm_jax.samplers.settings import check_settings
+from semdlm_jax.samplers.time_grid import Plan
 
 # Logits alive at once are kept to about so many numbers, a few positions at a time. On a CPU the cache profits. An
 # accelerator has more to do between two launches with more, but no more than a share of all: there memory counts.
@@ -27,7 +27,7 @@ class Network(NamedTuple):
     logits: object
 
 
-class Record(NamedTuple):
+class Trajectory(NamedTuple):
     """What `sample` says of the first rows R. initial: [R, L] int32, before the first of N evaluations, a corrector's
     not counted. tokens: [N, R, L] int32, after each. confidence: [N, R, L], of what was drawn. frozen: [N, R, L] bool,
     held back by the method."""
@@ -69,7 +69,7 @@ class Sampler:
         initial_BxL=None,
         lengths_B=None,
     ):
-        """(text tokens [B, L] int32, Record of the first `recorded` rows). Pure: jit it; all arrays may be traced.
+        """(text tokens [B, L] int32, Trajectory of the first `recorded` rows). Pure: jit it; all arrays may be traced.
 
         given_BxL, is_given_BxL: tokens that are never changed, and where they stand. initial_BxL: noisy tokens at the
         plan's first time; the prior's when None. lengths_B: what stands behind is padding, which must be given: the
@@ -84,31 +84,32 @@ class Sampler:
         position = jnp.arange(given_BxL.shape[1])
         whole_B = jnp.full(given_BxL.shape[:1], given_BxL.shape[1]) if lengths_B is None else lengths_B
 
-        def step(carry, now):
+        def scan_body(carry, inputs):
             xt_BxL, state = carry
-            key, t, s, remask, start, stop = now
+            key, t, s, remask, start, stop = inputs
             draw_key, step_key, corrector_key = jax.random.split(key, 3)
             active = (position >= start) & (position < stop) & ~is_given_BxL
             ends_B = jnp.minimum(whole_B, stop)
             proposal = self._propose(draw_key, network, xt_BxL, t, s, ends_B, controls, self.method)
             # A stride's last step leaves the draft as it is; its s = 0 would be below every rate's range.
             earlier = jnp.where(s > 0, s, t / 2)
-            taken = self.method.step(self.kernel, step_key, xt_BxL, proposal, Now(t, earlier, remask, active), state)
+            context = StepContext(t, earlier, remask, active)
+            taken = self.method.step(self.kernel, step_key, xt_BxL, proposal, context, state)
             xs_BxL = jnp.where(active, jnp.where(s > 0, taken.tokens, proposal.draft), xt_BxL)
             moves = active & (s > 0)
-            xs_BxL = self._redraw(corrector_key, network, xs_BxL, earlier, ends_B, controls, moves)
+            xs_BxL = self._run_corrector(corrector_key, network, xs_BxL, earlier, ends_B, controls, moves)
             frozen = taken.frozen & moves
             return (xs_BxL, taken.state), (xs_BxL[:recorded], proposal.confidence[:recorded], frozen[:recorded])
 
         keys = jax.random.split(scan_key, plan.t.shape[0])
         first = (x_BxL, self.method.init(x_BxL))
-        (text_BxL, _), record = jax.lax.scan(step, first, (keys, *(jnp.asarray(x) for x in plan)))
+        (text_BxL, _), trajectory = jax.lax.scan(scan_body, first, (keys, *(jnp.asarray(x) for x in plan)))
         if self.method.corrections:
             text_BxL, more = self._correct(correct_key, network, text_BxL, whole_B, ~is_given_BxL, controls, recorded)
-            record = jax.tree.map(lambda *parts: jnp.concatenate(parts), record, more)
-        return text_BxL, Record(x_BxL[:recorded], *record)
+            trajectory = jax.tree.map(lambda *parts: jnp.concatenate(parts), trajectory, more)
+        return text_BxL, Trajectory(x_BxL[:recorded], *trajectory)
 
-    def _redraw(self, key, network, xs_BxL, s, ends_B, controls, active):
+    def _run_corrector(self, key, network, xs_BxL, s, ends_B, controls, active):
         """The corrector: `corrector_steps` redraws at time s."""
 
         def once(xs_BxL, key):
@@ -131,13 +132,13 @@ class Sampler:
             text_BxL, *progress = carry
             proposal = self._propose(key, network, text_BxL, t, t, ends_B, sharper, _XTheta())
             corrected, progress = method.correct(text_BxL, proposal, active, progress)
-            now = corrected[:recorded], proposal.confidence[:recorded]
-            return (corrected, *progress), (*now, jnp.zeros(now[0].shape, bool))
+            rows = corrected[:recorded]
+            return (corrected, *progress), (rows, proposal.confidence[:recorded], jnp.zeros(rows.shape, bool))
 
         none = jnp.full(text_BxL.shape[:1], -1.0)
         first = (text_BxL, none, jnp.zeros(none.shape, jnp.int32))
-        (text_BxL, *_), record = jax.lax.scan(once, first, jax.random.split(key, method.corrections))
-        return text_BxL, record
+        (text_BxL, *_), trajectory = jax.lax.scan(once, first, jax.random.split(key, method.corrections))
+        return text_BxL, trajectory
 
     def _propose(self, key, network, xt_BxL, t, s, ends_B, controls, method):
         """One network evaluation that sees positions before ends_B, and a draw at every position; logits of some
@@ -148,8 +149,8 @@ class Sampler:
         visible = jnp.arange(length) < ends_B[:, None]
         carry = None if penalty is None else penalty.begin(xt_BxL, visible)
 
-        def positions(carry, now):
-            features, xt, start = now
+        def propose_chunk(carry, inputs):
+            features, xt, start = inputs
             logits = network.logits(features)
             if penalty is not None:
                 carry, logits = penalty.apply(carry, logits, xt, start)
@@ -171,7 +172,7 @@ class Sampler:
             picked = jnp.take_along_axis(weights, jnp.stack([drafts, xt], axis=-1), axis=-1)
             return carry, Proposal(drafts, *jnp.moveaxis(jnp.exp(picked - total[..., None]), -1, 0))
 
-        return _by_positions(positions, carry, (features, xt_BxL), self.kernel.vocab_size)
+        return _by_positions(propose_chunk, carry, (features, xt_BxL), self.kernel.vocab_size)
 
 
 class _XTheta(Ancestral):

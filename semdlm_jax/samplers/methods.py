@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from semdlm_jax.kernels import KernelBase, return_rates, reverse_step
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, field
-from semdlm_jax.samplers import plan as plans
+from semdlm_jax.samplers import time_grid
 from semdlm_jax.samplers.controls import Controls
 
 
-class Now(NamedTuple):
+class StepContext(NamedTuple):
     """A step from time t to time s < t. t, s, remask: scalars, of the plan. active: [B, L] bool, where it may act."""
 
     t: jax.Array
@@ -58,17 +58,17 @@ class Method(Plugin):
 
     def between(self, kernel: KernelBase):
         """times -> (t, s, remask) of a stride: what `make_plan` asks."""
-        return plans.steps_between
+        return time_grid.steps_between
 
     def init(self, xt):
         """The state before the first step."""
         return None
 
-    def log_weights(self, kernel, posterior, logits, xt, now_t, now_s):
+    def log_weights(self, kernel, posterior, logits, xt, t, s):
         """Unnormalized log-weights [..., V] of what is drawn; logits [..., V], xt [...], times that broadcast."""
-        return posterior.log_weights(kernel, logits, xt, now_t)
+        return posterior.log_weights(kernel, logits, xt, t)
 
-    def step(self, kernel: KernelBase, key, xt, proposal: Proposal, now: Now, state) -> Step:
+    def step(self, kernel: KernelBase, key, xt, proposal: Proposal, context: StepContext, state) -> Step:
         """Acts everywhere; what is not active is put back afterwards."""
         raise NotImplementedError
 
@@ -89,8 +89,8 @@ def step_to(tokens, state=None):
 class Ancestral(Method):
     """Algorithm 2 with the process of `kernels.reverse`: exact for any step size when the draft is."""
 
-    def step(self, kernel, key, xt, proposal, now, state):
-        return step_to(reverse_step(kernel, key, xt, proposal.draft, now.t, now.s))
+    def step(self, kernel, key, xt, proposal, context, state):
+        return step_to(reverse_step(kernel, key, xt, proposal.draft, context.t, context.s))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +98,14 @@ class TauLeaping(Method):
     """Campbell et al. (2022): in (s, t] a token turns out to have arrived with chance 1 - exp(-h (t - s)), h its rate
     at t given the draft, and goes back to where it came from at t: to the draft, or to noise."""
 
-    def step(self, kernel, key, xt, proposal, now, state):
+    def step(self, kernel, key, xt, proposal, context, state):
         arrive_key, return_key, noise_key = jax.random.split(key, 3)
         draft = proposal.draft
-        chance = -jnp.expm1(-kernel.arrival_rate(xt, draft, now.t) * (now.t - now.s))
+        chance = -jnp.expm1(-kernel.arrival_rate(xt, draft, context.t) * (context.t - context.s))
         arrived = jax.random.uniform(arrive_key, xt.shape, chance.dtype) < chance
-        returned, _ = return_rates(kernel, now.t)
+        returned, _ = return_rates(kernel, context.t)
         back = jax.random.uniform(return_key, xt.shape, returned.dtype) < returned[draft]
-        return step_to(jnp.where(arrived, jnp.where(back, draft, kernel.sample_noise(noise_key, draft, now.t)), xt))
+        return step_to(jnp.where(arrived, jnp.where(back, draft, kernel.sample_noise(noise_key, draft, context.t)), xt))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,11 +120,11 @@ class Blockwise(Method):
     rho: float = field(number(1.0, "[0, 1000]", "weight of confidence in Eq. 121"))
     freeze: float = field(number(1.0, "[0, 1]", "confidence above which a token stays; 1: none does"))
 
-    def step(self, kernel, key, xt, proposal, now, state):
+    def step(self, kernel, key, xt, proposal, context, state):
         coin_key, noise_key = jax.random.split(key)
-        noise_t, noise_s = kernel.noise(now.t), kernel.noise(now.s)
+        noise_t, noise_s = kernel.noise(context.t), kernel.noise(context.s)
         chance = (noise_t - noise_s) / noise_t * (1 - proposal.current) ** self.rho
         frozen = proposal.current > self.freeze
         replaced = (jax.random.uniform(coin_key, xt.shape, chance.dtype) < chance) & ~frozen
-        projected = kernel.corrupt(noise_key, proposal.draft, jnp.broadcast_to(now.s, xt.shape))
+        projected = kernel.corrupt(noise_key, proposal.draft, jnp.broadcast_to(context.s, xt.shape))
         return Step(jnp.where(replaced, projected, xt), frozen)

@@ -81,8 +81,8 @@ class Penalty:
             return carry, add_at(logits_BxCxV - size_BxV[:, None], *own)
         *rows, tokens_BxL = carry
 
-        def slide(rows, now):
-            logits_BxV, token_B, position = now
+        def slide(rows, inputs):
+            logits_BxV, token_B, position = inputs
             n, m, size = rows
             enters = self._token(tokens_BxL, position + self._after)
             leaves = self._token(tokens_BxL, position + self._after - self.window)
@@ -99,10 +99,10 @@ class Penalty:
 
     def after(self, logits_BxV, text_BxL, position):
         """Penalized logits of one position, when only the tokens before it are counted; may be traced."""
-        place = jnp.arange(text_BxL.shape[1])
-        counted = place < position
+        positions = jnp.arange(text_BxL.shape[1])
+        counted = positions < position
         if self.window is not None:
-            counted &= place >= position - self.window // 2
+            counted &= positions >= position - self.window // 2
         *_, size_BxV = dataclasses.replace(self, window=None).begin(text_BxL, counted)
         return logits_BxV - size_BxV
 

@@ -16,7 +16,7 @@ from semdlm_jax.kernels.numerics import ratio
 from semdlm_jax.options import number
 from semdlm_jax.plugins import field
 from semdlm_jax.samplers.methods import Method, step_to
-from semdlm_jax.samplers.plan import steps_between, time_of
+from semdlm_jax.samplers.time_grid import steps_between, time_of
 
 ETA = number(0.008, "[0, 1]", "chance of masking anew")
 
@@ -27,23 +27,23 @@ class _Remasking(Method):
         if not kernel.only_masks:
             raise UserError("the remdm samplers mask written tokens anew: they need the kernel 'absorbing'")
 
-    def sigma(self, largest, now, state):
+    def sigma(self, largest, context, state):
         """The chance that a written token is masked; largest: what is allowed."""
         raise NotImplementedError
 
-    def step(self, kernel, key, xt, proposal, now, state):
+    def step(self, kernel, key, xt, proposal, context, state):
         remask_key, write_key = jax.random.split(key)
-        alpha_t, alpha_s = kernel.alpha(now.t), kernel.alpha(now.s)
-        noise_t, noise_s = kernel.noise(now.t), kernel.noise(now.s)
+        alpha_t, alpha_s = kernel.alpha(context.t), kernel.alpha(context.s)
+        noise_t, noise_s = kernel.noise(context.t), kernel.noise(context.s)
         largest = jnp.minimum(ratio(noise_s, alpha_t, 1.0), 1.0)
-        sigma = jnp.minimum(self.sigma(largest, now, state), largest)
+        sigma = jnp.minimum(self.sigma(largest, context, state), largest)
         masked = xt == kernel.mask_id
         # alpha_s - (1 - sigma) alpha_t, of the chance that the position was masked.
         write = (alpha_s - alpha_t + sigma * alpha_t) / noise_t
         writes = masked & (jax.random.uniform(write_key, xt.shape, write.dtype) < write)
         remasks = ~masked & (jax.random.uniform(remask_key, xt.shape, sigma.dtype) < sigma)
         tokens = jnp.where(writes, proposal.draft, jnp.where(remasks, jnp.int32(kernel.mask_id), xt))
-        return step_to(tokens, self.remember(state, writes & now.active, remasks & now.active, proposal))
+        return step_to(tokens, self.remember(state, writes & context.active, remasks & context.active, proposal))
 
     def remember(self, state, writes, remasks, proposal):
         return state
@@ -55,7 +55,7 @@ class Cap(_Remasking):
 
     eta: float = field(ETA)
 
-    def sigma(self, largest, now, state):
+    def sigma(self, largest, context, state):
         return jnp.minimum(self.eta, largest)
 
 
@@ -65,7 +65,7 @@ class Rescale(Cap):
 
     eta: float = field(ETA, 0.015)
 
-    def sigma(self, largest, now, state):
+    def sigma(self, largest, context, state):
         return self.eta * largest
 
 
@@ -79,8 +79,8 @@ class Confidence(_Remasking):
     def init(self, xt):
         return jnp.full(xt.shape, -jnp.inf, jnp.float32)
 
-    def sigma(self, largest, now, unsure):
-        unsure = jnp.where(now.active, unsure, -jnp.inf)
+    def sigma(self, largest, context, unsure):
+        unsure = jnp.where(context.active, unsure, -jnp.inf)
         highest = jnp.max(unsure, axis=-1, keepdims=True, initial=jnp.finfo(unsure.dtype).min)
         weight = jnp.exp(unsure - highest)
         return ratio(weight, jnp.sum(weight, axis=-1, keepdims=True), 0) * largest
@@ -123,5 +123,5 @@ class Loop(_Remasking):
     def _late(self, t):
         return 1 - t * (1 - self.alpha_on) / self.t_off
 
-    def sigma(self, largest, now, state):
-        return now.remask
+    def sigma(self, largest, context, state):
+        return context.remask

@@ -54,7 +54,7 @@ class Analytic(Method):
     def log_weights(self, kernel, posterior, logits, xt, t, s):
         return _analytic(kernel, posterior, logits, xt, t, s)
 
-    def step(self, kernel, key, xt, proposal, now, state):
+    def step(self, kernel, key, xt, proposal, context, state):
         return step_to(proposal.draft)
 
 
@@ -64,5 +64,5 @@ class Euler(Analytic):
 
     def log_weights(self, kernel, posterior, logits, xt, t, s):
         last = (s == 0)[..., None]
-        ways = _analytic, _euler
-        return jnp.where(last, *(way(kernel, posterior, logits, xt, t, s) for way in ways))
+        predictors = _analytic, _euler
+        return jnp.where(last, *(predictor(kernel, posterior, logits, xt, t, s) for predictor in predictors))

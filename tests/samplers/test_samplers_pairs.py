@@ -41,9 +41,9 @@ def test_the_law_tends_to_the_text_as_one_over_the_steps(name, method):
 @methods
 def test_simulations_have_that_law(name, method):
     """After each of 8 steps, so few that the text is told from the data. False alarm 1e-6 each."""
-    now = plan(name, method, 8)
-    text, record = sample(name, method, (N, 2), now, network=NETWORKS[name], key=2, recorded=N)
-    for law, tokens in zip(toy_pairs.laws(TOYS[name], method, now), record.tokens, strict=True):
+    grid = plan(name, method, 8)
+    text, record = sample(name, method, (N, 2), grid, network=NETWORKS[name], key=2, recorded=N)
+    for law, tokens in zip(toy_pairs.laws(TOYS[name], method, grid), record.tokens, strict=True):
         toys.assert_frequencies(codes(tokens), law.ravel())
     with pytest.raises(AssertionError):
         toys.assert_frequencies(codes(text), JOINT.ravel())
@@ -56,7 +56,7 @@ def codes(text):
 class Still(Method):
     """Leaves everything to the corrector."""
 
-    def step(self, kernel, key, xt, proposal, now, state):
+    def step(self, kernel, key, xt, proposal, context, state):
         return step_to(xt)
 
 

@@ -11,7 +11,7 @@ from toys import MASK, P_DATA, TOYS, V
 from semdlm_jax.errors import UserError
 from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import Sampler, make_method
-from semdlm_jax.samplers.methods import Now, Proposal
+from semdlm_jax.samplers.methods import Proposal, StepContext
 
 ABSORBING = TOYS["absorbing"].build()
 SHAPE = (5000, 8)
@@ -28,9 +28,9 @@ def assert_share(hits, share):
     assert scipy.stats.binomtest(int(hits.sum()), hits.size, min(float(share), 1.0)).pvalue > 1e-6, (hits.mean(), share)
 
 
-def stepped(method, key, xt, now, state, draft, confidence=0.5):
+def stepped(method, key, xt, context, state, draft, confidence=0.5):
     proposal = Proposal(draft, jnp.broadcast_to(jnp.float32(confidence), xt.shape), jnp.zeros(xt.shape))
-    return method.step(ABSORBING, toys.key(key), xt, proposal, now, state)
+    return method.step(ABSORBING, toys.key(key), xt, proposal, context, state)
 
 
 def drafts(seed):
@@ -46,11 +46,11 @@ def test_the_share_of_masks_is_that_of_the_schedule(name, options):
     np.testing.assert_array_equal(plan.t[1:], plan.s[:-1])
     xt, state, remasked = jnp.full(SHAPE, MASK), method.init(jnp.full(SHAPE, MASK)), 0
     for index, (t, s, remask) in enumerate(zip(plan.t, plan.s, plan.remask, strict=True)):
-        now, draft = Now(t, s, remask, jnp.ones(SHAPE, bool)), drafts(index)
+        context, draft = StepContext(t, s, remask, jnp.ones(SHAPE, bool)), drafts(index)
         if s == 0:
             toys.assert_frequencies(jnp.where(xt == MASK, draft, xt), P_DATA)
             break
-        taken = stepped(method, index, xt, now, state, draft)
+        taken = stepped(method, index, xt, context, state, draft)
         assert not taken.frozen.any()
         tokens, written, masked = (np.asarray(x) for x in (taken.tokens, xt != MASK, xt == MASK))
         assert_share(tokens == MASK, s)
@@ -95,13 +95,13 @@ def test_confidence_chooses_what_is_masked_anew():
     given, before, masked = place == 7, place == 5, np.isin(place, [2, 4, 6])
     method, draft, masks = make_method("remdm_conf"), jnp.full(shape, 4), jnp.full(shape, MASK)
     # A step that writes every mask where it may act, here and in the stride before.
-    first = Now(0.7, 0.0, 0.0, jnp.broadcast_to(~masked & ~given, shape))
+    first = StepContext(0.7, 0.0, 0.0, jnp.broadcast_to(~masked & ~given, shape))
     taken = stepped(method, 0, masks, first, method.init(masks), draft, confidence)
     assert (taken.tokens == 4).all()
     xt, active = jnp.where(masked, masks, draft), ~given & ~before
     for seed, (t, s) in enumerate([(0.6, 0.2), (0.6, 0.55)]):
-        now = Now(t, s, 0.0, jnp.broadcast_to(active, shape))
-        again = stepped(method, seed, xt, now, taken.state, draft)
+        context = StepContext(t, s, 0.0, jnp.broadcast_to(active, shape))
+        again = stepped(method, seed, xt, context, taken.state, draft)
         tokens = np.asarray(again.tokens)
         assert (tokens[:, ~active] == 4).all()
         weight = np.exp(-np.float64(confidence)) * (active & ~masked)
@@ -109,7 +109,7 @@ def test_confidence_chooses_what_is_masked_anew():
         for column, share in zip(tokens.T[active], shares[active], strict=True):
             assert_share(column == MASK, share)
         # What was masked anew is a mask like any other.
-        third = np.asarray(stepped(method, 9, again.tokens, now, again.state, draft).tokens)
+        third = np.asarray(stepped(method, 9, again.tokens, context, again.state, draft).tokens)
         assert_share(third[tokens[:, 0] == MASK, 0] == MASK, s / t)
 
 

@@ -12,7 +12,7 @@ from toys import MASK, P_DATA, TOYS, V
 from semdlm_jax.errors import UserError
 from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import Controls, Sampler, make_method
-from semdlm_jax.samplers.methods import Now, Proposal
+from semdlm_jax.samplers.methods import Proposal, StepContext
 
 CURRENT = np.float32([0.0, 0.1, 0.5, 0.8, 0.95, 1.0])
 ROWS = 40_000
@@ -31,9 +31,9 @@ def test_blockwise_replaces_with_the_chance_of_its_equation(name, rho, freeze):
     toy, shape, t, s, z, k = TOYS[name], (ROWS, len(CURRENT)), 0.7, 0.4, 8, 4
     xt, draft = jnp.full(shape, z), jnp.full(shape, k)
     current = jnp.broadcast_to(CURRENT, shape)
-    now = Now(jnp.float32(t), jnp.float32(s), jnp.float32(0), jnp.ones(shape, bool))
+    context = StepContext(jnp.float32(t), jnp.float32(s), jnp.float32(0), jnp.ones(shape, bool))
     taken = make_method("blockwise", rho=rho, freeze=freeze).step(
-        toy.build(), toys.key(1), xt, Proposal(draft, jnp.zeros(shape), current), now, None
+        toy.build(), toys.key(1), xt, Proposal(draft, jnp.zeros(shape), current), context, None
     )
     tokens = np.asarray(taken.tokens)
     held = CURRENT > np.float32(freeze)

@@ -70,7 +70,7 @@ def sample(
     recorded=0,
     strides=1,
 ):
-    """(text, Record) as numpy arrays. name: of a method, or the method."""
+    """(text, Trajectory) as numpy arrays. name: of a method, or the method."""
     method = make_method(name, **dict(options)) if isinstance(name, str) else name
     kernel = toys.TOYS[kernel].build() if isinstance(kernel, str) else kernel
     plan = plan_of(kernel, method, steps, shape[1], strides) if plan is None else plan

@@ -13,8 +13,8 @@ from toys import TOYS
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import make_kernel, schedules
 from semdlm_jax.samplers import GRIDS, METHODS, SamplingSettings, make_controls, make_method, make_plan
-from semdlm_jax.samplers.plan import steps_between, time_of
 from semdlm_jax.samplers.presets import PRESETS, make_settings
+from semdlm_jax.samplers.time_grid import steps_between, time_of
 
 T_MIN = 1e-3
 
