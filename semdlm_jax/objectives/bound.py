@@ -1,7 +1,8 @@
 """The negative evidence lower bound of any kernel: one formula, in discrete and in continuous time.
 
-Given x0, a token z = x_t that has just arrived (rate h(z | x0)) was x0 with probability `returned`, and noise y with
-probability `redrawn` m_t(y | x0) (`kernels.reverse`). The rate of the step back is therefore
+Suppose that x_t has just jumped to z, at the rate h(z | x0). Given x0, it jumped from x0 with probability `returned`,
+and from the noise token y with probability `redrawn` m_t(y | x0) (`kernels.reverse`). The rate of the reverse jump is
+therefore
 
     R(z -> y | x0) = h(z | x0) (returned(x0) 1[y = x0] + redrawn(x0) m_t(y | x0)),
 
@@ -10,8 +11,8 @@ R_theta(z -> y) = sum_k p_theta(k | x_t) R(z -> y | k). Both bounds are a genera
 between the two, summed over y. All functions are elementwise in positions: tokens [...], times [...] that broadcast
 against them, posteriors [..., V], results [...] in nats.
 
-Near t = 1 both rates are of size 1 / (1 - t) and nearly equal (noise is redrawn as noise): the divergence takes their
-relative difference x through x - log(1 + x), so that rounding enters by its square.
+Near t = 1 both rates are of size 1 / (1 - t) and nearly equal, because noise replaces noise. The divergence is
+therefore computed from their relative difference x as x - log(1 + x), so that rounding enters by its square only.
 """
 
 import functools
@@ -24,7 +25,7 @@ from jax.custom_derivatives import SymbolicZero
 from semdlm_jax.kernels import KernelBase, noise_share, return_rates
 from semdlm_jax.kernels.numerics import add_at, ratio, take
 
-# The integrand at t = 1 is its limit, taken here: rates are infinite there.
+# Rates are infinite at t = 1: the integrand there is its limit, computed at this time.
 T_NUMERIC_MAX = 1 - 2**-17
 
 
@@ -65,8 +66,14 @@ def _instantiate(tangent, like):
 
 
 class Rates(NamedTuple):
-    """Of every clean token k, [..., V]: the rate at which x_t has just arrived and was k, and the rate at which it was
-    noise, over the weight of that noise: R(x_t -> y | k) = returned(k) 1[y = k] + redrawn(k) m_t(y | k)."""
+    """Reverse rates out of x_t for every clean token k, [..., V] each:
+
+        R(x_t -> y | k) = returned(k) 1[y = k] + redrawn(k) m_t(y | k).
+
+    Attributes:
+        returned: the rate of the jump back to the clean token.
+        redrawn: the rate of the jump back to noise, divided by the total weight of m_t.
+    """
 
     returned: jax.Array
     redrawn: jax.Array
@@ -92,8 +99,13 @@ def true_rates(kernel: KernelBase, rates: Rates, x0, t):
 def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t):
     """The continuous-time integrand l_t at each position, in nats per unit of t.
 
-    log_posterior: [..., V], normalized. t: [...], in (0, 1]. The NELBO is the integral of E l_t over t plus the prior
-    and reconstruction terms.
+    The NELBO is the integral of E l_t over t, plus the prior and reconstruction terms.
+
+    Args:
+        kernel: of the noise.
+        log_posterior: log p_theta(x0 = k | x_t), [..., V], normalized.
+        x0, xt: clean and noisy tokens [...].
+        t: times in (0, 1], which broadcast against the tokens.
     """
     t = jnp.minimum(t, T_NUMERIC_MAX)
     rates = reverse_rates(kernel, xt, t)
@@ -119,10 +131,10 @@ def nelbo_step(kernel: KernelBase, log_posterior, x0, xt, t, s):
 
 
 def prior_divergences(kernel: KernelBase, t):
-    """[V]: KL( q_t(. | x0) || pi_t ) of every clean token x0, in nats, at the latest time t of the bound (a number).
+    """[V]: KL( q_t(. | x0) || pi_t ) of every clean token x0, in nats, at the last time t of the bound (a number).
 
-    pi_t = alpha_t / V + (1 - alpha_t) nu is the kernel's prior, mixed with the little that is still kept when t stops
-    short of 1 (at t = 1 it is nu).
+    pi_t = alpha_t / V + (1 - alpha_t) nu: the kernel's prior nu, and a uniform share for the clean tokens that are
+    still kept where t is below 1.
     """
     t = jnp.asarray(t, jnp.result_type(float))
     prior = kernel.alpha(t) / kernel.vocab_size + kernel.noise(t) * kernel.prior_probs(t)

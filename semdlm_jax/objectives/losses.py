@@ -1,7 +1,7 @@
 """Training losses. To add one: extend `Loss` and list it in LOSSES, or name it in a configuration as `module:Class`.
 
-A training step minimizes sum(loss) / sum(weight) over the positions that count, whatever the loss: that is what lets
-gradient accumulation add up weighted sums and divide once.
+For every loss, a training step minimizes sum(loss) / sum(weight) over the positions that count. Gradient accumulation
+can therefore add up both sums and divide once.
 """
 
 import abc
@@ -26,8 +26,15 @@ WEIGHT = "[0, 1000000]"
 
 
 class LossInput(NamedTuple):
-    """logits [B, c, V]; clean and noisy tokens [B, c]; t [B, 1]; importance [B, 1], of uniform times over those drawn;
-    key, for losses that are estimated."""
+    """What a loss is computed from.
+
+    Attributes:
+        logits: of the network, [B, c, V].
+        x0, xt: clean and noisy tokens, [B, c].
+        t: times, [B, 1].
+        importance: the density of uniform times over that of the times drawn, [B, 1].
+        key: of the random numbers of losses that are estimated.
+    """
 
     logits: jax.Array
     x0: jax.Array
@@ -39,8 +46,12 @@ class LossInput(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Loss(Plugin, abc.ABC):
-    """A loss of every position. scores: it trains log-ratios (SEDD) instead of a posterior. unchanged_weight: what it
-    weighs unchanged positions by, relative to changed ones."""
+    """A loss of every position.
+
+    Attributes:
+        scores: it trains log-ratios (SEDD) instead of a posterior.
+        unchanged_weight: the weight of unchanged positions relative to changed ones.
+    """
 
     scores = False
 
@@ -53,7 +64,8 @@ class Loss(Plugin, abc.ABC):
         """(loss, weight) of every position, [B, c] each."""
 
     def check(self, kernel: KernelBase, parameterization: Parameterization) -> None:
-        """UserError when this loss cannot train them. Extend it: the inherited one matches scores with scores."""
+        """UserError when this loss cannot train this kernel under this parameterization. Call it from an own `check`:
+        it makes sure that losses of scores meet parameterizations of scores."""
         if self.scores != parameterization.scores:
             raise UserError(
                 f"objective {LOSSES.name_of(self)!r} does not train parameterization {parameterization.name!r}: "
@@ -61,14 +73,14 @@ class Loss(Plugin, abc.ABC):
             )
 
     def check_times(self, objective: "Objective") -> None:
-        """UserError when the objective's times leave out some that this loss cannot do without."""
+        """UserError when the objective never draws times that this loss needs."""
 
     def times(self, t: jax.Array) -> jax.Array:
-        """Those at which it is trained where times t were drawn."""
+        """The times at which it is trained, for times t that were drawn."""
         return t
 
     def importance(self, objective: "Objective", t: jax.Array) -> jax.Array:
-        """What makes times drawn unevenly count as even ones; shape of t."""
+        """The weight that makes unevenly drawn times count like evenly drawn ones; shape of t."""
         return objective.even_importance(t)
 
 
@@ -77,7 +89,7 @@ class Denoising(Loss):
     """The change-aware cross-entropy (Eq. 3 and 120)."""
 
     lambda_changed: float = field(number(1.0, "(0, 1000000]", "weight of changed tokens (Eq. 120)"))
-    lambda_same: float = field(number(1.0, WEIGHT, "and of the others"))
+    lambda_same: float = field(number(1.0, WEIGHT, "weight of unchanged tokens"))
 
     @property
     def unchanged_weight(self):
@@ -90,10 +102,10 @@ class Denoising(Loss):
 
 @dataclasses.dataclass(frozen=True)
 class Nelbo(Loss):
-    """The likelihood bound, by a closed form where the kernel has one; nats a token."""
+    """The likelihood bound, in nats per token; by a closed form where the kernel has one."""
 
     y_samples: int = field(
-        number(0, "[0, 1000000]", "tokens that estimate the bound's sum over the vocabulary, if it is none; 0: exact")
+        number(0, "[0, 1000000]", "sampled tokens that estimate the bound's sum, without a closed form; 0: exact")
     )
 
     def terms(self, objective, x):
@@ -109,9 +121,8 @@ class Nelbo(Loss):
 
 @dataclasses.dataclass(frozen=True)
 class D3pm(Loss):
-    """D3PM's L_lambda: KL(q(x_s | x_t, x0) || p_theta(x_s | x_t)) + ce_weight times the cross-entropy, over one of
-    `timesteps` equal steps; the first step, from 1 / timesteps to text, is the reconstruction. Nats a token and
-    step."""
+    """D3PM's L_lambda: KL(q(x_s | x_t, x0) || p_theta(x_s | x_t)) + ce_weight times the cross-entropy, in nats per
+    token, for one of `timesteps` equal steps from t to s. The step from 1 / timesteps to 0 is the reconstruction."""
 
     timesteps: int = field(number(1000, "[1, 100000]", "equal steps"))
     ce_weight: float = field(number(0.0, WEIGHT, "of the cross-entropy"))
@@ -136,16 +147,16 @@ class D3pm(Loss):
             )
 
     def step_chances(self, objective: "Objective") -> np.ndarray:
-        """[timesteps]: how often a time drawn is rounded up to the k-th step, k / timesteps: u_k - u_{k-1}, where
-        u^power of the range is k / timesteps at u_k, or an end of the range that lies between two steps."""
+        """[timesteps]: the probability that a drawn time is rounded up to the k-th step, k / timesteps. It is
+        u_k - u_{k-1}; u_k in [0, 1] is the uniform number whose time is k / timesteps, clipped to the range."""
         t_min, t_max = objective.t_min, objective.t_max
         share = (np.arange(self.timesteps + 1) / self.timesteps - t_min) / (t_max - t_min)
         return np.diff(np.clip(share, 0, 1) ** (1 / objective.time_power))
 
     def importance(self, objective, t):
-        """Each of the whole steps is to count 1 / timesteps: that over its chance. (With power 1 the loss is left as
-        its authors': a step of which the range leaves something out is drawn less often by that share; the first, in
-        D3PM's systems with t_min = 1e-6 and 1,000 steps, by 0.1 %.)"""
+        """1 / timesteps over the probability of the step, so that every step counts alike. With power 1 the loss stays
+        as its authors have it: a step that the range of times cuts is drawn less often by the share that is cut (the
+        first step, in D3PM's systems with t_min = 1e-6 and 1,000 steps, by 0.1 %)."""
         if objective.time_power == 1:
             return objective.even_importance(t)
         chances = self.step_chances(objective)
@@ -155,8 +166,9 @@ class D3pm(Loss):
 
 @dataclasses.dataclass(frozen=True)
 class ScoreEntropy(Loss):
-    """SEDD's: sigma' nu(x_t) times the sum over y != x_t of e^s_y - r_y s_y + r_y (log r_y - 1), for the log-scores
-    s and the true ratios r_y = q_t(y | x0) / q_t(x_t | x0). A likelihood bound of its own; nats a token."""
+    """SEDD's score entropy: sigma' nu(x_t) times the sum over y != x_t of e^s_y - r_y s_y + r_y (log r_y - 1), for the
+    log-scores s and the true ratios r_y = q_t(y | x0) / q_t(x_t | x0). It is a likelihood bound too, in nats per
+    token."""
 
     scores = True
 
@@ -183,11 +195,12 @@ class ScoreEntropy(Loss):
 
 @dataclasses.dataclass(frozen=True)
 class Gidd(Loss):
-    """GIDD's: w times KL(q_t(. | x0) || q_t(. | x_theta)) + r - log r - 1, x_theta the network's softmax.
+    """GIDD's loss: w (KL(q_t(. | x0) || q_t(. | x_theta)) + r - log r - 1), where x_theta is the network's softmax and
+    r = q_t(x_t | x0) / q_t(x_t | x_theta).
 
-    gidd_weights: `none` is the likelihood bound; `clip` bounds its weight w by 2; `dynamic` keeps only how w differs
-    between tokens: 2 for masks, 1 for other noise, (B / (V - 1)) ((1 - alpha) / alpha)^(gamma / 2) for kept tokens, at
-    most 2. (The authors' code takes sigmoid(-t) for the log-ratio of the last; this is their paper's.)
+    gidd_weights says what w is. `none`: the weight of the likelihood bound. `clip`: that weight, at most 2. `dynamic`:
+    2 for masks, 1 for other noise, and (B / (V - 1)) ((1 - alpha) / alpha)^(gamma / 2), at most 2, for kept tokens, as
+    in the authors' paper. (Their code has sigmoid(-t) in the place of the log-ratio of the last.)
     """
 
     gidd_weights: str = field(text("dynamic", "how GIDD weighs tokens", "objectives.losses:GIDD_WEIGHTS"))

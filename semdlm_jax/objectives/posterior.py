@@ -4,11 +4,11 @@ direct: softmax(f), restricted to the clean tokens from which x_t can be reached
 bayes: softmax(f)_k q_t(x_t | k), normalized (Eq. 20 with the forward likelihood supplied instead of learned).
 softmax(f) is then an estimate of p(x0 | the other tokens): UDLM's and GIDD's "plug-in" x_theta, and for an absorbing
 kernel this is MDLM's SUBS: zero mask probability, visible tokens carried over.
-score: f are SEDD's log-ratios, an estimate of log q_t(y) / q_t(x_t), with that of x_t itself 0.
+score: f are SEDD's log-ratios, estimates of log q_t(y) / q_t(x_t), which are 0 at y = x_t.
 
-A training loss that weighs unchanged positions by lambda_same and changed ones by lambda_changed has as its minimizer
-not the posterior but w(k, x_t) p(k | x_t), normalized, with w = lambda_same at k = x_t and lambda_changed elsewhere.
-`unchanged_weight` = lambda_same / lambda_changed takes that weight out again; it moves one logit a position.
+A training loss that weighs unchanged positions by lambda_same and changed ones by lambda_changed is not minimized by
+the posterior, but by w(k, x_t) p(k | x_t), normalized, with w = lambda_same at k = x_t and lambda_changed elsewhere.
+`unchanged_weight` = lambda_same / lambda_changed divides that weight out again; this changes one logit per position.
 """
 
 import abc
@@ -23,16 +23,21 @@ from semdlm_jax.kernels import LOG_ZERO, KernelBase
 from semdlm_jax.kernels.numerics import at_least, put, safe_log
 from semdlm_jax.plugins import Plugin, Registry
 
-# The least that a clean token gets of a score, as a share: scores need not be those of any distribution of text.
+# The smallest share of its score that a clean token keeps: learned scores need not belong to any distribution of text.
 LEAST_SHARE = 1e-3
-# At alpha = 0 scores say nothing of the text: they are read a little before, where float32 errs as little as that does.
+# At alpha = 0 scores hold no information on the text: they are read a little earlier, where that shift and the rounding
+# of float32 cause errors of the same size.
 T_SCORE_MAX = 1 - 2.0**-12
 
 
 @dataclasses.dataclass(frozen=True)
 class Parameterization(Plugin, abc.ABC):
-    """What logits mean. any_kernel: the same under every kernel, so that training may go on under another. scores: they
-    are log-ratios (SEDD)."""
+    """What logits mean.
+
+    Attributes:
+        any_kernel: they mean the same under every kernel, so that training may go on under another one.
+        scores: they are log-ratios (SEDD).
+    """
 
     any_kernel = False
     scores = False
@@ -46,7 +51,8 @@ class Parameterization(Plugin, abc.ABC):
 
     @abc.abstractmethod
     def log_weights(self, kernel: KernelBase, logits: jax.Array, xt: jax.Array, t: jax.Array) -> jax.Array:
-        """log p_theta(x_0 = k | x_t), not normalized: [..., V]. logits [..., V], none for the mask; xt, t [...]."""
+        """log p_theta(x_0 = k | x_t), not normalized: [..., V]. logits: [..., V], LOG_ZERO at the mask. xt, t:
+        [...]."""
 
     def cross_entropy(self, kernel: KernelBase, logits, x0, xt, t) -> jax.Array:
         """-log p_theta(x0 | xt), shape of x0."""
@@ -76,8 +82,8 @@ class Bayes(Parameterization):
 
 
 class Score(Parameterization):
-    """SEDD's log-ratios: normalized, they are q_t(. | x_theta) = alpha x_theta + beta nu, solved for x_theta, which is
-    then read as `bayes`."""
+    """SEDD's log-ratios. Their softmax is q_t(. | x_theta) = alpha x_theta + beta nu; solved for x_theta, they are then
+    read as under `bayes`."""
 
     scores = True
 
@@ -105,7 +111,7 @@ def network_log_ratios(kernel, logits, xt, t):
 
 
 def forbid_mask(kernel: KernelBase, logits):
-    """logits with none for the mask, which no text holds; float32 at least."""
+    """logits with LOG_ZERO at the mask, which no text holds; in float32 at least."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if kernel.mask_id is None:
         return logits
@@ -146,7 +152,7 @@ class Posterior:
         return jax.nn.log_softmax(self.trained_log_weights(kernel, logits, xt, t), axis=-1)
 
     def log_weights(self, kernel: KernelBase, logits, xt, t):
-        """`log_probs`, not normalized: for draws, which need no more."""
+        """`log_probs`, not normalized: enough for drawing."""
         trained = self.trained_log_weights(kernel, logits, xt, t)
         if self.unchanged_weight == 1.0:
             return trained

@@ -1,4 +1,5 @@
-"""The NELBO integrand with its sum over y estimated: O(V) a position instead of O(V K), for training at large V."""
+"""The NELBO integrand with an estimate of its sum over y: O(V) per position instead of O(V K), for training at large
+V."""
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +28,10 @@ def draw_targets(kernel: KernelBase, rates: Rates, key, x0, t, samples):
 
 
 def rate_at(kernel: KernelBase, rates: Rates, log_posterior, x0, xt, t, y):
-    """An estimate from each of the tokens y [..., S], whose mean over `draw_targets` is the integrand.
+    """One estimate from each of the tokens y [..., S]; its expectation over `draw_targets` is the integrand.
 
-    R_theta(z -> y) at these alone needs only who has y for a neighbor. What R_theta and R send elsewhere in all is
-    summed exactly, so that only the logarithm is sampled:
+    R_theta(z -> y) at these tokens alone needs only the tokens that have y as a neighbor. The total rates of R_theta
+    and R are summed exactly, so that only the logarithm is sampled:
 
         sum over y != z of (R_theta - R + R log(R / R_theta))
             = sum over k of p(k) out(k) - out(x0) - E[ 1[y != z] log(R_theta / R)(y) ] sum over y of R(z -> y | x0),
@@ -38,7 +39,7 @@ def rate_at(kernel: KernelBase, rates: Rates, log_posterior, x0, xt, t, y):
     out(k) = sum over y != z of R(z -> y | k).
     """
     posterior, noise = jnp.exp(log_posterior), kernel.noise(t)[..., None]
-    # R(z -> . | k) in all, without the part that leaves z where it is.
+    # The total of R(z -> . | k) without the part that stays at z.
     here = jnp.where(xt[..., None] == jnp.arange(kernel.vocab_size), rates.returned, 0)
     out = rates.returned - here + rates.redrawn * (noise - kernel.noise_likelihoods(xt, t))
     excess = inner(posterior, out - at_token(out, x0)[..., None])[..., None]
