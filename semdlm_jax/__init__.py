@@ -15,7 +15,7 @@ if is_program(__name__):
 
 # Imported when they are asked for: the mathematics alone needs few packages, and a program none of another's.
 _PUBLIC = {"load": "model", "Model": "model", "KERNELS": "kernels", "make_kernel": "kernels", "Vocabulary": "kernels"}
-__all__ = [*_PUBLIC]
+__all__ = ["KERNELS", "Model", "Vocabulary", "load", "make_kernel"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name):

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import textwrap
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -46,13 +47,11 @@ def define_model_flags(heading=""):
 MODEL = ("workdir", "model")  # flags that exclude one another, one of which is needed
 
 
-def find_model(options) -> pathlib.Path | str:
-    """The folder that --workdir or --model stands for. UserError: both are given, or there is none."""
+def find_model(options: Any) -> pathlib.Path:
+    """The folder that --workdir or --model stands for. UserError: both are given, or no such model exists."""
     if options.workdir is not None and options.model is not None:
         raise UserError("--workdir and --model exclude one another: give one of them")
-    if options.model is None:
-        return options.workdir
-    return models.find(options.model)
+    return pathlib.Path(options.workdir) if options.model is None else models.find(options.model)
 
 
 def define_option_flag(name: str, option: Option, heading: str, default: str) -> None:
@@ -166,7 +165,7 @@ def _check_values(program, needs):
             option.check(f"--{flag.name}", flag.value)
     config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
     if config is not None:
-        _settle_alternatives(config, flags.FLAGS["config"].override_values)
+        _settle_alternatives(config, config_flag.overrides())
         keys.expand_paths(config)
         keys.check_config(config, needs=needs)
 
@@ -193,7 +192,8 @@ def help_text(program, needs):
         if (flag.help or "").startswith("Alias for --"):
             continue
         # absl puts an enum's values before its help.
-        heading, text = re.fullmatch(r"(?:<.*?>: )?(?:\[(.+?)\] )?(.*)", flag.help or "", re.DOTALL).groups()
+        found = re.fullmatch(r"(?:<.*?>: )?(?:\[(.+?)\] )?(.*)", flag.help or "", re.DOTALL)
+        heading, text = found.groups() if found else ("", "")
         values = getattr(flag.parser, "enum_values", None)
         kind = "|".join(values) if values else flag.flag_type().upper()
         name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}={kind}"

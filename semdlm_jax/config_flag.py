@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+from typing import Any
 
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -28,9 +29,15 @@ def define_config_flag():
     except flags.Error as error:  # it reads --flagfile already
         refuse(UserError(error))
     # So that the options of a user's own plug-ins are keys, too.
-    parser = flags.FLAGS["config"].parser
+    parser: Any = flags.FLAGS["config"].parser
     parser.parse = functools.partial(_parse_with_options, parser.parse)
     return flag
+
+
+def overrides() -> dict[str, Any]:
+    """{key: value} of the --config.key=value arguments."""
+    flag: Any = flags.FLAGS["config"]
+    return dict(flag.override_values)
 
 
 def _parse_with_options(parse, path):
@@ -125,8 +132,8 @@ def parse_config(path):
 def changes(data_directory=None) -> dict:
     """What this command line changes: {"given": {key: the configuration file's own value}, "file_config": that file's
     configuration, None where a system of it is named}. data_directory: as --config.data.directory, where given."""
-    flag = flags.FLAGS["config"]
-    config, given = parse_config(flag.config_filename), dict(flag.override_values)
+    flag: Any = flags.FLAGS["config"]
+    config, given = parse_config(flag.config_filename), overrides()
     if data_directory is not None:
         flag.value.data.directory = given["data.directory"] = data_directory
     given = {key: _lookup(config, key) for key in given}
@@ -144,7 +151,7 @@ def set_key(config, key, text):
     (_lookup(config, section) if section else config)[name] = value
 
 
-def _lookup(config, key):
+def _lookup(config, key) -> Any:
     """The value at a dotted key. UserError with the nearest key when there is none."""
     value, way = config, "config"
     for part in key.split("."):

@@ -56,7 +56,7 @@ def compare(workdir: str | pathlib.Path, config) -> dict | None:
             f"{workdir} holds {'checkpoints' if saved else METRICS} but no config.json that says of which run: "
             "restore it, or give another work directory"
         )
-    if measured:
+    if recorded is not None and measured:
         every = max(recorded["training"]["checkpoint_every"], config.training.checkpoint_every)
         _begin_anew(workdir, measured, every)
     return recorded

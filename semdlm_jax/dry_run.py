@@ -4,6 +4,7 @@ import datetime
 import statistics
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -40,7 +41,7 @@ def estimate(config) -> Iterator[str]:
     since = time.monotonic()
     compiled = step.lower(abstract, batch["tokens"], batch["mask"]).compile()
     yield f"one step compiled in {time.monotonic() - since:.0f} s"
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     held, needed = memory.argument_size_in_bytes, memory.argument_size_in_bytes + memory.temp_size_in_bytes
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     kind, of = jax.local_devices()[0].device_kind, f" of {_mib(limit)}" if limit else ""

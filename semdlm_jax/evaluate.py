@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import sys
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from semdlm_jax import cli
 from semdlm_jax.data.files import lines_of, read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
+from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
 from semdlm_jax.data.scored import bits_per_byte, scored_bytes, scored_counts
 from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, unknown_share_of
@@ -46,7 +48,14 @@ def score_likelihood(trained, tokens, protocol=None, **options):
 def rows_of(trained, tokens, protocol=None):
     """A token stream as rows of a protocol, the run's own when None."""
     data = trained.config.data
-    return make_rows(protocol or data.protocol, tokens, data.length, trained.corpus.prepared.tokenizer)
+    return make_rows(protocol or data.protocol, tokens, data.length, _prepared(trained).tokenizer)
+
+
+def _prepared(trained) -> Prepared:
+    """The prepared text of a run. UserError where there is none."""
+    if trained.corpus.prepared is None:
+        raise UserError("this run was trained on synthetic tokens: there is no text to score")
+    return trained.corpus.prepared
 
 
 def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=None):
@@ -92,19 +101,23 @@ def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=t
     UserError where the split has no whole row, or for an unknown measure.
     """
     made = {name: MEASURES.make(name) for name in measures}
-    prepared, rows = trained.corpus.prepared, trained.rows(split)
+    prepared, rows = _prepared(trained), trained.rows(split)
     tokenizer = prepared.tokenizer
     if not rows.count:
         raise UserError(
             f"the {split} split does not fill a row of {rows.length} tokens to compare samples with: give --samples=0"
         )
     picked = np.random.default_rng(seed).permutation(rows.count)[: max(num_samples, 256)]
-    generated, _ = generate(trained, settings, num_samples=num_samples, seed=seed)
-    samples = {"generated": generated, "heldout": [rows.ordered_row(index)[0] for index in picked]}
-    samples = {name: [row[row != tokenizer.pad_id] for row in found] for name, found in samples.items()}
-    texts = {name: [read_row(tokenizer, row) for row in found] for name, found in samples.items()}
+    written, _ = generate(trained, settings, num_samples=num_samples, seed=seed)
+    groups = {GENERATED: written, HELDOUT: [rows.ordered_row(index)[0] for index in picked]}
+    tokens: dict[str, Sequence[np.ndarray]] = {
+        name: [row[row != tokenizer.pad_id] for row in group] for name, group in groups.items()
+    }
+    texts: dict[str, Sequence[str]] = {
+        name: [read_row(tokenizer, row) for row in group] for name, group in tokens.items()
+    }
     train_text = tokenizer.decode(prepared.splits["train"][:BIGRAM_TOKENS])
-    found = Samples(samples, texts, trained.corpus.table, train_text)
+    found = Samples(tokens, texts, trained.corpus.table, train_text)
     return {name: measure.of(found) for name, measure in made.items()}
 
 
@@ -192,7 +205,7 @@ def warn_of_unknown(tokenizer, counts):
 
 def report_likelihood(trained, tokens, protocol, options):
     """The report's entries on the likelihood of a token stream. Warns of tokens that the vocabulary does not know."""
-    tokenizer, rows = trained.corpus.prepared.tokenizer, rows_of(trained, tokens, protocol)
+    tokenizer, rows = _prepared(trained).tokenizer, rows_of(trained, tokens, protocol)
     likelihood, words = score_rows(trained, rows, seed=options.seed, draws=options.draws, batch_size=options.batch_size)
     counts = scored_counts(rows, tokenizer.vocab_size)
     unknown = warn_of_unknown(tokenizer, counts)
@@ -244,9 +257,7 @@ def main(options):
     _settle_portable(source, options)
     tell(f"reading {source}")
     trained = load_trained(source, **cli.load_options(options))
-    prepared = trained.corpus.prepared
-    if prepared is None:
-        raise UserError(f"{source} was trained on synthetic tokens: there is no text to score")
+    prepared = _prepared(trained)
     protocol = options.protocol or trained.config.data.protocol
     if text is None:
         tokens = prepared.splits[options.split]

@@ -48,8 +48,9 @@ def export(trained: Trained, output: pathlib.Path, **about) -> None:
 
 def score(trained: Trained, split: str) -> str:
     """The report of `evaluate` on a split, without samples."""
-    settings = SimpleNamespace(seed=0, draws=None, batch_size=None)
-    tokens = trained.corpus.prepared.splits[split]
+    settings, prepared = SimpleNamespace(seed=0, draws=None, batch_size=None), trained.corpus.prepared
+    assert prepared is not None, "checked by main"
+    tokens = prepared.splits[split]
     found = evaluate.report_likelihood(trained, tokens, trained.config.data.protocol, settings)
     return evaluate.table({"split": split, **found, "samples": {}})
 

@@ -114,7 +114,8 @@ def write_batches(
         for index, layout in enumerate(layouts):
             key = jax.random.fold_in(jax.random.key(seed), index)
             text, trajectory = generator.write(key, layout)
-            replay = generator.trace(trajectory, layout.given[:recorded]) if recorded and index == 0 else None
+            shown = trajectory if recorded and index == 0 else None
+            replay = None if shown is None else generator.trace(shown, layout.given[:recorded])
             progress.update(index + 1)
             yield Batch(text[: total - index * rows], replay)
 

@@ -1,5 +1,7 @@
 """A trained model made to write: what of it is compiled, and when it is compiled again."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
@@ -11,6 +13,7 @@ from semdlm_jax.experiment.build import build_network
 from semdlm_jax.experiment.load import Trained
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.samplers import (
+    Plan,
     Sampler,
     SamplingSettings,
     Trajectory,
@@ -32,7 +35,8 @@ class Generator:
     """
 
     def __init__(self, trained: Trained, settings: SamplingSettings, recorded: int = 0):
-        self._trained, self.plan = trained, None
+        self._trained = trained
+        self.plan: Plan | None = None
         self.controls = make_controls(
             trained.corpus.table,
             forbidden_V=trained.forbidden,
@@ -42,11 +46,11 @@ class Generator:
             },
         )
         self.chain = trained.objective.exact
+        objective: Any = trained.objective
         if self.chain:
             _check_chain(settings, recorded)
-            self._program = _program(trained, "chain", lambda: _chain(trained.denoiser, trained.objective.start_id))
+            self._program = _program(trained, "chain", lambda: _chain(trained.denoiser, objective.start_id))
             return
-        objective = trained.objective
         self._method = make_method(settings.sampler, **settings.options)
         sampler = Sampler(
             self._method, objective.kernel, objective.posterior, settings.corrector_steps, settings.corrector_strength
@@ -71,13 +75,15 @@ class Generator:
 
     def trace(self, trajectory: Trajectory, is_given: np.ndarray) -> trace.Trace:
         """The Trace of a Trajectory; is_given: [R, L] of its rows."""
+        assert self.plan is not None, "an autoregressive run records nothing"
         t, s, _, start, stop = self.plan
         more = len(trajectory.tokens) - len(t)
         if more:  # corrections of finished text
             at = np.full(more, self._method.correction_time)
             t, s = np.append(t, at), np.append(s, at)
             start, stop = np.append(start, np.zeros(more, int)), np.append(stop, np.full(more, is_given.shape[1]))
-        return trace.Trace(t, s, start, stop, *trajectory, is_given)
+        initial, tokens, confidence, frozen = map(np.asarray, trajectory)
+        return trace.Trace(t, s, start, stop, initial, tokens, confidence, frozen, is_given)
 
 
 def _program(trained, static, build):

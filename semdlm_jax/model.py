@@ -11,7 +11,7 @@ import functools
 import pathlib
 import sys
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,11 +40,11 @@ class Model:
     def __init__(self, trained: Trained):
         if trained.corpus.prepared is None:
             raise UserError("this run was trained on synthetic tokens: there is no text in it")
-        self.trained = trained
+        self.trained, self._prepared = trained, trained.corpus.prepared
 
     def __repr__(self):
         config = self.config
-        what = config.kernel.name if hasattr(self.trained.objective, "kernel") else "autoregressive"
+        what = "autoregressive" if self.trained.objective.exact else config.kernel.name
         return f"<Model: {what}, {config.data.protocol} rows of {config.data.length}, step {self.step}>"
 
     @property
@@ -53,8 +53,8 @@ class Model:
         return self.trained.params
 
     @property
-    def config(self):
-        """The run's configuration: a ConfigDict."""
+    def config(self) -> Any:
+        """The configuration of the run, a ConfigDict."""
         return self.trained.config
 
     @property
@@ -64,7 +64,7 @@ class Model:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return self.trained.corpus.prepared.tokenizer
+        return self._prepared.tokenizer
 
     def generate(
         self,

@@ -167,7 +167,7 @@ def resolve(place: str):
     return getattr(importlib.import_module(f"semdlm_jax.{module}"), name)
 
 
-def flatten(tree, prefix: str = "") -> dict[str, object]:
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """{'section.key': value} of nested mappings."""
     flat = {}
     for key, value in tree.items():
@@ -175,7 +175,7 @@ def flatten(tree, prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def nest(flat: dict[str, object]) -> dict:
+def nest(flat: dict[str, Any]) -> dict:
     """The nested dict of {'section.key': value}."""
     tree = {}
     for key, value in flat.items():

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 import optax
 
@@ -16,6 +17,8 @@ from semdlm_jax.runtime.paths import differences
 from semdlm_jax.runtime.processes import on_process_0
 from semdlm_jax.runtime.state import TrainState, state_from
 
+# Keys of the network that change no weight: not told where they differ.
+MUTABLE = "network.dropout", "network.remat", "network.unroll", "network.attention"
 FIELDS = {"workdir", "weights", "optimizer", "step", "checkpoint", "integrity"}
 WEIGHTS = {"ema": "ema_params", "raw": "params"}  # name -> part of a checkpoint
 
@@ -48,10 +51,12 @@ def parse(init_from: str | None, weights: str | None = None, optimizer: bool = F
         if weights is not None or optimizer:
             raise UserError("--init_weights and --init_optimizer say what to take from a run: give --init_from=RUN")
         return None
-    run, which = re.fullmatch(r"(.*?)(?::(\d+|best|latest))?", init_from, re.DOTALL).groups()
+    run, colon, which = init_from.rpartition(":")
+    if not re.fullmatch(r"\d+|best|latest", which) or not colon:
+        run, which = init_from, ""
     if not run:
         raise UserError(f"--init_from={init_from} names no run: give the work directory of one")
-    checkpoint = int(which) if which and which.isdigit() else which or "latest"
+    checkpoint = int(which) if which.isdigit() else which or "latest"
     return Request(pathlib.Path(run).expanduser(), checkpoint, weights or "ema", optimizer)
 
 
@@ -102,7 +107,7 @@ def begin(entry: dict, optimizer: optax.GradientTransformation, abstract: TrainS
 
 def _resolve(request, config, corpus, abstract):
     """The entry of a run that has not begun yet."""
-    former = read_run(request.run)
+    former: Any = read_run(request.run)
     _check_vocabulary(request.run, former, corpus)
     reader = make_reader(request.run)
     step = reader.find(_parts(request.weights, False, abstract), request.checkpoint)
@@ -113,8 +118,8 @@ def _resolve(request, config, corpus, abstract):
             reader.find(_parts(request.weights, True, abstract), step)
         except UserError as error:
             raise UserError(f"{error}, or leave out --init_optimizer") from None
-    sections = (flatten({"network": one.network.to_dict()}) for one in (config, former))
-    if differing := differences(*sections, ["network.dropout", "network.remat", "network.unroll", "network.attention"]):
+    here, there = (flatten({"network": one.network.to_dict()}) for one in (config, former))
+    if differing := differences(here, there, MUTABLE):
         print(f"note: the network is another than that of {request.run}: {differing}", flush=True)
     digest = on_process_0(lambda: reader.digest(step))
     return {**request._said(), "step": step, "checkpoint": request.checkpoint, "integrity": digest}
@@ -129,7 +134,8 @@ def _check_vocabulary(run, former, corpus):
     """UserError unless the run's vocabulary is that of `corpus`."""
     then, now = former.get(TRAINED_ON, {}).get("vocabulary"), corpus.identity.get("vocabulary")
     if then is None and former.data.corpus != "synthetic":  # recorded before that was
-        then = load_tokenizer(former.data.directory).fingerprint
+        tokenizer: Any = load_tokenizer(former.data.directory)
+        then = tokenizer.fingerprint
     if then != now:
         words = [str(one)[:12] if one else "random tokens" for one in (then, now)]
         raise UserError(

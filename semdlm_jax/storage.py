@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import functools
-import itertools
 import os
 import re
 import secrets
@@ -36,7 +35,7 @@ def storage_errors(place: PathLike) -> Iterator[None]:
     except OSError as error:
         other = f"cannot be written ({error.strerror or error}): choose another place"
         kind = StorageError if error.errno in _FAILURES else UserError
-        raise kind(f"{place}: {_CAUSES.get(error.errno, other)}") from None
+        raise kind(f"{place}: {_CAUSES.get(error.errno or 0, other)}") from None
 
 
 @contextlib.contextmanager
@@ -152,7 +151,7 @@ def _own_output(path):
     """The standard stream that writes to the file at `path`, or None."""
     for stream in (sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none of the system's
-            if os.path.samestat(os.stat(path), os.fstat(stream.fileno())):
+            if stream and os.path.samestat(os.stat(path), os.fstat(stream.fileno())):
                 return stream
     return None
 
@@ -201,12 +200,14 @@ def _create(partial, target, mode):
     return file
 
 
-def _create_visible(target):
+def _create_visible(target) -> tuple[str, IO]:
     """(name, opened file) of the first of TARGET.partial, TARGET.partial-2, … that nobody has taken."""
-    for number in itertools.count(1):
+    number = 1
+    while True:
         name = f"{target}.partial" + (f"-{number}" if number > 1 else "")
         with contextlib.suppress(FileExistsError):
             return name, _create(name, target, "wb")
+        number += 1
 
 
 def _append(file, text):

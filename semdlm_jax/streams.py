@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def sturdy() -> Iterator[None]:
     former = sys.stdout, sys.stderr
     with open(os.devnull, "w") as nowhere:
         for stream in former:
-            if hasattr(stream, "reconfigure"):
+            if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         sys.stdout, sys.stderr = (Sturdy(stream or nowhere) for stream in former)
         try:

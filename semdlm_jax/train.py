@@ -201,8 +201,9 @@ def main(config, workdir, initial=None, given=None, file_config=None, wandb=None
         done, notes = int(run.state.step), [shrunk, checks.tell_unread(config, given, file_config)]
         notes += [checks.tell_table(config, given, run.corpus.table_made), checks.tell_stages(config, done)]
         print(*filter(None, notes), build.describe(run.state.params, run.denoiser), sep="\n", flush=True)
-        track = wandb and done < config.training.steps
-        tracker = stack.enter_context(contextlib.closing(Tracker(wandb, workdir, config.to_dict()))) if track else None
+        tracker = None
+        if wandb and done < config.training.steps:
+            tracker = stack.enter_context(contextlib.closing(Tracker(wandb, workdir, config.to_dict())))
         if done >= config.training.steps:
             print(f"{workdir} is trained to its {config.training.steps} steps")
         elif run.loop(tracker):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -50,7 +51,7 @@ class Trained:
     """A finished or running model, read from its work directory, with EMA parameters on the mesh. programs: what
     `Generator` has compiled of it, gone with the model."""
 
-    config: ConfigDict
+    config: Any  # a ConfigDict
     corpus: RunData
     objective: ObjectiveBase
     denoiser: Denoiser
@@ -70,7 +71,13 @@ class Trained:
         return np.isin(np.arange(self.corpus.vocab_size), never)
 
 
-def load_trained(workdir, checkpoint="best", *, data_directory=None, trust_code=False) -> Trained:
+def load_trained(
+    workdir: str | pathlib.Path,
+    checkpoint: str | int = "best",
+    *,
+    data_directory: str | None = None,
+    trust_code: bool = False,
+) -> Trained:
     """Builds the run of a work directory, or of a portable model's folder, with its EMA parameters.
 
     checkpoint: 'best', 'latest' or a step. data_directory: where its prepared data lie now; None where they lay at its

@@ -1,6 +1,7 @@
-"""Self-attention with rotary positions, over a sequence or over a cache of the tokens before."""
+"""Self-attention with rotary positions, over a whole sequence or over a cache of the preceding tokens."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,27 +24,45 @@ class Cache(NamedTuple):
     keys: jax.Array
     values: jax.Array
 
-    def write(self, new, position):
-        """The cache with `new` [..., B, 1, H, d] at a position of L, which may be traced."""
+    def write(self, new: "Cache", position: int | jax.Array) -> "Cache":
+        """The cache with `new` [..., B, 1, H, d] at one of the L positions, which may be traced."""
         return jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, position, axis=-3), self, new)
 
 
-def rotate(x_BxLxHxd, base=10000.0, first=0):
-    """Rotary position embedding: turns the pairs (x_i, x_{i + d/2}) at position l by l / base^(2i/d).
+def rotate(x_BxLxHxd: jax.Array, base: float = 10000.0, first: int | jax.Array = 0) -> jax.Array:
+    """Rotary position embedding: rotates the pairs (x_i, x_{i + d/2}) at position l by the angle l / base^(2i/d).
 
-    first: the position of x's first token; may be traced.
+    Args:
+        x_BxLxHxd: queries or keys.
+        base: of the wavelengths.
+        first: the position of the first token of x; may be traced.
+
+    Returns:
+        [B, L, H, d] of the same dtype.
     """
     length, half = x_BxLxHxd.shape[1], x_BxLxHxd.shape[-1] // 2
     angles_Lxh = (first + jnp.arange(length))[:, None] * base ** (-jnp.arange(half) / half)
-    # In float32 at least, rounded once: a cosine of 8 bits turns and stretches each place by an error of its own.
+    # At least in float32, rounded once: a cosine of 8 bits would rotate and scale each position with an error.
     wide = jnp.promote_types(x_BxLxHxd.dtype, jnp.float32)
     cos, sin = (wave(angles_Lxh)[None, :, None].astype(wide) for wave in (jnp.cos, jnp.sin))
     a, b = x_BxLxHxd[..., :half], x_BxLxHxd[..., half:]
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_BxLxHxd.dtype)
 
 
-def choose_attention(name, dtype, head_width):
-    """'xla' or 'cudnn', by a name of ATTENTION, for this process's devices. UserError: unknown, or cuDNN cannot."""
+def choose_attention(name: str, dtype: str, head_width: int) -> str:
+    """The implementation of attention for the devices of this process.
+
+    Args:
+        name: a name of ATTENTION.
+        dtype: of matrix products.
+        head_width: d.
+
+    Returns:
+        'xla' or 'cudnn'.
+
+    Raises:
+        UserError: the name is unknown, or 'cudnn' is asked for and cannot run.
+    """
     choose("network.attention", name, ATTENTION)
     if name == "xla":
         return name
@@ -66,21 +85,29 @@ def _missing_for_cudnn(dtype, head_width):
     return ""
 
 
-def tokenwise(layer, x):
-    """layer on every token of x [..., D], as one matrix [N, D].
+def tokenwise(layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """Applies a layer to every token of x [..., D], as one matrix [N, D].
 
-    With more axes, XLA writes the weight gradient on a CPU through an elementwise transpose: a third of a step.
+    With more axes XLA computes the weight gradient on a CPU through an elementwise transpose, which takes a third of
+    the time of a step.
     """
     return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
 class SelfAttention(nn.Module):
-    """[B, L, D] -> ([B, L, D], None). causal: later keys are hidden. lengths_B: so are those from that position on;
-    None: none.
+    """Self-attention, [B, L, D] -> ([B, L, D], None).
 
-    With a cache [B, L, H, d]: the one token [B, 1, D] at `position`, over itself and those cached before it ->
-    ([B, 1, D], Cache of its own key and value [B, 1, H, d]). Whoever holds the cache writes them: a stack of layers in
-    one place, instead of copying every layer's.
+    With a cache [B, L, H, d] it reads one token [B, 1, D] at `position`, attends to this token and the cached ones
+    before it, and returns ([B, 1, D], Cache of the token's own key and value [B, 1, H, d]). The caller writes these
+    into the cache: the caches of all layers are one array, which is updated in place instead of copied for each layer.
+
+    `lengths_B` hides the keys from that position on; None hides none.
+
+    Attributes:
+        heads: H.
+        causal: whether later keys are hidden.
+        attention: 'xla' or 'cudnn'.
+        dtype: of matrix products.
     """
 
     heads: int
@@ -89,19 +116,25 @@ class SelfAttention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BxLxD, lengths_B, cache=None, position=None):
+    def __call__(
+        self,
+        x_BxLxD: jax.Array,
+        lengths_B: jax.Array | None,
+        cache: Cache | None = None,
+        position: int | jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache | None]:
         batch, length, width = x_BxLxD.shape
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
         qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, kernel_init=init, name="qkv")
         # Heads lead, so that a tensor-sharded kernel keeps each head's q, k and v on one device.
         q, k, v = jnp.split(tokenwise(qkv, x_BxLxD).reshape(batch, length, self.heads, -1), 3, axis=-1)
-        first, new = 0 if cache is None else position, None
+        first, new = 0 if position is None else position, None
         q, k = rotate(q, first=first), rotate(k, first=first)
-        implementation = self.attention
+        implementation: Any = self.attention
         if cache is not None:
             implementation, new = "xla", Cache(k, v)  # one query: nothing to fuse
-            k, v = cache.write(new, position)
-            lengths_B = jnp.full(batch, position + 1, jnp.int32)
+            k, v = cache.write(new, first)
+            lengths_B = jnp.full(batch, first + 1, jnp.int32)
         y = jax.nn.dot_product_attention(
             q,
             k,

@@ -86,7 +86,7 @@ class Checkpointer(CheckpointReader):
             return
         if problem:
             raise self._failed(step, problem)
-        items = {"state": ocp.args.StandardSave(state)}
+        items: dict[str, Any] = {"state": ocp.args.StandardSave(state)}
         if data_iterator is not None:
             items["data"] = grain.checkpoint.CheckpointSave(data_iterator)
         if self._best_metric:
@@ -155,7 +155,7 @@ class Checkpointer(CheckpointReader):
         one."""
         ranks = {step: self._rank(step) for step in self.steps()}
         kept = set(sorted(ranks, reverse=True)[: self._keep_latest])
-        best = min(ranks, key=ranks.get, default=None)  # the latest of equals
+        best = min(ranks, key=lambda step: ranks[step], default=None)  # the latest of equals
         if best is not None and ranks[best] < math.inf:
             kept.add(best)
         for step in ranks.keys() - kept:

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 from jax._src import clusters, distributed  # the number of processes ahead of joining, and the client, are not public
@@ -56,7 +56,7 @@ def start(stops: bool = False) -> None:
         sys.stdout = open(os.devnull, "w")
 
 
-def _asked():
+def _asked() -> dict[str, Any]:
     """What the environment says outright, as arguments of jax.distributed.initialize, which reads only the address
     itself. ValueError for nonsense."""
     given = {name: os.environ[name] for name in ASKED if name in os.environ}
@@ -109,6 +109,7 @@ def _shorten_fatal_errors():
     """From now on what is written to descriptor 2 goes through `fatal`."""
     command = [sys.executable, "-I", "-S", fatal.__file__]
     copier = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    assert copier.stdin is not None
     sys.stderr.flush()
     os.dup2(copier.stdin.fileno(), 2)
     copier.stdin.close()
@@ -133,7 +134,7 @@ def ends_together() -> Iterator[None]:
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise
-        lost = LOST.search(str(error))
+        lost = LOST.search(str(error)) is not None
         if lost:
             print(f"{fatal.SENTENCE} ({' '.join(str(error).split())[:200]})", file=sys.stderr)
         else:
@@ -146,7 +147,8 @@ def _leave(status, alone=False) -> NoReturn:
     that fail alike a moment to tell why: the end of the first process aborts them."""
     if not alone:
         with contextlib.suppress(Exception):
-            distributed.global_state.client.wait_at_barrier("leaving", 1000 * LEAVING_SECONDS)
+            client: Any = distributed.global_state.client
+            client.wait_at_barrier("leaving", 1000 * LEAVING_SECONDS)
             time.sleep(0 if distributed.global_state.process_id else 0.5)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()

@@ -25,7 +25,9 @@ def training_lock(workdir: str | Path) -> Iterator[Callable[[], None]]:
     written.
     """
     with contextlib.ExitStack() as stack:
-        is_there = None
+
+        def is_there() -> bool:  # process 0's is another, once it holds the lock
+            return True
 
         def take():
             nonlocal is_there

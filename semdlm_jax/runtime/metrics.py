@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import json
 import math
 import os
@@ -9,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.summary import scalar
 
 from semdlm_jax.errors import StorageError, UserError
@@ -40,7 +42,8 @@ class MetricWriter:
         report: Callable[[str], None] | None = None,
         also: Callable[[int, dict[str, float]], None] | None = None,
     ):
-        self._lines = self._board = None
+        self._lines: io.FileIO | None = None
+        self._board: Any = None
         self._also = also or (lambda step, values: None)
         if jax.process_index() != 0:
             return
@@ -68,7 +71,7 @@ class MetricWriter:
         finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
         now = time.time()
         try:
-            self._append(json.dumps({"step": int(step), "time": now, **finite}).encode() + b"\n")
+            _append(self._lines, json.dumps({"step": int(step), "time": now, **finite}).encode() + b"\n")
             for name, value in finite.items():
                 if value is not None:
                     self._board.write_event(Event(wall_time=now, step=int(step), summary=scalar(name, value)))
@@ -80,22 +83,23 @@ class MetricWriter:
             ) from error
         self._also(int(step), {name: value for name, value in finite.items() if value is not None})
 
-    def _append(self, line):
-        """Writes the whole line or nothing of it."""
-        before = os.fstat(self._lines.fileno()).st_size
-        try:
-            while line:
-                line = line[self._lines.write(line) :]
-        except OSError:
-            os.ftruncate(self._lines.fileno(), before)
-            raise
-
     def close(self) -> None:
         """Nothing may be written after."""
         if self._lines is not None:
             self._lines.close()
             with contextlib.suppress(OSError):  # of events that could not be written, as was told
                 self._board.close()
+
+
+def _append(file, line):
+    """Writes the whole line or nothing of it."""
+    before = os.fstat(file.fileno()).st_size
+    try:
+        while line:
+            line = line[file.write(line) :]
+    except OSError:
+        os.ftruncate(file.fileno(), before)
+        raise
 
 
 def check_place(workdir: str | Path) -> None:

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import jax
 import jax.numpy as jnp
@@ -181,7 +181,7 @@ class Muon(Optimizer):
         def group(path, _):
             return "muon" if HIDDEN_MATRIX.search(path) else "adamw"
 
-        parts = {"muon": muon, "adamw": self.adamw(schedule)}
+        parts: dict[Hashable, optax.GradientTransformation] = {"muon": muon, "adamw": self.adamw(schedule)}
         return optax.partition(parts, lambda params: map_with_path(group, params))
 
 

@@ -1,4 +1,4 @@
-"""Where a long job stands: a bar on a terminal, a line every few seconds in a log file."""
+"""The progress of a long job: a bar on a terminal, or a line every few seconds in a log file."""
 
 import sys
 import time
@@ -10,23 +10,30 @@ LOG_SECONDS = 10.0
 
 
 def tell(line: str) -> None:
-    """A line on stderr, from process 0 alone."""
+    """Prints a line on stderr, on process 0 only."""
     if jax.process_index() == 0:
         print(line, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Shows step, values, units per second and the time left on stderr; only process 0 shows anything.
+    """Shows step, values, units per second and the remaining time on stderr, on process 0 only.
 
-    `initial` of the `total_steps` are already done; each step handles `units_per_step` units (tokens). Rates start at
-    the first update, so the first step's compilation does not count. On a terminal this is a bar; else a plain line
-    before the first step, at the first update, at most every 10 s after, and at the end.
+    On a terminal this is a bar. Otherwise a plain line is printed before the first step, at the first update, then at
+    most every 10 s, and at the end. Rates are counted from the first update, so the compilation of the first step is
+    not included.
+
+    Args:
+        total_steps: steps of the whole job.
+        initial: how many of them are done already.
+        units_per_step: units (e.g. tokens) that one step handles.
+        unit: the name of a unit.
+        label: the name of the job.
     """
 
-    def __init__(self, total_steps, initial=0, units_per_step=1, unit="tok", label=""):
+    def __init__(self, total_steps: int, initial: int = 0, units_per_step: int = 1, unit: str = "tok", label: str = ""):
         self._total, self._units, self._unit, self._label = total_steps, units_per_step, unit, label
         self._silent = jax.process_index() != 0
-        self._origin = None  # (step, seconds) of the first update
+        self._origin: tuple[int, float] | None = None  # (step, seconds) of the first update
         self._line, self._shown_at = None, None
         self._bar = None
         if self._silent:
@@ -37,13 +44,13 @@ class Progress:
         else:
             print(f"{label} {initial}/{total_steps}".strip(), file=sys.stderr, flush=True)
 
-    def update(self, step, **shown):
-        """`step` steps are done; `shown` are numbers to display beside, e.g. loss=3.2."""
+    def update(self, step: int, **shown: float) -> None:
+        """Reports that `step` steps are done. shown: numbers to display as well, e.g. loss=3.2."""
         if self._silent:
             return
         now = time.monotonic()
         self._origin = self._origin or (step, now)
-        parts = [f"{name} {value:.4g}" for name, value in shown.items()] + self._speed(step, now)
+        parts = [f"{name} {value:.4g}" for name, value in shown.items()] + self._speed(self._origin, step, now)
         if self._bar is not None:
             self._bar.set_postfix_str(", ".join(parts), refresh=False)
             self._bar.update(step - self._bar.n)
@@ -53,8 +60,8 @@ class Progress:
         if self._shown_at is None or now - self._shown_at >= LOG_SECONDS or step >= self._total:
             self._print_line(now)
 
-    def _speed(self, step, now):
-        first, since = self._origin
+    def _speed(self, origin, step, now):
+        first, since = origin
         if step <= first or now <= since:
             return []
         rate = (step - first) / (now - since)
@@ -65,14 +72,14 @@ class Progress:
         print(self._line, file=sys.stderr, flush=True)
         self._line, self._shown_at = None, now
 
-    def write(self, line):
+    def write(self, line: str) -> None:
         """Prints a line of its own without breaking the bar."""
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         elif not self._silent:
             print(line, file=sys.stderr, flush=True)
 
-    def close(self):
+    def close(self) -> None:
         """Leaves the last state on the screen."""
         if self._bar is not None:
             self._bar.close()

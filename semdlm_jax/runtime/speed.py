@@ -1,8 +1,8 @@
 """How fast training goes: tokens and floating-point operations a second, and the share of what the devices could do."""
 
 import time
-
-import jax
+from collections.abc import Sequence
+from typing import Any
 
 # What a device can do at most in matrix products, dense, in 1e12 operations a second, as its maker says: (bfloat16,
 # float32 as JAX multiplies it by default: in one pass of bfloat16 on a TPU, in TF32 on a GPU that has it). By the begin
@@ -41,7 +41,7 @@ class Speed:
     tokens: of a step. operations: of a token, in training. dtype: of matrix products. devices: those that share a step.
     """
 
-    def __init__(self, tokens: int, operations: float, dtype: str, devices: list[jax.Device]):
+    def __init__(self, tokens: int, operations: float, dtype: str, devices: Sequence[Any]):
         self._tokens, self._operations = tokens, operations
         one = peak(devices[0].device_kind, dtype)
         self._peak = one and one * len(devices)

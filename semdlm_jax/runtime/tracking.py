@@ -24,7 +24,7 @@ class Tracker:
         self._tell = tell or (lambda line: print(line, file=sys.stderr))
         if jax.process_index() != 0:
             return
-        import wandb  # an extra: only where it is asked for
+        import wandb  # pyright: ignore[reportMissingImports]  # an extra: imported only where it is asked for
 
         path = Path(workdir)
         try:
