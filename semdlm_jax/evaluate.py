@@ -24,6 +24,7 @@ from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
 from semdlm_jax.data.scored import bits_per_byte, scored_bytes, scored_counts
 from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, unknown_share_of
+from semdlm_jax.entropy import entropy
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
 from semdlm_jax.evaluation.measures import BIGRAM_TOKENS, GENERATED, HELDOUT, MEASURES, SHUFFLED, Samples
@@ -209,7 +210,6 @@ def report_likelihood(trained, tokens, protocol, options):
     likelihood, words = score_rows(trained, rows, seed=options.seed, draws=options.draws, batch_size=options.batch_size)
     counts = scored_counts(rows, tokenizer.vocab_size)
     unknown = warn_of_unknown(tokenizer, counts)
-    frequencies = counts[counts > 0] / counts.sum()
     size = scored_bytes(rows, tokenizer)
     return {
         "protocol": words,
@@ -219,7 +219,7 @@ def report_likelihood(trained, tokens, protocol, options):
         "scored_bytes": size,
         "bits_per_byte": bits_per_byte(likelihood.nelbo, likelihood.tokens, size),
         "bits_per_byte_standard_error": bits_per_byte(likelihood.standard_error, likelihood.tokens, size),
-        "unigram_entropy": float(-np.sum(frequencies * np.log(frequencies))),
+        "unigram_entropy": entropy(counts),
         "unknown_share": unknown,
     }
 

@@ -1,6 +1,8 @@
-"""What the keys of a configuration were called and meant in runs that earlier versions recorded."""
+"""Former names: what keys of a configuration were called and meant in runs that earlier versions recorded, and what
+methods that users write were called."""
 
 import copy
+from typing import TYPE_CHECKING, Any
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.options import shown
@@ -90,3 +92,30 @@ def upgrade_config(recorded: dict) -> dict:
                 raise UserError(f"{one} is {shown(section)}, not a section")
         section.setdefault(name, copy.deepcopy(meaning))
     return config
+
+
+class FormerNameError(UserError, AttributeError):
+    """A method is defined or called by a name that it no longer has."""
+
+
+class RenamedMethods:
+    """Base of a class that users extend or call, some of whose methods had other names.
+
+    FORMER: {former name: name today}. FormerNameError where a subclass defines a method by its former name, or where an
+    instance is asked for one.
+    """
+
+    FORMER = {}
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        for name in cls.FORMER.keys() & vars(cls).keys():
+            raise FormerNameError(f"{cls.__name__}.{name} is called {cls.FORMER[name]} now: rename the method")
+
+    if not TYPE_CHECKING:  # a type checker would take it for a promise of any attribute
+
+        def __getattr__(self, name):
+            kind = type(self)
+            if name in kind.FORMER:
+                raise FormerNameError(f"{kind.__name__}.{name} is called {kind.FORMER[name]} now: rename the call")
+            raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")

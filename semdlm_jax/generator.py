@@ -31,7 +31,8 @@ class Generator:
     """A trained model with the settings of its sampler. Generators of one model share a program where they differ in
     prompts, seeds, times, temperatures, penalty weights and the like: only what changes the program compiles anew.
 
-    recorded: of how many rows of a batch the whole trajectory is kept. UserError for impossible settings, before any work.
+    recorded: of how many rows of a batch the whole trajectory is kept. UserError for impossible settings, before any
+    work.
     """
 
     def __init__(self, trained: Trained, settings: SamplingSettings, recorded: int = 0):

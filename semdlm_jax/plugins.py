@@ -129,6 +129,8 @@ def _imported(kind, name):
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
+    except UserError as error:  # what this package says to it
+        raise UserError(f"{kind} {name!r}: {error}") from None
     except (Exception, SystemExit) as error:  # whatever the user's own module does
         cause = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{kind} {name!r} cannot be imported ({cause}): run where Python finds {module}") from None

@@ -12,6 +12,7 @@ from semdlm_jax.data.protocols import document_starts
 from semdlm_jax.data.records import FIELD
 from semdlm_jax.data.sealing import WHOLE, check_seals, digest_of, seal_of
 from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, Tokenizer, load_tokenizer, unknown_share_of
+from semdlm_jax.entropy import entropy
 from semdlm_jax.errors import UserError
 from semdlm_jax.former import rename
 from semdlm_jax.storage import PathLike, check_regular, write_text
@@ -46,9 +47,7 @@ class Prepared:
 
     def unigram_entropy(self, split):
         """Entropy of the split's own token frequencies, specials as they occur, in nats per token."""
-        counts = self._counts(split)
-        frequencies = counts[counts > 0] / counts.sum()
-        return float(-(frequencies * np.log(frequencies)).sum())
+        return entropy(self._counts(split))
 
     def unigram_cross_entropy(self, split):
         """What the add-one train unigram pays on the split, in nats per token."""

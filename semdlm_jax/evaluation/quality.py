@@ -5,17 +5,14 @@ import re
 
 import numpy as np
 
+from semdlm_jax.entropy import entropy
+
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 def unigram_entropy(rows):
     """[N] nats: the entropy of each sequence's own token counts. Comparable under one tokenizer and length only."""
-    entropies = []
-    for row in rows:
-        _, counts = np.unique(row, return_counts=True)
-        p = counts / counts.sum()
-        entropies.append(-np.sum(p * np.log(p)))
-    return np.array(entropies)
+    return np.array([entropy(np.unique(row, return_counts=True)[1]) for row in rows])
 
 
 def neighbor_affinity(rows, ids_VxK, similarities_VxK):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.former import RenamedMethods
 from semdlm_jax.kernels.numerics import derivative
 from semdlm_jax.kernels.schedules import SCHEDULES, Linear, Schedule, fall, power
 from semdlm_jax.options import number
@@ -91,9 +92,10 @@ class Global(Branches):
 
 
 @dataclasses.dataclass(frozen=True)
-class Drifting(Branches):
+class Drifting(RenamedMethods, Branches):
     """Neighborhoods that grow: k = 1 + (k_max - 1) n^gamma."""
 
+    FORMER = {"growth": "k_minus_1"}
     k_max: int = field(K_MAX)
     gamma: float = field(GAMMA)
 

@@ -13,12 +13,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from semdlm_jax.former import RenamedMethods
 from semdlm_jax.kernels.numerics import derivative, ratio, safe_log, take
 
 Array = jax.Array
 
 
-class KernelBase(abc.ABC):
+class KernelBase(RenamedMethods, abc.ABC):
     """A transition kernel: the methods a kernel must have are abstract, the others follow from them.
 
     vocab_size: V. mask_id: a token that only noise produces, which no clean text contains; None otherwise. jumps_only:
@@ -27,6 +28,15 @@ class KernelBase(abc.ABC):
     none. kept_weight: t -> GIDD's dynamic weight of kept tokens, shape of t; None unless noise is GIDD's mixture.
     """
 
+    FORMER = {
+        "redraw": "sample_noise",
+        "noise_row": "noise_probs",
+        "noise_column": "noise_likelihoods",
+        "push_noise": "noise_matvec",
+        "push_noise_at": "noise_matvec_at",
+        "fresh_rate": "arrival_rate",
+        "fresh_rates": "arrival_rates",
+    }
     vocab_size: int
     mask_id: int | None
     jumps_only: bool = False

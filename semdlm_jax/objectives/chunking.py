@@ -1,4 +1,4 @@
-"""A function of logits, evaluated without ever holding logits [B, L, V]."""
+"""Chunks of positions, so that logits [B, L, V] are never held as a whole."""
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,24 @@ def map_positions(function, features_BxLxD, *per_position, chunk=0):
     arrays = (features_BxLxD, *per_position)
     if not chunk or chunk >= length:
         return function(*arrays)
-    chunk = max(size for size in range(1, chunk + 1) if length % size == 0)
-
-    def split(x):
-        return jnp.moveaxis(x.reshape(x.shape[0], length // chunk, chunk, *x.shape[2:]), 1, 0)
-
+    chunk = divisor(length, chunk)
     body = jax.checkpoint(function, prevent_cse=False)
-    sums = jax.lax.map(lambda chunks: body(*chunks), tuple(split(x) for x in arrays))
+    sums = jax.lax.map(lambda chunks: body(*chunks), tuple(split_positions(x, chunk) for x in arrays))
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
+
+
+def divisor(length: int, most: int) -> int:
+    """The largest divisor of `length` that is at most `most`, which is at least 1."""
+    return max(size for size in range(1, min(most, length) + 1) if length % size == 0)
+
+
+def split_positions(x: jax.Array, chunk: int) -> jax.Array:
+    """[B, L, ...] as [L / chunk, B, chunk, ...]."""
+    batch, length, *rest = x.shape
+    return jnp.moveaxis(x.reshape(batch, length // chunk, chunk, *rest), 1, 0)
+
+
+def join_positions(x: jax.Array) -> jax.Array:
+    """[L / chunk, B, chunk, ...] as [B, L, ...]: undoes `split_positions`."""
+    chunks, batch, chunk, *rest = x.shape
+    return jnp.moveaxis(x, 0, 1).reshape(batch, chunks * chunk, *rest)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
 from semdlm_jax.objectives import Posterior
+from semdlm_jax.objectives.chunking import divisor, join_positions, split_positions
 from semdlm_jax.samplers.categorical import draw, truncate
 from semdlm_jax.samplers.controls import Controls
 from semdlm_jax.samplers.methods import Ancestral, Method, Proposal, StepContext
@@ -188,7 +189,7 @@ def positions_at_once(batch, length, vocab_size, backend):
     if backend != "cpu":
         numbers = max(numbers, min(ACCELERATOR_NUMBERS, batch * length * vocab_size // ACCELERATOR_SHARE))
     most = max(numbers // (batch * vocab_size), 1)
-    return max(size for size in range(1, min(most, length) + 1) if length % size == 0)
+    return divisor(length, most)
 
 
 def _by_positions(function, carry, arrays, vocab_size):
@@ -197,9 +198,6 @@ def _by_positions(function, carry, arrays, vocab_size):
     chunk = positions_at_once(batch, length, vocab_size, jax.default_backend())
     if chunk == length:
         return function(carry, (*arrays, 0))[1]
-
-    def split(x):
-        return jnp.moveaxis(x.reshape(batch, length // chunk, chunk, *x.shape[2:]), 1, 0)
-
-    _, out = jax.lax.scan(function, carry, (*(split(x) for x in arrays), jnp.arange(0, length, chunk)))
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(batch, length, *x.shape[3:]), out)
+    chunks = [split_positions(x, chunk) for x in arrays]
+    _, out = jax.lax.scan(function, carry, (*chunks, jnp.arange(0, length, chunk)))
+    return jax.tree.map(join_positions, out)

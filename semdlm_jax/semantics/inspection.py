@@ -4,6 +4,7 @@ import difflib
 
 import numpy as np
 
+from semdlm_jax.entropy import entropy
 from semdlm_jax.errors import UserError
 
 QUANTILES = (0.5, 0.9, 0.99, 1)
@@ -70,12 +71,10 @@ def prior(notes, shown=6):
     counts = np.where(notes.valid, notes.counts, 0)
     if not counts.any():
         return f"unigram prior: {notes.valid.sum()} tokens may be jumped to; built without a corpus to count them in"
-    frequencies = counts[counts > 0] / counts.sum()
-    entropy = -(frequencies * np.log(frequencies)).sum()
     often = ", ".join(plain(notes.pieces[i]) for i in np.argsort(-counts, kind="stable")[:shown] if counts[i])
     return (
-        f"unigram prior: {len(frequencies)} tokens of {notes.valid.sum()} that may be jumped to occur, "
-        f"{counts.sum() / notes.counts.sum():.1%} of the text; entropy {entropy:.3f} nats; most often {often}"
+        f"unigram prior: {(counts > 0).sum()} tokens of {notes.valid.sum()} that may be jumped to occur, "
+        f"{counts.sum() / notes.counts.sum():.1%} of the text; entropy {entropy(counts):.3f} nats; most often {often}"
     )
 
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from semdlm_jax.entropy import entropy
+
 # What an event means to a reader; its code is its place here.
 EVENTS = {
     "given": "prompt or infilling",
@@ -62,12 +64,11 @@ def curves(trace, events):
     some = np.where(count, count, np.nan)
     changed = (is_open & np.isin(events, (NEAR, JUMPED))).sum(-1) / some
     confidence = np.where(is_open, trace.confidence, 0.0).sum(-1, dtype=np.float64) / some
-    entropy = np.zeros(count.shape)
+    entropies = np.zeros(count.shape)
     for index, sample in np.ndindex(count.shape):
         _, counts = np.unique(trace.tokens[index, sample][begun[index, 0]], return_counts=True)
-        p = counts / counts.sum()
-        entropy[index, sample] = np.sum(p * -np.log(p))
-    return entropy, changed, confidence
+        entropies[index, sample] = entropy(counts)
+    return entropies, changed, confidence
 
 
 def _before(trace):

@@ -235,5 +235,30 @@ def test_kernels_pass_through_jit(name):
     assert jax.tree.structure(rebuilt) == jax.tree.structure(kernel)
 
 
+OF_AN_EARLIER_VERSION = """
+from semdlm_jax.kernels import Kernel
+
+
+class Own(Kernel):
+    def redraw(self, key, x0, t):
+        return x0
+"""
+
+
+def test_methods_by_their_former_names_are_told(tmp_path, monkeypatch):
+    """In the file of a user's own kernel, and on a kernel or its branches: one sentence with the name of today."""
+    (tmp_path / "kernels_of_an_earlier_version.py").write_text(OF_AN_EARLIER_VERSION)
+    monkeypatch.syspath_prepend(tmp_path)
+    told = "^kernel 'kernels_of_an_earlier_version:Own': Own.redraw is called sample_noise now: rename the method$"
+    with pytest.raises(UserError, match=told):
+        KERNELS.find("kernels_of_an_earlier_version:Own")
+    with pytest.raises(UserError, match="^Kernel.push_noise is called noise_matvec now: rename the call$"):
+        build("uniform").push_noise(None, None)
+    with pytest.raises(UserError, match="^SemanticThenGlobal.growth is called k_minus_1 now"):
+        SemanticThenGlobal(3).growth(0.5)
+    with pytest.raises(AttributeError, match="'Kernel' object has no attribute 'redrawn'"):
+        build("uniform").redrawn()
+
+
 def test_tables_are_required_by_drift_alone():
     assert isinstance(build("absorbing").table, NeighborTable) and build("absorbing").table.k_max == 0

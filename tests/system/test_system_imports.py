@@ -10,8 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "semdlm_jax"
 MATHEMATICS = {"kernels", "objectives", "samplers"}
 # What every room may import: to raise a UserError, ask for an extra, read neighbor lists both ways, write files, lock
-# them, check options or be a plug-in, and read what has another name today.
-LEAVES = {"errors", "extras", "neighbor_lists", "storage", "locks", "options", "plugins", "former"}
+# them, check options or be a plug-in, read what has another name today,
+# and count.
+LEAVES = {"errors", "extras", "neighbor_lists", "storage", "locks", "options", "plugins", "former", "entropy"}
 # What each room may import of the package beside these and itself.
 ROOMS = {
     "kernels": set(),
@@ -31,6 +32,7 @@ ROOMS = {
     "options": set(),
     "plugins": set(),
     "former": set(),
+    "entropy": set(),
     "keys": {"kernels", "objectives", "samplers", "runtime", "semantics.settings"},
     "record": {"keys", "runtime"},
     "owned": set(),
