@@ -51,7 +51,7 @@ def find_model(options: Any) -> pathlib.Path:
     """The folder that --workdir or --model stands for. UserError: both are given, or no such model exists."""
     if options.workdir is not None and options.model is not None:
         raise UserError("--workdir and --model exclude one another: give one of them")
-    return pathlib.Path(options.workdir) if options.model is None else models.find(options.model)
+    return pathlib.Path(str(options.workdir)) if options.model is None else models.find(options.model)
 
 
 def define_option_flag(name: str, option: Option, heading: str, default: str) -> None:
