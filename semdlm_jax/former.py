@@ -8,7 +8,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.options import shown
 
 TABLE_MADE = "table_made"  # the section of a record that says how its neighbor table was made
-# former key -> its name today, in both places where settings of a neighbor table stand
+# former key -> its name today, in a configuration and in what is recorded beside it
 RENAMED = {
     "data.normalise": "data.normalize",
     "kernel.least": "kernel.min_count",
@@ -18,6 +18,7 @@ RENAMED = {
     "semantics.neighbours": "semantics.neighbors",
     "table_made.centre": "table_made.center",
     "table_made.neighbours": "table_made.neighbors",
+    "trained_on.neighbour table": "trained_on.neighbor table",
 }
 # What each key meant in the runs recorded before it existed: whoever adds a key adds it here.
 EARLIER = {

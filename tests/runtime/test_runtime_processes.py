@@ -118,7 +118,7 @@ def two():
     workers = []
     for index in range(2):
         names = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(index)}
-        environment = os.environ | names | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+        environment = os.environ | names | {"JAX_PLATFORMS": "cpu"}
         command = [sys.executable, str(Path(__file__).with_name("ending_processes.py"))]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         workers.append(subprocess.Popen(command, env=environment, text=True, **pipes))

@@ -9,6 +9,7 @@ import tiny
 
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.experiment.load import load_trained
+from semdlm_jax.former import RENAMED
 from semdlm_jax.semantics.table import read_table, save_table
 
 
@@ -88,6 +89,24 @@ def test_a_run_recorded_without_them_goes_on(trained):
     (workdir / "config.json").write_text(json.dumps(record))
     assert [result.status for result in starts(given, workdir)] == [0, 0, 0]
     assert "trained_on" not in json.loads((workdir / "config.json").read_text())
+
+
+def test_a_run_recorded_in_former_words_goes_on(trained):
+    """Under the former names of keys and of the table's file, whose digest is still compared."""
+    given, data, workdir = trained
+    record = json.loads((workdir / "config.json").read_text())
+    for former, key in RENAMED.items():
+        section, _, name = key.partition(".")
+        if name in record[section]:  # keys of the kernel stand there as the system sets them
+            record[section][former.partition(".")[2]] = record[section].pop(name)
+    assert "neighbour table" in record["trained_on"] and "neighbors" not in record["semantics"]
+    (workdir / "config.json").write_text(json.dumps(record))
+    (data / "neighbors.npz").rename(data / "neighbours.npz")
+    assert [result.status for result in starts(given, workdir)] == [0, 0, 0]
+    record["trained_on"]["neighbour table"] = "0" * 64
+    (workdir / "config.json").write_text(json.dumps(record))
+    for result in starts(given, workdir):
+        tiny.assert_refused(result, "another neighbor table", "000000000000")
 
 
 def test_a_table_anywhere(trained, tmp_path):

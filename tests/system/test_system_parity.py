@@ -10,7 +10,7 @@ import tiny
 def test_meshes_and_microbatches_agree(tmp_path):
     script = Path(__file__).with_name("eight_meshes.py")
     # This checkout, whatever is installed.
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONPATH": str(tiny.ROOT)}
+    flags = {"XLA_FLAGS": tiny.many_devices(8), "PYTHONPATH": str(tiny.ROOT)}
     run = tiny.python(script, tmp_path / "losses.json", **flags)
     assert run.returncode == 0, run.stderr
     results = json.loads((tmp_path / "losses.json").read_text())

@@ -63,13 +63,18 @@ def python(*arguments, **environment):
     return subprocess.run(program, cwd=ROOT, env=_environment(environment), **options)
 
 
+def many_devices(count: int) -> str:
+    """XLA_FLAGS as this process has them, for so many devices of a CPU."""
+    return f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+
+
 def started(*arguments, processes=1, devices=1):
     """As many processes of one run, with so many devices each, under way: subprocess.Popen, standard streams piped."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
     common = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
-    common["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    common["XLA_FLAGS"] = many_devices(devices)
     # The tests' own modules, too.
     common["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "system"), *filter(None, sys.path)])
     program, pipes = [sys.executable, *map(str, arguments)], {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
