@@ -11,6 +11,7 @@ REQUIRES = [
     "flax>=0.12,<0.14",
     "optax>=0.2.8,<0.3",
     "numpy>=2.0",
+    "chex>=0.1.90",  # shape checks at public entry points
 ]
 
 # What every program of the package imports: to train, score and sample on data that are prepared.
@@ -27,7 +28,6 @@ RUN = [
     "safetensors>=0.4",  # weights of portable models
     "tensorboardX>=2.6.1",
     "tqdm>=4.66",
-    "chex>=0.1.90",
 ]
 
 # And to prepare them.
