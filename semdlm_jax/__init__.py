@@ -1,19 +1,19 @@
 """Diffusion language models: kernels, objectives and samplers under one exact likelihood bound.
 
-`semdlm_jax.load(NAME)` is a trained model, by its name or its folder; `KERNELS`, `make_kernel` and `Vocabulary` are the
-kernels by name.
+model = semdlm_jax.load("quickstart-mdlm")      a trained model, by its name or its folder
+kernel = semdlm_jax.make_kernel("uniform", semdlm_jax.Vocabulary(size=100, mask_id=99))
 """
 
 import importlib
 
 from semdlm_jax.extras import require_for_program
-from semdlm_jax.runtime.startup import is_program, leave_on_request
+from semdlm_jax.runtime.startup import is_program, leave_on_request, program_module
 
 if is_program(__name__):
     leave_on_request()
-    require_for_program()
+    require_for_program(program_module())
 
-# Imported when they are asked for: the mathematics alone needs few packages, and a program none of another's.
+# Each is imported at its first use: the mathematics alone needs few packages, and no program imports another one's.
 _PUBLIC = {"load": "model", "Model": "model", "KERNELS": "kernels", "make_kernel": "kernels", "Vocabulary": "kernels"}
 __all__ = ["KERNELS", "Model", "Vocabulary", "load", "make_kernel"]  # pyright: ignore[reportUnsupportedDunderAll]
 

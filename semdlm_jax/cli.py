@@ -14,9 +14,10 @@ from absl import app, flags, logging
 from semdlm_jax import config_flag, keys, models, storage, streams
 from semdlm_jax.errors import UserError, nearest, refuse
 from semdlm_jax.options import Option
-from semdlm_jax.owned import owner_of
+from semdlm_jax.owned import ownership
 from semdlm_jax.runtime.compilation import keep_programs
 from semdlm_jax.runtime.startup import restore_handlers
+from semdlm_jax.storage import PathLike
 
 flags.disclaim_key_flags()  # a flag belongs to the entry point that asks for it: its --help lists it
 
@@ -76,13 +77,21 @@ def load_options(options) -> dict:
     }
 
 
-def check_output(path, flag="output"):
-    """UserError unless a file can be written at `path` that is none of a run's or of prepared data: asked before long
-    work. None is fine."""
+def check_output(path: PathLike | None, flag: str = "output", *, builds_tables: bool = False) -> None:
+    """Checks, before long work, that an output file can be written.
+
+    Args:
+        path: of the file; None for no output.
+        flag: that gave it.
+        builds_tables: the output is a neighbor table, which may replace another one.
+
+    Raises:
+        UserError: nothing can be written there, or what is there must not be replaced (`owned`).
+    """
     if path is None:
         return
-    if owner := owner_of(path):
-        raise UserError(f"--{flag}={path} belongs to {owner}: give a file of another name")
+    if kept := ownership(path, builds_tables=builds_tables):
+        raise UserError(f"--{flag}={path} {kept}: give a file of another name")
     try:
         storage.check_writable(path)
     except UserError as error:

@@ -1,9 +1,10 @@
-"""Is everything here that a run needs? Versions, extras, devices, and what a configuration's run would find.
+"""Reports whether a run finds here what it needs: versions, extras, devices, and the data of a configuration.
 
     python -m semdlm_jax.doctor
     python -m semdlm_jax.doctor --config=configs/lm1b.py --config.data.directory=data/lm1b
 
-Writes nothing. Exit status 1 where something is missing, which a line beginning with `missing:` names with its mend.
+Everything that is missing is listed, each in a line that begins with `missing:` and says how to get it; the exit status
+is then 1. Nothing is written.
 """
 
 import importlib.metadata
@@ -11,31 +12,30 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from absl import flags
 
-from semdlm_jax import cli, config_flag
+from semdlm_jax import cli, config_flag, keys
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_run_data
-from semdlm_jax.extras import EXTRAS, is_installed
+from semdlm_jax.extras import EXTRAS, MISSING, incomplete, is_installed
+from semdlm_jax.kernels import KERNELS
+from semdlm_jax.options import flatten
 from semdlm_jax.runtime import compilation
+from semdlm_jax.semantics.table import read_table, table_path
 
 SHOWN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-MISSING = "missing: "
 
 
 def environment() -> Iterator[str]:
     """Lines on versions, extras and devices."""
     yield f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"
     yield ", ".join(f"{name} {importlib.metadata.version(name)}" for name in SHOWN)
-    for extra, modules in EXTRAS.items():
-        absent = [package for module, package in modules.items() if not is_installed(module)]
-        if absent:
-            yield f"{MISSING}{', '.join(absent)}: pip install 'semdlm_jax[{extra}]'"
-        else:
-            yield f"extra {extra}: complete"
+    yield from (f"extra {name}: complete" for name, modules in EXTRAS.items() if all(map(is_installed, modules)))
+    yield from (f"{MISSING}{line}" for line in incomplete())
     devices = jax.devices()
     memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     room = f", {memory / 2**30:.1f} GiB each" if memory else ""
@@ -46,17 +46,33 @@ def environment() -> Iterator[str]:
     yield f"compiled programs kept: {compilation.describe()}"
 
 
-def of_run(config) -> Iterator[str]:
-    """Lines on what a training of a configuration would find."""
-    for what, find in (("mesh", _mesh), ("data", _data)):
+def of_run(config: Any) -> Iterator[str]:
+    """Lines on what a training with this configuration would find."""
+    told = set()
+    for what, find in (("mesh", _mesh), ("neighbor table", _table), ("data", _data)):
         try:
             yield f"{what}: {find(config)}"
         except UserError as error:
-            yield f"{MISSING}{what}: {error}"
+            if str(error) not in told:  # the data cannot be opened with a damaged table either
+                yield f"{MISSING}{what}: {error}"
+            told.add(str(error))
 
 
 def _mesh(config):
     return " x ".join(f"{axis}={size}" for axis, size in build.build_mesh(config).shape.items())
+
+
+def _table(config):
+    if config.data.corpus == "synthetic":
+        return "made with the synthetic tokens"
+    flat, path = flatten(config), table_path(config)
+    kernels = [flat[choice.key] for choice in keys.CHOICES if choice.registry is KERNELS]
+    used = kernels if config.warmup.steps else kernels[:1]
+    needed = [name for name in used if KERNELS.find(name).needs_neighbors]
+    if not (needed or config.semantics.table or path.exists()):
+        return f"none, and kernel {used[0]} needs none"
+    table, _, _ = read_table(path)
+    return f"{path}: up to {table.ids.shape[1]} neighbors a token"
 
 
 def _data(config):
@@ -65,11 +81,11 @@ def _data(config):
         return "synthetic tokens"
     sizes = {split: f"{len(tokens):,}" for split, tokens in corpus.prepared.splits.items()}
     held = ", ".join(f"{split} {size}" for split, size in sizes.items())
-    return f"{config.data.directory}: tokens of {held}; vocabulary of {corpus.vocab_size:,}; a neighbor table"
+    return f"{config.data.directory}: tokens of {held}; vocabulary of {corpus.vocab_size:,}"
 
 
-def main(options):
-    """Prints every line; SystemExit(1) where something is missing."""
+def main(options: Any) -> None:
+    """Prints all lines; SystemExit(1) if anything is missing."""
     failed = False
     lines = [environment()] + ([of_run(options.config)] if options.config is not None else [])
     for part in lines:

@@ -31,7 +31,7 @@ from semdlm_jax.evaluation.measures import BIGRAM_TOKENS, GENERATED, HELDOUT, ME
 from semdlm_jax.experiment.build import build_score, whole_rows
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.portable import is_portable
-from semdlm_jax.generate import generate
+from semdlm_jax.generate import BATCH_SIZE, generate
 from semdlm_jax.keys import check_options
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.mesh import place_batch
@@ -156,7 +156,8 @@ def table(report):
     if samples := report["samples"]:
         lines += [
             "",
-            f"{report['samples_protocol']:<60}{'generated':>12}{'held-out':>12}{'shuffled':>12}",
+            report["samples_protocol"],
+            f"{'':<60}{'generated':>12}{'held-out':>12}{'shuffled':>12}",
         ]
         shown = [(MEASURES.find(name), row) for name, row in samples.items()]
         for measure, row in shown:
@@ -237,7 +238,9 @@ def report_samples(trained, options):
     )
     given = {"measures": options.measures} if options.measures else {}
     samples = compare_samples(trained, options.split, settings, num_samples=count, seed=options.seed, **given)
-    return {"samples_protocol": f"{count} samples, {settings}", "samples": samples}
+    batch, devices = min(count, BATCH_SIZE), jax.device_count()
+    drawn = f"seed {options.seed}, {batch} at once on {devices} device{'s' * (devices > 1)}"
+    return {"samples_protocol": f"{count} samples, {settings}; {drawn}", "samples": samples}
 
 
 def _settle_portable(source, options):

@@ -1,7 +1,8 @@
-"""What the package imports beyond its mathematics, and the extra of the installation that brings it."""
+"""Packages that the library imports beside those of its mathematics, and the extras of the installation with them."""
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 
 from semdlm_jax.errors import UserError
 
@@ -31,15 +32,20 @@ EXTRAS = {
 }
 
 
-# The same of extras without which nothing is missing.
+# Extras that nobody needs unless they ask for their feature.
 OPTIONAL = {"wandb": {"wandb": "wandb"}}
+DOCTOR, MISSING = "semdlm_jax.doctor", "missing: "
 
 
 def require(*modules: str, use: str) -> None:
-    """UserError where modules of EXTRAS or OPTIONAL are not installed: it names their packages and the extra that has
-    them.
+    """Checks that modules are installed, without importing them.
 
-    use: what needs them. None of them is imported.
+    Args:
+        modules: of EXTRAS or OPTIONAL.
+        use: what needs them, as the subject of the sentence.
+
+    Raises:
+        UserError: some are missing; it names their packages and the extra that installs them.
     """
     missing = [module for module in modules if not is_installed(module)]
     if missing:
@@ -49,16 +55,32 @@ def require(*modules: str, use: str) -> None:
         raise UserError(f"{use} needs {packages}, not installed here: pip install 'semdlm_jax[{extra}]'")
 
 
+def incomplete() -> Iterator[str]:
+    """A line for each of EXTRAS that is not fully installed: its missing packages and how to install them."""
+    for extra, modules in EXTRAS.items():
+        packages = [package for module, package in modules.items() if not is_installed(module)]
+        if packages:
+            yield f"{', '.join(packages)}: pip install 'semdlm_jax[{extra}]'"
+
+
 def is_installed(module: str) -> bool:
+    """Whether a module could be imported; it is not imported."""
     try:
         found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # nor what it lies in
+    except ModuleNotFoundError:  # its parent package is missing
         return False
-    return found is not None and found.origin is not None  # without an origin: a folder of that name, at best
+    return found is not None and found.origin is not None  # without an origin it is only a folder of that name
 
 
-def require_for_program() -> None:
-    """As `require`, for `python -m semdlm_jax.…` before its imports: the sentence on stderr, and exit status 2."""
+def require_for_program(module: str = "") -> None:
+    """Ends `python -m MODULE` before its imports if packages of the extra 'run' are missing.
+
+    The sentence of `require` goes to stderr and the exit status is 2. The doctor instead prints what is missing of all
+    extras, as its own lines, with its own exit status 1.
+    """
+    if module == DOCTOR and not all(map(is_installed, EXTRAS["run"])):
+        print(*(f"{MISSING}{line}" for line in incomplete()), sep="\n")
+        sys.exit(1)
     try:
         require(*EXTRAS["run"], use="this program")
     except UserError as error:

@@ -44,6 +44,8 @@ from semdlm_jax.runtime.progress import Progress, tell
 from semdlm_jax.samplers import METHODS, SamplingSettings
 from semdlm_jax.samplers.presets import PRESETS, make_settings
 
+BATCH_SIZE = 64  # samples drawn at once, if not given
+
 
 def check_conditions(conditions, settings, chain):
     """UserError where what is given could not be seen by what is written."""
@@ -64,7 +66,7 @@ def generate(
     num_samples: int,
     seed: int = 0,
     conditions: Sequence[Condition] | None = None,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     recorded: int = 0,
 ) -> tuple[np.ndarray, trace.Trace | None]:
     """([C x num_samples, L] int32 tokens of rows, Trace of the first `recorded` of them or None), on the host.
@@ -226,7 +228,9 @@ def _define_flags():
     cli.define_model_flags(run)
     flags.DEFINE_integer("num_samples", 8, run + "How many samples, of every prompt.")
     flags.DEFINE_integer("seed", 0, run + "Seed of all randomness. The text depends on the batch size too.")
-    flags.DEFINE_integer("batch_size", 64, run + "Samples drawn at once: more or fewer, or other devices, draw others.")
+    flags.DEFINE_integer(
+        "batch_size", BATCH_SIZE, run + "Samples drawn at once: more or fewer, or other devices, draw others."
+    )
     flags.DEFINE_string("output", None, run + "JSONL file for tokens and text, written batch by batch.")
     flags.DEFINE_string("trace", None, run + "HTML page that replays the first samples, step by step.")
     flags.DEFINE_integer("trace_samples", 4, run + "How many it replays.", lower_bound=1)

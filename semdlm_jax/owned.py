@@ -1,9 +1,10 @@
-"""Files of a run or of prepared data, known by where they lie: nothing else is written in their place."""
+"""Files that no output may replace: those of a run, of prepared data or of a portable model, and neighbor tables."""
 
 import json
 import os
 import pathlib
 import re
+import zipfile
 
 from semdlm_jax.storage import PathLike, check_regular
 
@@ -12,23 +13,40 @@ RECORDED = {"data", "training"}  # in every run's config.json
 DATA_FILES = re.compile(r"meta\.json|.*\.npy|tokenizer\..*|vocab\.txt")
 SHIPPED = {"format", "files"}  # in every portable model's portable.json
 SEALED = {"fingerprint", "settings"}  # in every meta.json
+TABLE = {"ids.npy", "similarities.npy", "fingerprint.npy"}  # in every neighbor table, an .npz
 
 
-def owner_of(path: PathLike) -> str:
-    """Whose file is at `path`, or would be: 'the run in FOLDER', 'the prepared data in FOLDER', or '' nobody's."""
+def ownership(path: PathLike, *, builds_tables: bool = False) -> str:
+    """Why no output may replace the file at `path`, in words that follow the path; '' if it may.
+
+    Args:
+        path: of a file that is to be written; it need not exist.
+        builds_tables: the output is a neighbor table, which may replace another one.
+
+    Returns:
+        'belongs to the run in FOLDER', 'is a neighbor table', and the like.
+    """
     path = pathlib.Path(os.path.realpath(path))
     if DATA_FILES.fullmatch(path.name) and SEALED <= _keys(path.with_name("meta.json")):
-        return f"the prepared data in {path.parent}"
+        return f"belongs to the prepared data in {path.parent}"
     if SHIPPED <= _keys(path.with_name("portable.json")):
-        return f"the portable model in {path.parent}"
+        return f"belongs to the portable model in {path.parent}"
     for folder in path.parents:
         if path.relative_to(folder).parts[0] in RUN_FILES and RECORDED <= _keys(folder / "config.json"):
-            return f"the run in {folder}"
-    return ""
+            return f"belongs to the run in {folder}"
+    return "is a neighbor table" if _is_table(path) and not builds_tables else ""
+
+
+def _is_table(path):
+    try:
+        check_regular(path)
+        return TABLE <= set(zipfile.ZipFile(path).namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def _keys(path):
-    """The keys of a JSON file, none where it is no object."""
+    """The keys of a JSON file; none if it holds no object."""
     try:
         check_regular(path)
         found = json.loads(path.read_bytes())

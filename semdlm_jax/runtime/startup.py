@@ -1,4 +1,4 @@
-"""What a program does about signals before its work has begun. Imports nothing that takes time."""
+"""How a program handles signals before its work has begun. This module imports nothing that takes time."""
 
 import contextlib
 import os
@@ -6,31 +6,35 @@ import signal
 import sys
 
 TOLD = b"stopped on request: nothing was under way that had to be saved\n"
-STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}  # SIGINT's is what shells expect, so that a script stops, too
+STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}  # 130 is what shells expect after SIGINT, so that a script stops, too
 _former = {}
 
 
-def is_program(package: str) -> bool:
-    """For a package's __init__: whether `python -m` is about to run a module of it, whose imports take seconds.
+def program_module() -> str:
+    """The module that `python -m` is about to run, while its package is imported; '' at any other time."""
+    if sys.argv[:1] != ["-m"]:  # as it is only while Python looks for the module
+        return ""
+    return sys.orig_argv[-len(sys.argv)].removeprefix("-m")
 
-    Not where someone imports the package into a program of their own: what is theirs, as signals, is left alone.
+
+def is_program(package: str) -> bool:
+    """Whether `python -m` is about to run a module of this package: asked in the package's __init__.
+
+    False if another program imports the package: the signal handlers of that program are not touched.
     """
-    if sys.argv[:1] != ["-m"]:  # which it is as long as Python looks for the module
-        return False
-    module = sys.orig_argv[-len(sys.argv)].removeprefix("-m")
-    return module.partition(".")[0] == package
+    return program_module().partition(".")[0] == package
 
 
 def is_running(package: str) -> bool:
-    """Whether this process is `python -m` of a module of the package, and ends with it."""
+    """Whether the main program of this process is `python -m` of a module of this package."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec is not None and spec.name.partition(".")[0] == package
 
 
 def leave_on_request() -> None:
-    """From now on SIGTERM and SIGINT end the program at once with one line; `GracefulStop` takes over for its time.
+    """From now on SIGTERM and SIGINT end the program at once with one line, except inside `GracefulStop`.
 
-    Only in the main thread. SIGTERM's exit status is 0: whoever sent it got what was asked for.
+    To be called in the main thread. After SIGTERM the exit status is 0, because the request was fulfilled.
     """
     for signum in STATUS:
         handler = signal.signal(signum, _leave)
@@ -38,13 +42,13 @@ def leave_on_request() -> None:
 
 
 def restore_handlers() -> None:
-    """Undoes `leave_on_request`: work begins that has something to clear away when it is interrupted."""
+    """Undoes `leave_on_request`. Called before work that must clean up after itself if it is interrupted."""
     while _former:
         signal.signal(*_former.popitem())
 
 
 def _leave(signum, frame):
     del frame
-    with contextlib.suppress(OSError):  # by descriptor: the signal may have come while Python's streams are in use
+    with contextlib.suppress(OSError):  # by descriptor: Python's streams may be in use when the signal comes
         os.write(2, TOLD)
-    os._exit(STATUS[signum])  # an exception raised here would be lost, or crash, inside an import
+    os._exit(STATUS[signum])  # an exception raised here, inside an import, would be lost or would crash

@@ -37,7 +37,10 @@ class SelfCorrecting(Ancestral):
 
     def check(self, kernel):
         if kernel.only_masks:
-            raise UserError("gidd_correct revises written tokens, which the kernel 'absorbing' takes for certain")
+            raise UserError(
+                "gidd_correct revises written tokens, which the kernel 'absorbing' takes for certain: "
+                "give a run of another kernel, or another sampler"
+            )
 
     def correct(self, text, proposal, active, progress):
         """(text, progress) after one correction. progress: (share, since), the best share of tokens kept so far and the

@@ -25,7 +25,10 @@ ETA = number(0.008, "[0, 1]", "chance of masking anew")
 class _Remasking(Method):
     def check(self, kernel):
         if not kernel.only_masks:
-            raise UserError("the remdm samplers mask written tokens anew: they need the kernel 'absorbing'")
+            raise UserError(
+                "the remdm samplers mask written tokens anew: they need the kernel 'absorbing': "
+                "give a run of it, or another sampler"
+            )
 
     def sigma(self, largest, context, state):
         """The chance that a written token is masked; largest: what is allowed."""

@@ -48,7 +48,8 @@ class Analytic(Method):
     def check(self, kernel):
         if not kernel.jumps_only:
             raise UserError(
-                "the sedd samplers need a kernel that only jumps, to one prior: 'absorbing', 'uniform' or 'unigram'"
+                "the sedd samplers need a kernel that only jumps, to one prior: give a run of 'absorbing', "
+                "'uniform' or 'unigram', or another sampler"
             )
 
     def log_weights(self, kernel, posterior, logits, xt, t, s):

@@ -120,7 +120,7 @@ def main(config=None, tokenizer=None, output=None, **changes):
     """
     if (config is None) == (tokenizer is None):
         raise UserError("give either --config, of a prepared corpus, or --tokenizer, for a vocabulary alone")
-    cli.check_output(output)
+    cli.check_output(output, builds_tables=True)
     changes = {key: value for key, value in changes.items() if value is not None}
     settings = dataclasses.replace(TableSettings() if config is None else from_config(config.semantics), **changes)
     if config is None:
@@ -136,7 +136,7 @@ def main(config=None, tokenizer=None, output=None, **changes):
         vocabulary = prepared.tokenizer
         if output is None:
             output = table_path(config)
-            cli.check_output(output, "config.semantics.table")
+            cli.check_output(output, "config.semantics.table", builds_tables=True)
     table = build_table(vocabulary, settings, output, prepared, lambda line: print(line, flush=True))
     print(describe(vocabulary.pieces, table.ids, None if prepared is None else prepared.unigram))
     print(f"written to {output}")

@@ -238,6 +238,18 @@ def test_the_doctor_says_what_is_here_and_what_is_missing(config_file, tmp_path)
     assert (well.status, well.err) == (0, "") and "missing" not in well.out
     for words in ("jax ", "extra run: complete", "device: cpu", "mesh: data=1 x fsdp=1 x tensor=1", "vocabulary of 40"):
         assert words in well.out
-    ill = tiny.command("doctor", f"--config={config_file}", f"--config.data.directory={tmp_path}/none")
-    assert (ill.status, ill.err) == (1, "") and f"missing: data: {tmp_path}/none: no prepared data there" in ill.out
+    ill = tiny.command(
+        "doctor", f"--config={config_file}", f"--config.data.directory={tmp_path}/none", "--config.mesh.data=3"
+    )
+    assert (ill.status, ill.err) == (1, "")
+    for words in ("mesh: mesh data=3", f"neighbor table: {tmp_path}/none", f"data: {tmp_path}/none: no prepared data"):
+        assert f"missing: {words}" in ill.out  # all of it, not the first alone
+    mdlm = tiny.command("doctor", f"--config={config_file}:mdlm", f"--config.data.directory={tmp_path}/none")
+    assert "neighbor table: none, and kernel absorbing needs none" in mdlm.out
     assert tiny.command("doctor").status == 0 and not list(tmp_path.iterdir())
+
+
+def test_a_configuration_without_its_ending_is_guessed(config_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(config_file.parent)
+    found = tiny.command("train", f"--config={config_file.stem}", f"--workdir={tmp_path}/run")
+    tiny.assert_refused(found, f"--config={config_file.stem}: no such file: did you mean {config_file.name}?")

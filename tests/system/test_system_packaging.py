@@ -91,3 +91,15 @@ def test_a_missing_extra_is_told_before_any_import(monkeypatch, capsys):
         extras.require_for_program()
     told = "error: this program needs one, two, not installed here: pip install 'semdlm_jax[run]'\n"
     assert (end.value.code, capsys.readouterr().err) == (2, told)
+
+
+def test_the_doctor_lists_what_is_missing_of_all_extras(monkeypatch, capsys):
+    monkeypatch.setitem(extras.EXTRAS, "run", {"absl": "absl-py", "no_such_module": "one", "no_such.inner": "two"})
+    monkeypatch.setitem(extras.EXTRAS, "data", {"no_such_file": "three"})
+    with pytest.raises(SystemExit) as end:
+        extras.require_for_program("semdlm_jax.doctor")
+    lines = capsys.readouterr().out.splitlines()
+    assert end.value.code == 1 and lines == [
+        "missing: one, two: pip install 'semdlm_jax[run]'",
+        "missing: three: pip install 'semdlm_jax[data]'",
+    ]

@@ -18,7 +18,8 @@ def find(given: str) -> str:
     if given in names():
         return os.path.join(__path__[0], f"{given}.py")
     if not os.path.isfile(given):
-        raise UserError(
-            f"--config={given}: no such file: give one, or a name that comes with the package: {', '.join(names())}"
-        )
+        mend = f"give one, or a name that comes with the package: {', '.join(names())}"
+        if os.path.isfile(f"{given}.py"):
+            mend = f"did you mean {given}.py?"
+        raise UserError(f"--config={given}: no such file: {mend}")
     return given
