@@ -1,7 +1,6 @@
 """Who may import whom: rooms stay apart so that each can be read, and changed, alone."""
 
 import ast
-import re
 import sys
 from pathlib import Path
 
@@ -89,11 +88,3 @@ def test_imports(path):
         if here in MATHEMATICS and top not in IN_MATHEMATICS:
             wrong.append(f"{path}:{line}: mathematics must not import {top}")
     assert not wrong, "\n".join(wrong)
-
-
-def test_machinery_does_not_speak_of_the_mathematics():
-    for path in FILES:
-        if room(path) in ("runtime", "data", "semantics"):
-            for number, line in enumerate(path.read_text().splitlines(), start=1):
-                found = re.search("diffusion|denois|nelbo|posterior", line.lower())
-                assert not found, f"{path}:{number}: {line}"
