@@ -36,7 +36,7 @@ from semdlm_jax.data.protocols import read_row
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import whole_rows
 from semdlm_jax.experiment.load import Trained, load_trained
-from semdlm_jax.generator import Generator
+from semdlm_jax.generator import make_generator
 from semdlm_jax.keys import check_options
 from semdlm_jax.plugins import options_of
 from semdlm_jax.runtime import distributed
@@ -104,7 +104,7 @@ def write_batches(
     total = num_samples * len(conditions)
     rows = whole_rows(min(batch_size, total), trained.mesh)
     recorded = min(recorded, rows, total)
-    generator = Generator(trained, settings, recorded)
+    generator = make_generator(trained, settings, recorded)
     check_conditions(conditions, settings, generator.chain)
     batches = -(-total // rows)
     # The last batch is filled up with the last condition's.

@@ -1,6 +1,8 @@
-"""A trained model made to write: what of it is compiled, and when it is compiled again."""
+"""Writing text with a trained model: what of it is compiled, and when it is compiled again."""
 
-from typing import Any
+import abc
+from collections.abc import Callable, Hashable
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ from semdlm_jax.data.conditioning import Layout
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_network
 from semdlm_jax.experiment.load import Trained
+from semdlm_jax.objectives import Autoregressive, Objective
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.samplers import (
     Plan,
@@ -27,46 +30,32 @@ from semdlm_jax.samplers.presets import make_settings
 PROGRAMS = 8  # compiled programs that a model keeps, each for all the shapes it has met
 
 
-class Generator:
-    """A trained model with the settings of its sampler. Generators of one model share a program where they differ in
-    prompts, seeds, times, temperatures, penalty weights and the like: only what changes the program compiles anew.
+class Generator(abc.ABC):
+    """A trained model with the settings of its sampler. Generators of one model share a compiled program where they
+    differ in prompts, seeds, times, temperatures, penalty weights and the like: only a change of the program itself is
+    compiled anew.
 
-    recorded: of how many rows of a batch the whole trajectory is kept. UserError for impossible settings, before any
-    work.
+    Attributes:
+        chain: it writes from left to right and has no reverse process.
+        plan: the times of the reverse process; None without one.
+        controls: what changes the distribution of each draw.
     """
+
+    chain: ClassVar[bool] = False
 
     def __init__(self, trained: Trained, settings: SamplingSettings, recorded: int = 0):
         self._trained = trained
         self.plan: Plan | None = None
-        self.controls = make_controls(
-            trained.corpus.table,
-            forbidden_V=trained.forbidden,
-            **{
-                name: getattr(settings, name)
-                for name in "temperature greedy_end top_k top_p lambda_freq lambda_sem window".split()
-            },
-        )
-        self.chain = trained.objective.exact
-        objective: Any = trained.objective
-        if self.chain:
-            _check_chain(settings, recorded)
-            self._program = _program(trained, "chain", lambda: _chain(trained.denoiser, objective.start_id))
-            return
-        self._method = make_method(settings.sampler, **settings.options)
-        sampler = Sampler(
-            self._method, objective.kernel, objective.posterior, settings.corrector_steps, settings.corrector_strength
-        )
-        self.plan = make_plan(
-            objective.kernel,
-            settings.steps,
-            settings.strides,
-            trained.config.data.length,
-            objective.t_min if settings.t_min is None else settings.t_min,
-            grid=settings.grid,
-            between=self._method.between(objective.kernel),
-        )
-        static = self._method, settings.corrector_steps, settings.corrector_strength, recorded
-        self._program = _program(trained, static, lambda: _reverse_process(trained.denoiser, sampler, recorded))
+        names = "temperature greedy_end top_k top_p lambda_freq lambda_sem window".split()
+        given = {name: getattr(settings, name) for name in names}
+        self.controls = make_controls(trained.corpus.table, forbidden_V=trained.forbidden, **given)
+        static, build = self._prepare(trained.objective, settings, recorded)
+        self._program = _program(trained, static, build)
+
+    @abc.abstractmethod
+    def _prepare(self, objective: Any, settings: SamplingSettings, recorded: int) -> tuple[Hashable, Callable]:
+        """(what a program is compiled for, a function that makes the function to compile). UserError for impossible
+        settings, before any work."""
 
     def write(self, key: jax.Array, layout: Layout) -> tuple[np.ndarray, Trajectory | None]:
         """(text [B, L] int32, Trajectory), whole on every process. layout: B rows, which divide over the mesh."""
@@ -75,8 +64,31 @@ class Generator:
         return jax.tree.map(np.asarray, self._program(self._trained.params, key, rows, self.plan, self.controls))
 
     def trace(self, trajectory: Trajectory, is_given: np.ndarray) -> trace.Trace:
-        """The Trace of a Trajectory; is_given: [R, L] of its rows."""
-        assert self.plan is not None, "an autoregressive run records nothing"
+        """The Trace of a Trajectory; is_given: [R, L] of its rows. UserError without a reverse process."""
+        raise UserError("an autoregressive run has no reverse process to replay")
+
+
+class ReverseGenerator(Generator):
+    """Text by the reverse process of a kernel."""
+
+    def _prepare(self, objective: Objective, settings, recorded):
+        self._method = make_method(settings.sampler, **settings.options)
+        corrector = settings.corrector_steps, settings.corrector_strength
+        sampler = Sampler(self._method, objective.kernel, objective.posterior, *corrector)
+        self.plan = make_plan(
+            objective.kernel,
+            settings.steps,
+            settings.strides,
+            self._trained.config.data.length,
+            objective.t_min if settings.t_min is None else settings.t_min,
+            grid=settings.grid,
+            between=self._method.between(objective.kernel),
+        )
+        denoiser = self._trained.denoiser
+        return (self._method, *corrector, recorded), lambda: _reverse_process(denoiser, sampler, recorded)
+
+    def trace(self, trajectory, is_given):
+        assert self.plan is not None
         t, s, _, start, stop = self.plan
         more = len(trajectory.tokens) - len(t)
         if more:  # corrections of finished text
@@ -87,9 +99,33 @@ class Generator:
         return trace.Trace(t, s, start, stop, initial, tokens, confidence, frozen, is_given)
 
 
+class ChainGenerator(Generator):
+    """Text by the chain rule, from left to right, a token a step."""
+
+    chain = True
+
+    def _prepare(self, objective: Autoregressive, settings, recorded):
+        _check_chain(settings, recorded)
+        return "chain", lambda: _chain(self._trained.denoiser, objective.start_id)
+
+
+def make_generator(trained: Trained, settings: SamplingSettings, recorded: int = 0) -> Generator:
+    """The Generator of a model.
+
+    Args:
+        trained: the model.
+        settings: of its sampler.
+        recorded: of how many rows of a batch the trajectory is kept.
+
+    Raises:
+        UserError: impossible settings.
+    """
+    return (ChainGenerator if trained.objective.exact else ReverseGenerator)(trained, settings, recorded)
+
+
 def _program(trained, static, build):
-    """The compiled form of the function that `build` makes, the model's own where it has met these static parts; the
-    one that was not asked for longest makes room. All take (params, key, layout, plan, controls)."""
+    """The compiled form of the function that `build` makes, from the model's cache if it holds one for these static
+    parts; a full cache drops the program that was used longest ago. All take (params, key, layout, plan, controls)."""
     programs = trained.programs
     program = programs.pop(static, None) or jax.jit(build(), out_shardings=NamedSharding(trained.mesh, PartitionSpec()))
     programs[static] = program

@@ -15,7 +15,7 @@ from semdlm_jax.data.conditioning import continue_from
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.generate import generate
-from semdlm_jax.generator import PROGRAMS, Generator
+from semdlm_jax.generator import PROGRAMS, Generator, make_generator
 from semdlm_jax.samplers import Sampler
 from semdlm_jax.samplers.presets import make_settings
 
@@ -152,8 +152,8 @@ def test_equal_shapes_are_compiled_once(whole_run, tokenizer, prompt, monkeypatc
     assert written(penalized)[1] == written(dataclasses.replace(settings, lambda_sem=0.1, lambda_freq=1.0))[1] == 3
     programs = dict(trained.programs)
     for strength in np.linspace(0, 1, PROGRAMS):
-        Generator(trained, settings)  # asked for again and again, so it stays
-        Generator(trained, dataclasses.replace(settings, corrector_strength=float(strength)))
+        make_generator(trained, settings)  # asked for again and again, so it stays
+        make_generator(trained, dataclasses.replace(settings, corrector_strength=float(strength)))
     assert len(trained.programs) == PROGRAMS
     assert [kept for kept in programs.values() if kept in trained.programs.values()] == list(programs.values())
     assert not dataclasses.replace(trained, params=jax.tree.map(np.asarray, trained.params)).programs
