@@ -10,13 +10,16 @@ python -m semdlm_jax.semantics.build --tokenizer=bert-base-uncased --embeddings=
 import dataclasses
 import hashlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from absl import flags
 
 from semdlm_jax import cli, config_flag
 from semdlm_jax.data.prepare import open_prepared
-from semdlm_jax.data.tokenizers import given_tokenizer
+from semdlm_jax.data.prepared import Prepared
+from semdlm_jax.data.tokenizers import Tokenizer, given_tokenizer
 from semdlm_jax.errors import UserError
 from semdlm_jax.plugins import options_of
 from semdlm_jax.semantics.candidates import candidate_tokens, prior_tokens
@@ -26,21 +29,60 @@ from semdlm_jax.semantics.knn import directions, nearest_neighbors
 from semdlm_jax.semantics.settings import TableSettings, from_config
 from semdlm_jax.semantics.sources import load_vectors
 from semdlm_jax.semantics.table import TABLE, Notes, Table, read_table, save_table, table_path
+from semdlm_jax.storage import PathLike
+
+Progress = Callable[[str], None]  # is given one line at a time
 
 
-def build(prepared, progress=lambda line: None, **settings):
-    """Builds the table of a prepared corpus and writes it beside it; returns the Table. settings: of TableSettings."""
+def build(prepared: Prepared, progress: Progress = lambda line: None, **settings: Any) -> Table:
+    """Builds the neighbor table of a prepared corpus and writes it beside it.
+
+        import semdlm_jax.data.prepare
+        from semdlm_jax.semantics.build import build
+
+        prepared = semdlm_jax.data.prepare.open_prepared("data/letters")
+        table = build(prepared, neighbors=16, dimensions=64)
+        table.ids[prepared.tokenizer.pieces.index("▁king")]  # the ids of its 16 nearest tokens, nearest first
+
+    Args:
+        prepared: data.prepare.open_prepared(DIRECTORY).
+        progress: called with a line before each long part.
+        **settings: fields of TableSettings.
+
+    Returns:
+        The Table.
+
+    Raises:
+        UserError: as for `build_table`.
+    """
     return build_table(prepared.tokenizer, TableSettings(**settings), prepared.directory / TABLE, prepared, progress)
 
 
-def build_table(tokenizer, settings, path, prepared=None, progress=lambda line: None):
-    """Builds the table of a vocabulary and writes it to `path`; returns the Table.
+def build_table(
+    tokenizer: Tokenizer,
+    settings: TableSettings,
+    path: PathLike,
+    prepared: Prepared | None = None,
+    progress: Progress = lambda line: None,
+) -> Table:
+    """Builds the neighbor table of a vocabulary and writes it to `path`.
 
-    settings: TableSettings. prepared: data.prepare.Prepared, whose train split PPMI vectors and counts come from.
-    A table there of the same vocabulary, settings and sources is read back instead; another is replaced.
-    The mean and the components removed from given embeddings are those of the tokens that have neighbors.
-    UserError: PPMI without a corpus, embeddings that are not there or of another vocabulary, or no token that could
-    have neighbors.
+    A table there of the same vocabulary, settings and sources is read back instead; another one is replaced. The mean
+    and the components removed from given embeddings are those of the tokens that have neighbors.
+
+    Args:
+        tokenizer: of the vocabulary.
+        settings: how.
+        path: of the .npz.
+        prepared: its train split gives PPMI vectors and counts; None for a vocabulary alone.
+        progress: called with a line before each long part.
+
+    Returns:
+        The Table.
+
+    Raises:
+        UserError: PPMI without a corpus, embeddings that are not there or of another vocabulary, or no token that
+            could have neighbors.
     """
     if prepared is None and settings.embeddings == "ppmi":
         raise UserError("--embeddings=ppmi counts a corpus: give the --config of a prepared one, or other embeddings")
@@ -49,7 +91,7 @@ def build_table(tokenizer, settings, path, prepared=None, progress=lambda line: 
     if not candidates.any():
         raise UserError(f"no token occurs {settings.min_count} times or more: lower semantics.min_count")
     given = None if settings.embeddings == "ppmi" else load_vectors(settings.embeddings, tokenizer)
-    # Counts tell corpora apart that share a vocabulary, as the vectors do a run's checkpoints.
+    # Corpora may share a vocabulary and differ in counts; checkpoints of one run differ in vectors.
     meta = {
         **dataclasses.asdict(settings),
         "remove_components": settings.components,
@@ -97,12 +139,12 @@ def _ppmi(prepared, settings, progress):
 
 
 def _digest(array):
-    """A short name of an array's contents, None of None: a table of another corpus is not taken for this one's."""
+    """A short digest of an array's contents; None of None."""
     return None if array is None else hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
 def _existing(path, fingerprint, meta):
-    """The table there if it is the one wanted, else None."""
+    """The table at `path` if it was built of the same, else None."""
     try:
         table, found_fingerprint, found_meta = read_table(path)
     except UserError:
@@ -110,13 +152,17 @@ def _existing(path, fingerprint, meta):
     return table if (found_fingerprint, found_meta) == (fingerprint, meta) else None
 
 
-def main(config=None, tokenizer=None, output=None, **changes):
-    """Builds from config.data.directory with config.semantics, or for a tokenizer alone, and prints what came of it.
+def main(config: Any = None, tokenizer: str | None = None, output: PathLike | None = None, **changes: Any) -> None:
+    """Builds from config.data.directory with config.semantics, or for a tokenizer alone, and prints a summary.
 
-    config: ConfigDict. tokenizer: as data.tokenizer names one. output: path of the table; None for where a run of the
-    config reads it.
-    changes: {field of TableSettings: value}, None where not given. UserError: both or neither of the first two, or a
-    tokenizer without output.
+    Args:
+        config: ConfigDict.
+        tokenizer: as data.tokenizer names one.
+        output: path of the table; None for where a run of the config reads it.
+        **changes: fields of TableSettings; None where not given.
+
+    Raises:
+        UserError: both or neither of config and tokenizer, or a tokenizer without output.
     """
     if (config is None) == (tokenizer is None):
         raise UserError("give either --config, of a prepared corpus, or --tokenizer, for a vocabulary alone")
@@ -143,7 +189,7 @@ def main(config=None, tokenizer=None, output=None, **changes):
 
 
 def _define_flags():
-    """Those of every setting, too: the names of these."""
+    """Also a flag for each setting; returns the names of these."""
     # Where --config is defined it must be given.
     if "--config" in str(sys.argv) or "--tokenizer" not in str(sys.argv):
         config_flag.define_config_flag()

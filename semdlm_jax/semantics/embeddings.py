@@ -1,18 +1,36 @@
 """Token vectors from the corpus itself: positive pointwise mutual information of neighboring tokens, then an SVD."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
 from semdlm_jax.errors import UserError
 
+Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 CHUNK = 1 << 23  # tokens counted at a time: bounds memory on long streams
 
 
-def count_pairs(tokens, vocab_size, window, excluded_ids=(), boundary_ids=()):
-    """Symmetric counts [V, V], sparse float64: how often two tokens stand at most `window` places apart.
+def count_pairs(
+    tokens: np.ndarray,
+    vocab_size: int,
+    window: int,
+    excluded_ids: Sequence[int] = (),
+    boundary_ids: Sequence[int] = (),
+) -> scipy.sparse.csr_matrix:
+    """How often two tokens stand at most `window` positions apart.
 
-    tokens: [N] int stream. excluded_ids hold a place but are not counted. No pair reaches across a boundary id.
+    Args:
+        tokens: [N] int, one stream.
+        vocab_size: V.
+        window: in tokens.
+        excluded_ids: tokens that take a position but are not counted.
+        boundary_ids: tokens that end a document: pairs on both sides of one are not counted.
+
+    Returns:
+        Symmetric counts [V, V], sparse float64.
     """
     excluded, boundary = np.zeros(vocab_size, bool), np.zeros(vocab_size, bool)
     excluded[[*excluded_ids, *boundary_ids]] = True
@@ -31,33 +49,45 @@ def count_pairs(tokens, vocab_size, window, excluded_ids=(), boundary_ids=()):
     return (counts + counts.T).tocsr()
 
 
-def ppmi(counts, smoothing):
-    """max(0, log P(i,j) / (P(i) P_s(j))), sparse; the context distribution P_s ∝ (Σ_i counts[i, j])^smoothing."""
-    counts = counts.tocoo()
-    word = np.asarray(counts.sum(1)).ravel()
-    context = np.asarray(counts.sum(0)).ravel() ** smoothing
+def ppmi(counts: scipy.sparse.csr_matrix, smoothing: float) -> scipy.sparse.csr_matrix:
+    """max(0, log P(i, j) / (P(i) P_s(j))), sparse; the context distribution P_s ∝ (Σ_i counts[i, j])^smoothing."""
+    pairs = counts.tocoo()
+    word = np.asarray(pairs.sum(1)).ravel()
+    context = np.asarray(pairs.sum(0)).ravel() ** smoothing
     context /= max(context.sum(), 1)
-    values = np.log(counts.data / (word[counts.row] * context[counts.col]))
+    values = np.log(pairs.data / (word[pairs.row] * context[pairs.col]))
     positive = values > 0
-    return scipy.sparse.csr_matrix((values[positive], (counts.row[positive], counts.col[positive])), counts.shape)
+    return scipy.sparse.csr_matrix((values[positive], (pairs.row[positive], pairs.col[positive])), pairs.shape)
 
 
 def ppmi_svd(
-    tokens,
-    vocab_size,
-    window=4,
-    smoothing=0.75,
-    dimensions=128,
-    excluded_ids=(),
-    boundary_ids=(),
-    center=True,
-    remove_components=0,
-):
-    """Vectors [V, dimensions] float32 of every token: U √S of the truncated SVD of the PPMI matrix.
+    tokens: np.ndarray,
+    vocab_size: int,
+    window: int = 4,
+    smoothing: float = 0.75,
+    dimensions: int = 128,
+    excluded_ids: Sequence[int] = (),
+    boundary_ids: Sequence[int] = (),
+    center: bool = True,
+    remove_components: int = 0,
+) -> np.ndarray:
+    """A vector of every token: U √S of the truncated SVD of the PPMI matrix. Deterministic.
 
-    tokens, excluded_ids, boundary_ids: as for `count_pairs`. center, remove_components: as for `remove_common`, of the
-    tokens with any positive association; the others, the excluded among them, keep the zero vector. Deterministic.
-    UserError: more dimensions than the matrix has, or no pair at all.
+    Args:
+        tokens, vocab_size, window, excluded_ids, boundary_ids: as for `count_pairs`.
+        smoothing: as for `ppmi`.
+        dimensions: D.
+        center, remove_components: as for `remove_common`, of the tokens with any positive association. The others, the
+            excluded among them, keep the zero vector.
+
+    Returns:
+        [V, D] float32.
+
+    Raises:
+        UserError: more dimensions than the matrix has, or no pair at all.
+
+    Source:
+        Levy and Goldberg (2014) for the matrix, Levy, Goldberg and Dagan (2015) for the smoothing and √S.
     """
     if not 0 < dimensions < vocab_size:
         raise UserError(f"semantics.dimensions = {dimensions} for {vocab_size} tokens: choose 1 to {vocab_size - 1}")
@@ -65,7 +95,7 @@ def ppmi_svd(
     if not associations.nnz:
         raise UserError("no two tokens of the text stand near each other more often than by chance: give more text")
     start = np.random.default_rng(0).standard_normal(vocab_size)
-    left, strengths, _ = scipy.sparse.linalg.svds(associations, k=dimensions, v0=start)
+    left, strengths, _ = cast(Triple, scipy.sparse.linalg.svds(associations, k=dimensions, v0=start))
     largest = np.abs(left).argmax(0)
     left = left * np.where(left[largest, np.arange(dimensions)] < 0, -1.0, 1.0)  # a singular vector's sign is free
     vectors = (left * np.sqrt(np.maximum(strengths, 0)))[:, ::-1]
@@ -73,13 +103,25 @@ def ppmi_svd(
     return remove_common(vectors, known, center, remove_components)
 
 
-def remove_common(vectors, known, center, components):
-    """Vectors [V, D] float32 less what most of them share: the mean, then the top principal components ("all but the
-    top"), which tell frequency rather than meaning.
+def remove_common(vectors: np.ndarray, known: np.ndarray, center: bool, components: int) -> np.ndarray:
+    """The vectors less what most of them share, which tells frequency rather than meaning: the mean, then the top
+    principal components.
 
-    vectors: [V, D]. known: [V] bool, the tokens whose mean and components are meant; the others become zero.
-    center: whether the mean goes. components: how many directions of largest variance about the mean, or of largest
-    second moment where the mean stays. UserError: as many components as dimensions, which leaves nothing.
+    Args:
+        vectors: [V, D].
+        known: [V] bool, the tokens whose mean and components are taken; the others become zero.
+        center: whether the mean is removed.
+        components: how many directions are removed: those of largest variance about the mean, or of largest second
+            moment where the mean stays.
+
+    Returns:
+        [V, D] float32.
+
+    Raises:
+        UserError: as many components as dimensions, which leaves nothing.
+
+    Source:
+        Mu and Viswanath (2018), "All-but-the-top".
     """
     dimensions = vectors.shape[1]
     if components >= dimensions:

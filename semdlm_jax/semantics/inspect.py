@@ -1,9 +1,11 @@
 """Looks into a neighbor table.
 
 python -m semdlm_jax.semantics.inspect TABLE.npz [words] [--shown=N] [--hubs=N]
-    Neighbors of the words with their cosines, in-degrees, empty rows and hubs. '##ing' is the piece that goes on with
-    a word, in either kind of vocabulary; words that begin with -- follow a lone --.
+    Neighbors of the words with their cosines, in-degrees, empty rows and hubs. '##ing' is the piece that continues a
+    word, in either kind of vocabulary; words that begin with -- follow a lone --.
 """
+
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -13,8 +15,16 @@ from semdlm_jax.semantics import inspection
 from semdlm_jax.semantics.table import read_notes, read_table
 
 
-def main(words, shown, hubs):
-    """Prints what the table at words[0] holds of the other words. UserError: no table named, or a word unknown."""
+def main(words: Sequence[str], shown: int, hubs: int) -> None:
+    """Prints what a table holds of words.
+
+    Args:
+        words: the path of the table, then words.
+        shown, hubs: as `inspection.inspect` takes them.
+
+    Raises:
+        UserError: no table is named, or a word is unknown.
+    """
     if not words:
         raise UserError("inspect needs a table: give the path of an .npz file, then words")
     path, *words = words

@@ -1,7 +1,7 @@
-"""The weights of an .onnx file, read from its protocol-buffer bytes: no runtime, no package.
+"""The weights of an .onnx file, read from its protocol-buffer bytes without the package `onnx`.
 
-Of a ModelProto only graph (field 7), of that only initializer (field 5), are looked at; the file is mapped into memory,
-and what is skipped is not read. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto has the numbers.
+Of a ModelProto only graph (field 7) is read, and of that only initializer (field 5). The file is mapped into memory, so
+that what is skipped is not read. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto has the numbers.
 """
 
 import mmap
@@ -11,6 +11,7 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.semantics.weights import Weight
+from semdlm_jax.storage import PathLike
 
 GRAPH, INITIALIZER = 7, 5
 DIMS, DATA_TYPE, FLOAT_DATA, NAME, RAW_DATA, DATA_LOCATION = 1, 2, 4, 8, 9, 14  # of a TensorProto
@@ -19,8 +20,8 @@ DTYPES = {1: "<f4", 2: "u1", 3: "i1", 10: "<f2", 11: "<f8"}  # data types that e
 FLOAT = 1
 
 
-def read_onnx(path):
-    """The Weights of an .onnx file, in its order. UserError: unreadable, or no .onnx file."""
+def read_onnx(path: PathLike) -> list[Weight]:
+    """The weights of an .onnx file, in its order. UserError: unreadable, or no .onnx file."""
     path = pathlib.Path(path)
     try:
         with open(path, "rb") as file:

@@ -1,6 +1,8 @@
-"""How a neighbor table is built: the keys of the configuration's `semantics` section, checked before any work."""
+"""How a neighbor table is built: the keys of the configuration's `semantics` section, checked before long work."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.options import number, switch, text
@@ -34,16 +36,24 @@ OF_PPMI = "semantics.embeddings: ppmi"
 
 @dataclasses.dataclass(frozen=True)
 class TableSettings(Plugin):
-    """neighbors: K, entries a token. embeddings: ppmi, package:NAME, hf:NAME or checkpoint:DIR.
-    dimensions, window: of PPMI vectors, the second in tokens; other sources ignore both.
-    center: the mean of all vectors is removed. remove_components: so many top principal components too; -1: what suits
-    the source, none for PPMI and 3 for the others. hubness: a name of HUBNESS. max_in_degree: lists that may hold one
-    token, for `cap`; None for no bound. min_count: training occurrences below which a token has no neighbors; without
-    a corpus nothing is known to be rare. characters: a name of CHARACTERS, what tokens with neighbors consist of.
-    separate_continuations: tokens that begin a word and tokens that go on with one are no neighbors of each other.
-    prior_tokens: a name of PRIOR_TOKENS, what a unigram prior may produce; how rare they may be, and the power of their
-    counts, are kernel.min_count and kernel.prior_exponent.
-    UserError: a value that no table can be built with.
+    """How a table is built.
+
+    Args:
+        neighbors: K, entries a token.
+        embeddings: ppmi, package:NAME, hf:NAME or checkpoint:DIR.
+        dimensions, window: of PPMI vectors, the window in tokens; other sources ignore both.
+        center: whether the mean of all vectors is removed.
+        remove_components: how many top principal components are removed; -1: none for PPMI, 3 for other sources.
+        hubness: a name of HUBNESS.
+        max_in_degree: how many lists may hold one token, for `cap`; None for no bound.
+        min_count: training occurrences below which a token has no neighbors; not applied without a corpus.
+        characters: a name of CHARACTERS, what tokens with neighbors consist of.
+        separate_continuations: tokens that begin a word and tokens that continue one are never neighbors.
+        prior_tokens: a name of PRIOR_TOKENS, what a unigram prior may produce. kernel.min_count says how rare these may
+            be, and kernel.prior_exponent to which power their counts are taken.
+
+    Raises:
+        UserError: a value that no table can be built with.
     """
 
     neighbors: int = field(number(32, "[1, 65536]", "stored a token; a kernel may use fewer"))
@@ -74,7 +84,7 @@ class TableSettings(Plugin):
         )
     )
     separate_continuations: bool = field(
-        switch(False, "pieces that go on with a word are no neighbors of those that begin one")
+        switch(False, "pieces that continue a word are no neighbors of those that begin one")
     )
     prior_tokens: str = field(
         text(
@@ -95,19 +105,19 @@ class TableSettings(Plugin):
             )
 
     @property
-    def components(self):
+    def components(self) -> int:
         """Top principal components to remove, with -1 resolved."""
         if self.remove_components != BY_SOURCE:
             return self.remove_components
         return 0 if self.embeddings == "ppmi" else PRETRAINED_COMPONENTS
 
 
-def from_config(semantics) -> TableSettings:
-    """The settings of a configuration's section, in which every key is there."""
+def from_config(semantics: Mapping[str, Any]) -> TableSettings:
+    """The settings of a configuration's section, which has every key."""
     return TableSettings(**{name: semantics[name] for name in options_of(TableSettings)})
 
 
-def check_source(embeddings):
+def check_source(embeddings: str) -> None:
     """UserError unless `embeddings` is `ppmi`, or another of EMBEDDINGS with what it asks for after a colon."""
     kind, _, name = embeddings.partition(":")
     choose("embeddings", kind, EMBEDDINGS)

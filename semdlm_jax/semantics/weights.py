@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.storage import PathLike
 
 # Of .safetensors files.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16, "I8": "i1", "U8": "u1"}
@@ -24,8 +25,8 @@ class Weight(NamedTuple):
     values: Callable[[], np.ndarray]
 
 
-def read_safetensors(path):
-    """The Weights of a .safetensors file: 8 bytes with the length of a JSON header, the header, the numbers.
+def read_safetensors(path: PathLike) -> list[Weight]:
+    """The weights of a .safetensors file: 8 bytes with the length of a JSON header, the header, the numbers.
 
     UserError: unreadable, damaged, or no such file.
     """
@@ -59,10 +60,10 @@ def _safetensor(path, name, data, dtype, shape, data_offsets):
     return Weight(name, tuple(shape), values)
 
 
-def read_torch(path):
-    """The Weights of a pytorch_model.bin. UserError: PyTorch is not installed, or cannot read the file."""
+def read_torch(path: PathLike) -> list[Weight]:
+    """The weights of a pytorch_model.bin. UserError: PyTorch is not installed, or cannot read the file."""
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError(
             f"{path} needs PyTorch to be read: pip install torch, or download the model's .safetensors file"

@@ -1,4 +1,4 @@
-"""What each step of the reverse process did to each token."""
+"""Events: what each step of the reverse process did to each token."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from semdlm_jax.entropy import entropy
 
-# What an event means to a reader; its code is its place here.
+# Event: what a reader is shown for it. Its code is its index here.
 EVENTS = {
     "given": "prompt or infilling",
     "kept": "as it was",
@@ -32,13 +32,20 @@ class Trace(NamedTuple):
     is_given: np.ndarray  # [B, L] bool: prompt and infilling tokens, never changed
 
 
-def events(trace, neighbors):
-    """[N, B, L] uint8 codes of EVENTS: what the step did to the token.
+def events(trace: Trace, neighbors: np.ndarray) -> np.ndarray:
+    """What each step did to each token.
 
     given: a prompt or infilling token. waiting: its stride is not begun. kept: as it was, or its stride is finished.
-    frozen: as it was because the sampler held it back. near: changed along the neighbor table, in either direction.
-    jumped: changed to anything else, from and to the mask included.
-    neighbors: [V, K] int ids; -1 or V and above where missing. Tokens from V on have no neighbors.
+    frozen: as it was because the sampler held it back. near: changed to a neighbor, or to a token whose neighbor it is.
+    jumped: changed to anything else, also from or to the mask.
+
+    Args:
+        trace: the steps.
+        neighbors: [V, K] int, `NeighborTable.ids` or `Table.ids`: V and above, or below 0, where missing. Tokens from V
+            on have no neighbors.
+
+    Returns:
+        [N, B, L] uint8 codes, places in EVENTS.
     """
     before, after = _before(trace), np.asarray(trace.tokens)
     in_stride, begun = _positions(trace)
@@ -51,12 +58,17 @@ def events(trace, neighbors):
     return codes
 
 
-def curves(trace, events):
-    """(entropy, changed, confidence), each [N, B] float64: how the samples fare after each evaluation.
+def curves(trace: Trace, events: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How the samples change from evaluation to evaluation.
 
-    entropy: nats, of the counts of the sequence's own tokens (masks and given ones count) over the positions begun.
-    changed: the share of the stride's open positions, those not given, that are near or jumped. confidence: its mean
-    over the same. Both are NaN where no position is open.
+    Args:
+        trace: the steps.
+        events: [N, B, L], of `events`.
+
+    Returns:
+        (entropy, changed, confidence), each [N, B] float64. entropy: nats, of the sequence's own token counts over the
+        positions begun, masks and given tokens included. changed: the share of the stride's positions, given ones left
+        out, that are near or jumped. confidence: its mean over these. The last two are NaN where there are none.
     """
     in_stride, begun = _positions(trace)
     is_open = in_stride & ~np.asarray(trace.is_given, bool)

@@ -3,21 +3,40 @@
 import base64
 import importlib.resources
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from semdlm_jax.storage import write_text
-from semdlm_jax.trace.events import EVENTS, curves
+from semdlm_jax.storage import PathLike, write_text
+from semdlm_jax.trace.events import EVENTS, Trace, curves
 
 SPACE = "▁"  # how SentencePiece spells the space before a piece
 
 
-def write_page(path, trace, events, pieces, *, title, settings, mask_id=None):
-    """Writes the page in one rename. `PATH#sample=2&step=40` opens it there.
+def write_page(
+    path: PathLike,
+    trace: Trace,
+    events: np.ndarray,
+    pieces: Sequence[str],
+    *,
+    title: str,
+    settings: Mapping[str, Any],
+    mask_id: int | None = None,
+) -> None:
+    """Writes the page; it appears whole or not at all. `PATH#sample=2&step=40` opens it at that sample and step.
 
-    events: codes [N, B, L] of `events`. pieces: V strings, what each token reads; a space before it is ▁ or a space.
-    settings: {name: value}, shown as a table. mask_id: drawn as a block; ids without a piece show as numbers.
-    UserError: the directory of the path is missing, the path is a directory, or it cannot be written.
+    Args:
+        path: of the .html.
+        trace: the steps.
+        events: codes [N, B, L] of `events`.
+        pieces: V strings, the text of each token, a space before it as ▁ or a space. Ids beyond them show as numbers.
+        title: of the page.
+        settings: shown as a table of names and values.
+        mask_id: drawn as a block.
+
+    Raises:
+        UserError: the directory of the path is missing, the path is a directory, or it cannot be written.
     """
     template = importlib.resources.files("semdlm_jax.trace").joinpath("page.html").read_text("utf-8")
     data = _data(trace, np.asarray(events), pieces, mask_id)
@@ -26,7 +45,7 @@ def write_page(path, trace, events, pieces, *, title, settings, mask_id=None):
 
 
 def _data(trace, events, pieces, mask_id):
-    """What the page draws, as JSON values. Tokens are numbered anew, so that only pieces that occur are embedded."""
+    """What the page draws, as JSON values. Tokens are renumbered, so that only pieces that occur are embedded."""
     tokens = np.concatenate([np.asarray(trace.initial)[None], trace.tokens])
     used = np.unique(tokens)
     local = np.searchsorted(used, tokens)
@@ -55,10 +74,12 @@ def _changes(before, after):
 def _numbers(values):
     """Nested lists of numbers, short in JSON; None for NaN."""
     values = np.asarray(values, np.float64)
-    return np.where(np.isnan(values), None, values.round(5).astype(object)).tolist()
+    shown = values.round(5).astype(object)
+    shown[np.isnan(values)] = None
+    return shown.tolist()
 
 
 def _embed(data):
-    """JSON that no HTML parser takes for markup: characters with a meaning there are escaped as JSON allows."""
+    """JSON in which the characters that mean something in HTML are escaped as JSON allows."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -173,7 +173,7 @@ def slow_cap(ids, similarities, k, cap):
 def test_in_degree_cap_follows_the_stated_rule(cap):
     embeddings, candidates, k = vectors(hubs=8), np.arange(203) >= 5, 6
     ids, similarities = knn.nearest_neighbors(embeddings, k, candidates, max_in_degree=cap)
-    nearest, cosines = knn.nearest_neighbors(embeddings, knn.SURPLUS * k, candidates)
+    nearest, cosines = knn.nearest_neighbors(embeddings, knn.CANDIDATES * k, candidates)
     assert [[j for j in row if j >= 0] for row in ids] == slow_cap(nearest, cosines, k, cap)
     assert np.bincount(ids[ids >= 0]).max() <= cap
     valid = ids >= 0
