@@ -1,10 +1,12 @@
-"""What is checked of a run before it begins: the values of its configuration, what reads them, and its places."""
+"""Checks of a run before it begins: values of its configuration, unused keys, and paths."""
 
 import dataclasses
 import math
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterable
+from typing import Any
 
 from semdlm_jax import keys
 from semdlm_jax.data.given import check_sources
@@ -18,8 +20,8 @@ from semdlm_jax.semantics.settings import from_config
 PATHS = ("data.directory", "semantics.table")
 
 
-def check_config(config):
-    """UserError for a key that nothing knows, values that no run can have, or that exclude one another."""
+def check_config(config: Any) -> None:
+    """UserError for an unknown key, an impossible value, or values that exclude one another."""
     keys.check_config(config, needs=keys.SECTIONS)
     check_sources(config.data)
     evaluation, length = config.evaluation, config.data.length
@@ -35,13 +37,17 @@ def check_config(config):
         )
 
 
-def check_recorded(config, workdir: str | os.PathLike, *, trust_code: bool = False):
-    """UserError where what `workdir` has recorded is no configuration, for values in it that no run can have, and for a
-    plug-in of its author's own.
+def check_recorded(config: Any, workdir: str | os.PathLike, *, trust_code: bool = False) -> None:
+    """Checks a recorded configuration before anything is built from it.
 
-    config: as read, so in today's shape.
-    A run may come from elsewhere, and importing the module of its plug-in runs that module's code: only trust_code
-    does so where this process has not imported it already.
+    Args:
+        config: as `record.read_config` gives it.
+        workdir: where it was recorded.
+        trust_code: import the modules of the author's own plug-ins, which runs their code. Otherwise only modules that
+            this process has already imported are accepted, because a run may come from anyone.
+
+    Raises:
+        UserError: keys are missing or unknown, a value is impossible, or a plug-in's module may not be imported.
     """
     flat, path = flatten(config), pathlib.Path(workdir) / CONFIG
     for key, option in keys.KEYS.items():
@@ -54,7 +60,7 @@ def check_recorded(config, workdir: str | os.PathLike, *, trust_code: bool = Fal
                 f"this run's {registry.kind} {name!r} is code of whoever trained it: give --trust_code to run it, "
                 f"or import {name.partition(':')[0]} first"
             )
-    own = keys.users_options(config)  # told before anything is read
+    own = keys.users_options(config)  # a missing plug-in is reported before anything is read
     for key in flat.keys() - keys.KEYS.keys() - own.keys():
         if key.partition(".")[0] in keys.SECTIONS:
             raise UserError(
@@ -62,8 +68,17 @@ def check_recorded(config, workdir: str | os.PathLike, *, trust_code: bool = Fal
             )
 
 
-def check_workdir(workdir: str | os.PathLike, *, written: bool = False, flag: str = "workdir"):
-    """UserError unless there can be a directory at this path; written: and unless files can be made in it."""
+def check_workdir(workdir: str | os.PathLike, *, written: bool = False, flag: str = "workdir") -> None:
+    """Checks the path of a directory that may not exist yet.
+
+    Args:
+        workdir: the path.
+        written: whether files must be writable in it.
+        flag: that gave the path, for messages.
+
+    Raises:
+        UserError: there can be no directory at this path, or no file can be written in it.
+    """
     path = pathlib.Path(workdir)
     there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
@@ -79,8 +94,8 @@ def check_workdir(workdir: str | os.PathLike, *, written: bool = False, flag: st
             ) from None
 
 
-def unread(config) -> list[str]:
-    """The keys that nothing reads under the names chosen in the configuration."""
+def unread(config: Any) -> list[str]:
+    """The keys that the chosen kernel, loss, optimizer and so on do not read."""
     flat, sections = flatten(config), {choice.section for choice in keys.CHOICES}
     chosen, chain = _chosen(config), config.objective.name == AUTOREGRESSIVE
     read = {key: option for name in chosen for key, option in _options(*name)}
@@ -102,7 +117,7 @@ def unread(config) -> list[str]:
 
 
 def _chosen(config):
-    """[(Choice, name)] of the plug-ins that are used."""
+    """[(Choice, name)] of the plug-ins that the configuration uses."""
     warmup, chain = bool(config.warmup.steps), config.objective.name == AUTOREGRESSIVE
     flat, found = flatten(config), []
     for choice in keys.CHOICES:
@@ -114,15 +129,21 @@ def _chosen(config):
 
 
 def _options(choice, name):
-    """(key, Option) of a plug-in."""
+    """[(key, Option)] of a plug-in."""
     return [(f"{choice.section}.{key}", option) for key, option in choice.registry.options(name).items()]
 
 
-def tell_unread(config, given, file_config=None) -> str:
-    """A line on keys that were set and change nothing, '' where there are none.
+def tell_unread(config: Any, given: Iterable[str], file_config: Any = None) -> str:
+    """A note on keys that were set but have no effect.
 
-    given: the keys of the command line. file_config: the configuration file's own, where it names no system: what one
-    sets beyond the defaults, and does not read, is told too. A file's keys serve all its systems, so those are not.
+    Args:
+        config: of the run.
+        given: the keys of the command line.
+        file_config: the configuration file's own configuration, if no system is named: its changed but unused keys are
+            reported too. With a system they are not, because a file's keys serve all its systems.
+
+    Returns:
+        One line; '' if there are no such keys.
     """
     names = [key for key in unread(config) if key in given]
     if file_config is not None:
@@ -133,28 +154,48 @@ def tell_unread(config, given, file_config=None) -> str:
     return f"note: nothing reads {shown} under what else is chosen here" if shown else ""
 
 
-def tell_table(config, given, made: dict) -> str:
-    """A line on keys of how a table is built that were set and are not how it was built, '' where there are none.
+def tell_table(config: Any, given: Iterable[str], made: dict) -> str:
+    """A note on keys of the command line that differ from how the neighbor table was built.
 
-    made: the table's own record.
+    Args:
+        config: of the run.
+        given: the keys of the command line.
+        made: the table's own record of how it was built.
+
+    Returns:
+        One line; '' if nothing differs.
     """
     wanted = dataclasses.asdict(from_config(config.semantics))
     wanted["remove_components"] = from_config(config.semantics).components
     names = [key.rpartition(".")[2] for key in given if key.startswith("semantics.")]
     other = [name for name in names if name in made and made[name] != wanted.get(name)]
     shown = ", ".join(f"semantics.{name} = {wanted[name]!r} (it has {made[name]!r})" for name in other)
-    return f"note: the neighbor table was built otherwise: {shown}: build it anew to change that" if shown else ""
+    return (
+        f"note: the neighbor table was built with other settings: {shown}: build it again to change that"
+        if shown
+        else ""
+    )
 
 
-def fit_warmup(config, given: dict, recorded: dict | None = None) -> str:
-    """Shrinks what takes more than half of the steps, where they are fewer than the configuration file has, in place;
-    the line that says so, or ''. given: {key: the file's value} of the command line, whose keys stay as they are.
-    recorded: the record of the run, where it has begun: what fitted then stays."""
+def fit_warmup(config: Any, given: dict, recorded: dict | None = None) -> str:
+    """Shortens warm-ups, in place, if the command line asks for fewer steps than the configuration file has.
+
+    A warm-up or first stage that would take more than half of the steps is shortened in proportion, and a decay to the
+    steps that are left.
+
+    Args:
+        config: of the run, changed in place.
+        given: {key: the file's value} of the command line; these keys are not changed.
+        recorded: the record of a run that has already started: its values are kept.
+
+    Returns:
+        One line on what was changed; '' if nothing was.
+    """
     before = given.get("training.steps", config.training.steps)
     then = flatten(recorded or {})
     history = (recorded or {}).get(HISTORY) or [{"was": then.get("training.steps", config.training.steps)}]
     steps = history[0].get("was") if isinstance(history[0], dict) else None
-    if not (isinstance(steps, int) and 0 < steps < before):  # a damaged record is told when it is read
+    if not (isinstance(steps, int) and 0 < steps < before):  # a damaged record is reported when it is read
         return ""
     changed = {}
     for key in ("optimizer.warmup_steps", "warmup.steps"):
@@ -170,27 +211,32 @@ def fit_warmup(config, given: dict, recorded: dict | None = None) -> str:
     return f"note: with training.steps = {steps} instead of {before}: {shown}" if shown else ""
 
 
-def tell_stages(config, done: int = 0) -> str:
-    """A line on what trains until when, '' where one kernel does all that is left. done: steps so far."""
+def tell_stages(config: Any, done: int = 0) -> str:
+    """A line on which kernel trains until which step; '' if only one kernel trains from step `done` on."""
     warmup = config.warmup
     if warmup.steps <= done:
         return ""
     what = "masked text" if warmup.kernel == "absorbing" else "another kernel"
     return (
         f"{what} until step {warmup.steps} (kernel {warmup.kernel}, loss {warmup.objective}), then kernel "
-        f"{config.kernel.name}, loss {config.objective.name}: losses before and after do not compare"
+        f"{config.kernel.name}, loss {config.objective.name}: losses before and after are not comparable"
     )
 
 
-def places(config) -> dict:
-    """{section: {key: absolute path}} of what a run reads, to be found from another directory."""
+def places(config: Any) -> dict:
+    """{section: {key: absolute path}} of what a run reads, so that it is found from another directory."""
     flat = flatten(config)
     return nest({key: os.path.abspath(flat[key]) for key in PATHS if flat.get(key)})
 
 
-def find_data(config, recorded, data_directory: str | None = None):
-    """Points the configuration of a recorded run to its data, in place: to `data_directory`, or to the place recorded
-    at the first start where the path it was given then leads nowhere from here."""
+def find_data(config: Any, recorded: Any, data_directory: str | None = None) -> None:
+    """Sets the paths of a recorded run's data, in place.
+
+    Args:
+        config: of this start, changed in place.
+        recorded: the record, with the absolute paths of the first start, used if a relative path does not exist here.
+        data_directory: where the prepared data are now; None if they were not moved.
+    """
     here, there = flatten(config), flatten(recorded)
     for key in PATHS:
         section, name = key.split(".")
@@ -202,7 +248,7 @@ def find_data(config, recorded, data_directory: str | None = None):
 
 
 def _in_use(config, key):
-    """The names used under a key of the configuration: under that of the loss, the warm-up's too."""
+    """The plug-ins chosen by a key of the configuration; for the loss and the kernel those of the warm-up too."""
     chosen = [flatten(config)[key]]
     if config.warmup.steps and key in ("objective.name", "kernel.name"):
         chosen.append(config.warmup["objective" if key == "objective.name" else "kernel"])

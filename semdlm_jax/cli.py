@@ -1,4 +1,4 @@
-"""What every entry point shares: its flags, values checked before any work, errors told in one sentence."""
+"""What all entry points share: common flags, checks of values before any work, and errors in one sentence."""
 
 import functools
 import itertools
@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import app, flags, logging
@@ -22,30 +23,30 @@ from semdlm_jax.storage import PathLike
 flags.disclaim_key_flags()  # a flag belongs to the entry point that asks for it: its --help lists it
 
 
-def define_data_flag(heading=""):
+def define_data_flag(heading: str = "") -> flags.FlagHolder:
     """Defines `--data_directory=DIR`; returns its flag holder."""
-    help_text = heading + "Where the prepared data lie now, if they were moved."
+    help_text = heading + "Where the prepared data are now, if they were moved."
     return flags.DEFINE_string("data_directory", None, help_text)
 
 
-def define_load_flags(heading=""):
-    """Defines the flags of whoever reads a run."""
+def define_load_flags(heading: str = "") -> None:
+    """Defines the flags of programs that read a run."""
     flags.DEFINE_string("checkpoint", "best", heading + "Which of its checkpoints: best, latest or a step.")
     define_data_flag(heading)
-    trust = "Import the modules of the trainer's own plug-ins, which runs their code."
+    trust = "Import the modules of plug-ins that the author of the run wrote; this runs their code."
     flags.DEFINE_bool("trust_code", False, heading + trust)
-    flags.DEFINE_alias("trust_kernel", "trust_code")  # its name when kernels alone could be of one's own
+    flags.DEFINE_alias("trust_kernel", "trust_code")  # its former name, when only kernels could be plug-ins
 
 
-def define_model_flags(heading=""):
-    """Defines the flags of whoever reads a trained model, of which one of MODEL is to be given. heading: of others."""
+def define_model_flags(heading: str = "") -> None:
+    """Defines the flags of programs that read a trained model: one of MODEL must be given. heading: of the others."""
     known = ", ".join(models.names())
     flags.DEFINE_string("workdir", None, f"the work directory of a training run, or --model={known}")
     flags.DEFINE_string("model", None, f"Instead, a portable model: {known}; a folder of export; hf:OWNER/NAME.")
     define_load_flags(heading)
 
 
-MODEL = ("workdir", "model")  # flags that exclude one another, one of which is needed
+MODEL = ("workdir", "model")  # exactly one of these flags is needed
 
 
 def find_model(options: Any) -> pathlib.Path:
@@ -56,7 +57,14 @@ def find_model(options: Any) -> pathlib.Path:
 
 
 def define_option_flag(name: str, option: Option, heading: str, default: str) -> None:
-    """Defines `--name`, None where it is not given. heading: '[…] ', what it goes under; default: what holds then."""
+    """Defines a flag whose value is None if it is not given.
+
+    Args:
+        name: of the flag.
+        option: its type, range and meaning.
+        heading: '[…] ', under which --help lists it.
+        default: a sentence on what holds if it is not given.
+    """
     about = f"{heading}{option.describe()}. {default}."
     if option.kind is str:
         flags.DEFINE_string(name, None, about)
@@ -65,11 +73,11 @@ def define_option_flag(name: str, option: Option, heading: str, default: str) ->
         define(name, None, about)
 
 
-def load_options(options) -> dict:
-    """The values of those flags, as experiment.load.load_trained takes them."""
+def load_options(options: Any) -> dict:
+    """The values of `define_load_flags`, as keyword arguments of experiment.load.load_trained."""
     which = options.checkpoint
     if which not in ("best", "latest") and not which.isdecimal():
-        raise UserError(f"--checkpoint={which} is no checkpoint: give best, latest or a step")
+        raise UserError(f"--checkpoint={which} is not a checkpoint: give best, latest or a step")
     return {
         "checkpoint": int(which) if which.isdecimal() else which,
         "data_directory": options.data_directory,
@@ -98,26 +106,37 @@ def check_output(path: PathLike | None, flag: str = "output", *, builds_tables: 
         raise UserError(f"--{flag}={error}") from None
 
 
-def check_distinct(**paths):
-    """UserError where two flags, {name: path or None}, name one file: one would destroy the other."""
+def check_distinct(**paths: PathLike | None) -> None:
+    """UserError if two of these flags, {name: path or None}, name the same file: one would destroy the other."""
     given = [(flag, path) for flag, path in paths.items() if path]
     for (first, path), (second, other) in itertools.combinations(given, 2):
         if storage.same_file(path, other):
             raise UserError(f"--{first}={path} and --{second}={other} are the same file: give another for one of them")
 
 
-def run(main, required=("config",), needs=keys.SECTIONS, compiles=False, takes_words=False):
-    """Runs `main()` under absl; a UserError becomes one line on stderr and its exit status. Work goes on, quietly,
-    where nobody can read what is printed any more. SIGINT and SIGTERM raise KeyboardInterrupt in `main`, which is told;
-    the exit status is then 128 and the signal's number, as in a shell.
+def run(
+    main: Callable,
+    required: Sequence[str | tuple[str, ...]] = ("config",),
+    needs: Iterable[str] = keys.SECTIONS,
+    compiles: bool = False,
+    takes_words: bool = False,
+) -> None:
+    """Runs a program under absl.
 
-    required: names of flags that must be given, where they are defined; of a tuple of names, one. needs: keys of the
-    config, or sections, that must be there. compiles: the program compiles what the next start of it can take from
-    where it is kept. takes_words: `main` takes what the command line holds besides flags, a list.
+    A UserError becomes one line on stderr and its exit status. If nobody reads the output any more, the work continues
+    silently. SIGINT and SIGTERM raise KeyboardInterrupt in `main` and are reported; the exit status is then 128 plus
+    the number of the signal, as in a shell.
+
+    Args:
+        main: the program; called without arguments, unless takes_words.
+        required: names of flags that must be given, if they are defined; of a tuple of names, one must be given.
+        needs: keys or sections that the configuration must have.
+        compiles: whether compiled programs are kept for the next start.
+        takes_words: whether `main` takes the list of arguments that are not flags.
     """
 
     def guarded(argv):
-        # Libraries tell every file they rename at INFO: what a user reads here is this project's own.
+        # At INFO libraries report every file that they rename: users should see only this project's messages.
         logging.set_verbosity(logging.WARNING)
         try:
             if len(argv) > 1 and not takes_words:
@@ -145,7 +164,7 @@ def run(main, required=("config",), needs=keys.SECTIONS, compiles=False, takes_w
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came while work was under way that clears away behind itself."""
+    """SIGTERM came during work that cleans up after itself."""
 
 
 def _terminate(signum, frame):
@@ -161,12 +180,12 @@ def _check_given(required):
 
 
 def option_of(flag: str) -> Option | None:
-    """What the table of options says of a flag, by its name: None where nothing."""
+    """The Option of a flag, by its name; None for a flag without one."""
     return keys.SAMPLING.get(flag) or keys.FLAGS.get(flag) or keys.KEYS.get(f"semantics.{flag}")
 
 
 def _check_values(program, needs):
-    """UserError for a flag or a key of the configuration out of its range; ~ and $HOME in paths are replaced."""
+    """UserError for a flag or a key out of its range. Also replaces ~ and $HOME in paths."""
     for flag in flags.FLAGS.get_key_flags_for_module(program):
         option = option_of(flag.name)
         if option is not None and flag.value is not None:
@@ -180,7 +199,15 @@ def _check_values(program, needs):
 
 
 def _settle_alternatives(config, given):
-    """What the command line gives replaces what it excludes, in place. given: its keys. UserError: it gives both."""
+    """Resets the keys that exclude those of the command line (`keys.ALTERNATIVES`), in place.
+
+    Args:
+        config: changed in place.
+        given: the keys of the command line.
+
+    Raises:
+        UserError: the command line gives keys that exclude one another.
+    """
     groups = [(group, [key for key in group if key in given]) for group in keys.ALTERNATIVES]
     chosen = [found[0] for _, found in groups if found]
     if len(chosen) > 1:
@@ -193,9 +220,11 @@ def _settle_alternatives(config, given):
                     config[section][name] = value
 
 
-def help_text(program, needs):
-    """The program's docstring and its flags, in the order and under the headings of their definitions: a flag whose
-    help begins with `[heading]` goes under it. Where there is a --config, its keys that the program needs too."""
+def help_text(program: str, needs: Iterable[str]) -> str:
+    """The text of --help: the docstring of the program, its flags, and the keys of the configuration that it needs.
+
+    Flags come in the order of their definitions. A flag whose help begins with `[heading]` is listed under it.
+    """
     groups = {}
     for flag in flags.FLAGS.get_key_flags_for_module(program):
         if (flag.help or "").startswith("Alias for --"):
@@ -210,7 +239,7 @@ def help_text(program, needs):
         groups.setdefault(heading or "", []).append(_entry(name, text + default))
     if "config" in flags.FLAGS:
         entries = [_entry(f"{key}={keys.KEYS[key].default}", keys.KEYS[key].describe()) for key in keys.below(needs)]
-        groups["keys of the configuration, --config.KEY=VALUE, and their defaults"] = entries
+        groups["keys of the configuration, --config.KEY=VALUE, with their defaults"] = entries
     parts = [(sys.modules["__main__"].__doc__ or "").strip()]
     parts += [f"{heading}:\n" * bool(heading) + "\n".join(entries) for heading, entries in groups.items()]
     return "\n\n".join(parts)
@@ -221,7 +250,7 @@ def _entry(name, text):
 
 
 def _parse_flags(argv, needs):
-    """absl's parser, with every bad flag told in one sentence, and its help by groups."""
+    """absl's parser, with one sentence for every bad flag, and with --help in groups."""
     if any(re.fullmatch("--?(help|h)", argument) for argument in argv[1:]):
         print(help_text(argv[0], needs))
         sys.exit(0)
@@ -241,7 +270,7 @@ def _parse_flags(argv, needs):
 
 
 def _check_text(argv, cause):
-    """UserError, in the words of the table, for the argument of which absl says `cause`."""
+    """UserError in the words of the option's own check, for the argument that absl refuses with `cause`."""
     if found := re.match(r"flag (--(?:config\.)?([\w.]+))=", cause):
         shown, name = found.groups()
         given = config_flag.flag_text(argv, shown[2:])

@@ -1,8 +1,9 @@
-"""The --config flag: what it names, the keys that a command line changes, and the options of a user's own plug-ins."""
+"""The --config flag: finding the configuration, the keys that a command line changes, and options of own plug-ins."""
 
 import functools
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags, logging
@@ -18,17 +19,19 @@ _named: dict[str, str] = {}  # the plug-ins that the command line names, by thei
 
 
 def define_config_flag():
-    """Defines `--config=FILE[:SYSTEM]`, or NAME[:SYSTEM] of a configuration that comes with the package, and
-    `--config.some.key=value` for changes of it; returns its flag holder."""
+    """Defines `--config=FILE[:SYSTEM]` and `--config.some.key=value`; returns the flag holder.
+
+    Instead of FILE, the name of a configuration of the package can be given.
+    """
     about = (
         f"a configuration, by its name ({', '.join(configs.names())}) or file, e.g. configs/quickstart.py; "
         "override any key with --config.section.key=value"
     )
     try:
         flag = config_flags.DEFINE_config_file("config", None, about, lock_config=True)
-    except flags.Error as error:  # it reads --flagfile already
+    except flags.Error as error:  # the definition already reads --flagfile
         refuse(UserError(error))
-    # So that the options of a user's own plug-ins are keys, too.
+    # With this, options of a user's own plug-ins are keys too.
     parser: Any = flags.FLAGS["config"].parser
     parser.parse = functools.partial(_parse_with_options, parser.parse)
     return flag
@@ -41,27 +44,27 @@ def overrides() -> dict[str, Any]:
 
 
 def _parse_with_options(parse, path):
-    """The configuration at `path` with the options of the user's own plug-ins, the command line's among them."""
+    """The configuration at `path`, with keys for the options of own plug-ins, also of those on the command line."""
     config = parse(path)
     return keys.with_users_options(config, _named) if isinstance(config, ConfigDict) else config
 
 
-def note_named(argv) -> None:
-    """Takes note of the plug-ins that a command line names."""
+def note_named(argv: Sequence[str]) -> None:
+    """Remembers the plug-ins that a command line names."""
     _named.clear()
     _named.update({choice.key: name for choice in keys.CHOICES if (name := flag_text(argv, f"config.{choice.key}"))})
 
 
-def flag_text(argv, flag) -> str | None:
-    """What is given for a flag as --FLAG=TEXT, the last one; None where it is not given so."""
+def flag_text(argv: Sequence[str], flag: str) -> str | None:
+    """The TEXT of the last --FLAG=TEXT; None if there is none."""
     texts = [argument.partition("=")[2] for argument in argv if argument.lstrip("-").startswith(f"{flag}=")]
     return texts[-1] if texts else None
 
 
-def overridden(argv):
+def overridden(argv: Sequence[str]) -> dict[str, Any]:
     """{key: default} of the --config.key arguments. UserError for a key that the configuration lacks.
 
-    Read ahead of absl's parser, because ml_collections tells it without a mend.
+    Called before absl's parser, because the message of ml_collections does not say what to do.
     """
     if "config" not in flags.FLAGS:
         return {}
@@ -78,8 +81,8 @@ def overridden(argv):
     return {name: _lookup(config, name) for name in names}
 
 
-def find_config(argv):
-    """argv with the path of a file for whatever --config names. UserError: there is none."""
+def find_config(argv: list[str]) -> list[str]:
+    """argv with the path of a file in the place of what --config names. UserError: there is no such file."""
     if "config" not in flags.FLAGS:
         return argv
     found, awaits_value = [], False
@@ -96,23 +99,23 @@ def find_config(argv):
 
 
 def _config_path(given):
-    """FILE[:SYSTEM] of what --config is given: a name of the package's own is looked up, ~ and $HOME replaced."""
+    """FILE[:SYSTEM] for a value of --config: names of the package are looked up, ~ and $HOME are replaced."""
     file, colon, system = os.path.expandvars(os.path.expanduser(given)).partition(":")
     return configs.find(file) + colon + system
 
 
-def parse_config(path):
-    """The configuration at FILE[:SYSTEM]. UserError when the file is none, or knows no systems."""
+def parse_config(path: str) -> Any:
+    """The ConfigDict at FILE[:SYSTEM]. UserError: the file is no configuration, or it has no systems."""
     file, _, system = path.partition(":")
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # of a configuration that is None ml_collections tells on its own
+    logging.set_verbosity(logging.ERROR)  # ml_collections also warns of a configuration that is None
     try:
         config = flags.FLAGS["config"].parser.parse(path)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # whatever the user's own file does
+    except (Exception, SystemExit) as error:  # the user's own file may raise anything
         if isinstance(error, SystemExit) and not error.code:
-            raise  # the list of systems was asked for, and printed
+            raise  # the list of systems was printed, as requested
         if system and "get_config() takes 0 positional" in str(error):
             raise UserError(f"--config={path}: {file} knows no systems: give it without :{system}") from None
         cause = (str(error).strip() or type(error).__name__).splitlines()[-1]
@@ -129,9 +132,16 @@ def parse_config(path):
     return config
 
 
-def changes(data_directory=None) -> dict:
-    """What this command line changes: {"given": {key: the configuration file's own value}, "file_config": that file's
-    configuration, None where a system of it is named}. data_directory: as --config.data.directory, where given."""
+def changes(data_directory: str | None = None) -> dict:
+    """What this command line changes.
+
+    Args:
+        data_directory: of --data_directory, which acts like --config.data.directory.
+
+    Returns:
+        {"given": {key: the value of the configuration file}, "file_config": the configuration of the file, None if a
+        system is named}.
+    """
     flag: Any = flags.FLAGS["config"]
     config, given = parse_config(flag.config_filename), overrides()
     if data_directory is not None:
@@ -140,8 +150,8 @@ def changes(data_directory=None) -> dict:
     return {"given": given, "file_config": None if ":" in flag.config_filename else config}
 
 
-def set_key(config, key, text):
-    """Sets the value at a dotted key from its text, as a flag would. UserError: no such key, or not of its type."""
+def set_key(config: Any, key: str, text: str) -> None:
+    """Sets the value at a dotted key from text, as a flag does. UserError: no such key, or a value of another type."""
     default = _lookup(config, key)
     section, _, name = key.rpartition(".")
     try:
@@ -152,7 +162,7 @@ def set_key(config, key, text):
 
 
 def _lookup(config, key) -> Any:
-    """The value at a dotted key. UserError with the nearest key when there is none."""
+    """The value at a dotted key. UserError with the nearest key if there is none."""
     value, way = config, "config"
     for part in key.split("."):
         if not isinstance(value, ConfigDict) or part not in value:
@@ -163,7 +173,8 @@ def _lookup(config, key) -> Any:
     return value
 
 
-def hint_of(key, default):
+def hint_of(key: str, default: Any) -> str:
+    """What to give for a key instead of a refused value."""
     if isinstance(default, ConfigDict):
         return f"it is a section: set one of its keys, e.g. --config.{key}.{next(iter(default))}=…"
     return f"give a value like its default {default!r}"

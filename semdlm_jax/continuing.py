@@ -1,6 +1,7 @@
-"""What every start of a run shares with its first: the record, and what may have changed since."""
+"""Continuing a run: comparison with its record, and the keys that may differ between two starts."""
 
 import pathlib
+from typing import Any
 
 from semdlm_jax import checks
 from semdlm_jax.errors import UserError
@@ -23,11 +24,11 @@ from semdlm_jax.runtime.metrics import NAME as METRICS
 from semdlm_jax.runtime.metrics import last_step
 
 STEPS = "training.steps"
-# What may change between two starts of one run: where it runs and how often it reports, never what it computes.
-FREE_KEYS = (
+# Keys that may differ between two starts of a run: they change where it runs and what it reports, not what it computes
+MUTABLE_ON_RESUME = (
     "mesh",
     "evaluation",
-    "data.directory",  # a path, as the next: what lies there is bound by RunData.identity
+    "data.directory",  # a path, like the next key: RunData.identity guards the contents
     "semantics.table",
     "network.unroll",
     "network.attention",
@@ -36,25 +37,36 @@ FREE_KEYS = (
     "training.checkpoint_every",
     "training.keep_latest",
 )
-# What need not be as it was at the first start; `settle_steps` sees to the last of it.
-FREE = (*FREE_KEYS, *BESIDE, STEPS)
+# Entries of the record that are not compared; `settle_steps` handles STEPS.
+NOT_COMPARED = (*MUTABLE_ON_RESUME, *BESIDE, STEPS)
 
 
-def compare(workdir: str | pathlib.Path, config) -> dict | None:
-    """The record of an earlier start, None where there was none. UserError: of a run that computes something else, or
-    lost while its checkpoints or metrics are there: nothing says what they come from; or of one whose checkpoints are
-    lost; or of a portable model."""
+def compare(workdir: str | pathlib.Path, config: Any) -> dict | None:
+    """Compares a configuration with the record of an earlier start.
+
+    Args:
+        workdir: the work directory.
+        config: of this start.
+
+    Returns:
+        The record; None if the run has not started before.
+
+    Raises:
+        UserError: the recorded run computes something else; config.json is missing although checkpoints or metrics are
+            there; the checkpoints are missing although the metrics show that there were some; or `workdir` is a
+            portable model.
+    """
     if is_portable(workdir):
         raise UserError(f"{workdir} is a portable model, which is not trained: give another work directory")
-    recorded = compare_config(workdir, config.to_dict(), FREE)
-    if recorded is not None:  # what may differ may still be damaged
+    recorded = compare_config(workdir, config.to_dict(), NOT_COMPARED)
+    if recorded is not None:  # entries that are not compared may still be damaged
         checks.check_recorded(recorded, workdir, trust_code=True)
     saved = bool(make_reader(workdir).steps())
     measured = None if saved else last_step(workdir)
     if recorded is None and (saved or measured is not None):
         raise UserError(
             f"{workdir} holds {'checkpoints' if saved else METRICS} but no config.json that says of which run: "
-            "restore it, or give another work directory"
+            "restore config.json, or give another work directory"
         )
     if recorded is not None and measured:
         every = max(recorded["training"]["checkpoint_every"], config.training.checkpoint_every)
@@ -63,30 +75,58 @@ def compare(workdir: str | pathlib.Path, config) -> dict | None:
 
 
 def _begin_anew(workdir, measured, every):
-    """Says that a run without checkpoints, whose metrics have come to step `measured`, begins anew. UserError where it
-    had saved some by then. every: steps between two of them."""
+    """Reports that a run without checkpoints starts again at step 0.
+
+    Args:
+        workdir: its work directory.
+        measured: the last step of its metrics.
+        every: steps between two checkpoints.
+
+    Raises:
+        UserError: by step `measured` the run had already saved a checkpoint.
+    """
     folder = checkpoints_of(workdir)
-    # Their folder is made before the step after the first, which is on disk before the step after the second.
+    # The folder is made right after the first save began; the first checkpoint is complete before the second save.
     if measured > every * (2 if folder.is_dir() else 1):
         raise UserError(
             f"{workdir} was trained to step {measured}, as its {METRICS} says, but its checkpoints are gone: put them "
             f"back in {folder}, or give another work directory, or remove {METRICS} to begin anew in this one"
         )
-    print(f"the start before came to step {measured} and to no checkpoint: the run begins anew", flush=True)
+    print(f"the last start came to step {measured} and saved no checkpoint: the run begins again", flush=True)
 
 
-def record(workdir: str | pathlib.Path, config, corpus: RunData, parent: dict | None) -> dict:
-    """The run's record: written at its first start, compared at every other. parent: whose weights it begins with."""
+def record(workdir: str | pathlib.Path, config: Any, corpus: RunData, parent: dict | None) -> dict:
+    """Writes the record of a run at its first start and compares it at every later one.
+
+    Args:
+        workdir: the work directory.
+        config: of this start.
+        corpus: the data of this start.
+        parent: the run whose weights this one starts with, as `parent.settle` describes it; None for new weights.
+
+    Returns:
+        The record.
+
+    Raises:
+        UserError: the run was recorded with another configuration or other data.
+    """
     added = {TRAINED_ON: corpus.identity, TABLE_MADE: corpus.table_made, PLACES: checks.places(config)}
-    found = write_config(workdir, {**config.to_dict(), **added, **({PARENT: parent} if parent else {})}, FREE)
+    found = write_config(workdir, {**config.to_dict(), **added, **({PARENT: parent} if parent else {})}, NOT_COMPARED)
     check_unchanged(workdir, found.get(TRAINED_ON, {}), config, corpus)
     return found
 
 
-def settle_steps(workdir: str | pathlib.Path, config, recorded: dict, done: int):
-    """Records another number of steps than before, and says what it does to the learning rate.
+def settle_steps(workdir: str | pathlib.Path, config: Any, recorded: dict, done: int) -> None:
+    """Records a changed number of training steps and prints how it changes the learning rate.
 
-    done: steps of the run so far. UserError: the number is less than that.
+    Args:
+        workdir: the work directory.
+        config: of this start.
+        recorded: the record, which is changed in place.
+        done: steps that the run has done.
+
+    Raises:
+        UserError: the new number is smaller than `done`.
     """
     steps, former = config.training.steps, recorded["training"]["steps"]
     if done > steps:

@@ -1,4 +1,4 @@
-"""What a training would take, before it begins: `python -m semdlm_jax.train --config=… --dry_run`. Writes nothing."""
+"""Estimates a training before it begins: `python -m semdlm_jax.train --config=… --dry_run`. Writes nothing."""
 
 import datetime
 import statistics
@@ -17,11 +17,14 @@ from semdlm_jax.train_step import configured_step
 TIMED = 3  # steps, after one that is not
 
 
-def estimate(config) -> Iterator[str]:
-    """Lines on parameters, data, memory and time of the training of a configuration, each as soon as it is known.
+def estimate(config: Any) -> Iterator[str]:
+    """Lines on parameters, data, memory and time of a training, each as soon as it is known.
 
-    Memory is what the compiled step asks for, on each device. Time is the median of TIMED steps on real rows, times
-    the steps; a training also validates, saves and compiles. UserError: an impossible configuration.
+    Memory is what the compiled step needs on each device. Time is the median of TIMED steps on real rows, multiplied by
+    the number of steps; a training also validates, saves and compiles.
+
+    Raises:
+        UserError: an impossible configuration.
     """
     mesh = build.build_mesh(config)
     training, length = config.training, config.data.length
@@ -50,7 +53,7 @@ def estimate(config) -> Iterator[str]:
         f"moments, {_mib(needed)} while a step runs{of}"
     )
     if limit and needed > limit:
-        yield "that does not fit: give more training.microbatches, set network.remat, or share weights by mesh.fsdp"
+        yield "this does not fit: give more training.microbatches, set network.remat, or share weights with mesh.fsdp"
         return
 
     state, seconds = create_state(init, optimizer, jax.random.key(config.seed), shard), []
@@ -63,13 +66,13 @@ def estimate(config) -> Iterator[str]:
     median = statistics.median(seconds[1:])
     left = datetime.timedelta(seconds=round(median * training.steps))
     yield (
-        f"{tokens / median:,.0f} tokens/s (median of {TIMED} steps): {left} for all steps, beside compiling, "
+        f"{tokens / median:,.0f} tokens/s (median of {TIMED} steps): {left} for all steps, without compiling, "
         "validating and saving"
     )
 
 
 def _passes(config, corpus):
-    """How often the training text is read; nothing where that cannot be told."""
+    """How often the training text is read; '' if that is unknown."""
     if corpus.prepared is None or pads(config):
         return ""
     tokens = config.training.steps * config.training.batch_size * config.data.length

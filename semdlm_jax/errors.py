@@ -1,40 +1,53 @@
-"""The one exception a user is meant to read, and the look-up by name that raises it."""
+"""The exceptions whose messages are written for users, and the look-up by name that raises them."""
 
 import difflib
 import sys
-from typing import NoReturn
+from collections.abc import Iterable, Mapping
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
-    """Something the caller can mend: the message is one sentence with the cause and the mend.
+    """An error that the caller can correct. The message is one sentence with the cause and the correction.
 
-    Entry points print it as `error: …` and exit with `status`; no traceback.
+    Entry points print it as `error: …` without a traceback and exit with `status`.
     """
 
     status = 2
 
 
 class StorageError(UserError):
-    """The disk failed under work that was asked for rightly: the same command can be given again once it is mended."""
+    """The disk failed during valid work: the same command can be given again once there is room."""
 
     status = 1
 
 
-def nearest(name, valid):
-    """`did you mean …` for a misspelt name, or the valid names when none is near."""
-    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """'did you mean …' for a misspelt name; the list of valid names if none is similar."""
+    valid = list(valid)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"valid names: {', '.join(sorted(valid))}"
 
 
-def choose(kind, name, registry):
-    """The registry's entry for `name`; a UserError with the nearest valid name otherwise."""
+def choose(kind: str, name: str, registry: Mapping[str, T]) -> T:
+    """The entry of a registry.
+
+    Args:
+        kind: what the registry holds, for the message.
+        name: to look up.
+        registry: a mapping.
+
+    Raises:
+        UserError: there is no such entry; the message suggests the nearest name.
+    """
     if name not in registry:
         raise UserError(f"unknown {kind} {name!r}: {nearest(name, registry)}")
     return registry[name]
 
 
 def refuse(error: UserError) -> NoReturn:
-    """Ends the program with one line on stderr, whatever the value holds that it tells of."""
+    """Ends the program with one line on stderr; unprintable characters are escaped."""
     line = " ".join(str(error).split())
     print("error:", "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line), file=sys.stderr)
     sys.exit(error.status)

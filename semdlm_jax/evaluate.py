@@ -1,8 +1,8 @@
 """Scores a run: python -m semdlm_jax.evaluate --workdir=runs/quickstart --split=test [--text=FILE] [--output=FILE.json]
 Or a portable model: python -m semdlm_jax.evaluate --model=quickstart-mdlm --text=FILE
 
-The likelihood bound of a split (or of a text file) with its standard error and protocol, and how freshly generated
-samples compare with held-out text.
+Prints the likelihood bound of a split (or of a text file) with its standard error and protocol, and compares newly
+generated samples with held-out text.
 """
 
 import dataclasses
@@ -41,13 +41,12 @@ from semdlm_jax.storage import write_text
 
 
 def score_likelihood(trained, tokens, protocol=None, **options):
-    """(Likelihood, protocol in words) of a token stream, as rows of a protocol (the run's own when None); options and
-    errors of `score_rows`."""
+    """Scores a token stream as rows of a protocol (the run's own if None); see `score_rows`."""
     return score_rows(trained, rows_of(trained, tokens, protocol), **options)
 
 
 def rows_of(trained, tokens, protocol=None):
-    """A token stream as rows of a protocol, the run's own when None."""
+    """A token stream as rows of a protocol; of the run's own protocol if None."""
     data = trained.config.data
     return make_rows(protocol or data.protocol, tokens, data.length, _prepared(trained).tokenizer)
 
@@ -60,11 +59,21 @@ def _prepared(trained) -> Prepared:
 
 
 def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=None):
-    """(Likelihood, protocol in words) of a protocols.Rows under the EMA weights.
+    """Scores rows under the EMA weights. An argument that is None is taken from the run's configuration.
 
-    seed: of times and noise. draws: times and corruptions of a row. batch_size: of rows; changes nothing but speed and
-    memory. posterior: instead of the run's own. What is None is as the run's configuration has it. UserError where the
-    network gives no finite number.
+    Args:
+        trained: the model.
+        rows: protocols.Rows.
+        seed: of times and noise.
+        draws: times and corruptions of each row.
+        batch_size: rows at once; it changes only speed and memory.
+        posterior: used instead of the run's own.
+
+    Returns:
+        (Likelihood, the protocol in words).
+
+    Raises:
+        UserError: the network gives no finite number.
     """
     evaluation = trained.config.evaluation
     batch_size = whole_rows(batch_size or evaluation.batch_size, trained.mesh)
@@ -96,10 +105,21 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
 
 
 def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=tuple(MEASURES)):
-    """Measures of generated rows beside those of a split's whole rows, padding left out: {name: {generated, heldout}};
-    None where a measure says nothing of such rows. measures: names of MEASURES, or module:Class.
+    """Compares generated rows with the complete rows of a split, both without padding.
 
-    UserError where the split has no whole row, or for an unknown measure.
+    Args:
+        trained: the model.
+        split: with the held-out rows.
+        settings: of the sampler.
+        num_samples: rows to generate.
+        seed: of the samples and of the choice of held-out rows.
+        measures: names of MEASURES, or module:Class.
+
+    Returns:
+        {measure: {generated, heldout, …}}; a value is None if the measure is not defined for such rows.
+
+    Raises:
+        UserError: the split has no complete row, or a measure is unknown.
     """
     made = {name: MEASURES.make(name) for name in measures}
     prepared, rows = _prepared(trained), trained.rows(split)
@@ -123,22 +143,22 @@ def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=t
 
 
 def _perplexity(report):
-    """The bound on the perplexity for a reader."""
+    """The bound on the perplexity, as text."""
     if report["perplexity"] is None:
         return f"above {sys.float_info.max:.1e}"
     return with_error(report["perplexity"], report["perplexity_standard_error"], digits=2)
 
 
 def _bits(report):
-    """The bound in bits a byte for a reader."""
+    """The bound in bits per byte, as text."""
     if report["bits_per_byte"] is None:
-        return "n/a: the scored tokens are no text"
+        return "n/a: the scored tokens contain no text"
     shown = with_error(report["bits_per_byte"], report["bits_per_byte_standard_error"])
     return f"{shown} over {report['scored_bytes']:,} bytes of text"
 
 
 def table(report):
-    """The report for a terminal, of `report_likelihood` and `report_samples` with the split's name."""
+    """The report as text for a terminal. report: of `report_likelihood` and `report_samples`, and the split's name."""
     nelbo = report["likelihood"]
     lines = [
         f"{'split':<28}{report['split']}: {nelbo['tokens']:,} tokens in {nelbo['sequences']:,} rows",
@@ -170,7 +190,7 @@ def table(report):
 
 
 def read_options(options):
-    """The text of --text, None without; UserError for impossible flags, before any work."""
+    """The text of --text, or None. UserError for impossible flags, before any work."""
     cli.check_output(options.output)
     cli.check_distinct(text=options.text, output=options.output)
     if options.samples is not None and options.samples < 0:
@@ -186,19 +206,24 @@ def read_options(options):
 
 
 def encode(text, tokenizer, by_line):
-    """The token stream of a text as one document, or with a document for each of its lines that holds text. Shows a
-    bar: a large text takes seconds."""
+    """The token stream of a text, with a progress bar.
+
+    Args:
+        text: to encode.
+        tokenizer: of the run.
+        by_line: each line with text is a document; otherwise the whole text is one.
+    """
     documents = lines_of(text) if by_line else [text]
     with Progress(sum(map(len, documents)), unit="characters", label="encode") as progress:
         return pack(documents, tokenizer, progress.update)
 
 
 def warn_of_unknown(tokenizer, counts):
-    """The share of tokens, counted in counts [V], that the vocabulary does not know; a warning where it is large."""
+    """The share of unknown tokens among counts [V]; prints a warning if it is large."""
     unknown = unknown_share_of(tokenizer, counts)
     if unknown > UNKNOWN_WARNED:
         print(
-            f"warning: {unknown:.1%} of the text is unknown to the vocabulary: what is scored there is how well an "
+            f"warning: {unknown:.1%} of the text is unknown to the vocabulary: there the score says how well the "
             "unknown token is predicted, not the text",
             file=sys.stderr,
         )
@@ -206,7 +231,7 @@ def warn_of_unknown(tokenizer, counts):
 
 
 def report_likelihood(trained, tokens, protocol, options):
-    """The report's entries on the likelihood of a token stream. Warns of tokens that the vocabulary does not know."""
+    """The report's entries on the likelihood of a token stream. Warns of unknown tokens."""
     tokenizer, rows = _prepared(trained).tokenizer, rows_of(trained, tokens, protocol)
     likelihood, words = score_rows(trained, rows, seed=options.seed, draws=options.draws, batch_size=options.batch_size)
     counts = scored_counts(rows, tokenizer.vocab_size)
@@ -226,7 +251,7 @@ def report_likelihood(trained, tokens, protocol, options):
 
 
 def report_samples(trained, options):
-    """The report's entries on samples; empty ones for --samples=0."""
+    """The report's entries on samples; empty for --samples=0."""
     evaluation = trained.config.evaluation
     count = evaluation.samples if options.samples is None else options.samples
     if not count:
@@ -244,7 +269,7 @@ def report_samples(trained, options):
 
 
 def _settle_portable(source, options):
-    """A portable model scores text that is given, and no samples are compared. UserError: more is asked for."""
+    """Sets --samples=0 for a portable model. UserError: a split or samples are asked for, which need the run."""
     if not is_portable(source):
         return
     if options.text is None:
@@ -282,17 +307,15 @@ def main(options):
 
 if __name__ == "__main__":
     cli.define_model_flags()
-    flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Which split is scored and compared with.")
+    flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "The split to score and to compare samples with.")
     flags.DEFINE_string("text", None, "A UTF-8 text file to score instead of the split; not a pipe.")
-    flags.DEFINE_enum("protocol", None, sorted(PROTOCOLS), "How text becomes rows; by default as the run was trained.")
-    flags.DEFINE_integer("samples", None, "Samples to generate; the configuration's number by default, 0 for none.")
-    about = f"Measures of samples, of {', '.join(MEASURES)} or module:Class; all of these by default."
+    flags.DEFINE_enum("protocol", None, sorted(PROTOCOLS), "How text becomes rows. Default: the protocol of the run.")
+    flags.DEFINE_integer("samples", None, "Samples to generate, 0 for none. Default: as in the configuration.")
+    about = f"Measures of samples: {', '.join(MEASURES)} or module:Class. Default: all of these."
     flags.DEFINE_list("measures", None, about)
-    flags.DEFINE_integer(
-        "draws", None, "Times a window is corrupted and scored; the configuration's number by default."
-    )
-    flags.DEFINE_integer("batch_size", None, "Rows scored at once; the configuration's by default.", lower_bound=1)
+    flags.DEFINE_integer("draws", None, "How often each row is corrupted and scored. Default: as in the configuration.")
+    flags.DEFINE_integer("batch_size", None, "Rows scored at once. Default: as in the configuration.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of times, noise and samples.", lower_bound=0)
-    flags.DEFINE_string("output", None, "JSON file for the report.")
+    flags.DEFINE_string("output", None, "A JSON file for the report.")
     with distributed.ends_together():
         cli.run(lambda: main(flags.FLAGS), required=[cli.MODEL], compiles=True)

@@ -1,4 +1,6 @@
-"""Makes a trained model one folder that works anywhere: python -m semdlm_jax.export --workdir=runs/mine --output=mine
+"""Exports a trained model as one folder that works anywhere.
+
+    python -m semdlm_jax.export --workdir=runs/mine --output=mine
 
 The folder needs neither the run nor its data:
 
@@ -6,11 +8,11 @@ The folder needs neither the run nor its data:
     python -m semdlm_jax.evaluate --model=mine --text=letter.txt
     semdlm_jax.load("mine")                     in Python
 
-It holds the EMA weights (safetensors), the configuration without paths of this machine, the vocabulary, the neighbor
-table and a model card, README.md. It is the same model: equal text and scores for equal seeds.
+It contains the EMA weights (safetensors), the configuration without paths of this machine, the vocabulary, the neighbor
+table and a model card, README.md. It is the same model: equal seeds give equal text and scores.
 
-    --split=test                        scores what is exported on a split of the run's data, for the card
-    --dtype=float16                     half the size; scores are the same within noise, which --split shows
+    --split=test                        scores the exported weights on a split of the run's data, for the card
+    --dtype=float16                     half the size; scores stay the same within noise, as --split shows
     --push_to=hf:OWNER/NAME             uploads the folder to the Hugging Face Hub, where --model=hf:OWNER/NAME finds it
 
 An interrupted export leaves no folder of that name.
@@ -33,21 +35,27 @@ from semdlm_jax.storage import storage_errors, write_text
 
 
 def export(trained: Trained, output: pathlib.Path, **about) -> None:
-    """Writes the portable model of a run to a folder that is not there or is empty, whole or not at all.
+    """Writes the portable model of a run, whole or not at all.
 
-    about: dtype of the stored weights, and what `card.text` is told. UserError: it cannot be written.
+    Args:
+        trained: the run.
+        output: a folder that does not exist or is empty.
+        about: the dtype of the stored weights, the split to score, and further arguments of `card.text`.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     dtype, split = about.pop("dtype", "float32"), about.pop("split", None)
     with storage_errors(output), locked(output, tell), appearing(output) as partial:
         portable.write(trained, partial, dtype)
-        # What was written is what is scored: rounded weights have scores of their own.
+        # The written weights are scored, because rounding changes scores.
         exported = dataclasses.replace(trained, params=load_trained(partial).params)
         report = score(exported, split) if split else None
         write_text(partial / portable.CARD, card.text(exported, dtype=dtype, report=report, name=output.name, **about))
 
 
 def score(trained: Trained, split: str) -> str:
-    """The report of `evaluate` on a split, without samples."""
+    """The report of `evaluate` on a split, without samples, as text."""
     settings, prepared = SimpleNamespace(seed=0, draws=None, batch_size=None), trained.corpus.prepared
     assert prepared is not None, "checked by main"
     tokens = prepared.splits[split]
@@ -56,7 +64,7 @@ def score(trained: Trained, split: str) -> str:
 
 
 def check_folder(output: str) -> pathlib.Path:
-    """The absolute path of a folder to be made. UserError: something is there, or nothing can be written there."""
+    """The absolute path of a new folder. UserError: something is there already, or nothing can be written there."""
     folder = pathlib.Path(output).absolute()
     if os.path.lexists(folder) and not (folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())):
         raise UserError(f"--output={output} is there already: give the name of a new folder")
@@ -82,14 +90,14 @@ def main(options):
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "the work directory of a training run")
-    flags.DEFINE_string("output", None, "the folder to write, which is made")
+    flags.DEFINE_string("output", None, "the folder to write; it is created")
     cli.define_load_flags()
     flags.DEFINE_enum(
-        "split", None, ["valid", "test"], "A split of the run's data to score for the card; none if left out."
+        "split", None, ["valid", "test"], "A split of the run's data to score for the card. Default: none."
     )
-    flags.DEFINE_enum("dtype", "float32", list(portable.DTYPES), "Of the stored weights.")
-    flags.DEFINE_string("license", None, "Of the weights, for the card: apache-2.0, mit, …")
+    flags.DEFINE_enum("dtype", "float32", list(portable.DTYPES), "The dtype of the stored weights.")
+    flags.DEFINE_string("license", None, "The license of the weights, for the card: apache-2.0, mit, …")
     flags.DEFINE_string(
-        "push_to", None, "Model of the Hugging Face Hub to upload to, hf:OWNER/NAME; made if it is new."
+        "push_to", None, "A model of the Hugging Face Hub to upload to, hf:OWNER/NAME. It is created if it is new."
     )
     cli.run(lambda: main(flags.FLAGS), required=["workdir", "output"], compiles=True)

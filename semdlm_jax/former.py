@@ -20,7 +20,7 @@ RENAMED = {
     "table_made.neighbours": "table_made.neighbors",
     "trained_on.neighbour table": "trained_on.neighbor table",
 }
-# What each key meant in the runs recorded before it existed: whoever adds a key adds it here.
+# The value that describes what runs did before the key existed. Whoever adds a key adds its value here.
 EARLIER = {
     "warmup.steps": 0,
     "warmup.kernel": "absorbing",
@@ -69,16 +69,18 @@ EARLIER = {
 
 
 def rename(section: str, settings: dict) -> dict:
-    """The settings of one section by their names of today, in their order."""
+    """The settings of one section under their current names, in the same order."""
     renamed = {name: RENAMED.get(f"{section}.{name}", f"{section}.{name}") for name in settings}
     return {renamed[name].rpartition(".")[2]: value for name, value in settings.items()}
 
 
 def upgrade_config(recorded: dict) -> dict:
-    """A copy of a recorded configuration in today's shape: keys have their names of today, and one that is younger than
-    the record has the meaning it had before.
+    """A copy of a recorded configuration in the form of this version.
 
-    UserError where a section is no section.
+    Keys have their current names. A key that is newer than the record gets its value of EARLIER.
+
+    Raises:
+        UserError: an entry that must be a section is not one.
     """
     config = copy.deepcopy(recorded)
     for section, settings in config.items():

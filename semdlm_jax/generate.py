@@ -1,21 +1,22 @@
 """Writes text: python -m semdlm_jax.generate --workdir=runs/quickstart --num_samples=8 --steps=128 --strides=2
 Or, without training: python -m semdlm_jax.generate --model=quickstart-mdlm --prompt="my fellow citizens"
 
-The whole reverse process is one compiled program (a scan over the steps); samples are drawn in batches. The same
-command on as many devices of the same kind gives the same text; another batch size or number of samples gives another.
-Samples are printed as they come; with --output=FILE each batch is first put on disk:
-{"index": 0, "prompt": "…", "text": "…", "tokens": [...]} a line. Until all are made they are in FILE.partial: a run
-that is stopped leaves them there, and another start does not touch them (it has FILE.partial-2).
+The whole reverse process is one compiled program (a scan over the steps). Samples are drawn in batches. The same
+command on the same number of devices of the same kind gives the same text; another batch size or number of samples
+gives other text. Samples are printed as soon as their batch is finished. With --output=FILE each batch is first written
+to disk, one line {"index": 0, "prompt": "…", "text": "…", "tokens": [...]} for each sample. Until all samples are
+finished they are in FILE.partial. A stopped run leaves this file, and the next start does not change it (it writes
+FILE.partial-2).
 
-    --preset=remdm_loop                         a system's authors' settings; single flags change them
-    --prompt="my fellow citizens"               the start of every sample; --suffix its end; --prompts=FILE one a line
-    --infill="the [___] of the union is [__]"   blanks, an underscore a token
+    --preset=remdm_loop                         the settings of a system's authors; other flags change single settings
+    --prompt="my fellow citizens"               the start of every sample; --suffix: its end; --prompts=FILE: one a line
+    --infill="the [___] of the union is [__]"   text with blanks, one underscore for each token
     --infill="my [__], we met[_] him" --suffix=" and good night"
-                                                text right behind a blank goes on with its word, after a space not
-    --lambda_freq=0.5 --lambda_sem=0.5          less of what has been said, and of what means the same (Eq. 23)
-    --trace=trace.html                          a page that replays how the first samples came to be
+                                                text directly after a blank continues its word
+    --lambda_freq=0.5 --lambda_sem=0.5          fewer repeated tokens, and fewer tokens of similar meaning (Eq. 23)
+    --trace=trace.html                          a page that replays how the first samples were generated
 
-A sample is a row of the run's protocol; its documents are printed a line each.
+A sample is a row of the run's protocol. Each document in it is printed as one line.
 """
 
 import contextlib
@@ -48,14 +49,14 @@ BATCH_SIZE = 64  # samples drawn at once, if not given
 
 
 def check_conditions(conditions, settings, chain):
-    """UserError where what is given could not be seen by what is written."""
+    """UserError if generated tokens could not depend on the given ones."""
     if all(condition.only_prompt for condition in conditions):
         return
     if chain:
-        raise UserError("an autoregressive run sees only what stands before: give a prompt, no suffix and no blanks")
+        raise UserError("an autoregressive run sees only the tokens before: give a prompt, no suffix and no blanks")
     if settings.strides > 1:
         raise UserError(
-            f"--strides={settings.strides} would hide a suffix from what is written first: give --strides=1"
+            f"--strides={settings.strides} would hide a suffix from the text generated first: give --strides=1"
         )
 
 
@@ -69,12 +70,25 @@ def generate(
     batch_size: int = BATCH_SIZE,
     recorded: int = 0,
 ) -> tuple[np.ndarray, trace.Trace | None]:
-    """([C x num_samples, L] int32 tokens of rows, Trace of the first `recorded` of them or None), on the host.
+    """Generates rows of the run's protocol, with their begin and end tokens.
 
-    Rows are as the run's protocol has them: begin and end tokens in their places and, where rows are padded, lengths
-    drawn from the train split's. conditions: C Conditions, num_samples samples of each; None is a free one. A second
-    call for the same trained model compiles nothing where shapes and what `Generator` compiles are the same. UserError
-    for impossible settings, before any work.
+    A second call with the same shapes and sampler compiles nothing. The samples depend on `batch_size` and on the
+    number of devices.
+
+    Args:
+        trained: the model.
+        settings: of the sampler.
+        num_samples: samples of each condition.
+        seed: of all randomness. Under a padded protocol it also draws the lengths, from those of the train split.
+        conditions: C Conditions; None for one without given tokens.
+        batch_size: samples drawn at once.
+        recorded: rows whose trajectory is recorded.
+
+    Returns:
+        ([C x num_samples, L] int32, the Trace of the first `recorded` rows or None), on the host.
+
+    Raises:
+        UserError: impossible settings, before any work.
     """
     options = {"seed": seed, "conditions": conditions, "batch_size": batch_size, "recorded": recorded}
     texts, ways = zip(*write_batches(trained, settings, num_samples=num_samples, **options))
@@ -98,7 +112,7 @@ def write_batches(
     batch_size: int,
     recorded: int,
 ) -> Iterator[Batch]:
-    """What `generate` gives, batch by batch as it comes. UserError as there, at the first."""
+    """As `generate`, batch by batch. A UserError is raised before the first batch."""
     check_options("flags", num_samples=num_samples, seed=seed, batch_size=batch_size)
     conditions = conditions or [Condition()]
     total = num_samples * len(conditions)
@@ -107,7 +121,7 @@ def write_batches(
     generator = make_generator(trained, settings, recorded)
     check_conditions(conditions, settings, generator.chain)
     batches = -(-total // rows)
-    # The last batch is filled up with the last condition's.
+    # The last batch is filled up with samples of the last condition.
     which = np.minimum(np.arange(batches * rows) // num_samples, len(conditions) - 1).reshape(batches, rows)
     lengths, protocol = np.random.default_rng(seed), trained.rows("train")
     layouts = [conditioning.lay_out([conditions[i] for i in picked], protocol, lengths) for picked in which]
@@ -123,8 +137,11 @@ def write_batches(
 
 
 def read_conditions(options, tokenizer, room):
-    """The Conditions that the flags ask for; UserError when they exclude one another, or say nothing that the
-    vocabulary knows. Tells what of them it does not know."""
+    """The Conditions that the flags ask for.
+
+    Warns of text that the vocabulary does not know. UserError: flags exclude one another, or the vocabulary knows
+    nothing of the text.
+    """
     asked = [name for name in ("prompt", "prompts", "infill") if getattr(options, name) not in (None, "")]
     if len(asked) > 1 or (options.suffix and options.infill):
         raise UserError(f"--{asked[0]} and --{asked[1] if len(asked) > 1 else 'suffix'} exclude one another: give one")
@@ -183,17 +200,17 @@ def main(options):
 
 
 def _growing(path):
-    """`storage.growing`, and a function that keeps nothing where there is no path."""
+    """`storage.growing`; without a path a function that discards its text."""
     return storage.growing(path) if path else contextlib.nullcontext(lambda text: None)
 
 
 def _show(text):
-    """Prints, beside a bar that may stand below."""
+    """Prints without breaking a progress bar."""
     tqdm.write(text, file=sys.stdout)
 
 
 def _what_repeats(options):
-    """What the text depends on besides."""
+    """What else the text depends on."""
     batch, devices = f"--num_samples={options.num_samples} --batch_size={options.batch_size}", jax.device_count()
     return f"the same again with --seed={options.seed} {batch} on {devices} device{'s' * (devices > 1)}"
 
@@ -226,19 +243,23 @@ def _define_flags():
     """Returns the names of the flags that are settings, and of those that are options of one sampler."""
     run, what, how = "[run] ", "[what is given] ", "[sampler] "
     cli.define_model_flags(run)
-    flags.DEFINE_integer("num_samples", 8, run + "How many samples, of every prompt.")
-    flags.DEFINE_integer("seed", 0, run + "Seed of all randomness. The text depends on the batch size too.")
+    flags.DEFINE_integer("num_samples", 8, run + "Number of samples of every prompt.")
+    flags.DEFINE_integer("seed", 0, run + "Seed of all randomness. The text also depends on the batch size.")
     flags.DEFINE_integer(
-        "batch_size", BATCH_SIZE, run + "Samples drawn at once: more or fewer, or other devices, draw others."
+        "batch_size", BATCH_SIZE, run + "Samples drawn at once. Another number, or other devices, gives other text."
     )
     flags.DEFINE_string("output", None, run + "JSONL file for tokens and text, written batch by batch.")
     flags.DEFINE_string("trace", None, run + "HTML page that replays the first samples, step by step.")
-    flags.DEFINE_integer("trace_samples", 4, run + "How many it replays.", lower_bound=1)
+    flags.DEFINE_integer("trace_samples", 4, run + "Number of samples that --trace replays.", lower_bound=1)
     flags.DEFINE_string("prompt", "", what + "Text that starts every sample.")
-    flags.DEFINE_string("suffix", "", what + "Text that ends every sample; a space before it begins a word.")
-    flags.DEFINE_string("prompts", None, what + "UTF-8 file of prompts, one a line; .gz is unpacked.")
-    flags.DEFINE_string("infill", None, what + "Text with blanks [___], an underscore for each token to fill in.")
-    flags.DEFINE_enum("preset", None, list(PRESETS), how + "Settings of a system's authors; other flags change them.")
+    flags.DEFINE_string(
+        "suffix", "", what + "Text that ends every sample. It begins a new word if it starts with a space."
+    )
+    flags.DEFINE_string("prompts", None, what + "UTF-8 file of prompts, one on each line; .gz files are decompressed.")
+    flags.DEFINE_string("infill", None, what + "Text with blanks [___], one underscore for each token to fill in.")
+    flags.DEFINE_enum(
+        "preset", None, list(PRESETS), how + "Settings of a system's authors. Other flags change single settings."
+    )
     return _define_setting_flags()
 
 

@@ -1,4 +1,4 @@
-"""Locks between processes: a file that one of them holds, and that the system takes from it when it dies."""
+"""Locks between processes, by files. The operating system releases the lock of a process that dies."""
 
 import contextlib
 import fcntl
@@ -8,19 +8,26 @@ from collections.abc import Callable, Iterator
 
 
 class Held(Exception):
-    """Another process holds the lock; the message is what it has written into its file, "" where nothing yet."""
+    """Another process holds the lock. The message is the note in the lock's file, '' if it has none yet."""
 
 
 @contextlib.contextmanager
 def locked(
     path: str | os.PathLike, note: str = "", wait: Callable[[], None] | None = None
 ) -> Iterator[Callable[[], bool]]:
-    """Holds the lock whose file is `path`, which is there while it is held; what a dead process left is taken over.
+    """Holds a lock during the block. The file of a dead process is taken over.
 
-    Yields a function that tells whether the file is still there: without it the lock keeps nobody out.
+    Args:
+        path: the lock's file, which exists while the lock is held.
+        note: written into the file, for others who find the lock held.
+        wait: called before waiting for another holder; if None, Held is raised instead.
 
-    note: written into the file, for those who find it held. wait: called before waiting for another holder; with None
-    Held is raised instead. OSError: `path` cannot be written.
+    Yields:
+        A function that returns whether the file still exists; without the file the lock excludes nobody.
+
+    Raises:
+        Held: another process holds the lock, and `wait` is None.
+        OSError: `path` cannot be written.
     """
     lock = _acquire(path, wait)
     try:
@@ -29,13 +36,13 @@ def locked(
         yield functools.partial(_is_at, path, lock)
     finally:
         with contextlib.suppress(OSError):
-            if _is_at(path, lock):  # else it is another one's
+            if _is_at(path, lock):  # otherwise the file belongs to another holder
                 os.unlink(path)
         os.close(lock)
 
 
 def check_free(path: str | os.PathLike) -> None:
-    """Raises Held where another process holds the lock now; writes nothing."""
+    """Raises Held if another process holds the lock now; writes nothing."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         lock = os.open(path, os.O_RDONLY)
         try:
@@ -55,7 +62,7 @@ def _acquire(path, wait):
                     raise
                 wait()
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            if _is_at(path, lock):  # whoever held it may have removed the file
+            if _is_at(path, lock):  # the former holder may have removed the file
                 return lock
         except BaseException:
             os.close(lock)

@@ -1,6 +1,6 @@
 """A trained model in Python: its text, its scores, its weights.
 
-In three lines, of a model that comes with the package:
+Three lines, with a model of the package:
 
     model = semdlm_jax.load("quickstart-mdlm")
     print(model.generate(prompt="my fellow citizens", num_samples=4).text)
@@ -35,7 +35,7 @@ class Samples(NamedTuple):
 
 
 class Model:
-    """A trained run. `load` makes one; `Model(trained)` takes what `experiment.load.load_trained` gives."""
+    """A trained model. `load` makes one; `Model(trained)` takes the result of `experiment.load.load_trained`."""
 
     def __init__(self, trained: Trained):
         if trained.corpus.prepared is None:
@@ -78,14 +78,14 @@ class Model:
         batch_size: int = 64,
         **settings,
     ) -> Samples:
-        """Writes text. A second call with equal shapes compiles nothing.
+        """Generates text. A second call with the same shapes compiles nothing.
 
         Args:
             prompt, suffix: text that starts and ends every sample.
-            num_samples: how many.
-            infill: text with blanks instead, [___], an underscore for each token to fill in.
-            preset: settings of a system's authors, of `samplers.presets.PRESETS`; `settings` change them.
-            seed: of all randomness. The text depends on the batch size and the number of devices too.
+            num_samples: number of samples.
+            infill: instead of these, text with blanks [___], one underscore for each token to fill in.
+            preset: a name of `samplers.presets.PRESETS`, the settings of a system's authors; `settings` change them.
+            seed: of all randomness. The text also depends on the batch size and on the number of devices.
             batch_size: samples drawn at once.
             **settings: of `samplers.SamplingSettings`: sampler, steps, temperature, lambda_freq, …
 
@@ -118,20 +118,20 @@ class Model:
     def nelbo(
         self, texts: str | Iterable[str], *, draws: int | None = None, seed: int = 0, protocol: str | None = None
     ) -> Likelihood:
-        """The likelihood bound of texts, each a document, in nats a token. Warns of text that the vocabulary lacks.
+        """The likelihood bound of texts, in nats per token. Warns of text that the vocabulary does not know.
 
         Args:
-            texts: a text or several.
-            draws: times and corruptions of a row; None as the run's configuration has it.
+            texts: one text or several; each is a document.
+            draws: times and corruptions of a row; None for the number in the configuration.
             seed: of times and noise.
-            protocol: how documents become rows, of `data.protocols.PROTOCOLS`; None for the run's own. Scores under two
-                of them never compare.
+            protocol: how documents become rows, a name of `data.protocols.PROTOCOLS`; None for that of the run. Scores
+                under different protocols are never comparable.
 
         Returns:
-            Likelihood: nelbo, its three terms, its standard error, perplexity, tokens scored.
+            Likelihood: nelbo, its three terms, its standard error, perplexity, number of tokens scored.
 
         Raises:
-            UserError: no text, or a network without a finite likelihood.
+            UserError: there is no text, or the likelihood is not finite.
         """
         documents = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else [texts]
         if wrong := next((text for text in documents if not isinstance(text, str)), None):
@@ -150,17 +150,17 @@ def load(
     data_directory: str | None = None,
     trust_code: bool = False,
 ) -> Model:
-    """A trained model by its place or its name.
+    """Loads a trained model.
 
     Args:
-        source: a run's work directory; a folder that `semdlm_jax.export` wrote; a model that comes with the package,
+        source: the work directory of a run; a folder that `semdlm_jax.export` wrote; a model of the package,
             'quickstart-mdlm' or 'quickstart-semdlm_plus'; or 'hf:OWNER/NAME' of the Hugging Face Hub.
         checkpoint: of a run: 'best', 'latest' or a step.
-        data_directory: where a run's prepared data lie now; None where they lay at its start.
-        trust_code: import the modules of its author's own plug-ins, which runs their code.
+        data_directory: where the prepared data of a run are now; None if they were not moved.
+        trust_code: import the modules of plug-ins that the author of the run wrote, which runs their code.
 
     Returns:
-        Model.
+        The model.
 
     Raises:
         UserError: there is no such model, or it is damaged.

@@ -1,4 +1,4 @@
-"""Starting a run from the weights of another: which, whether they fit, and what is recorded of it."""
+"""Starting a run from the weights of another run: which weights, whether they fit, and the record of it."""
 
 import dataclasses
 import pathlib
@@ -17,7 +17,7 @@ from semdlm_jax.runtime.paths import differences
 from semdlm_jax.runtime.processes import on_process_0
 from semdlm_jax.runtime.state import TrainState, state_from
 
-# Keys of the network that change no weight: not told where they differ.
+# Keys of the network that do not change its weights: a difference in them is not reported.
 MUTABLE = "network.dropout", "network.remat", "network.unroll", "network.attention"
 FIELDS = {"workdir", "weights", "optimizer", "step", "checkpoint", "integrity"}
 WEIGHTS = {"ema": "ema_params", "raw": "params"}  # name -> part of a checkpoint
@@ -25,8 +25,14 @@ WEIGHTS = {"ema": "ema_params", "raw": "params"}  # name -> part of a checkpoint
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is asked for. run: a work directory. checkpoint: 'latest', 'best' or a step. weights: a name of WEIGHTS.
-    optimizer: whether its state is taken too."""
+    """What --init_from asks for.
+
+    Attributes:
+        run: a work directory.
+        checkpoint: 'latest', 'best' or a step.
+        weights: a name of WEIGHTS.
+        optimizer: whether the optimizer's state is taken too.
+    """
 
     run: pathlib.Path
     checkpoint: str | int
@@ -37,7 +43,7 @@ class Request:
         choose("weights", self.weights, WEIGHTS)
 
     def names(self, entry: dict) -> bool:
-        """Whether a recorded parent is what is asked for."""
+        """Whether a recorded parent is the requested one."""
         same = all(entry.get(name) == value for name, value in self._said().items())
         return same and self.checkpoint in (entry.get("step"), entry.get("checkpoint"))
 
@@ -46,7 +52,19 @@ class Request:
 
 
 def parse(init_from: str | None, weights: str | None = None, optimizer: bool = False) -> Request | None:
-    """The Request of RUN[:step|best|latest]; None where none is made. UserError: options of none."""
+    """The Request of the three flags.
+
+    Args:
+        init_from: RUN[:step|best|latest]; None if not given.
+        weights: a name of WEIGHTS; None for the default.
+        optimizer: whether the optimizer's state is taken too.
+
+    Returns:
+        The Request; None if no run is given.
+
+    Raises:
+        UserError: options without a run.
+    """
     if init_from is None:
         if weights is not None or optimizer:
             raise UserError("--init_weights and --init_optimizer say what to take from a run: give --init_from=RUN")
@@ -63,10 +81,18 @@ def parse(init_from: str | None, weights: str | None = None, optimizer: bool = F
 def settle(
     request: Request | None, recorded: dict | None, config, corpus: RunData, abstract: TrainState
 ) -> dict | None:
-    """What is to be recorded of the run's parent; None: it has none.
+    """Decides which parent a run has.
 
-    recorded: the record of an earlier start, which decides where there is one. config, corpus, abstract: of the new
-    run. UserError: the request is another than the first start's, or its weights do not fit.
+    Args:
+        request: of this start; None if it asks for no parent.
+        recorded: the record of an earlier start, which decides if there is one.
+        config, corpus, abstract: the configuration, data and abstract state of the new run.
+
+    Returns:
+        The entry to record; None for a run without a parent.
+
+    Raises:
+        UserError: the request differs from that of the first start, or the weights do not fit.
     """
     if recorded is None:
         return None if request is None else _resolve(request, config, corpus, abstract)
@@ -85,20 +111,29 @@ def settle(
 
 
 def describe(entry: dict) -> str:
-    """A recorded parent in words."""
+    """A recorded parent in words, for messages."""
     moments = " and the optimizer state" if entry.get("optimizer") else ""
     return f"the {entry.get('weights')} weights{moments} of {entry.get('workdir')}, step {entry.get('step')}"
 
 
 def begin(entry: dict, optimizer: optax.GradientTransformation, abstract: TrainState) -> TrainState:
-    """The state that a run with this parent begins with. UserError: the parent is not what it was."""
+    """The first state of a run with a parent.
+
+    Args:
+        entry: the recorded parent.
+        optimizer: of the new run.
+        abstract: the abstract state of the new run, with shardings.
+
+    Raises:
+        UserError: the parent's checkpoint has changed since it was recorded, or is gone.
+    """
     wanted = _parts(entry["weights"], entry["optimizer"], abstract)
     reader = make_reader(entry["workdir"])
     found = reader.restore_parts(wanted, entry["step"])
     if found is None or on_process_0(lambda: reader.digest(found[1])) != entry["integrity"]:
         raise UserError(
-            f"{entry['workdir']}: its checkpoint of step {entry['step']}, which this run is to begin with, is not what "
-            "it was: put it back, or begin in another work directory"
+            f"{entry['workdir']}: its checkpoint of step {entry['step']}, which this run starts from, has changed or "
+            "is gone: put it back, or start in another work directory"
         )
     print(f"beginning with {describe(entry)}", flush=True)
     parts, _ = found
@@ -106,7 +141,7 @@ def begin(entry: dict, optimizer: optax.GradientTransformation, abstract: TrainS
 
 
 def _resolve(request, config, corpus, abstract):
-    """The entry of a run that has not begun yet."""
+    """The entry to record for a run that has not started yet."""
     former: Any = read_run(request.run)
     _check_vocabulary(request.run, former, corpus)
     reader = make_reader(request.run)
@@ -120,7 +155,7 @@ def _resolve(request, config, corpus, abstract):
             raise UserError(f"{error}, or leave out --init_optimizer") from None
     here, there = (flatten({"network": one.network.to_dict()}) for one in (config, former))
     if differing := differences(here, there, MUTABLE):
-        print(f"note: the network is another than that of {request.run}: {differing}", flush=True)
+        print(f"note: the network differs from that of {request.run}: {differing}", flush=True)
     digest = on_process_0(lambda: reader.digest(step))
     return {**request._said(), "step": step, "checkpoint": request.checkpoint, "integrity": digest}
 

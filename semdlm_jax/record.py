@@ -1,4 +1,4 @@
-"""The configuration that a work directory records: written once, compared at every start, read by whoever uses it."""
+"""The configuration recorded in a work directory: written at the first start and compared at every later one."""
 
 import json
 import os
@@ -16,14 +16,18 @@ from semdlm_jax.runtime.paths import NAMED_DIFFERENCES, differences, differing_k
 from semdlm_jax.storage import check_regular, storage_errors, write_text
 
 CONFIG = "config.json"
-# What the record holds beside the configuration: digests of what a run was trained on; how its neighbor table was
-# made; where its data lay, seen from anywhere; whose weights it began with; what changed in the middle of it, and when.
+# The record also holds: digests of the training data; how the neighbor table was made; absolute paths of the data; the
+# run whose weights it started with; and changes made after the first start.
 TRAINED_ON, PLACES, PARENT, HISTORY = "trained_on", "places", "parent", "history"
 BESIDE = (TRAINED_ON, TABLE_MADE, PLACES, PARENT, HISTORY)
 
 
 def read_config(workdir: str | Path) -> dict:
-    """The nested dict recorded in `workdir`/config.json, upgraded. UserError when there is none or it is no record."""
+    """The nested dict recorded in `workdir`/config.json, with the names and keys of this version.
+
+    Raises:
+        UserError: there is no such file, or it is not a record.
+    """
     path = Path(workdir) / CONFIG
     check_regular(path)
     try:
@@ -48,19 +52,27 @@ def read_config(workdir: str | Path) -> dict:
 
 
 def find_config(workdir: str | Path) -> dict | None:
-    """As `read_config`; None where nothing is recorded yet."""
+    """As `read_config`; None if nothing is recorded yet."""
     return read_config(workdir) if os.path.exists(Path(workdir) / CONFIG) else None
 
 
 def compare_config(workdir: str | Path, config_dict: dict, free: Iterable[str] = ()) -> dict | None:
-    """What was recorded at the first start, upgraded; None where there was none yet.
+    """Compares a configuration with the recorded one.
 
-    UserError naming each key whose value differs from the nested dict `config_dict`; keys equal to or below a dotted
-    prefix in `free` may differ.
+    Args:
+        workdir: the work directory.
+        config_dict: the configuration, a nested dict.
+        free: dotted keys or sections that may differ.
+
+    Returns:
+        The record, as `read_config` gives it; None if nothing is recorded yet.
+
+    Raises:
+        UserError: other keys differ; the message names them.
     """
     recorded = find_config(workdir)
     if recorded is not None:
-        config = json.loads(json.dumps(config_dict))  # tuples become lists, as in the file
+        config = json.loads(json.dumps(config_dict))  # turns tuples into lists, as in the file
         here, there = flatten(upgrade_config(config)), flatten(recorded)
         if differing := differences(here, there, free):
             raise UserError(
@@ -72,15 +84,20 @@ def compare_config(workdir: str | Path, config_dict: dict, free: Iterable[str] =
 
 
 def _way_back(here, there, keys):
-    """What makes of a configuration the recorded one."""
+    """How to give the recorded values: the flags, unless they are too many."""
     if len(keys) > NAMED_DIFFERENCES or not all(key in here and key in there for key in keys):
         return "go back to it"
     return f"go on with {shlex.join(f'--config.{key}={there[key]}' for key in keys)}"
 
 
 def write_config(workdir: str | Path, config_dict: dict, free: Iterable[str] = ()) -> dict:
-    """Records `config_dict` as `workdir`/config.json at a run's first start, and compares it at every other, as
-    `compare_config` does. Returns what is recorded: the first record stays as it is."""
+    """Writes `workdir`/config.json at the first start of a run; compares with it at every later start.
+
+    Args and errors are those of `compare_config`.
+
+    Returns:
+        The record. A later start does not change it.
+    """
     recorded = compare_config(workdir, config_dict, free)
     if recorded is None:
         recorded = config_dict
@@ -89,7 +106,7 @@ def write_config(workdir: str | Path, config_dict: dict, free: Iterable[str] = (
 
 
 def replace_config(workdir: str | Path, config: dict) -> None:
-    """Writes the record anew, whole or not at all, on process 0. UserError: the directory cannot be written."""
+    """Replaces the record, whole or not at all, on process 0. UserError: the directory cannot be written."""
     if jax.process_index() == 0:
         with storage_errors(workdir):
             Path(workdir).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and every failure to write told in one sentence."""
+"""Writing files so that they appear whole or not at all, with every failure reported in one sentence."""
 
 import contextlib
 import errno
@@ -21,15 +21,17 @@ _CAUSES = {
     errno.EDQUOT: _FULL,
     errno.EISDIR: "this is a directory: give the path of a file",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
-    errno.EPIPE: "whoever reads there has stopped: start again with a reader that takes all",
+    errno.EPIPE: "the program that reads there has stopped: start again with one that reads to the end",
 }
 _FAILURES = errno.ENOSPC, errno.EDQUOT, errno.EIO
 
 
 @contextlib.contextmanager
 def storage_errors(place: PathLike) -> Iterator[None]:
-    """Makes an OSError of the block, which writes at `place`, a UserError of one sentence; a StorageError where the
-    place was a good one and its disk failed."""
+    """Turns an OSError of the block, which writes at `place`, into a UserError of one sentence.
+
+    It is a StorageError if the place was valid and its disk failed.
+    """
     try:
         yield
     except OSError as error:
@@ -40,11 +42,18 @@ def storage_errors(place: PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: PathLike, mode: str = "w") -> Iterator[IO]:
-    """A file to write, "w" for text (UTF-8) or "wb", that takes the place of `path` when the block is done.
+    """A file to write that replaces `path` at the end of the block.
 
-    Before, and where the block fails, `path` is as it was; it has its whole new contents on disk after. A link stays
-    and what it points to is replaced; a file keeps its mode. Devices, pipes and the file that standard output goes to
-    are never replaced: they are written into. UserError: it cannot be written, whatever the reason.
+    Until then, and if the block fails, `path` is unchanged; afterwards its complete new contents are on disk. A link is
+    kept and its target is replaced; a file keeps its mode. Devices, pipes and the file that standard output goes to are
+    written into instead of replaced.
+
+    Args:
+        path: of the file.
+        mode: 'w' for text in UTF-8, 'wb' for bytes.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     with storage_errors(path):
         if _stays(path):
@@ -64,11 +73,12 @@ def replacing(path: PathLike, mode: str = "w") -> Iterator[IO]:
 
 @contextlib.contextmanager
 def growing(path: PathLike) -> Iterator[Callable[[str], None]]:
-    """A function that appends text, on disk when it returns; the whole is at `path` when the block is done.
+    """A function that appends text to a file; `path` appears at the end of the block.
 
-    Before, it grows in PATH.partial (PATH.partial-2, … where an earlier one was left), which a killed process leaves
-    with all that was appended. So does a block that fails, unless nothing was appended; its UserError says where.
-    What `replacing` says of links, modes, devices and pipes holds here too.
+    Appended text is on disk when the function returns. Until the end it is in PATH.partial (PATH.partial-2, … if an
+    earlier file was left there). A killed process leaves this file with everything that was appended, and so does a
+    block that fails after it appended something: its UserError names the file. Links, modes, devices and pipes are
+    handled as in `replacing`.
     """
     with storage_errors(path):
         if _stays(path):
@@ -79,7 +89,7 @@ def growing(path: PathLike) -> Iterator[Callable[[str], None]]:
 
         def append(text):
             nonlocal partial, file
-            if file is None:  # not before: one that is killed while it has nothing leaves nothing
+            if file is None:  # not earlier: a process that is killed before the first text leaves no file
                 partial, file = _create_visible(target)
             _append(file, text)
 
@@ -106,7 +116,7 @@ def write_text(path: PathLike, text: str) -> None:
 
 
 def check_writable(path: PathLike) -> None:
-    """UserError unless a file can be written at `path`: asked before long work. Leaves everything as it was."""
+    """UserError unless a file can be written at `path`. Called before long work; changes nothing."""
     with storage_errors(path):
         if not _stays(path):
             partial = _hidden(path)
@@ -117,8 +127,10 @@ def check_writable(path: PathLike) -> None:
 
 
 def check_regular(path: PathLike) -> None:
-    """UserError where a device or a pipe is at `path`: it may have no end, hangs where nobody writes, and is read once.
-    What is missing or a directory is left to whoever opens it."""
+    """UserError if `path` is a device or a pipe: it may have no end, may block, and can be read only once.
+
+    A missing path or a directory is accepted here; opening it reports the error.
+    """
     with contextlib.suppress(OSError, ValueError):
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -126,21 +138,21 @@ def check_regular(path: PathLike) -> None:
 
 
 def clear_partials(folder: PathLike) -> None:
-    """Removes what a killed `replacing` left in a folder. Only where nobody else writes now."""
+    """Removes the files that a killed `replacing` left in a folder. Only for a folder that nobody else writes now."""
     for name in os.listdir(folder):
         if _PARTIAL.search(name):
             _unlink(os.path.join(folder, name))
 
 
 def same_file(first: PathLike, second: PathLike) -> bool:
-    """Whether writing one would change the other: one regular file, or one place where none is yet."""
+    """Whether two paths are the same regular file, or the same place of a file that does not exist yet."""
     with contextlib.suppress(OSError):
         return not _stays(first) and not _stays(second) and os.path.samefile(first, second)
     return os.path.realpath(first) == os.path.realpath(second)
 
 
 def _stays(path):
-    """Whether `path` is there and is to be written into: no regular file, or the one that is being printed to."""
+    """Whether `path` exists and must be written into: it is no regular file, or standard output goes to it."""
     with contextlib.suppress(FileNotFoundError):
         mode = os.stat(path).st_mode
         return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _own_output(path) is not None
@@ -150,14 +162,14 @@ def _stays(path):
 def _own_output(path):
     """The standard stream that writes to the file at `path`, or None."""
     for stream in (sys.__stdout__, sys.__stderr__):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none of the system's
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or not a file of the system
             if stream and os.path.samestat(os.stat(path), os.fstat(stream.fileno())):
                 return stream
     return None
 
 
 def _open_in_place(path, mode):
-    """Opens what stays as it is; what is printed there goes on from where this ends."""
+    """Opens a file that must not be replaced; later prints to it continue after what is written here."""
     stream = _own_output(path)
     if stream is None:
         return _open(path, mode)
@@ -166,18 +178,18 @@ def _open_in_place(path, mode):
 
 
 def _open(file, mode):
-    """`open`, for bytes or for UTF-8 text; half a surrogate pair, which is no text, is written as its escape."""
+    """`open` for bytes or UTF-8 text; lone surrogates, which are not valid text, are written as escapes."""
     return open(file, mode) if "b" in mode else open(file, mode, encoding="utf-8", errors="backslashreplace")
 
 
 def _target(path):
-    """The regular file that is to appear, behind all links."""
+    """The path of the regular file that is to appear, with all links resolved."""
     target = os.path.realpath(path)
     if os.path.isdir(target):
         raise _error(errno.EISDIR)
     if not os.path.isdir(os.path.dirname(target)):
         raise UserError(f"{path}: its directory does not exist: make it first")
-    if os.path.lexists(target) and not os.access(target, os.W_OK):  # a rename would not ask
+    if os.path.lexists(target) and not os.access(target, os.W_OK):  # a rename would not check this
         raise _error(errno.EACCES)
     return target
 
@@ -187,13 +199,13 @@ def _error(code):
 
 
 def _hidden(path):
-    """A name beside the file at `path` that nobody else uses, short enough whatever the file's own."""
+    """A unique name in the folder of `path`, short even if the name of the file is long."""
     folder, name = os.path.split(os.path.realpath(path))
     return os.path.join(folder, f".{name[:40]}.partial-{secrets.token_hex(4)}")
 
 
 def _create(partial, target, mode):
-    """Opens a new file with the mode of the one that it will replace, or what `open` gives a new one."""
+    """Opens a new file with the mode of the file that it will replace, or with the default mode."""
     file = _open(partial, mode.replace("w", "x"))
     with contextlib.suppress(FileNotFoundError):
         os.fchmod(file.fileno(), stat.S_IMODE(os.stat(target).st_mode))
@@ -201,7 +213,7 @@ def _create(partial, target, mode):
 
 
 def _create_visible(target) -> tuple[str, IO]:
-    """(name, opened file) of the first of TARGET.partial, TARGET.partial-2, … that nobody has taken."""
+    """(name, opened file) of the first of TARGET.partial, TARGET.partial-2, … that does not exist."""
     number = 1
     while True:
         name = f"{target}.partial" + (f"-{number}" if number > 1 else "")
@@ -211,12 +223,12 @@ def _create_visible(target) -> tuple[str, IO]:
 
 
 def _append(file, text):
-    """Brings text to disk. Where that fails, a regular file is cut to what it was: no half line stays in it."""
+    """Writes text to disk. If that fails, a regular file is cut to its former length, so no half line stays in it."""
     regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     before = os.fstat(file.fileno()).st_size
     data = memoryview(text.encode("utf-8", "backslashreplace"))
     try:
-        while data:  # not through the buffer of `file`, which would try again when it is closed
+        while data:  # not through the buffer of `file`, which would write again when the file is closed
             data = data[os.write(file.fileno(), data) :]
         if regular:
             os.fsync(file.fileno())
@@ -232,7 +244,7 @@ def _unlink(path):
 
 
 def _with_place(error, path, partial):
-    """A UserError that also says where the part is that was written."""
+    """A UserError that also names the file with the part that was written."""
     try:
         with storage_errors(path):
             raise error

@@ -1,4 +1,4 @@
-"""Standard output and error that never stop a program: work is not lost because nobody can read what it says."""
+"""Standard output and error that never stop a program: work continues if its messages cannot be written."""
 
 import contextlib
 import errno
@@ -11,7 +11,11 @@ from semdlm_jax.storage import storage_errors
 
 
 class Sturdy:
-    """A standard stream whose writer goes on when it fails. failure: the OSError, after which nothing is written."""
+    """A standard stream that ignores failures of writing.
+
+    Attributes:
+        failure: the first OSError, after which nothing is written; None before.
+    """
 
     def __init__(self, stream):
         self._stream, self.failure = stream, None
@@ -32,7 +36,7 @@ class Sturdy:
             action()
         except OSError as error:
             self.failure = error
-            # What waits in its buffer would fail once more when Python ends.
+            # The text left in the buffer would fail again when Python ends.
             with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
@@ -42,8 +46,10 @@ class Sturdy:
 
 @contextlib.contextmanager
 def sturdy() -> Iterator[None]:
-    """Inside, whatever becomes of standard output and error raises nothing, and what a terminal's encoding lacks is
-    written as escapes."""
+    """Inside the block, failures of standard output and error raise nothing.
+
+    Characters that the encoding of the terminal lacks are written as escapes.
+    """
     _fill_closed()
     former = sys.stdout, sys.stderr
     with open(os.devnull, "w") as nowhere:
@@ -60,13 +66,13 @@ def sturdy() -> Iterator[None]:
 
 
 def nobody_reads() -> bool:
-    """Whether the reader of standard output has gone, as `| head` does. Only inside `sturdy` it is known."""
+    """Whether the reader of standard output has closed it, as `| head` does. Known only inside `sturdy`."""
     failure = getattr(sys.stdout, "failure", None)
     return failure is not None and failure.errno == errno.EPIPE
 
 
 def check_shown() -> None:
-    """UserError where standard output could not be written though somebody reads it, e.g. in a file on a full disk."""
+    """UserError if standard output could not be written for another reason, e.g. a full disk."""
     sys.stdout.flush()
     failure = getattr(sys.stdout, "failure", None)
     if failure is not None and not nobody_reads():
@@ -75,7 +81,7 @@ def check_shown() -> None:
 
 
 def _fill_closed():
-    """Opens the standard descriptors that are closed: else the next file would get what is printed."""
+    """Opens closed standard descriptors; otherwise the next opened file would receive what is printed."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

@@ -2,16 +2,17 @@
 
     python -m semdlm_jax.train --config=configs/quickstart.py --workdir=runs/quickstart
 
-Any key of the configuration can be overridden: --config.optimizer.learning_rate=1e-3. A second start continues where
-the first stopped, also for more --config.training.steps. SIGTERM saves and exits 0. The work directory gets
-config.json, checkpoints/, metrics.jsonl and tensorboard/.
+Any key of the configuration can be changed: --config.optimizer.learning_rate=1e-3. A second start of the same command
+continues where the first stopped, also with more --config.training.steps. SIGTERM saves a checkpoint and exits with
+status 0. The work directory receives config.json, checkpoints/, metrics.jsonl and tensorboard/.
 
-    --init_from=runs/quickstart:best            begin another run, with its own keys, from the weights of this one
+    --init_from=runs/quickstart:best            starts a new run, with its own keys, from the weights of that run
 """
 
 import contextlib
 import math
 import pathlib
+from typing import Any
 
 import jax
 from absl import flags
@@ -40,12 +41,19 @@ from semdlm_jax.train_step import configured_step
 
 
 class Run:
-    """One training run: everything that lives from its first step to its last.
+    """One training run, from its first step to its last. Its work directory is locked until `close`."""
 
-    Its work directory is locked until `close`. initial: another run to begin with the weights of.
-    """
+    def __init__(self, config: Any, workdir: str | pathlib.Path, initial: parent.Request | None = None):
+        """Builds or restores the run.
 
-    def __init__(self, config, workdir, initial: parent.Request | None = None):
+        Args:
+            config: a ConfigDict.
+            workdir: the work directory, created if missing.
+            initial: another run whose weights a new run starts with.
+
+        Raises:
+            UserError: an impossible configuration, missing data, or a work directory that cannot be used.
+        """
         self.config, self.workdir = config, pathlib.Path(workdir)
         checks.check_config(config)
         checks.check_workdir(workdir, written=True)
@@ -93,8 +101,8 @@ class Run:
         print(f"continuing {self.workdir} from step {self.saved_step}", flush=True)
         return state
 
-    def validate(self):
-        """The NELBO of the first rows of the valid split under the EMA parameters: metrics by name."""
+    def validate(self) -> dict[str, float]:
+        """{nelbo, standard_error} of the first rows of the valid split under the EMA parameters; {} without text."""
         evaluation = self.config.evaluation
         if self.valid_rows is None:
             return {}
@@ -110,18 +118,21 @@ class Run:
         values = {"nelbo": result.nelbo, "standard_error": result.standard_error}
         return {name: value for name, value in values.items() if value is not None}
 
-    def save(self, step, metrics=None):
+    def save(self, step: int, metrics: dict[str, float] | None = None) -> None:
+        """Starts to save a checkpoint. StorageError: it cannot be written, or the work directory was removed."""
         self._check_held()
         self.checkpointer.save(step, self.state, self.iterator, metrics)
         self.saved_step = step
 
-    def close(self):
-        """Lets other trainings have the work directory."""
+    def close(self) -> None:
+        """Releases the work directory."""
         self._held.close()
 
-    def loop(self, tracker: Tracker | None = None):
-        """Steps to the end or until all processes agree to stop; returns whether it reached the end. tracker: gets the
-        numbers, too."""
+    def loop(self, tracker: Tracker | None = None) -> bool:
+        """Trains to the last step, or until all processes agree to stop; returns whether it reached the last step.
+
+        tracker: also receives the metrics.
+        """
         training = self.config.training
         first = int(self.state.step)
         tokens_a_step, warmup = training.batch_size * self.config.data.length, self.config.warmup.steps
@@ -129,7 +140,7 @@ class Run:
         speed = Speed(tokens_a_step, operations, self.denoiser.dtype, list(self.mesh.devices.flat))
         pending = None
         with contextlib.ExitStack() as stack:
-            stop = stack.enter_context(GracefulStop())  # first, so that it outlasts the last save
+            stop = stack.enter_context(GracefulStop())  # entered first, so that it is left after the last save
             stack.enter_context(contextlib.closing(self.checkpointer))
             also = tracker.write if tracker else None
             writer = stack.enter_context(contextlib.closing(MetricWriter(self.workdir, first, also=also)))
@@ -139,14 +150,14 @@ class Run:
             for step in range(first + 1, training.steps + 1):
                 batch = place_local(next(self.iterator), training.batch_size, self.mesh)
                 self.state, metrics = self.train_step(self.state, batch["tokens"], batch["mask"])
-                # One step late: reading a number would otherwise keep the next step from being dispatched.
+                # Metrics are read one step late, so that the next step is dispatched before the host waits.
                 if pending is not None:
                     shown = self._checked(*pending)
                     progress.update(step - 1, loss=shown["loss"])
-                    speed.begin(step - 1)  # not before: the first step compiles
+                    speed.begin(step - 1)  # not earlier: the first step compiles
                 pending = (step, metrics)
                 self.checkpointer.check()
-                stopping = stop.agreed()  # asked once: a signal after this line is the next step's
+                stopping = stop.agreed()  # asked once: a signal after this line counts for the next step
                 validates = step % training.eval_every == 0 or step == training.steps
                 saves = step % training.checkpoint_every == 0 or step == training.steps or stopping
                 if step % training.log_every == 0 or validates or saves:
@@ -157,7 +168,7 @@ class Run:
                 if valid:
                     self._checked(step, {"valid NELBO": valid["nelbo"]})
                     bound = with_error(valid["nelbo"], valid.get("standard_error"), digits=3)
-                    later = f", of the kernel that trains from step {warmup + 1} on" if step <= warmup else ""
+                    later = f", under the kernel that trains from step {warmup + 1} on" if step <= warmup else ""
                     progress.write(f"step {step}: valid NELBO {bound} nats/token{later}")
                     writer.write(step, valid, "valid")
                 if saves:
@@ -165,7 +176,7 @@ class Run:
                 if validates or saves:
                     speed.restart(step)
                 if step == warmup:
-                    progress.write(f"step {step}: the warm-up is over, and the loss is of another kernel from here on")
+                    progress.write(f"step {step}: the warm-up is over; from here on the loss is that of another kernel")
                 if stopping:
                     break
             if pending is not None:
@@ -173,9 +184,9 @@ class Run:
         return int(self.state.step) >= training.steps
 
     def _checked(self, step, metrics):
-        """The step's numbers on the host. UserError when one is not finite."""
+        """The metrics of a step on the host. UserError if one is not finite."""
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        # By math, not jnp: that would be work for the device, done after the step just dispatched to it.
+        # With math, not jnp: the device would do this only after the step that was just dispatched.
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             saved = self.saved_step
@@ -187,10 +198,28 @@ class Run:
         return values
 
 
-def main(config, workdir, initial=None, given=None, file_config=None, wandb=None):
-    """Trains to the end. initial: a run whose weights it begins with. given: {key: the configuration file's value} of
-    keys that this start changes, with what its file alone says in file_config: what cannot matter is told, and
-    warm-ups shrink with the steps. wandb: the project of Weights & Biases that gets the numbers, too."""
+def main(
+    config: Any,
+    workdir: str | pathlib.Path,
+    initial: parent.Request | None = None,
+    given: dict | None = None,
+    file_config: Any = None,
+    wandb: str | None = None,
+) -> None:
+    """Trains a run to its last step.
+
+    Args:
+        config: a ConfigDict.
+        workdir: the work directory.
+        initial: a run whose weights a new run starts with.
+        given: {key: the value of the configuration file} of keys that the command line changes. Keys without effect are
+            reported, and warm-ups are shortened if there are fewer steps.
+        file_config: the configuration of the file, if no system is named.
+        wandb: a project of Weights & Biases that also receives the metrics.
+
+    Raises:
+        UserError: the run is impossible, or its loss is not finite.
+    """
     distributed.start(stops=True)
     if wandb:
         require("wandb", use=f"--wandb={wandb}")
@@ -209,13 +238,13 @@ def main(config, workdir, initial=None, given=None, file_config=None, wandb=None
         elif run.loop(tracker):
             print(f"trained to step {config.training.steps}; checkpoints in {run.workdir / 'checkpoints'}")
         elif run.saved_step is None:
-            print("stopped on request before the first step: the same command starts anew")
+            print("stopped on request before the first step: the same command starts again")
         else:
-            print(f"stopped on request at step {int(run.state.step)}; saved: the same command continues")
+            print(f"stopped on request at step {int(run.state.step)} and saved: the same command continues")
 
 
-def foresee(config, given=None, file_config=None):
-    """Tells what the training would take; arguments as `main` has them."""
+def foresee(config: Any, given: dict | None = None, file_config: Any = None) -> None:
+    """Prints an estimate of a training (`dry_run`); arguments as in `main`."""
     distributed.start()
     given = given or {}
     shrunk = checks.fit_warmup(config, given)
@@ -230,20 +259,20 @@ def foresee(config, given=None, file_config=None):
 
 if __name__ == "__main__":
     CONFIG = config_flag.define_config_flag()
-    WORKDIR = flags.DEFINE_string("workdir", None, "a directory for the run: made at first, continued afterwards")
+    WORKDIR = flags.DEFINE_string("workdir", None, "a directory for the run: created at first, continued afterwards")
     DATA = cli.define_data_flag()
-    INIT_FROM = flags.DEFINE_string("init_from", None, "RUN[:STEP|best|latest]: begin with another run's weights.")
-    WEIGHTS = flags.DEFINE_enum("init_weights", None, list(parent.WEIGHTS), "Which weights of it. Default: ema.")
-    MOMENTS = flags.DEFINE_bool("init_optimizer", False, "Take its optimizer's state too.")
-    WANDB = flags.DEFINE_string("wandb", None, "A project of Weights & Biases that gets the numbers of the run, too.")
-    DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only tell parameters, memory and projected time; writes nothing.")
+    INIT_FROM = flags.DEFINE_string("init_from", None, "RUN[:STEP|best|latest]: start with the weights of that run.")
+    WEIGHTS = flags.DEFINE_enum("init_weights", None, list(parent.WEIGHTS), "Which of its weights. Default: ema.")
+    MOMENTS = flags.DEFINE_bool("init_optimizer", False, "Also take the state of its optimizer.")
+    WANDB = flags.DEFINE_string("wandb", None, "A project of Weights & Biases that also receives the metrics.")
+    DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print parameters, memory and projected time; write nothing.")
 
     def start():
-        leave_on_request()  # to the first step, from where on a stop is agreed
+        leave_on_request()  # until the first step; from there on GracefulStop handles signals
         initial = parent.parse(INIT_FROM.value, WEIGHTS.value, MOMENTS.value)
         if DRY_RUN.value:
             if initial is not None:
-                raise UserError("--dry_run begins with no other run's weights: leave --init_from out")
+                raise UserError("--dry_run does not read the weights of another run: leave out --init_from")
             foresee(CONFIG.value, **config_flag.changes(DATA.value))
             return
         if WORKDIR.value is None:

@@ -1,22 +1,50 @@
 """One step of training: noise, microbatches, the gradient, the update."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from semdlm_jax.experiment.data import pads
+from semdlm_jax.network import Denoiser
+from semdlm_jax.objectives import Stages
 from semdlm_jax.runtime.mesh import batch_sharding
 from semdlm_jax.runtime.state import apply_update
 
 
-def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, seed, mesh, state_shardings, padded=False):
-    """A jitted (state, tokens [B, L], mask [B, L]) -> (state, {loss, grad_norm}); the state is donated.
+def make_train_step(
+    stages: Stages,
+    denoiser: Denoiser,
+    optimizer: optax.GradientTransformation,
+    *,
+    ema_decay: float,
+    microbatches: int,
+    seed: int,
+    mesh: Mesh,
+    state_shardings: Any,
+    padded: bool = False,
+) -> Callable:
+    """The compiled training step.
 
-    padded: rows may end in padding, where the mask is False: attention does not see it.
+    The randomness of a step depends on (seed, step) only. A resumed run therefore draws what an uninterrupted run would
+    have drawn, on any mesh.
 
-    The randomness of a step is that of (seed, step), so a resumed run draws what an uninterrupted one would have, and
-    it does not depend on the mesh.
+    Args:
+        stages: the losses, by step.
+        denoiser: the network.
+        optimizer: an optax transformation.
+        ema_decay: of the averaged parameters.
+        microbatches: number of parts of a batch, for gradient accumulation.
+        seed: of the noise and dropout.
+        mesh: of the devices.
+        state_shardings: a tree like the state.
+        padded: rows may end in padding, where the mask is False; attention then ignores it.
+
+    Returns:
+        A jitted (state, tokens [B, L], mask [B, L]) -> (state, {loss, grad_norm}); the state is donated.
     """
     rows = batch_sharding(mesh)
     whole = NamedSharding(mesh, PartitionSpec())
@@ -33,7 +61,7 @@ def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, see
     def step(state, tokens, mask):
         noise_key, part_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         batch = stages.corrupt(noise_key, tokens, mask, state.step)
-        # Interleaved rows, so that every device holds its share of every microbatch.
+        # Rows are interleaved, so that every device holds a part of every microbatch.
         parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0), batch)
 
         def accumulate(sums, indexed):
@@ -57,8 +85,15 @@ def make_train_step(stages, denoiser, optimizer, *, ema_decay, microbatches, see
     )
 
 
-def configured_step(config, stages, denoiser, optimizer, mesh, state):
-    """`make_train_step` as a configuration has it. state: a TrainState, or its ShapeDtypeStructs with shardings."""
+def configured_step(
+    config: Any,
+    stages: Stages,
+    denoiser: Denoiser,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    state: Any,
+) -> Callable:
+    """`make_train_step` for a configuration. state: a TrainState, or its ShapeDtypeStructs with shardings."""
     return make_train_step(
         stages,
         denoiser,

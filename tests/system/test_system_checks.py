@@ -112,7 +112,7 @@ def test_stages_shrink_with_the_steps_and_stay_as_the_run_began():
 def test_a_run_tells_its_stages(whole_run):
     told = (whole_run.parent / "told").read_text()
     assert "masked text until step 6 (kernel absorbing, loss nelbo), then kernel semdlm_plus, loss denoising" in told
-    assert "step 6: the warm-up is over, and the loss is of another kernel from here on" in told
+    assert "step 6: the warm-up is over; from here on the loss is that of another kernel" in told
     assert re.search(r"step 12: valid NELBO [\d.]+ ± [\d.]+ nats/token$", told, re.M)
     rows = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if "train/loss" in row]

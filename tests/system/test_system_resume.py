@@ -288,7 +288,7 @@ def test_lost_checkpoints_are_told_before_a_run_begins_anew(config_file, whole_r
             continuing.compare(tmp_path, config)
         metrics.write_text(f'{{"step": {told}}}\n{{"step": {refused}')
         assert continuing.compare(tmp_path, config) == record(tmp_path)
-        assert f"came to step {told} and to no checkpoint: the run begins anew" in capsys.readouterr().out
+        assert f"came to step {told} and saved no checkpoint: the run begins again" in capsys.readouterr().out
     (tmp_path / "config.json").unlink()
     for left in (metrics, checkpoints / "5"):
         with pytest.raises(UserError, match=f"holds {left.relative_to(tmp_path).parts[0]} but no config.json"):
