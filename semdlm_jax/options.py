@@ -1,6 +1,6 @@
-"""What an option's value may be, and the one check of it; `semdlm_jax.keys` is the table of all options.
+"""Options: the possible values of each, and the check of a value; `semdlm_jax.keys` is the table of all options.
 
-Every refusal is a sentence with the value, what is wrong with it and what to give instead:
+A refusal is one sentence with the value, what is wrong with it, and what to give instead:
 
     kernel.gamma = nan is no finite number: give one in [0.001, 1000]
 """
@@ -12,21 +12,21 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from semdlm_jax.errors import UserError, nearest
 
-# A class of the user's own, as a plug-in's name.
+# module:Class, the name of a user's own plug-in.
 OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# Of the file systems in use: bytes of a name and of a whole path.
+# Limits of common file systems: bytes of a file name and of a whole path.
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 SHOWN = 80  # characters of a refused value
 
 
 class Interval(NamedTuple):
-    """A range of numbers: '[0, 1)' holds 0 and not 1."""
+    """A range of numbers: '[0, 1)' contains 0 and not 1."""
 
     low: float
     high: float
@@ -40,7 +40,7 @@ class Interval(NamedTuple):
 
 @functools.cache
 def interval(text: str) -> Interval:
-    """The Interval written as '[0, 1)'. Both ends are finite, so that no option can be infinite."""
+    """The Interval of a text like '[0, 1)'. Both ends are finite, so that no option can be infinite."""
     low, high = map(float, text[1:-1].split(","))
     assert text[0] in "[(" and text[-1] in "])" and -math.inf < low < high < math.inf, text
     return Interval(low, high, text[0] == "(", text[-1] == ")")
@@ -50,12 +50,18 @@ def interval(text: str) -> Interval:
 class Option:
     """One option.
 
-    default: what holds where nothing is given; None where that depends on other things. meaning: one line. kind: bool,
-    int, float or str. within: of numbers, the interval that holds them. among: of texts, the valid names: a tuple, or
-    'module:REGISTRY' of this package; of a text that goes on after a colon, of its part before. own: `module:Class`
-    is a valid name too. path: 'whole' if the text is a path, 'after' if what follows a colon is one. filled: '' is
-    refused. only: where the option is read, as alternatives 'key: value value', of which 'value:' stands for all that
-    begin so; '' is everywhere.
+    Attributes:
+        default: its value if none is given; None if that depends on other things.
+        meaning: one line.
+        kind: bool, int, float or str.
+        within: for numbers, the interval of possible values.
+        among: for texts, the valid names: a tuple, or 'module:REGISTRY' of this package. If the text has a part after a
+            colon, these are the names before the colon.
+        own: whether `module:Class` is valid too.
+        path: 'whole' if the text is a path, 'after' if the part after the colon is one.
+        filled: whether '' is refused.
+        only: where the option is read: alternatives 'key: value value', separated by '|'; 'value:' stands for all
+            values that begin so. '' means everywhere.
     """
 
     default: object
@@ -68,8 +74,8 @@ class Option:
     filled: bool = False
     only: str = ""
 
-    def check(self, name: str, value: object):
-        """UserError, which calls the option `name`, unless it can have this value."""
+    def check(self, name: str, value: object) -> None:
+        """UserError unless the option can have this value. name: of the option, for the message."""
         if value is None and self.default is None:
             return
         problem = self._text_problem(value) if self.kind is str else self._number_problem(value)
@@ -102,18 +108,18 @@ class Option:
         return "" if name in (valid := self.names()) else f"is unknown: {nearest(name, valid)}"
 
     def names(self) -> tuple[str, ...]:
-        """The valid names of a text, () where any will do."""
+        """The valid names of a text; () if any text is valid."""
         return tuple(resolve(self.among)) if isinstance(self.among, str) else self.among
 
-    def expanded(self, value):
-        """The value with ~ and $HOME in its path replaced by what they stand for."""
+    def expanded(self, value: Any) -> Any:
+        """The value, with ~ and $HOME in its path replaced."""
         if not (self.path and isinstance(value, str)):
             return value
         head, colon, tail = value.partition(":") if self.path == "after" else ("", "", value)
         return head + colon + os.path.expandvars(os.path.expanduser(tail))
 
-    def is_read(self, in_use) -> bool:
-        """Whether anything reads the option. in_use: key -> the names that a run uses under it."""
+    def is_read(self, in_use: Callable[[str], Iterable[str]]) -> bool:
+        """Whether a run reads the option. in_use: a function from a key to the names that the run uses for it."""
         alternatives = (part.partition(":") for part in self.only.split("|") if part.strip())
         found = [
             any(one == name or (name.endswith(":") and one.startswith(name)) for one in in_use(key.strip()))
@@ -123,7 +129,7 @@ class Option:
         return not found or any(found)
 
     def describe(self) -> str:
-        """Its meaning, and what it may be, for a reader of --help."""
+        """Its meaning and its possible values, for --help."""
         valid = self.within or " ".join(self.names()) + (" or module:Class" if self.own else "")
         return "; ".join(part for part in (self.meaning, valid) if part)
 

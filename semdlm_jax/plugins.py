@@ -1,6 +1,6 @@
-"""One form for all that a name in a configuration stands for: kernels, schedules, losses, samplers, optimizers.
+"""The common form of everything that a configuration selects by name: kernels, schedules, losses, samplers, optimizers.
 
-A plug-in is a frozen dataclass behind the base class of its kind. Its fields are its options:
+A plug-in is a frozen dataclass that extends the base class of its kind. Its fields are its options:
 
     @dataclasses.dataclass(frozen=True)
     class Focal(Loss):
@@ -8,8 +8,9 @@ A plug-in is a frozen dataclass behind the base class of its kind. Its fields ar
 
         focus: float = field(number(2.0, "[0, 10]", "how much the likely tokens count less"))
 
-From these come the keys of a configuration, the flags of an entry point, their checks and their help. One of the
-package is listed in its kind's registry; one of a user's own is named `module:Class` wherever a name is given.
+The keys of a configuration, the flags of the programs, their checks and their help are generated from the fields. A
+plug-in of the package is listed in the registry of its kind; a user's own plug-in is given as `module:Class` instead of
+a name.
 """
 
 import dataclasses
@@ -27,19 +28,23 @@ ANY_NUMBER, ANY_COUNT = "[-1e30, 1e30]", "[-1e18, 1e18]"
 
 
 def field(option: Option, default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field with this option's default (another one if given), range and meaning."""
+    """A dataclass field with the range, meaning and default of an option. default: replaces that of the option."""
     default = option.default if default is dataclasses.MISSING else default
     return dataclasses.field(default=default, metadata={"option": dataclasses.replace(option, default=default)})
 
 
 def part(registry: "Registry", default: Any) -> Any:
-    """A dataclass field, by keyword only, that holds a plug-in of another kind: a section of its own in a
-    configuration."""
+    """A keyword-only dataclass field that holds a plug-in of another kind, with its own section in a configuration.
+
+    Args:
+        registry: of that kind.
+        default: a plug-in of it.
+    """
     return dataclasses.field(default=default, metadata={"part": registry}, kw_only=True)
 
 
 class Plugin:
-    """Checks its options when it is made. UserError for a value out of its range."""
+    """The base of all plug-ins: checks its options when it is made. UserError for a value out of its range."""
 
     def __post_init__(self):
         for name, option in options_of(type(self)).items():
@@ -51,7 +56,7 @@ def _fields(plugin: Any) -> tuple[dataclasses.Field, ...]:
 
 
 def options_of(plugin: type) -> dict[str, Option]:
-    """{name: Option} of a dataclass, by its fields. A plain field takes any value of its default's type."""
+    """{name: Option} of the fields of a dataclass. A plain field accepts any value of the type of its default."""
     fields = [f for f in _fields(plugin) if "option" in f.metadata or isinstance(f.default, PLAIN)]
     return {f.name: f.metadata.get("option") or _plain(f.default) for f in fields}
 
@@ -68,14 +73,19 @@ def _plain(default):
 
 
 class Registry(dict[str, type[P]], Generic[P]):
-    """The plug-ins of one kind by name. kind: for messages, as 'loss'. base: what each of them must extend."""
+    """The plug-ins of one kind, by name.
+
+    Attributes:
+        kind: for messages, e.g. 'loss'.
+        base: the class that each plug-in must extend.
+    """
 
     def __init__(self, kind: str, base: type[P], plugins: Mapping[str, type[P]]):
         super().__init__(plugins)
         self.kind, self.base = kind, base
 
     def find(self, name: str) -> type[P]:
-        """The class of this name, or of a user's own `module:Class`. UserError for neither, or for no such class."""
+        """The class of a name, or of a user's own `module:Class`. UserError: none, or not of this kind."""
         if ":" not in name:
             return choose(self.kind, name, self)
         if not OWN.fullmatch(name):
@@ -90,7 +100,7 @@ class Registry(dict[str, type[P]], Generic[P]):
         return cast(type[P], found)
 
     def name_of(self, plugin: P) -> str:
-        """The name of a plug-in in this registry; `module:Class` of one that is not."""
+        """The name of a plug-in in this registry, or `module:Class` if it is not listed."""
         names = [name for name, listed in self.items() if listed is type(plugin)]
         return names[0] if names else f"{type(plugin).__module__}:{type(plugin).__name__}"
 
@@ -99,7 +109,7 @@ class Registry(dict[str, type[P]], Generic[P]):
         return options_of(self.find(name))
 
     def make(self, name: str, **options: Any) -> P:
-        """The plug-in with these options. UserError for an unknown name or option, or a value out of its range."""
+        """Makes a plug-in. UserError for an unknown name or option, or a value out of its range."""
         plugin = self.find(name)
         known = [f.name for f in _fields(plugin)]
         for option in options:
@@ -109,8 +119,13 @@ class Registry(dict[str, type[P]], Generic[P]):
         return plugin(**options)
 
     def pick(self, name: str, section: Mapping[str, Any]) -> P:
-        """The plug-in with those values of a configuration's section that are options of its own; a part of another
-        kind is made of the section of its name."""
+        """Makes a plug-in from a section of a configuration.
+
+        Args:
+            name: of the plug-in.
+            section: {key: value}; keys that are not options of this plug-in are ignored. A part of another kind is made
+                from the sub-section of its name.
+        """
         plugin, values = self.find(name), {}
         parts = parts_of(plugin)
         for key in (f.name for f in _fields(plugin)):
@@ -121,7 +136,7 @@ class Registry(dict[str, type[P]], Generic[P]):
 
 
 def is_imported(name: str) -> bool:
-    """Whether using a plug-in of this name runs no code that this process has not run already."""
+    """Whether a plug-in of this name can be used without importing a module that this process has not imported."""
     return ":" not in name or name.partition(":")[0] in sys.modules
 
 

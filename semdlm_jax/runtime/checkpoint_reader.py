@@ -1,4 +1,4 @@
-"""Reading a run's checkpoints beside whoever writes them: nothing is written, renamed or deleted here."""
+"""Reading the checkpoints of a run, also while it is trained: nothing is written, renamed or deleted here."""
 
 import json
 import math
@@ -28,12 +28,16 @@ Step = int | str  # a number, 'latest' or 'best'
 
 
 class CheckpointReader:
-    """The checkpoints of one run under `directory`/<step>, read from a place that somebody else may be writing to.
+    """The checkpoints of one run under `directory`/<step>, which a training may be writing at the same time.
 
-    `best_metric` names the entry of the saved metrics that ranks checkpoints, lower is better. Nothing in `directory`
-    is ever changed. A checkpoint that is deleted while it is read is passed over, and so is a damaged one, of which
-    `report(line)` tells (default: a line on stderr). In a run of several processes all of them call every method;
-    process 0 looks at the directory.
+    Nothing in `directory` is changed. A checkpoint that is deleted while it is read is skipped. A damaged one is
+    reported and skipped. In a run of several processes all of them must call every method; process 0 reads the
+    directory.
+
+    Args:
+        directory: with the checkpoints.
+        best_metric: the entry of the saved metrics that ranks checkpoints; lower is better.
+        report: called with a line for each damaged checkpoint; by default it is printed on stderr.
     """
 
     def __init__(
@@ -45,55 +49,71 @@ class CheckpointReader:
         self._report = report or (lambda line: print(line, file=sys.stderr))
 
     def steps(self) -> list[int]:
-        """The steps on disk, latest first. A checkpoint bears its step for a name as long as it is whole."""
+        """The steps on disk, latest first. A complete checkpoint has its step as its name."""
         names = (folder.name for folder in self._folders() if STEP.fullmatch(folder.name))
         return sorted(map(int, names), reverse=True)
 
     def restore(
         self, abstract_state: Any, data_iterator: grain.DatasetIterator | None = None, step: Step = "latest"
     ) -> tuple[Any, int] | None:
-        """(state, step) of the checkpoint `step` ('latest', 'best' or a number), or None where nothing was ever saved.
+        """Restores a checkpoint.
 
-        `abstract_state` is a tree of ShapeDtypeStructs whose shardings say where the arrays go: the mesh may differ
-        from the one that saved, and so may the number of processes. `data_iterator`, when given, is moved to the saved
-        position. In the place of a damaged checkpoint the one before it (the next best) is read, and in the place of
-        the best the latest, of which `report` tells, where none has the metric. UserError when none is intact, when
-        `step` is not there, or when an intact one does not fit `abstract_state`.
+        Instead of a damaged checkpoint the one before it (or the next best) is read. If no checkpoint has the metric,
+        the latest is read instead of the best, and this is reported.
+
+        Args:
+            abstract_state: a tree of ShapeDtypeStructs with shardings. The mesh and the number of processes may differ
+                from those of the run that saved.
+            data_iterator: moved to the saved position, if given.
+            step: 'latest', 'best' or a number.
+
+        Returns:
+            (state, step); None if nothing was ever saved.
+
+        Raises:
+            UserError: no checkpoint is intact, `step` does not exist, or the checkpoint does not fit `abstract_state`.
         """
         return self._first_intact(step, lambda folder: self._read(folder, abstract_state, data_iterator))
 
     def restore_parts(self, abstract_parts: dict, step: Step = "latest") -> tuple[dict, int] | None:
-        """As `restore`, of those parts of the state alone that are keys of `abstract_parts`: {'ema_params': tree}."""
+        """As `restore`, but only the parts of the state in `abstract_parts`, e.g. {'ema_params': tree}."""
         return self._first_intact(step, lambda folder: _read_parts(folder, abstract_parts))
 
     def find(self, abstract_parts: dict, step: Step = "latest") -> int | None:
-        """The step that `restore_parts` would read, without reading it; the errors are the same."""
+        """The step that `restore_parts` would read, without reading it. It raises the same errors."""
         parts = [f"{part}/" for part in abstract_parts]
         found = self._first_intact(step, lambda folder: _check_shapes(folder, abstract_parts, parts))
         return None if found is None else found[1]
 
     def read_array(self, path: str, step: Step = "latest") -> np.ndarray | None:
-        """The one array of the state at `path` ('ema_params/embed/embedding'), on the host, without reading the rest.
+        """One array of the state, on the host, without reading the others.
 
-        The checkpoint is found as by `restore`, and so are the errors; None where nothing was ever saved. UserError
-        when the state holds no such array.
+        Args:
+            path: of the array, e.g. 'ema_params/embed/embedding'.
+            step: as in `restore`.
+
+        Returns:
+            The array; None if nothing was ever saved.
+
+        Raises:
+            UserError: as in `restore`, or the state has no such array.
         """
         found = self._first_intact(step, lambda folder: _read_array(folder, path))
         return None if found is None else found[0]
 
     def digest(self, step: int) -> str:
-        """Names the contents of the checkpoint `step`."""
+        """A digest of the contents of the checkpoint `step`."""
         return integrity.digest(self._directory / str(step))
 
     def metrics(self, step: int) -> dict[str, float]:
-        """The metrics saved with the checkpoint `step`; {} where there are none, or they cannot be read."""
+        """The metrics saved with the checkpoint `step`; {} if there are none or they cannot be read."""
         try:
             return dict(json.loads((self._directory / str(step) / METRICS / METRICS).read_text()))
         except (OSError, ValueError, TypeError):
             return {}
 
     def _first_intact(self, step, read):
-        """(read(folder), its step) of the first undamaged candidate; None where nothing was ever saved."""
+        """(read(folder), its step) of the first undamaged candidate; None if nothing was ever saved."""
         failed = set()
         while there := on_process_0(self._ranked):
             candidates = [one for one in self._candidates(step, there) if one not in failed]
@@ -108,7 +128,7 @@ class CheckpointReader:
                     problem = self._problem(candidate, contents=False)
                 except Exception:
                     problem = self._problem(candidate)
-                    if problem is None:  # so the request is at fault
+                    if problem is None:  # the checkpoint is intact, so the request is wrong
                         raise
                 if problem is None:
                     self._tell_unranked(step, candidate, dict(there))
@@ -118,7 +138,7 @@ class CheckpointReader:
                 self._pass_over(candidate, problem)
         if failed or on_process_0(lambda: any(self._directory.glob("*.corrupt*"))):
             others = sorted({one for one, _ in there or []} - failed)
-            if others:  # nobody asked for them
+            if others:  # a step was asked for, and these are other steps
                 numbers = ", ".join(map(str, others))
                 raise UserError(
                     f"checkpoint {self._directory / str(step)} is damaged: put back its files, or take another step: "
@@ -129,8 +149,8 @@ class CheckpointReader:
             )
         if renamed := on_process_0(self._renamed):
             raise UserError(
-                f"no checkpoint in {self._directory} bears its step for a name, but {renamed} looks like one: "
-                "give it its step again, e.g. 12"
+                f"no checkpoint in {self._directory} has its step as its name, but {renamed} looks like one: "
+                "rename it to its step, e.g. 12"
             )
         return None
 
@@ -141,12 +161,12 @@ class CheckpointReader:
             return []
 
     def _renamed(self):
-        """The name of a whole checkpoint that somebody has renamed, or None."""
+        """The name of a complete checkpoint that was renamed, or None."""
         others = (path for path in self._folders() if not re.search(f"{UNFINISHED}|{DELETING}", path.name))
         return next((path.name for path in others if (path / integrity.NAME).exists()), None)
 
     def _problem(self, step, contents=True):
-        """What is wrong with a checkpoint, GONE where it is not there any more, or None."""
+        """What is wrong with a checkpoint, or None; GONE if it does not exist any more."""
 
         def look():
             folder = self._directory / str(step)
@@ -170,8 +190,10 @@ class CheckpointReader:
         return [[step, self._rank(step)] for step in self.steps()]
 
     def _rank(self, step):
-        """The best metric of a checkpoint; infinite where it has none, and -infinite where that is damaged: looked at
-        first, it is found out."""
+        """The metric that ranks a checkpoint: inf if it has none, -inf if its file is damaged.
+
+        A damaged one is thus looked at first, where the damage is found.
+        """
         folder = self._directory / str(step)
         if not self._best_metric or not (folder / METRICS).exists():
             return math.inf
@@ -212,7 +234,7 @@ class CheckpointReader:
 
 
 def _check_shapes(folder, abstract, parts=("",)):
-    """UserError unless the state's arrays below `parts` are those of `abstract`: orbax would say so in many lines."""
+    """UserError unless the state's arrays below `parts` have the shapes of `abstract`; orbax's message is long."""
     there = _stored_shapes(folder)
     there = {path: shape for path, shape in there.items() if path.startswith(tuple(parts))}
     if differing := differences(_shapes(abstract), there):
@@ -249,8 +271,11 @@ def _shapes(tree):
 
 
 def _move(iterator, folder):
-    """Moves a Grain iterator to the position saved in `folder`. It is the same on all processes, so where another
-    number of them saved it, process 0's serves. ValueError: none there, or of another pipeline."""
+    """Moves a Grain iterator to the position saved in `folder`.
+
+    The position is the same on all processes: if another number of processes saved it, that of process 0 is used.
+    ValueError: there is no position, or it is that of another pipeline.
+    """
     own = folder / f"process_{jax.process_index()}-of-{jax.process_count()}.json"
     path = own if own.exists() else next(iter(sorted(folder.glob("process_0-of-*.json"))), None)
     if path is None:

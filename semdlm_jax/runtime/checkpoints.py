@@ -1,4 +1,4 @@
-"""Saving checkpoints that survive damage, and clearing old ones away: training alone does this."""
+"""Saving checkpoints so that damage is noticed, and deleting old ones. Only training does this."""
 
 import contextlib
 import errno
@@ -21,7 +21,7 @@ from semdlm_jax.runtime import integrity
 from semdlm_jax.runtime.checkpoint_reader import DELETING, METRICS, UNFINISHED, CheckpointReader
 from semdlm_jax.runtime.processes import barrier, on_process_0
 
-# Orbax stamps the commit time into this file after the seal is made; a restore does not need it.
+# Orbax writes the commit time into this file after the seal was made; a restore does not need it.
 UNSEALED = ("_CHECKPOINT_METADATA",)
 THERE = "there already"
 
@@ -29,12 +29,18 @@ THERE = "there already"
 class Checkpointer(CheckpointReader):
     """The checkpoints of one run under `directory`/<step>: the latest `keep_latest`, and the best by `best_metric`.
 
-    None for `best_metric` keeps only the latest. Every file is sealed with its size and checksum before a checkpoint
-    gets its final name, and that name is taken away before a file of it is deleted, so a checkpoint is either whole or
-    found out; a damaged one is reported and renamed to '<step>.corrupt'. One Checkpointer a directory. In a run of
-    several processes all of them call every method; process 0 checks, renames and deletes.
+    The size and checksum of every file are recorded before a checkpoint gets its final name, and the name is removed
+    before any of its files is deleted. Therefore a checkpoint is either complete or recognized as damaged. A damaged
+    one is reported and renamed to '<step>.corrupt'. There must be only one Checkpointer for a directory. In a run of
+    several processes all of them must call every method; process 0 checks, renames and deletes.
 
-    A save that fails raises a StorageError that names the last good checkpoint; what it had written is removed.
+    A save that fails raises a StorageError that names the last good checkpoint; its files are removed.
+
+    Args:
+        directory: for the checkpoints.
+        keep_latest: number of latest checkpoints to keep.
+        best_metric: the entry of the metrics that ranks checkpoints, lower is better; None keeps only the latest.
+        report: called with a line for each damaged checkpoint; by default it is printed on stderr.
     """
 
     def __init__(
@@ -55,7 +61,7 @@ class Checkpointer(CheckpointReader):
         options = ocp.AsyncOptions(
             # Called on process 0 once all files are there and before the directory gets its final name.
             post_finalization_callback=self._seal,
-            # Else a directory that cannot be made is waited for, for minutes, by threads that fill it.
+            # Otherwise threads wait for minutes for a directory that cannot be created.
             create_directories_asynchronously=False,
         )
         items = {
@@ -75,9 +81,16 @@ class Checkpointer(CheckpointReader):
         data_iterator: grain.DatasetIterator | None = None,
         metrics: dict[str, float] | None = None,
     ) -> None:
-        """Starts to save `state` and the Grain iterator's position; returns once the state may be donated.
+        """Starts to save, and returns once the state may be donated. A step that is already on disk is not changed.
 
-        A step already on disk is left as it is. An error of the save before is raised here (or by check, wait, close).
+        Args:
+            step: the name of the checkpoint.
+            state: a tree of arrays.
+            data_iterator: a Grain iterator whose position is saved.
+            metrics: saved with the checkpoint.
+
+        Raises:
+            StorageError: this save, or the save before it, has failed.
         """
         self.wait()
         step = int(step)
@@ -97,13 +110,13 @@ class Checkpointer(CheckpointReader):
             self._writer.save(self._directory / str(step), args=ocp.args.Composite(**items))
 
     def check(self) -> None:
-        """Raises the error of a save that has failed in the meantime; returns at once."""
+        """Raises the error of a save that has failed in the meantime. Returns immediately."""
         if self._saving is not None:
             with self._one_sentence():
                 self._writer.check_for_errors()
 
     def wait(self) -> None:
-        """Blocks until the save under way is on disk, then deletes what need not be kept."""
+        """Blocks until the current save is on disk, then deletes checkpoints that need not be kept."""
         if self._saving is None:
             return
         with self._one_sentence():
@@ -114,7 +127,7 @@ class Checkpointer(CheckpointReader):
         barrier("checkpoints trimmed")
 
     def close(self) -> None:
-        """Waits, then releases orbax's threads."""
+        """Waits for the current save, then releases orbax's threads."""
         if "_writer" in self.__dict__:
             try:
                 self.wait()
@@ -124,17 +137,17 @@ class Checkpointer(CheckpointReader):
     def _first_intact(self, step, read):
         self.wait()
         if jax.process_index() == 0:
-            with contextlib.suppress(OSError):  # a save would tell it
+            with contextlib.suppress(OSError):  # a save would report it
                 self._clear_away()
         return super()._first_intact(step, read)
 
     def _clear_away(self):
-        """Removes what a killed process left half written or half deleted. After its last save no other one would."""
+        """Removes checkpoints that a killed process left half written or half deleted."""
         for left in (*self._directory.glob(f"*{UNFINISHED}*"), *self._directory.glob(f"*{DELETING}")):
             _remove(left)
 
     def _make_room(self, step):
-        """On process 0: THERE, why nothing can be written, or None."""
+        """On process 0: THERE, or the reason why nothing can be written, or None."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._clear_away()
@@ -151,8 +164,10 @@ class Checkpointer(CheckpointReader):
             integrity.seal(folder, exclude=UNSEALED)
 
     def _trim(self):
-        """Deletes what is neither among the latest nor the best; under another name, so that no reader meets half of
-        one."""
+        """Deletes checkpoints that are neither among the latest nor the best.
+
+        Each is renamed first, so that no reader finds an incomplete one.
+        """
         ranks = {step: self._rank(step) for step in self.steps()}
         kept = set(sorted(ranks, reverse=True)[: self._keep_latest])
         best = min(ranks, key=lambda step: ranks[step], default=None)  # the latest of equals
@@ -160,7 +175,7 @@ class Checkpointer(CheckpointReader):
             kept.add(best)
         for step in ranks.keys() - kept:
             folder = self._directory / str(step)
-            with contextlib.suppress(OSError):  # somebody else may have taken it away
+            with contextlib.suppress(OSError):  # it may be gone already
                 os.rename(folder, gone := folder.with_name(f"{step}{DELETING}"))
                 _remove(gone)
 
@@ -174,13 +189,13 @@ class Checkpointer(CheckpointReader):
                 try:
                     os.rename(folder, aside)
                 except PermissionError:
-                    pass  # the one before is read all the same
+                    pass  # the checkpoint before it is read anyway
                 self._report(f"checkpoint {folder} is damaged ({problem}): set aside as {aside.name}")
         barrier(f"set aside {step}")
 
     @contextlib.contextmanager
     def _one_sentence(self):
-        """Makes what orbax raises for the save under way a StorageError."""
+        """Turns the error of orbax's current save into a StorageError."""
         try:
             yield
         except (OSError, ValueError) as error:
@@ -188,7 +203,7 @@ class Checkpointer(CheckpointReader):
             raise self._failed(step, _cause(error)) from error
 
     def _failed(self, step, cause):
-        """The StorageError for the save of `step`, whose remains are removed."""
+        """The StorageError for the save of `step`, whose files are removed."""
         if jax.process_index() == 0:
             for left in self._directory.glob(f"{step}{UNFINISHED}*"):
                 _remove(left)
@@ -201,8 +216,10 @@ class Checkpointer(CheckpointReader):
 
 
 def _cause(error):
-    """Why a file could not be written, in the system's words where there are some: the library that writes arrays
-    tells them in a ValueError."""
+    """Why a file could not be written, in the words of the operating system if possible.
+
+    The library that writes arrays gives them inside a ValueError.
+    """
     code = re.search(r"os_error_code='(\d+)'", str(error))
     if code or getattr(error, "errno", None):
         number = int(code[1]) if code else error.errno

@@ -1,4 +1,4 @@
-"""One training a work directory: two would write over each other's checkpoints and metrics."""
+"""Only one training at a time in a work directory: two would overwrite each other's checkpoints and metrics."""
 
 import contextlib
 import os
@@ -16,17 +16,21 @@ NAME = ".training.lock"
 
 @contextlib.contextmanager
 def training_lock(workdir: str | Path) -> Iterator[Callable[[], None]]:
-    """Holds the right to train in `workdir`, which is made where it is missing.
+    """Holds the lock for training in `workdir`, which is created if it is missing.
 
-    Process 0 of a run holds it for all, and clears away what a killed one left half written. Yields a function that all
-    call before they save: StorageError where the directory, or the lock in it, was removed meanwhile.
+    Process 0 of a run holds the lock for all processes, and removes files that a killed process left half written.
 
-    UserError on all of them where another run holds it, with its host and process id; or where the directory cannot be
-    written.
+    Yields:
+        A function that all processes call before they save. It raises StorageError if the directory, or the lock in it,
+        was removed in the meantime.
+
+    Raises:
+        UserError: on all processes, if another run holds the lock (the message names its host and process id), or if
+            the directory cannot be written.
     """
     with contextlib.ExitStack() as stack:
 
-        def is_there() -> bool:  # process 0's is another, once it holds the lock
+        def is_there() -> bool:  # process 0 replaces it once it holds the lock
             return True
 
         def take():
@@ -49,10 +53,10 @@ def training_lock(workdir: str | Path) -> Iterator[Callable[[], None]]:
 
 
 def check_free(workdir: str | Path) -> None:
-    """UserError where another run trains in `workdir` now: asked before long work. Nothing is written."""
+    """UserError if another run trains in `workdir` now. Called before long work; writes nothing."""
 
     def look():
-        # What else is wrong there is told when it is to be written.
+        # Other problems of the directory are reported when it is written.
         with contextlib.suppress(OSError), _refusing(workdir):
             locks.check_free(Path(workdir) / NAME)
 
@@ -61,7 +65,7 @@ def check_free(workdir: str | Path) -> None:
 
 @contextlib.contextmanager
 def _refusing(workdir):
-    """Makes Held a UserError."""
+    """Turns Held into a UserError."""
     try:
         yield
     except locks.Held as held:

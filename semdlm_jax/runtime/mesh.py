@@ -1,8 +1,9 @@
-"""The device mesh, and where batches and states live on it: rules of (path regex, PartitionSpec)."""
+"""The device mesh, and the placement of batches and states on it by rules (path regex, PartitionSpec)."""
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,14 +13,19 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.runtime.paths import map_with_path
 
 AXES = ("data", "fsdp", "tensor")
-# The batch is split over both: fsdp shards hold different rows, or their devices would repeat each other's work.
+# The batch is split over both: if fsdp shards held the same rows, their devices would do the same work.
 BATCH_AXES = ("data", "fsdp")
 
 
-def make_mesh(data, fsdp, tensor, devices=None):
-    """A mesh with axes ('data', 'fsdp', 'tensor') of these sizes over `devices` (all of them when None).
+def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh with the axes ('data', 'fsdp', 'tensor').
 
-    One size may be -1: whatever the other two leave. UserError unless the product is the number of devices.
+    Args:
+        data, fsdp, tensor: sizes of the axes. One of them may be -1: all devices that the other two leave.
+        devices: all devices if None.
+
+    Raises:
+        UserError: the product of the sizes is not the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -40,8 +46,8 @@ def make_mesh(data, fsdp, tensor, devices=None):
     return jax.make_mesh(tuple(sizes.values()), AXES, (AxisType.Auto,) * 3, devices=devices)
 
 
-def check_batch(batch_size, microbatches, mesh):
-    """UserError unless `batch_size` rows divide into `microbatches`, and each of those over data*fsdp shards."""
+def check_batch(batch_size: int, microbatches: int, mesh: Mesh) -> None:
+    """UserError unless `batch_size` rows divide into `microbatches`, and each of these over data*fsdp shards."""
     if microbatches < 1:
         raise UserError(f"{microbatches} microbatches are not possible: give 1 or more")
     shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
@@ -54,15 +60,15 @@ def check_batch(batch_size, microbatches, mesh):
         )
 
 
-def batch_sharding(mesh):
-    """Rows over data and fsdp, everything else whole: the sharding of an array [B, ...]."""
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array [B, ...]: rows over data and fsdp, other axes not split."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Host arrays {name: [B, ...]} to global device arrays of the same shapes, rows over data and fsdp.
+    """Places host arrays {name: [B, ...]} on the devices, with rows over data and fsdp.
 
-    Every process brings the same whole batch and places the rows of its own devices.
+    Every process passes the same whole batch and places the rows of its own devices.
     """
     sharding = batch_sharding(mesh)
     return {
@@ -71,9 +77,9 @@ def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
 
 
 def local_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
-    """[R] int64, ascending: which rows of a batch this process's devices hold. All of them with one process.
+    """[R] int64, ascending: the rows of a batch that the devices of this process hold; all rows with one process.
 
-    Processes hold the same rows where an axis other than data and fsdp lies between them.
+    Processes that differ only along another axis than data and fsdp hold the same rows.
     """
     rows = np.arange(batch_size)
     held = batch_sharding(mesh).addressable_devices_indices_map(rows.shape).values()
@@ -81,7 +87,7 @@ def local_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
 
 
 def place_local(batch: Mapping[str, np.ndarray], batch_size: int, mesh: Mesh) -> dict[str, jax.Array]:
-    """As `place_batch`, where each process brings its `local_rows(batch_size, mesh)` only: {name: [R, ...]}."""
+    """As `place_batch`, but each process passes only its `local_rows(batch_size, mesh)`: {name: [R, ...]}."""
     sharding, rows = batch_sharding(mesh), local_rows(batch_size, mesh)
 
     def place(array):
@@ -95,13 +101,23 @@ def place_local(batch: Mapping[str, np.ndarray], batch_size: int, mesh: Mesh) ->
     return {name: place(array) for name, array in batch.items()}
 
 
-def shardings_from_rules(abstract_tree, mesh, rules):
-    """A NamedSharding for each leaf of `abstract_tree` (anything with .shape), in the same structure.
+def shardings_from_rules(abstract_tree: Any, mesh: Mesh, rules: Sequence[tuple[str, PartitionSpec]]) -> Any:
+    """A NamedSharding for each leaf of a tree.
 
-    `rules` is an ordered tuple of (regex, PartitionSpec); the first whose regex is found (re.search) in the leaf's path
-    'params/blocks/mlp/up/kernel' wins. Written as path ends ('mlp/up/kernel$'), a rule covers the parameter, its moving
-    average and its optimizer moments ('opt_state/1/0/mu/blocks/mlp/up/kernel') alike. Leaves without a rule are
-    replicated, and so is a dimension its mesh axes do not divide evenly. ValueError for a spec longer than its leaf.
+    Leaves without a rule are replicated, and so is a dimension that its mesh axes do not divide evenly.
+
+    Args:
+        abstract_tree: a tree of anything with .shape.
+        mesh: of the devices.
+        rules: (regex, PartitionSpec) in order. The first whose regex is found (re.search) in the path of the leaf, e.g.
+            'params/blocks/mlp/up/kernel', is used. A regex of the end of a path ('mlp/up/kernel$') covers the
+            parameter, its moving average and its optimizer moments ('opt_state/1/0/mu/blocks/mlp/up/kernel').
+
+    Returns:
+        A tree of the same structure.
+
+    Raises:
+        ValueError: a PartitionSpec is longer than the shape of its leaf.
     """
     compiled = [(re.compile(pattern), spec) for pattern, spec in rules]
 
@@ -118,6 +134,6 @@ def shardings_from_rules(abstract_tree, mesh, rules):
 
 
 def _shards(axes, mesh):
-    """How many pieces a dimension with this entry of a PartitionSpec (None, a name or a tuple of names) is cut into."""
+    """The number of shards of a dimension with this entry of a PartitionSpec: None, a name or a tuple of names."""
     names = (axes,) if isinstance(axes, str) else axes or ()
     return math.prod(mesh.shape[name] for name in names)

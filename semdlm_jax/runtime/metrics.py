@@ -1,4 +1,4 @@
-"""Numbers of a run over time: metrics.jsonl for programs, TensorBoard events for eyes."""
+"""The metrics of a run over time: metrics.jsonl for programs, TensorBoard events for people."""
 
 import contextlib
 import errno
@@ -28,11 +28,19 @@ ROW = b'{"step": '  # how every row begins
 class MetricWriter:
     """Writes `workdir`/metrics.jsonl (one object a line: step, time in s since the epoch, values) and tensorboard/.
 
-    Every row is on disk, in both, when `write` returns. A run resumed at `start_step` drops what an earlier attempt
-    wrote beyond it, so every step appears once; lines that are no rows are dropped too, and `report(line)` tells of
-    them (default: on stderr). also: called with the step and the finite values of every row that is written. Only
-    process 0 writes; the others may call every method. UserError: the files cannot be opened; StorageError: nor written
-    any more.
+    Every row is on disk, in both, when `write` returns. A run resumed at `start_step` drops the rows that an earlier
+    start wrote after this step, so that every step appears once. Lines that are no rows are dropped and reported. Only
+    process 0 writes; other processes may call every method.
+
+    Args:
+        workdir: the work directory.
+        start_step: steps that the run has done.
+        report: called with a line on dropped lines; by default it is printed on stderr.
+        also: called with the step and the finite values of every row that is written.
+
+    Raises:
+        UserError: the files cannot be opened.
+        StorageError: they cannot be written any more.
     """
 
     def __init__(
@@ -53,7 +61,7 @@ class MetricWriter:
             dropped = _keep(self._path, start_step) if os.path.lexists(self._path) else 0
         with storage_errors(board):
             board.mkdir(exist_ok=True)
-            # Not its SummaryWriter: what waits in the queue of that one's thread is lost when a run is killed.
+            # Not tensorboardX's SummaryWriter: a killed run would lose the rows in the queue of its thread.
             self._board = EventsWriter(str(board / "events"), f".{time.time_ns()}")
             self._board.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
             self._board.flush()
@@ -64,7 +72,7 @@ class MetricWriter:
             (report or (lambda line: print(line, file=sys.stderr)))(line)
 
     def write(self, step: int, values: dict[str, float], prefix: str = "") -> None:
-        """Records `values` (name -> number) of `step` under 'prefix/name'; in the JSONL a non-finite one is null."""
+        """Records {name: number} of a step under 'prefix/name'. In the JSONL a number that is not finite is null."""
         if self._lines is None:
             return
         row = {f"{prefix}/{name}" if prefix else name: float(value) for name, value in values.items()}
@@ -87,7 +95,7 @@ class MetricWriter:
         """Nothing may be written after."""
         if self._lines is not None:
             self._lines.close()
-            with contextlib.suppress(OSError):  # of events that could not be written, as was told
+            with contextlib.suppress(OSError):  # of events that could not be written, which was reported
                 self._board.close()
 
 
@@ -103,7 +111,7 @@ def _append(file, line):
 
 
 def check_place(workdir: str | Path) -> None:
-    """UserError, on all processes, unless a MetricWriter can write there: asked before anything is changed."""
+    """UserError, on all processes, unless a MetricWriter can write there. Called before anything is changed."""
 
     def look():
         path, board = Path(workdir) / NAME, Path(workdir) / BOARD
@@ -118,8 +126,11 @@ def check_place(workdir: str | Path) -> None:
 
 
 def last_step(workdir: str | Path) -> int | None:
-    """The largest step of the rows in `workdir`/metrics.jsonl; 0 where it has none, None where there is no such file.
-    UserError: it cannot be read."""
+    """The largest step in `workdir`/metrics.jsonl: 0 if it has no rows, None if there is no such file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     path = Path(workdir) / NAME
     check_regular(path)
     try:
@@ -132,12 +143,12 @@ def last_step(workdir: str | Path) -> int | None:
 
 
 def _keep(path, step):
-    """Rewrites the file with its rows up to `step`; returns how many lines of others there were."""
+    """Rewrites the file with its rows up to `step`; returns the number of lines that are no rows."""
     foreign = 0
     with open(path, "rb") as old, replacing(path, "wb") as new:
         for line in old:
             row, whole = _row(line)
-            # A run that is killed leaves the last line torn: no news.
+            # A killed run may leave an incomplete last line: not reported.
             foreign += row is None and line.endswith(b"\n") and not line.isspace()
             if row is not None and row <= step:
                 new.write(whole)
@@ -145,7 +156,7 @@ def _keep(path, step):
 
 
 def _row(line):
-    """(step, the line) of a row; of one that follows a torn one on its line; or (None, None)."""
+    """(step, the line) of a row, also of a row that follows an incomplete one in the same line; or (None, None)."""
     for text in {line, line[max(line.rfind(ROW), 0) :]}:
         try:
             row = json.loads(text)

@@ -28,8 +28,10 @@ MUON_RMS = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class LearningRate(Plugin, abc.ABC):
-    """How the learning rate goes: it rises linearly over `warmup_steps` (step 0 gets 1 / warmup_steps of the peak),
-    times `shape`."""
+    """A learning-rate schedule: a linear rise over `warmup_steps`, multiplied by `shape`.
+
+    Step 0 gets 1 / warmup_steps of the peak.
+    """
 
     learning_rate: float = field(number(3e-4, "(0, 1000]", "at its peak"))
     warmup_steps: int = field(number(2500, "[0, 1000000000]", "in which the learning rate rises"))
@@ -39,7 +41,7 @@ class LearningRate(Plugin, abc.ABC):
         """The factor of the peak after the warm-up; step: float32[], 0-based."""
 
     def check(self, total_steps: int) -> None:
-        """UserError when a run of so many steps cannot have it."""
+        """UserError if a run of `total_steps` cannot have this schedule."""
         if not self.warmup_steps < total_steps:
             raise UserError(
                 f"{self.warmup_steps} warm-up steps do not fit in {total_steps} training steps: "
@@ -60,7 +62,7 @@ class LearningRate(Plugin, abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Constant(LearningRate):
-    """It stays at its peak."""
+    """The learning rate stays at its peak."""
 
     def shape(self, step, total_steps):
         return jnp.ones_like(step)
@@ -68,7 +70,7 @@ class Constant(LearningRate):
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(LearningRate):
-    """From the end of the warm-up it falls along half a cosine."""
+    """The learning rate falls along half a cosine after the warm-up."""
 
     final_fraction: float = field(FINAL_FRACTION)
 
@@ -79,7 +81,7 @@ class Cosine(LearningRate):
 
 @dataclasses.dataclass(frozen=True)
 class WarmupStableDecay(LearningRate):
-    """It stays, and falls linearly over the last `decay_fraction` of all steps."""
+    """The learning rate stays at its peak and falls linearly over the last `decay_fraction` of all steps."""
 
     decay_fraction: float = field(number(0.2, "(0, 1]", "of all steps: the end in which it falls"))
     final_fraction: float = field(FINAL_FRACTION)
@@ -103,19 +105,21 @@ LEARNING_RATES = Registry(
 )
 
 
-def is_matrix(path):
-    """Whether the parameter at `path` multiplies activations (kernels, embedding tables): these decay, others do not.
+def is_matrix(path: str) -> bool:
+    """Whether the parameter at `path` multiplies activations (kernels, embedding tables): only these decay.
 
-    By name, not by rank: under nn.scan a bias has a leading layer axis and looks like a matrix.
+    Decided by name, not by rank: under nn.scan a bias has a leading layer axis and looks like a matrix.
     """
     return MATRIX.search(path) is not None
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer(Plugin, abc.ABC):
-    """Gradients in, updates to be added to the parameters out. Gradients are first clipped to the global norm
-    `clip_norm` (0: no clipping). `weight_decay` is decoupled, multiplied by the learning rate, and applies to matrices
-    only."""
+    """Turns gradients into updates that are added to the parameters.
+
+    Gradients are first clipped to the global norm `clip_norm` (0: no clipping). `weight_decay` is decoupled, multiplied
+    by the learning rate, and applied to matrices only.
+    """
 
     b1: float = field(number(0.9, BELOW_ONE, "of Adam: memory of the gradient"))
     b2: float = field(number(0.999, BELOW_ONE, "and of its square"))
@@ -125,10 +129,10 @@ class Optimizer(Plugin, abc.ABC):
 
     @abc.abstractmethod
     def updates(self, schedule: Callable) -> optax.GradientTransformation:
-        """What follows the clipping; schedule maps a step to the learning rate."""
+        """The transformation after the clipping. schedule: step -> learning rate."""
 
     def adamw(self, schedule: Callable) -> optax.GradientTransformation:
-        """AdamW with these options: for what another method leaves to it, too."""
+        """AdamW with these options; other methods use it for a part of the parameters."""
         return optax.adamw(
             schedule,
             b1=self.b1,
@@ -139,6 +143,7 @@ class Optimizer(Plugin, abc.ABC):
         )
 
     def build(self, schedule: Callable) -> optax.GradientTransformation:
+        """The whole transformation. schedule: step -> learning rate."""
         clip = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
         return optax.chain(clip, self.updates(schedule))
 
@@ -157,13 +162,15 @@ class AdamW(Optimizer):
 
 @dataclasses.dataclass(frozen=True)
 class Muon(Optimizer):
-    """Muon on the attention and MLP kernels of the blocks ([in, out], or [layers, in, out] when scanned: one
-    orthogonalization a layer), AdamW at the same learning rate on every other parameter."""
+    """Muon on the attention and MLP kernels of the blocks, AdamW at the same learning rate on every other parameter.
+
+    The kernels are [in, out], or [layers, in, out] when scanned: then each layer is orthogonalized on its own.
+    """
 
     muon_momentum: float = field(number(0.95, BELOW_ONE, "of muon"))
 
     def updates(self, schedule):
-        # The parts of optax.contrib.muon, assembled here: its own AdamW has no decay mask and forces Nesterov momentum.
+        # Built from the parts of optax.contrib.muon, whose own AdamW has no decay mask and forces Nesterov momentum.
         def per_layer(updates):
             # Axes not named (the leading layer axis of a scanned stack) are batch axes.
             return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers(-2, -1), updates)

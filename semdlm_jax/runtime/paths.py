@@ -1,28 +1,26 @@
-"""Tree paths as text, e.g. 'params/blocks/mlp/up/kernel': what sharding rules and parameter groups match against.
-
-And what differs between two trees, told by such paths.
-"""
+"""Paths in trees as text, e.g. 'params/blocks/mlp/up/kernel', for sharding rules, parameter groups and messages."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 
 NAMED_DIFFERENCES = 8
 
 
-def path_text(path):
-    """A jax key path joined by '/': dictionary keys, attribute names and sequence positions alike."""
+def path_text(path: tuple) -> str:
+    """A jax key path as text, joined by '/'."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def map_with_path(fn, tree):
-    """`jax.tree.map` of `fn(path, leaf)` with the path as text."""
+def map_with_path(fn: Callable[[str, Any], Any], tree: Any) -> Any:
+    """`jax.tree.map` with `fn(path, leaf)`; the path is text."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: fn(path_text(path), leaf), tree)
 
 
 def differing_keys(here: dict, there: dict, free: Iterable[str] = ()) -> list[str]:
-    """In which two flat dicts differ, leaving out keys at or below a dotted prefix in `free`."""
+    """The keys in which two flat dicts differ, without keys equal to or below a dotted prefix in `free`."""
     keys = sorted(here.keys() | there.keys())
     changed = [key for key in keys if _shown(here, key) != _shown(there, key)]
     return [key for key in changed if not any(f"{key}.".startswith(f"{prefix}.") for prefix in free)]

@@ -1,4 +1,4 @@
-"""Stopping between two steps instead of in the middle of one, at the same step in all processes of a run."""
+"""Stopping a training between two steps, at the same step in all processes of a run."""
 
 import signal
 
@@ -7,11 +7,11 @@ from jax.experimental import multihost_utils
 
 
 class GracefulStop:
-    """`with GracefulStop() as stop:` SIGTERM or SIGINT asks for a stop; a second SIGINT raises KeyboardInterrupt.
+    """`with GracefulStop() as stop:` makes SIGTERM and SIGINT request a stop; a second SIGINT raises KeyboardInterrupt.
 
-    The loop calls `agreed` before its first step and after each, saves and leaves. The former handlers come back on
-    exit. Only in the main thread (Python's rule for signal handlers). One of several processes is asked through JAX,
-    which has listened since `distributed.start`: nothing is installed here.
+    The loop calls `agreed` before its first step and after each step; if it is True, the loop saves and ends. The
+    former signal handlers are restored on exit. To be used in the main thread (Python's rule for signal handlers). With
+    several processes JAX receives the signals since `distributed.start`, and no handlers are installed here.
     """
 
     def __init__(self):
@@ -21,11 +21,14 @@ class GracefulStop:
         self._calls = 0
 
     def agreed(self) -> bool:
-        """Whether to stop now. Of several processes all must call it equally often: a request to any of them makes it
-        True in the same call of each, some calls later."""
+        """Whether to stop now.
+
+        Several processes must all call it equally often. After a request to any of them it becomes True in the same
+        call of each, some calls later.
+        """
         if not jax.distributed.is_initialized():
             return self.requested
-        # Counted from the start, as JAX counts: it would wait for ever for the step of a run that was continued.
+        # Counted from this start, as JAX does: with the step of a continued run it would wait forever.
         self._calls += 1
         return multihost_utils.reached_preemption_sync_point(self._calls)
 

@@ -1,4 +1,4 @@
-"""What the processes of one run decide together."""
+"""Decisions that all processes of one run take together."""
 
 import json
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from semdlm_jax.errors import StorageError, UserError
 
 
 def on_process_0(compute: Callable[[], Any]) -> Any:
-    """The JSON value of `compute()`, evaluated on process 0 only: all must take the same decision.
+    """The JSON value of `compute()`, evaluated on process 0 and sent to all.
 
-    compute: returns what is wrong instead of raising it, or the other processes would wait for ever.
+    compute: must return an error instead of raising it; otherwise the other processes would wait forever.
     """
     if jax.process_count() == 1:
         return compute()
@@ -38,6 +38,6 @@ def check_on_process_0(check: Callable[[], None]) -> None:
 
 
 def barrier(name: str) -> None:
-    """Returns once every process has come here."""
+    """Waits until every process has called it."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)

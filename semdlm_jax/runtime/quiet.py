@@ -1,4 +1,4 @@
-"""Keeps what orbax says of its failures from a user, who is told of them in one sentence."""
+"""Suppresses orbax's own messages about failures, which are reported to the user in one sentence."""
 
 import contextlib
 import functools
@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 @functools.cache
 def quieten() -> None:
-    """For this process: orbax logs no failure of its threads, which raise it as well, and what those have left undone
-    does not complain."""
+    """Silences orbax in this process: failures of its threads are raised anyway and need no log."""
     logging.getLogger("absl").addFilter(lambda record: "/orbax/" not in record.pathname)
     former = sys.unraisablehook
 
@@ -28,7 +27,7 @@ def quieten() -> None:
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """Around a read that may fail: those that orbax has not begun by then are dropped without a warning for each."""
+    """Around a read that may fail: reads that orbax has not started by then are dropped without a warning for each."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         try:

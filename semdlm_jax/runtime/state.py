@@ -1,4 +1,4 @@
-"""The training state as one tree: its creation on the mesh, and the pure update that advances it."""
+"""The training state as one tree: its creation on the mesh, and the pure function that updates it."""
 
 import dataclasses
 import functools
@@ -15,7 +15,14 @@ import optax
 )
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything a run needs to continue: step int32[] (updates done), parameters, their moving average, moments."""
+    """Everything a run needs to continue.
+
+    Attributes:
+        step: int32[], the number of updates done.
+        params: the parameters.
+        ema_params: their moving average.
+        opt_state: of the optimizer.
+    """
 
     step: jax.Array
     params: Any
@@ -25,37 +32,48 @@ class TrainState:
 
 def _build(init_fn, optimizer, key):
     params = init_fn(key)
-    # A copy: were the average the parameters' own buffer, donating the state would give one buffer away twice.
+    # A copy: if average and parameters shared a buffer, donating the state would donate this buffer twice.
     return TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
-def abstract_state(init_fn, optimizer, shard):
-    """The TrainState as ShapeDtypeStructs with shardings, without computing anything: what a restore asks for.
+def abstract_state(init_fn: Callable, optimizer: optax.GradientTransformation, shard: Callable) -> TrainState:
+    """The TrainState as ShapeDtypeStructs with shardings, without computing anything: a restore needs it.
 
-    `init_fn(key)` gives the parameters; `shard(abstract_tree)` gives a sharding for each leaf.
+    Args:
+        init_fn: key -> parameters.
+        optimizer: whose state is part of it.
+        shard: abstract tree -> a sharding for each leaf.
     """
     return abstract_tree(functools.partial(_build, init_fn, optimizer), shard)
 
 
 def abstract_tree(build: Callable, shard: Callable) -> Any:
-    """What `build(key)` gives, as ShapeDtypeStructs with shardings; `shard` as in `abstract_state`."""
+    """The result of `build(key)` as ShapeDtypeStructs with shardings; `shard` as in `abstract_state`."""
     shapes = jax.eval_shape(build, jax.random.key(0))
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shard(shapes)
     )
 
 
-def create_state(init_fn, optimizer, key, shard):
-    """A new TrainState at step 0, initialized straight into its shardings (arguments as in abstract_state)."""
+def create_state(
+    init_fn: Callable, optimizer: optax.GradientTransformation, key: jax.Array, shard: Callable
+) -> TrainState:
+    """A new TrainState at step 0, initialized directly in its shardings; arguments as in `abstract_state`."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(init_fn, optimizer, shard))
     return jax.jit(functools.partial(_build, init_fn, optimizer), out_shardings=shardings)(key)
 
 
-def state_from(params: Any, optimizer: optax.GradientTransformation, abstract: TrainState, opt_state: Any = None):
-    """A TrainState at step 0 that begins with `params`, in the shardings of `abstract`.
+def state_from(
+    params: Any, optimizer: optax.GradientTransformation, abstract: TrainState, opt_state: Any = None
+) -> TrainState:
+    """A TrainState at step 0 with given parameters.
 
-    opt_state: moments to go on from, a tree like abstract.opt_state; by default there are none yet. Schedules start
-    anew either way.
+    Args:
+        params: the parameters.
+        optimizer: of the new run.
+        abstract: gives the shardings.
+        opt_state: the optimizer's state to continue from, a tree like abstract.opt_state; None for a new one. Schedules
+            restart in both cases.
     """
 
     def build(params, opt_state):
@@ -76,11 +94,18 @@ def _restart_schedules(opt_state):
     return jax.tree.map(restart, opt_state, is_leaf=is_schedule)
 
 
-def apply_update(state, grads, optimizer, ema_decay):
-    """The state after one optimizer step along `grads` (a tree like params). Pure; the caller jits and donates.
+def apply_update(
+    state: TrainState, grads: Any, optimizer: optax.GradientTransformation, ema_decay: float
+) -> TrainState:
+    """The state after one optimizer step. A pure function; the caller compiles it and donates the state.
 
-    The average decays by min(ema_decay, (1 + step) / (10 + step)) so that it forgets the initial values early;
-    ema_decay=0 makes it follow the parameters exactly.
+    The average decays by min(ema_decay, (1 + step) / (10 + step)), so that it soon forgets the initial values.
+
+    Args:
+        state: before the step.
+        grads: a tree like state.params.
+        optimizer: an optax transformation.
+        ema_decay: of the average; 0 makes it equal to the parameters.
     """
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -69,7 +69,7 @@ def test_one_that_was_renamed_by_hand(saved, folder):
         (folder / "2").rename(folder / name)
         assert_restores(reader(folder)[0], "latest", 1, saved[1])  # the other one is meant
         (folder / "1").rename(folder / "1.deleting")
-        with pytest.raises(UserError, match=f"no checkpoint in {folder} bears its step .* but {name} looks like one"):
+        with pytest.raises(UserError, match=f"no checkpoint in {folder} has its step .* but {name} looks like one"):
             reader(folder)[0].find(PARTS)
         (folder / "1.deleting").rename(folder / "1")
         (folder / name).rename(folder / "2")

@@ -258,7 +258,7 @@ def test_a_parent_that_has_changed(config_file, whole_run, tmp_path):
     changed = record(whole_run) | {"parent": entry | {"workdir": str(tmp_path / "parent")}}
     (tmp_path / "run" / "config.json").write_text(json.dumps(changed))
     result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run")
-    tiny.assert_refused(result, "its checkpoint of step 12", "not what it was")
+    tiny.assert_refused(result, "its checkpoint of step 12", "has changed or is gone")
 
 
 def test_two_at_once(config_file, whole_run, tmp_path):
