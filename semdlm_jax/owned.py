@@ -39,8 +39,7 @@ def ownership(path: PathLike, *, builds_tables: bool = False) -> str:
 
 def _is_table(path):
     try:
-        check_regular(path)
-        return TABLE <= set(zipfile.ZipFile(path).namelist())
+        return path.is_file() and TABLE <= set(zipfile.ZipFile(path).namelist())  # a device or a pipe is no file
     except (OSError, ValueError, zipfile.BadZipFile):
         return False
 

@@ -54,8 +54,8 @@ def _objective(config, corpus, kernel_name, loss_name):
 def build_score(config, denoiser, objective, mesh, posterior=None):
     """`compile_terms` with what the configuration says of the bound: the same for every system. A row that is not full,
     as the last of any protocol may be, is scored given its length: what fills it is seen by nothing."""
-    options = config.evaluation
-    scoring = Scoring(options.t_min, options.t_max, options.chunk, padded=True)
+    t_min, t_max, chunk = config.evaluation.t_min, config.evaluation.t_max, config.evaluation.chunk
+    scoring = Scoring(t_min, t_max, chunk, padded=True)
     return compile_terms(denoiser, objective, mesh, scoring, posterior)
 
 

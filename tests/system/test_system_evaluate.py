@@ -144,7 +144,7 @@ LATER = {
     "data": "protocol tokenizer",
     "network": "causal",
     "objective": "timesteps ce_weight gidd_weights y_samples",
-    "kernel": "schedule prior tau least uniform_share hybrid_gamma tau_min tau_scale",
+    "kernel": "schedule prior prior_exponent min_count uniform_share hybrid_gamma tau_min tau_scale",
 }
 
 

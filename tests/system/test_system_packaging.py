@@ -14,7 +14,7 @@ from semdlm_jax import extras
 from semdlm_jax.experiment import configs, defaults, systems
 
 # What mathematics and network may import; jax brings ml_dtypes.
-BASE = {"jax", "flax", "numpy", "optax", "ml_dtypes"}
+BASE = {"jax", "flax", "numpy", "optax", "chex", "ml_dtypes"}
 OPTIONAL = {"torch"}  # asked for where a file needs it
 
 
