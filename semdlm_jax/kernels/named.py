@@ -25,7 +25,10 @@ UNIGRAM = "kernel.prior: unigram"
 
 @dataclasses.dataclass(frozen=True)
 class KernelSpec(Plugin, abc.ABC):
-    """The options of a kernel, from which `build` makes it for a vocabulary. needs_neighbors: it reads the table."""
+    """The options of a kernel, from which `build` makes it for a vocabulary.
+
+    needs_neighbors: whether it reads the neighbor table or the embeddings that come with it.
+    """
 
     schedule: Schedule = part(SCHEDULES, Linear())
 
@@ -102,11 +105,11 @@ class _DriftingAndJumping(_Drifting):
 
 @dataclasses.dataclass(frozen=True)
 class SemanticKnn(_DriftingAndJumping):
-    """Tokens drift to their k_t nearest neighbors and nowhere else (Eq. 7, SemDLM); a row too short for k_t gives what
-    it cannot place to the prior.
+    """Tokens drift to their k_t nearest neighbors and nowhere else (Eq. 7, SemDLM). The weight that a row of fewer
+    neighbors cannot place goes to the prior.
 
-    What is left at t = 1 tells of the text. The best that a model can start from without knowing it is what the
-    training text becomes, token by token: that is the start, where the frequencies of its tokens are known.
+    x_1 still depends on x_0. Sampling therefore starts from the distribution of x_1 over training text, token by token,
+    where the frequencies of tokens are known; else from the prior.
     """
 
     def build(self, vocabulary):
@@ -203,5 +206,22 @@ KERNELS = Registry(
 
 
 def make_kernel(name: str, vocabulary: Vocabulary, **options: Any) -> KernelBase:
-    """Builds the named kernel. UserError for an unknown name or option, or when the vocabulary lacks what it needs."""
+    """Builds a kernel by its name: q_t(j | i) = alpha_t 1[j = i] + m_t(j | i), with noise m_t of mass 1 - alpha_t.
+
+    Args:
+        name: of KERNELS, or `module:Class` of a user's own.
+        vocabulary: the tokens that it corrupts.
+        **options: fields of the kernel's class; `schedule` is a `schedules.Schedule`.
+
+    Raises:
+        UserError: an unknown name or option, or a vocabulary that lacks what the kernel needs.
+
+    Example: a quarter of the tokens are masked at t = 0.25, by the linear schedule.
+
+        >>> import jax.numpy as jnp
+        >>> from semdlm_jax.kernels import Vocabulary, make_kernel
+        >>> kernel = make_kernel("absorbing", Vocabulary(size=5, mask_id=4))
+        >>> kernel.prob(jnp.array([0, 4, 1]), jnp.array([0, 0, 0]), 0.25)
+        Array([0.75, 0.25, 0.  ], dtype=float32)
+    """
     return KERNELS.make(name, **options).build(vocabulary)

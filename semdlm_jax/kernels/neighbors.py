@@ -13,9 +13,10 @@ from semdlm_jax.neighbor_lists import invert
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class NeighborTable:
-    """N(i), nearest first, and the inverted index ("which rows hold j, at which rank").
+    """N(i), nearest first, and its inverted index: which rows hold j, at which rank.
 
-    Missing entries hold the id V: scatters drop it, gathers are masked by the rank.
+    Missing entries have the id V (`missing`), which scatters drop and gathers mask by the rank. On the host they are
+    neighbor_lists.MISSING; `from_lists` is where one becomes the other.
 
     ids: [V, K] int32, the neighbors of each token; i itself never among them.
     counts: [V] int32, how many entries of each row are valid (they come first).
@@ -35,21 +36,31 @@ class NeighborTable:
         return self.ids.shape[0]
 
     @property
+    def missing(self):
+        """The id that stands where there is no neighbor: V."""
+        return self.vocab_size
+
+    @property
     def k_max(self):
         return self.ids.shape[1]
 
     @classmethod
     def empty(cls, vocab_size):
-        """No token has neighbors: the semantic branch falls to the global one."""
+        """A table in which no token has neighbors: the weight of the semantic branch goes to the global one."""
         return cls.from_lists(np.zeros((vocab_size, 0), np.int32), np.zeros((vocab_size, 0), np.float32))
 
     @classmethod
     def from_lists(cls, ids, similarities, k_max=None, inverted=None):
         """Builds the table from host arrays.
 
-        ids: [V, K'] int, nearest first, negative where missing. similarities: [V, K'] float.
-        k_max: neighbors kept, K; all by default. inverted: of ids, where it is known. UserError when the lists are
-        shorter, or malformed.
+        Args:
+            ids: [V, K'] int, nearest first, negative where missing.
+            similarities: [V, K'] float.
+            k_max: neighbors kept, K; all by default.
+            inverted: the InvertedIndex of ids, where it is known.
+
+        Raises:
+            UserError: the lists are shorter than k_max, or malformed.
         """
         ids, similarities = np.asarray(ids), np.asarray(similarities, np.float32)
         vocab_size, available = ids.shape
@@ -65,7 +76,7 @@ class NeighborTable:
             raise UserError("the neighbor table is malformed: a token is listed as its own neighbor")
         inverted = invert(ids) if inverted is None else inverted.nearest(k_max)
         if len(inverted.rows) != counts.sum():
-            raise UserError("the neighbor table is malformed: its inverted lists are those of other lists")
+            raise UserError("the neighbor table is malformed: its inverted index is that of other lists")
         in_ids, in_ranks = inverted.padded(vocab_size, k_max)
         return cls(
             ids=jnp.asarray(np.where(valid, ids, vocab_size), jnp.int32),

@@ -49,10 +49,19 @@ class GlobalPrior:
 
     @classmethod
     def unigram(cls, counts, valid=None, exponent=1.0, min_count=1):
-        """nu(j) proportional to counts(j)^exponent over the valid tokens (Eq. 119).
+        """nu(j) proportional to counts(j)^exponent over the valid tokens.
 
-        counts: [V] occurrences in training text. valid: [V] bool, all by default. min_count: occurrences below which a
-        token is too rare. UserError when nothing is left, or exponent lies outside (0, 1].
+        Args:
+            counts: [V], occurrences in training text.
+            valid: [V] bool; all tokens by default.
+            exponent: in (0, 1].
+            min_count: occurrences below which a token is left out.
+
+        Raises:
+            UserError: no token is left, or an option is out of its range.
+
+        Source:
+            Eq. 119.
         """
         counts = np.asarray(counts, np.float64)
         keep = counts >= max(min_count, 1)

@@ -1,4 +1,4 @@
-"""What the rest of the package asks of a kernel, and what follows from it for every kernel alike.
+"""What the rest of the package asks of a kernel, and what follows from that for every kernel.
 
 A kernel keeps a token with chance alpha_t and otherwise redraws it from noise:
 
@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from semdlm_jax.former import RenamedMethods
 from semdlm_jax.kernels.numerics import derivative, ratio, safe_log, take
+from semdlm_jax.kernels.shapes import as_times, as_tokens, check_shape
 
 Array = jax.Array
 
@@ -22,10 +24,13 @@ Array = jax.Array
 class KernelBase(RenamedMethods, abc.ABC):
     """A transition kernel: the methods a kernel must have are abstract, the others follow from them.
 
-    vocab_size: V. mask_id: a token that only noise produces, which no clean text contains; None otherwise. jumps_only:
-    every change is a jump to one and the same prior, for which scores are written. closed_form: of
-    `objectives.closed_forms`, the name of the bound's integrand without a sum over the vocabulary; None where there is
-    none. kept_weight: t -> GIDD's dynamic weight of kept tokens, shape of t; None unless noise is GIDD's mixture.
+    Attributes:
+        vocab_size: V.
+        mask_id: a token that only noise produces and no clean text contains; None otherwise.
+        jumps_only: whether every change is a jump to one and the same prior, as scores (SEDD) need it.
+        closed_form: the name of an integrand in `objectives.closed_forms`, which needs no sum over the vocabulary; None
+            where there is none.
+        kept_weight: t -> GIDD's dynamic weight of kept tokens, shape of t; None unless noise is GIDD's mixture.
     """
 
     FORMER = {
@@ -43,7 +48,7 @@ class KernelBase(RenamedMethods, abc.ABC):
     closed_form: str | None = None
     kept_weight: Callable[[jax.Array], jax.Array] | None = None
 
-    # What a kernel says.
+    # What a kernel defines.
 
     @abc.abstractmethod
     def alpha(self, t: Array) -> Array:
@@ -75,11 +80,11 @@ class KernelBase(RenamedMethods, abc.ABC):
 
     @abc.abstractmethod
     def noise_kept(self, x0: Array, t: Array, s: Array) -> Array:
-        """b(x0): the chance that noise of time s < t survives to t, so that b m_s <= m_t everywhere. Shape of x0."""
+        """b(x0), shape of x0: the chance that noise at time s is unchanged at t > s. b m_s <= m_t for every token."""
 
     @abc.abstractmethod
     def noise_kept_rate(self, t: Array) -> Array:
-        """-db/dt at s = t of every clean token: [..., V], in 1 / unit of t."""
+        """lambda = -db/dt at s = t of every clean token: [..., V], in 1 / unit of t."""
 
     @abc.abstractmethod
     def sample_prior(self, key: Array, shape: tuple[int, ...]) -> Array:
@@ -87,9 +92,9 @@ class KernelBase(RenamedMethods, abc.ABC):
 
     @abc.abstractmethod
     def prior_probs(self, t: Array) -> Array:
-        """The prior against which noise of the latest time t is scored: [V] or [..., V]."""
+        """The prior of the bound when its latest time is t: [V] or [..., V]."""
 
-    # What follows.
+    # What follows from that.
 
     @property
     def only_masks(self) -> bool:
@@ -102,6 +107,8 @@ class KernelBase(RenamedMethods, abc.ABC):
 
     def prob(self, xt: Array, x0: Array, t: Array) -> Array:
         """q_t(xt | x0)."""
+        xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
+        t = as_times(t, "x0", x0 if x0.ndim >= xt.ndim else xt, more=True)
         return jnp.where(xt == x0, self.alpha(t), 0) + self.noise_prob(xt, x0, t)
 
     def log_prob(self, xt: Array, x0: Array, t: Array) -> Array:
@@ -109,7 +116,30 @@ class KernelBase(RenamedMethods, abc.ABC):
         return safe_log(self.prob(xt, x0, t))
 
     def corrupt(self, key: Array, x0: Array, t: Array) -> Array:
-        """x_t ~ q_t(. | x0), int32 of x0's shape."""
+        """Draws x_t ~ q_t(. | x0): each token is kept with chance alpha_t, and else redrawn from noise.
+
+        Args:
+            key: a JAX random key.
+            x0: clean tokens, of any shape.
+            t: a number, or times that broadcast against x0 and have as many axes: t[:, None] for tokens [B, L].
+
+        Returns:
+            Noisy tokens, int32 of x0's shape.
+
+        Raises:
+            UserError: x0 is not of integers, or the shape of t leaves open which axis it belongs to.
+
+        Example: at t = 1 an absorbing kernel leaves masks alone.
+
+            >>> import jax, jax.numpy as jnp
+            >>> from semdlm_jax.kernels import Vocabulary, make_kernel
+            >>> kernel = make_kernel("absorbing", Vocabulary(size=5, mask_id=4))
+            >>> kernel.corrupt(jax.random.key(0), jnp.array([[0, 1, 2], [3, 2, 1]]), jnp.array([[0.0], [1.0]]))
+            Array([[0, 1, 2],
+                   [4, 4, 4]], dtype=int32)
+        """
+        x0 = as_tokens("x0", x0)
+        t = as_times(t, "x0", x0)
         coin_key, noise_key = jax.random.split(key)
         noise = self.noise(t)
         # Noise takes the low end of the unit interval, where float32 uniforms resolve small probabilities.
@@ -118,6 +148,8 @@ class KernelBase(RenamedMethods, abc.ABC):
 
     def push_forward(self, w: Array, t: Array) -> Array:
         """(w K_t)(y) = sum_k w(k) q_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
+        check_shape("w", w, (*np.shape(w)[:-1], self.vocab_size), f"[..., {self.vocab_size}], over all clean tokens")
+        t = as_times(t, "w", w, -1, more=True)
         return w * self.alpha(t)[..., None] + self.noise_matvec(w, t)
 
     def noise_matvec_at(self, w: Array, y: Array, t: Array) -> Array:
@@ -130,6 +162,8 @@ class KernelBase(RenamedMethods, abc.ABC):
 
     def likelihoods(self, xt: Array, t: Array) -> Array:
         """q_t(xt | k) of every clean token k: [..., V] (Eq. 20's forward likelihood)."""
+        xt = as_tokens("xt", xt)
+        t = as_times(t, "xt", xt, more=True)
         return self.noise_likelihoods(xt, t) + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
 
     def add_log_likelihoods(self, logits: Array, xt: Array, t: Array) -> Array:
@@ -141,10 +175,14 @@ class KernelBase(RenamedMethods, abc.ABC):
         return jax.nn.logsumexp(self.add_log_likelihoods(logits, xt, t), axis=-1)
 
     def arrival_rates(self, xt: Array, t: Array) -> Array:
-        """h(xt | k) of every clean token k: the rate at which x_t turns out to have just arrived, [..., V].
+        """h(xt | k) of every clean token k, [..., V], in 1 / unit of t: the rate, back in time, at which x_t is found
+        to have just arrived at its value.
 
-        What arrives at z given k is m'_t(z | k) + (rate of lost noise) m_t(z | k): that of the kept token cancels.
+        h(z | k) = (m'_t(z | k) + lambda(k) m_t(z | k)) / q_t(z | k), lambda(k) the rate of `noise_kept_rate`: noise
+        grows by m', and what was lost was drawn anew. The share of the kept token cancels.
         """
+        xt = as_tokens("xt", xt)
+        t = as_times(t, "xt", xt, more=True)
         noise, noise_dot = derivative(lambda t: self.noise_likelihoods(xt, t), t)
         arrived = jnp.maximum(noise_dot + self.noise_kept_rate(t) * noise, 0)
         total = noise + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
@@ -152,6 +190,8 @@ class KernelBase(RenamedMethods, abc.ABC):
 
     def arrival_rate(self, xt: Array, x0: Array, t: Array) -> Array:
         """h(xt | x0): `arrival_rates` of one clean token; shape of xt."""
+        xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
+        t = as_times(t, "xt", xt)
         noise, noise_dot = derivative(lambda t: self.noise_prob(xt, x0, t), jnp.broadcast_to(t, xt.shape))
         lost = take(self.noise_kept_rate(t), x0[..., None])[..., 0]
         return ratio(jnp.maximum(noise_dot + lost * noise, 0), self.prob(xt, x0, t), 0)

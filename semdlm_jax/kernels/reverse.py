@@ -16,26 +16,40 @@ import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import derivative, ratio
 from semdlm_jax.kernels.protocol import KernelBase
+from semdlm_jax.kernels.shapes import as_times, as_tokens
 
 
 def stay_probability(kernel: KernelBase, xt, x0, t, s):
-    """rho: the posterior chance that x_s = x_t because nothing happened. Shape of xt.
+    """rho, shape of xt: the posterior probability that the token did not change between s and t.
 
     0 where q_t(xt | x0) = 0: such a pair has no posterior, and the step redraws.
     """
+    t, s = as_times(t, "xt", xt, more=True), as_times(s, "xt", xt, more=True, which="s")
     kept = jnp.where(xt == x0, kernel.alpha(t), 0)
     survived = kernel.noise_kept(x0, t, s) * kernel.noise_prob(xt, x0, s)
     return jnp.minimum(ratio(kept + survived, kernel.prob(xt, x0, t), 0), 1)
 
 
 def noise_share(kernel: KernelBase, noise_kept, t, s):
-    """kappa: how much of what did not stay had been noise before; shapes of noise_kept and t broadcast."""
+    """kappa: the share of noise among the tokens at s that change until t; shapes of noise_kept and t broadcast."""
     renewed = (1 - noise_kept) * kernel.noise(s)
     return ratio(renewed, renewed + (kernel.alpha(s) - kernel.alpha(t)), 0)
 
 
 def reverse_step(kernel: KernelBase, key, xt, x0, t, s):
-    """x_s ~ q(x_s | x_t, x0), exact for any step size. int32 of xt's shape."""
+    """Draws x_s ~ q(x_s | x_t, x0), exact for any step size s < t.
+
+    Args:
+        kernel: the process.
+        key: a JAX random key.
+        xt, x0: noisy and clean tokens of one shape.
+        t, s: numbers, or times as for `KernelBase.corrupt`.
+
+    Returns:
+        int32 tokens of xt's shape.
+    """
+    xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
+    t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
     stay_key, return_key, noise_key = jax.random.split(key, 3)
     stay = stay_probability(kernel, xt, x0, t, s)
     share = noise_share(kernel, kernel.noise_kept(x0, t, s), t, s)
@@ -45,8 +59,16 @@ def reverse_step(kernel: KernelBase, key, xt, x0, t, s):
 
 
 def return_rates(kernel: KernelBase, t):
-    """(returned, redrawn) of every clean token k, both [..., V] for t [...]: a token that has just arrived was k with
-    probability returned(k), and else noise: y with probability redrawn(k) m_t(y | k)."""
+    """Where a token came from that has just arrived at its value, given the clean token k.
+
+    Args:
+        kernel: the process.
+        t: [...].
+
+    Returns:
+        (returned, redrawn), both [..., V] over k: P(the token was k) = returned(k), and
+        P(it was the noise y) = redrawn(k) m_t(y | k).
+    """
     alpha, alpha_dot = derivative(kernel.alpha, t)
     lost = kernel.noise_kept_rate(t)
     total = lost * kernel.noise(t)[..., None] - alpha_dot[..., None]

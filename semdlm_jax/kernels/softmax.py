@@ -49,7 +49,7 @@ class SoftmaxKernel(KernelBase):
 
     @classmethod
     def build(cls, embeddings, schedule, tau_min, tau_scale):
-        """UserError for impossible temperatures."""
+        """The kernel of embeddings [V, E]. UserError for temperatures out of their ranges."""
         TAU_MIN.check("tau_min", tau_min)
         TAU_SCALE.check("tau_scale", tau_scale)
         embeddings = jnp.asarray(embeddings, jnp.result_type(float))
@@ -72,7 +72,8 @@ class SoftmaxKernel(KernelBase):
         return alpha / (self.tau_scale * self.noise(t) + self.tau_min * alpha)
 
     def _log_sum(self, x0, t):
-        """log Z_b(x0) - b nearest(x0): a cubic between two nodes with their exact slopes. x0 None: of every token."""
+        """log Z_b(x0) - b nearest(x0), by the cubic between two nodes with their exact slopes; for x0 None, of every
+        token."""
         last = self.log_sums.shape[0] - 1
         width = 1 / self.tau_min / last
         position = self._sharpness(t) / width
@@ -90,12 +91,12 @@ class SoftmaxKernel(KernelBase):
         return at(self.log_sums, node) + u * rise + u * (1 - u) * bend
 
     def _height(self, x0, t):
-        """m_t at a token of the largest similarity; of every token where x0 is None."""
+        """m_t(y | x0) at the token y of the largest similarity; for x0 None, of every token x0."""
         noise = self.noise(t) if x0 is not None else self.noise(t)[..., None]
         return noise * jnp.exp(-self._log_sum(x0, t))
 
     def _fall(self, similarity, nearest, t):
-        """m_t there over m_t at the largest similarity."""
+        """m_t at a token of this similarity, over m_t at the largest similarity."""
         return jnp.exp(self._sharpness(t) * (similarity - nearest))
 
     def noise_prob(self, y, x0, t):
@@ -111,7 +112,8 @@ class SoftmaxKernel(KernelBase):
         return self._height(None, t) * self._fall(similarity, self.nearest, t[..., None])
 
     def sample_noise(self, key, x0, t):
-        """One pass over blocks: each takes over with its share of what was seen, and is drawn from by its own sums."""
+        """Reservoir sampling over blocks of the vocabulary: the token drawn so far is replaced by one of the next block
+        with that block's share of the weight seen so far."""
         block = min(BLOCK, self.vocab_size)
         here, nearest = self.embeddings[x0], self.nearest[x0][..., None]
         t = jnp.broadcast_to(t, x0.shape)[..., None]
@@ -156,7 +158,7 @@ class SoftmaxKernel(KernelBase):
         return out.reshape(*out.shape[:2], -1)[..., : self.vocab_size].reshape(w.shape)
 
     def noise_kept(self, x0, t, s):
-        # As b falls from s to t, the nearest token loses most. All noise counts as jumps: it ends uniform.
+        # As b falls from s to t, the nearest token loses most. All noise counts as jumps, as it is uniform at t = 1.
         lost = ratio(self._height(x0, t), self._height(x0, s))
         return jnp.clip(jnp.minimum(ratio(self.alpha(t), self.alpha(s)), lost), 0, 1)
 

@@ -25,15 +25,20 @@ from semdlm_jax.kernels.neighbors import NeighborTable
 from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, derivative, inner, put, ratio, safe_log, take
 from semdlm_jax.kernels.prior import GlobalPrior
 from semdlm_jax.kernels.protocol import KernelBase
+from semdlm_jax.kernels.shapes import as_times
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Kernel(KernelBase):
-    """A member of the family: branch weights, a neighbor table and a global prior; a pytree of device arrays.
+    """A kernel of three branches; a pytree of device arrays.
 
-    mask_id: a token that only noise produces (absorbing kernels), which no clean text contains; None otherwise.
-    start: what x_1 is drawn from and scored against, where that is not nu.
+    Args:
+        table: the neighbors.
+        global_prior: nu, what a jump draws from.
+        branches: the branch weights over time.
+        mask_id: a token that only noise produces (absorbing kernels) and no clean text contains; None otherwise.
+        start: the distribution that x_1 is drawn from and scored against; None: nu.
     """
 
     table: NeighborTable
@@ -87,8 +92,7 @@ class Kernel(KernelBase):
         )
 
     def overflow_weight(self, count, t):
-        """The semantic weight that a row of `count` neighbors is too short to place; shape of count and t
-        broadcast."""
+        """The semantic weight that a row of `count` neighbors cannot place; shape of count and t broadcast."""
         w = self.branches.weights(t)
         return w.sigma * jnp.maximum(w.k_minus_1 - (count - 1), 0) / w.k
 
@@ -101,7 +105,7 @@ class Kernel(KernelBase):
         return self.global_weight(jnp.arange(self.vocab_size), t[..., None])
 
     def near(self, rank, t):
-        """The semantic branch of a pair of this rank: 0 unless a neighbor's."""
+        """sigma_t w_r(t), the semantic branch of a pair of this rank; 0 unless the rank is a neighbor's."""
         w = self.branches.weights(t)
         semantic = w.sigma * jnp.clip(w.k_minus_1 - (rank - 1), 0, 1) / w.k
         return jnp.where((rank >= 0) & (rank < self.table.k_max), semantic, 0)
@@ -178,7 +182,7 @@ class Kernel(KernelBase):
     def noise_probs(self, x0, t):
         ids, near = self.table.ids[x0], self.near(jnp.arange(self.table.k_max), t[..., None])
         far = self.global_weight(x0, t)[..., None] * self.global_probs(t)
-        return add_at(far, ids, jnp.where(ids < self.vocab_size, near, 0))
+        return add_at(far, ids, jnp.where(ids < self.table.missing, near, 0))
 
     def noise_likelihoods(self, xt, t):
         ids, ranks = self.in_neighbors(xt)
@@ -190,8 +194,9 @@ class Kernel(KernelBase):
         return self.table.in_ids[xt], self.table.in_ranks[xt]
 
     def _excess_over_global(self, xt, t):
-        """The clean tokens from which xt is more likely than by a jump, itself first, and by how much: (ids,
-        excess), both [..., D + 1]; missing entries have the id V and no excess."""
+        """(ids, excess), both [..., D + 1]: the clean tokens from which xt can come without a jump, xt itself first,
+        and the probability of that. Missing entries have the id V and no excess."""
+        t = as_times(t, "xt", xt, more=True)
         ids, ranks = self.in_neighbors(xt)
         ids = jnp.concatenate([xt[..., None], ids], axis=-1)
         ranks = jnp.concatenate([jnp.full_like(xt[..., None], -1), ranks], axis=-1)
@@ -214,8 +219,12 @@ class Kernel(KernelBase):
         return jnp.logaddexp(near, at_least(far, LOG_ZERO))
 
     def _levels(self, t):
-        """The values noise takes in a row, the share of nu_t(y) divided out: (near [..., K] by rank, far [..., K + 1, 1
-        or 2] by the number of neighbors in the row: everything else, and the mask where it has a share of its own)."""
+        """The values of noise in a row.
+
+        Returns:
+            near: [..., K], the semantic branch by rank. far: [..., K + 1, 1 or 2], the factor of the prior's nu by the
+            row's number of neighbors, and that of the mask where it has a share of its own.
+        """
         w, k_max = self.branches.weights(t), self.table.k_max
         near = self.near(jnp.arange(k_max), t[..., None])
         weight = w.beta[..., None] + self.overflow_weight(jnp.arange(k_max + 1), t[..., None])
@@ -223,14 +232,14 @@ class Kernel(KernelBase):
         return near, weight[..., None] * jnp.stack(shares, axis=-1)[..., None, :]
 
     def _unjumped(self, t):
-        """1 - beta: what no jump has met."""
+        """1 - beta: the probability that the token has not jumped."""
         w = self.branches.weights(t)
         return w.alpha + w.sigma
 
     def _survival(self, unjumped, near, far):
-        """Ratios of levels, each a bound on what survives, to that of a row by its number of neighbors: [..., K + 1].
+        """The smallest ratio of the levels of noise at two times, by a row's number of neighbors: [..., K + 1].
 
-        A neighbor has both kinds of noise; what is at most either ratio is at most that of their sum.
+        A neighbor has both kinds of noise: a ratio of sums is at least the smaller of the two ratios.
         """
         nearest = jax.lax.cummin(near, axis=near.ndim - 1)
         nearest = jnp.concatenate([jnp.full_like(unjumped[..., None], jnp.inf), nearest], axis=-1)

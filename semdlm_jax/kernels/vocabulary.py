@@ -1,4 +1,4 @@
-"""What a kernel may know of the tokens it corrupts."""
+"""What a kernel can read about the tokens that it corrupts."""
 
 import dataclasses
 
@@ -12,11 +12,18 @@ BUILD = "python -m semdlm_jax.semantics.build --config=…"
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """size: V. mask_id: the token that only noise produces. The rest is None where a run has none.
+    """The tokens of a run; what the run does not have is None.
 
-    table: the neighbors of every token. unigram: [V] how often each token occurs in training text. valid: [V] bool,
-    the tokens a unigram prior may produce (Eq. 119). embeddings: [V, E] rows of unit length, or zero without a meaning.
-    UserError when their sizes disagree.
+    Args:
+        size: V.
+        mask_id: the token that only noise produces.
+        table: the neighbors of every token.
+        unigram: [V], how often each token occurs in training text.
+        valid: [V] bool, the tokens that a unigram prior may produce (Eq. 119).
+        embeddings: [V, E], rows of unit length, or zero for a token without a meaning.
+
+    Raises:
+        UserError: their sizes disagree.
     """
 
     size: int

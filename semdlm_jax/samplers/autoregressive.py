@@ -4,19 +4,32 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels import LOG_ZERO
+from semdlm_jax.samplers.checks import check_given
 
 
 def sample_autoregressive(key, step, readout, cache, start_id, given_BxL, is_given_BxL, choose):
-    """Text tokens [B, L] int32. Pure: jit it; everything but the functions may be traced.
+    """Samples text by the chain rule. Pure: jit it; everything but the functions may be traced.
 
-    step: function (token_B, position, cache) -> (features [B, D], cache), the network on the token one place before
-    that which it predicts. readout: function features [B, D] -> logits [B, V]. cache: what step takes first, empty and
-    with room for L positions. start_id: stands before the first token, and is never drawn, as in training. given_BxL,
-    is_given_BxL: tokens that are taken instead of draws, and where they stand: a prompt, or anything else. They
-    condition what follows, not what comes before.
-    choose: function (key, logits [B, V], text [B, L], position) -> tokens [B]. Its text holds the tokens before
-    position, start_id from there on.
+    Args:
+        key: a JAX random key.
+        step: (token_B, position, cache) -> (features [B, D], cache), the network on the token before the one that it
+            predicts.
+        readout: features [B, D] -> logits [B, V].
+        cache: what the first step is given: empty, with room for L positions.
+        start_id: the token before the first one. It is never drawn, as in training.
+        given_BxL: int tokens taken instead of draws where is_given_BxL, bool, is true: a prompt, or anything else. They
+            condition what follows them, not what comes before.
+        is_given_BxL: where.
+        choose: (key, logits [B, V], text [B, L], position) -> tokens [B]. Its text holds the tokens before position,
+            and start_id from there on.
+
+    Returns:
+        Tokens [B, L] int32.
+
+    Raises:
+        UserError: given tokens of a wrong shape or dtype.
     """
+    check_given(given_BxL, is_given_BxL)
     batch, length = given_BxL.shape
 
     def scan_body(carry, inputs):

@@ -1,23 +1,29 @@
-"""Draws from unnormalized log-weights [..., V], and which tokens a draw may take."""
+"""Draws from unnormalized log-weights [..., V], and their truncation to the likeliest tokens."""
 
 import math
 
 import jax
 import jax.numpy as jnp
 
-# Of large vocabularies blocks hold a multiple of so many tokens: on a CPU such sums take two thirds of the time.
+# Blocks of a large vocabulary hold a multiple of this: such sums take two thirds of the time on a CPU.
 VECTOR = 128
 
 
 def draw(key: jax.Array, log_weights: jax.Array, *, greedy: jax.Array | bool = False):
-    """(tokens, log_total): tokens [...] int32 from log_weights [..., V] float32, and log sum exp of these, [...].
+    """Draws a token from each row of weights.
 
-    greedy: the most likely token instead of a draw; may be traced.
+    A block of about sqrt(V) tokens is drawn first, then a token of it, each by the largest log-weight + Gumbel noise.
+    This is exact, and takes 2 sqrt(V) random numbers instead of V, which would take longer than the network on a CPU.
+    The noise resolves its tail to about 1e-14; made of one 23-bit uniform it would never exceed 16, so that rare tokens
+    would never be drawn, as at a lower temperature.
 
-    A block of about sqrt(V) tokens is drawn first, then a token of it, each by the largest log-weight + Gumbel noise:
-    exact, with 2 sqrt(V) random numbers in place of V, which on a CPU would take longer than the network. The noise has
-    its tail resolved to about 1e-14: from one 23-bit uniform it never exceeds 16, so that rare tokens would never be
-    drawn, which acts like a lower temperature.
+    Args:
+        key: a JAX random key.
+        log_weights: [..., V] float32, not normalized.
+        greedy: whether the most likely token is taken instead; may be traced.
+
+    Returns:
+        (tokens, log_total): [...] int32, and [...] the log of the sum of the weights.
     """
     vocab_size = log_weights.shape[-1]
     size = math.isqrt(max(vocab_size - 1, 0)) + 1
@@ -55,11 +61,18 @@ def _argmax(key, log_weights, greedy):
 
 
 def truncate(log_weights, top_k=None, top_p=None):
-    """log_weights [..., V] float32 with -inf at all but the likeliest tokens; None: no limit.
+    """Keeps the likeliest tokens, and those as likely as the last one kept.
 
-    top_k: so many tokens, an int. top_p: the fewest tokens whose share of the sum reaches top_p, of what top_k left.
-    Both may be traced. Tokens as likely as the last one kept are kept too. The least weight kept is found by bisection
-    over the 32 bits of a float: 32 passes over the weights, and no sorted copy of them.
+    The smallest weight kept is found by bisection over the 32 bits of a float: 32 passes over the weights, without a
+    sorted copy of them.
+
+    Args:
+        log_weights: [..., V] float32.
+        top_k: how many tokens; None: all. May be traced.
+        top_p: the fewest tokens of what top_k kept whose share of its sum reaches top_p; None: all. May be traced.
+
+    Returns:
+        log_weights, -inf at all other tokens.
     """
     if top_k is not None:
         log_weights = _keep(log_weights, lambda kept: jnp.sum(kept, axis=-1), jnp.asarray(top_k))

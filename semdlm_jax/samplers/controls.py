@@ -1,4 +1,4 @@
-"""What a user may put on the draws of any sampler."""
+"""What a user can set for the draws of every sampler: temperature, truncation, forbidden tokens, a penalty."""
 
 import dataclasses
 
@@ -14,13 +14,15 @@ from semdlm_jax.samplers.settings import check_settings
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Controls:
-    """Values may be traced: one compilation serves all; what is None is not compiled at all.
+    """Values may be traced, so that one compilation serves all; what is None is not compiled.
 
-    temperature: divides the network's logits, not the likelihood of x_t that `bayes` multiplies in: what the network
-    believes of language is sharpened, what is known of the noise is not. 0 takes the most likely clean token.
-    greedy_end: so does every stride's last step. top_k, top_p: `categorical.truncate`, of the posterior that is drawn
-    from.
-    forbidden_V: [V] bool, ids that text never holds. penalty: on the network's logits.
+    Args:
+        temperature: divides the network's logits, but not the likelihood of x_t that the parameterization `bayes`
+            multiplies them by. 0 takes the most likely clean token.
+        greedy_end: whether every stride's last step takes the most likely token.
+        top_k, top_p: as for `categorical.truncate`, of the posterior that is drawn from.
+        forbidden_V: [V] bool, ids that text never holds.
+        penalty: on the network's logits.
     """
 
     temperature: jax.Array | float = 1.0
@@ -47,7 +49,7 @@ class Controls:
         return log_weights if self.forbidden_V is None else jnp.where(self.forbidden_V, -jnp.inf, log_weights)
 
     def choose(self, key, logits_BxV, text_BxL, position):
-        """Tokens [B] int32 after the first `position` of a text, as these controls say: the chain rule's draw."""
+        """Draws, for the chain rule, tokens [B] int32 that follow the first `position` tokens of a text."""
         if self.penalty is not None:
             logits_BxV = self.penalty.after(logits_BxV, text_BxL, position)
         weights = truncate(self.forbid(self.sharpen(logits_BxV)), self.top_k, self.top_p)
@@ -66,8 +68,26 @@ def make_controls(
     window=0,
     forbidden_V=None,
 ):
-    """Controls from plain numbers; table: the neighbors. Off: top_k = 0, top_p = 1, both lambdas 0; window = 0 is the
-    whole sequence. UserError for values out of range."""
+    """Controls from plain numbers.
+
+    Args:
+        table: the NeighborTable that lambda_sem reads; None where lambda_freq and lambda_sem are 0.
+        temperature, greedy_end, forbidden_V: as Controls has them.
+        top_k: 0 for no limit.
+        top_p: 1 for no limit.
+        lambda_freq, lambda_sem: weights of the penalty (Eq. 23); 0 for none.
+        window: positions of the penalty's window; 0 for the whole sequence.
+
+    Raises:
+        UserError: a value out of its range, or lambda_sem without neighbors.
+
+    Example:
+
+        >>> from semdlm_jax.samplers import make_controls
+        >>> controls = make_controls(None, temperature=0.5, top_p=0.9)
+        >>> float(controls.top_p), controls.top_k, controls.truncates
+        (0.8999999761581421, None, True)
+    """
     check_settings(temperature=temperature, greedy_end=greedy_end, top_k=top_k, top_p=top_p)
     check_settings(lambda_freq=lambda_freq, lambda_sem=lambda_sem, window=window)
     if lambda_sem and not table.k_max:

@@ -1,4 +1,4 @@
-"""GIDD's self-correction (von Rütte et al., 2025): finished text is revised, a token at a time.
+"""GIDD's self-correction (von Rütte et al., 2025): finished text is revised, one token at a time.
 
 Every position is proposed anew from p(x0 | the other tokens), sharpened, as if the text had a little noise left; of the
 proposals that would change something the likeliest is taken. A sequence is done when the share of its tokens that the
@@ -19,8 +19,7 @@ from semdlm_jax.samplers.methods import Ancestral
 
 @dataclasses.dataclass(frozen=True)
 class SelfCorrecting(Ancestral):
-    """Ancestral steps, then `corrections` network evaluations more. correct_temperature, correct_time: of the
-    proposals. at_once: positions changed by one correction."""
+    """Ancestral steps, then `corrections` more network evaluations on finished text."""
 
     corrections: int = field(number(64, "[1, 100000]", "evaluations after the steps"))
     correct_temperature: float = field(number(0.1, "[1e-6, 1000]", "of corrections"))

@@ -8,30 +8,42 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
+from semdlm_jax.kernels.shapes import check_shape
 from semdlm_jax.objectives import Posterior
 from semdlm_jax.objectives.chunking import divisor, join_positions, split_positions
 from semdlm_jax.samplers.categorical import draw, truncate
+from semdlm_jax.samplers.checks import check_layout
 from semdlm_jax.samplers.controls import Controls
 from semdlm_jax.samplers.methods import Ancestral, Method, Proposal, StepContext
 from semdlm_jax.samplers.settings import check_settings
 from semdlm_jax.samplers.time_grid import Plan
 
-# Logits alive at once are kept to about so many numbers, a few positions at a time. On a CPU the cache profits. An
-# accelerator has more to do between two launches with more, but no more than a share of all: there memory counts.
+# Logits are computed for a few positions at a time, about so many numbers at once. On a CPU these fit the cache. On an
+# accelerator more at once launch fewer programs; at most 1 / ACCELERATOR_SHARE of all logits are held, to save memory.
 CPU_NUMBERS, ACCELERATOR_NUMBERS, ACCELERATOR_SHARE = 2**23, 2**26, 4
 
 
 class Network(NamedTuple):
-    """features: (tokens [B, L], t [B], lengths [B]) -> [B, L, ...]. logits: those of some positions -> [..., V]."""
+    """A trained network as two functions, so that logits can be computed for a few positions at a time.
+
+    Args:
+        features: (tokens [B, L], t [B], lengths [B]) -> features [B, L, ...].
+        logits: features of some positions [B, C, ...] -> logits [B, C, V].
+    """
 
     features: object
     logits: object
 
 
 class Trajectory(NamedTuple):
-    """What `sample` says of the first rows R. initial: [R, L] int32, before the first of N evaluations, a corrector's
-    not counted. tokens: [N, R, L] int32, after each. confidence: [N, R, L], of what was drawn. frozen: [N, R, L] bool,
-    held back by the method."""
+    """The steps of the first R rows, over N network evaluations; those of a corrector are not counted.
+
+    Args:
+        initial: [R, L] int32, tokens before the first.
+        tokens: [N, R, L] int32, tokens after each.
+        confidence: [N, R, L], the probability of the token that was drawn.
+        frozen: [N, R, L] bool, positions that the method did not let change.
+    """
 
     initial: jax.Array
     tokens: jax.Array
@@ -41,11 +53,18 @@ class Trajectory(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """The kernel and posterior are those of the trained model.
+    """Samples text by a method from a trained model.
 
-    corrector_steps: after every step, so many network evaluations more, each redrawing a position with chance
-    corrector_strength from q_s(. | x~_0): leaves q_s as it is where the network is exact and one position moves at a
-    time, and repairs it where it is not.
+    Args:
+        method: how a step is taken.
+        kernel, posterior: those of the trained model.
+        corrector_steps: network evaluations after every step. Each redraws positions from q_s(. | x~_0): this leaves
+            q_s unchanged where the network is exact and one position moves at a time, and brings the sample nearer to
+            it where the network is not.
+        corrector_strength: the chance that one redraws a position.
+
+    Raises:
+        UserError: the method does not fit the kernel, or a number out of its range.
     """
 
     method: Method
@@ -70,12 +89,42 @@ class Sampler:
         initial_BxL=None,
         lengths_B=None,
     ):
-        """(text tokens [B, L] int32, Trajectory of the first `recorded` rows). Pure: jit it; all arrays may be traced.
+        """Samples text. Pure: jit it; all arrays may be traced.
 
-        given_BxL, is_given_BxL: tokens that are never changed, and where they stand. initial_BxL: noisy tokens at the
-        plan's first time; the prior's when None. lengths_B: what stands behind is padding, which must be given: the
-        network does not see it, and the penalty does not count it.
+        Args:
+            key: a JAX random key.
+            network: the trained network.
+            given_BxL: int tokens that are kept where is_given_BxL, bool, is true: a prompt, or anything else.
+            is_given_BxL: where.
+            plan: times and strides, of `make_plan`.
+            controls: temperature, truncation and penalty, of `make_controls`.
+            recorded: the number of rows whose trajectory is kept.
+            initial_BxL: noisy tokens at the plan's first time; None: drawn from the kernel's prior.
+            lengths_B: of each row; positions from there on are padding, which must be given. The network does not see
+                it, and the penalty does not count it.
+
+        Returns:
+            (tokens [B, L] int32, Trajectory of the first `recorded` rows).
+
+        Raises:
+            UserError: an array of a wrong shape or dtype, or controls that the method does not have.
+
+        Example, with a network that finds all tokens of text equally likely:
+
+            >>> import jax, jax.numpy as jnp
+            >>> from semdlm_jax.kernels import Vocabulary, make_kernel
+            >>> from semdlm_jax.objectives import make_posterior
+            >>> from semdlm_jax.samplers import Network, Sampler, make_method, make_plan
+            >>> kernel = make_kernel("absorbing", Vocabulary(size=5, mask_id=4))
+            >>> network = Network(lambda tokens, t, lengths: tokens, lambda x: jnp.zeros((*x.shape, 5)))
+            >>> plan = make_plan(kernel, steps=3, strides=1, length=6, t_min=1e-3)
+            >>> prompt = jnp.array([[3, 3, 0, 0, 0, 0]])
+            >>> sampler = Sampler(make_method("ancestral"), kernel, make_posterior("bayes"))
+            >>> text, _ = sampler.sample(jax.random.key(0), network, prompt, prompt == 3, plan)
+            >>> text.shape, text[0, :2].tolist(), bool((text < 4).all())
+            ((1, 6), [3, 3], True)
         """
+        check_layout(given_BxL, is_given_BxL, initial_BxL, lengths_B, plan)
         if not self.method.clean_drafts and controls.truncates:
             raise UserError("top_k and top_p truncate p(x0 | x_t), which the sedd samplers do not draw from")
         prior_key, scan_key, correct_key = jax.random.split(key, 3)
@@ -92,7 +141,7 @@ class Sampler:
             active = (position >= start) & (position < stop) & ~is_given_BxL
             ends_B = jnp.minimum(whole_B, stop)
             proposal = self._propose(draw_key, network, xt_BxL, t, s, ends_B, controls, self.method)
-            # A stride's last step leaves the draft as it is; its s = 0 would be below every rate's range.
+            # A stride's last step takes the draft as it is. The method never sees its s = 0, where rates are infinite.
             earlier = jnp.where(s > 0, s, t / 2)
             context = StepContext(t, earlier, remask, active)
             taken = self.method.step(self.kernel, step_key, xt_BxL, proposal, context, state)
@@ -142,8 +191,7 @@ class Sampler:
         return text_BxL, trajectory
 
     def _propose(self, key, network, xt_BxL, t, s, ends_B, controls, method):
-        """One network evaluation that sees positions before ends_B, and a draw at every position; logits of some
-        positions at a time."""
+        """One network evaluation, which sees the positions before ends_B, and a draw at every position."""
         batch, length = xt_BxL.shape
         features = network.features(xt_BxL, jnp.full((batch,), t), ends_B)
         penalty = controls.penalty
@@ -153,13 +201,15 @@ class Sampler:
         def propose_chunk(carry, inputs):
             features, xt, start = inputs
             logits = network.logits(features)
+            shape = *xt.shape, self.kernel.vocab_size
+            check_shape("what network.logits gives", logits, shape, f"[B, positions, V], here {list(shape)}")
             if penalty is not None:
                 carry, logits = penalty.apply(carry, logits, xt, start)
-            # One time for all: what depends on it alone is computed once, and not at every position.
+            # All positions share a time: shapes [1, 1], so that what depends on it alone is computed once.
             times = jnp.reshape(t, (1, 1)), jnp.reshape(s, (1, 1))
             logits = controls.sharpen(logits)
             if not method.clean_drafts:
-                # Only noise brings forbidden ids, and the last step takes them away.
+                # Drafts are noisy tokens: only noise may produce forbidden ids, until the last step writes text.
                 logits = controls.forbid(logits)
             weights = method.log_weights(self.kernel, self.posterior, logits, xt, *times)
             if method.clean_drafts:

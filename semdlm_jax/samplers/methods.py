@@ -17,7 +17,12 @@ from semdlm_jax.samplers.controls import Controls
 
 
 class StepContext(NamedTuple):
-    """A step from time t to time s < t. t, s, remask: scalars, of the plan. active: [B, L] bool, where it may act."""
+    """A step from time t to time s < t.
+
+    Args:
+        t, s, remask: scalars, of the plan.
+        active: [B, L] bool, the positions that the step may change.
+    """
 
     t: jax.Array
     s: jax.Array
@@ -26,8 +31,12 @@ class StepContext(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """What the network says at time t. draft: [B, L] int32, x~_0 ~ p_theta(. | x_t) (of `sedd`: x_s). confidence:
-    [B, L], the probability of the draft before truncation. current: [B, L], that of x_t itself, p_theta(x_t^i | x_t).
+    """What the network proposes at time t.
+
+    Args:
+        draft: [B, L] int32, x~_0 ~ p_theta(x_0 | x_t); for `sedd` x_s ~ p_theta(x_s | x_t).
+        confidence: [B, L], the probability of the draft before truncation.
+        current: [B, L], the probability p_theta(x_t^i | x_t) of the token that is there.
     """
 
     draft: jax.Array
@@ -36,7 +45,13 @@ class Proposal(NamedTuple):
 
 
 class Step(NamedTuple):
-    """tokens: [B, L] int32 at time s. frozen: [B, L] bool, held back whatever was drawn. state: the method's own."""
+    """The result of a step.
+
+    Args:
+        tokens: [B, L] int32 at time s.
+        frozen: [B, L] bool, positions that the method did not let change.
+        state: the method's own.
+    """
 
     tokens: jax.Array
     frozen: jax.Array
@@ -45,9 +60,16 @@ class Step(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Method(Plugin):
-    """A step of the reverse process. clean_drafts: whether what is drawn is text. corrections: network evaluations on
-    finished text, by `correct`. correction_time: the time that the network is told then. UserError for an option out
-    of its range."""
+    """A step of the reverse process.
+
+    Attributes:
+        clean_drafts: whether drafts are clean text, x_0, and not x_s.
+        corrections: network evaluations on finished text, by `correct`.
+        correction_time: the time that the network is given for these.
+
+    Raises:
+        UserError: an option out of its range.
+    """
 
     clean_drafts = True
     corrections = 0
@@ -65,11 +87,20 @@ class Method(Plugin):
         return None
 
     def log_weights(self, kernel, posterior, logits, xt, t, s):
-        """Unnormalized log-weights [..., V] of what is drawn; logits [..., V], xt [...], times that broadcast."""
+        """Log-weights [..., V], not normalized, of the draft; logits [..., V], xt [...], times that broadcast."""
         return posterior.log_weights(kernel, logits, xt, t)
 
     def step(self, kernel: KernelBase, key, xt, proposal: Proposal, context: StepContext, state) -> Step:
-        """Acts everywhere; what is not active is put back afterwards."""
+        """Steps at every position; those that are not active are restored afterwards.
+
+        Args:
+            kernel: the process.
+            key: a JAX random key.
+            xt: [B, L] int32, tokens at time t.
+            proposal: what the network proposes.
+            context: times and active positions.
+            state: the method's own, as `init` or its last step returned it.
+        """
         raise NotImplementedError
 
     def correction_controls(self, controls: Controls) -> Controls:
@@ -81,7 +112,8 @@ class Method(Plugin):
         raise NotImplementedError
 
 
-def step_to(tokens, state=None):
+def step_to(tokens, state=None) -> Step:
+    """A Step to these tokens in which no position is frozen."""
     return Step(tokens, jnp.zeros(tokens.shape, bool), state)
 
 
@@ -95,8 +127,12 @@ class Ancestral(Method):
 
 @dataclasses.dataclass(frozen=True)
 class TauLeaping(Method):
-    """Campbell et al. (2022): in (s, t] a token turns out to have arrived with chance 1 - exp(-h (t - s)), h its rate
-    at t given the draft, and goes back to where it came from at t: to the draft, or to noise."""
+    """In (s, t] a token arrived at its value with chance 1 - exp(-h (t - s)), h its arrival rate at t given the draft.
+    It then goes back to where it came from: to the draft, or to noise of time t.
+
+    Source:
+        Campbell et al. (2022), "A continuous time framework for discrete denoising models".
+    """
 
     def step(self, kernel, key, xt, proposal, context, state):
         arrive_key, return_key, noise_key = jax.random.split(key, 3)
@@ -114,7 +150,8 @@ class Blockwise(Method):
 
         (p_t - p_s) / p_t (1 - p_theta(x_t^i | x_t))^rho,     p_t = 1 - alpha_t,
 
-    and tokens of a confidence p_theta(x_t^i | x_t) above `freeze` stay; at 1 none is held. Not exact for any step size.
+    and tokens whose confidence p_theta(x_t^i | x_t) is above `freeze` stay; at 1 none do. It is not exact at any step
+    size.
     """
 
     rho: float = field(number(1.0, "[0, 1000]", "weight of confidence in Eq. 121"))

@@ -1,4 +1,4 @@
-"""The semantic-frequency penalty (Eq. 23, 114-115): less of what has been said, and of what means the same.
+"""The semantic-frequency penalty (Eq. 23, 114-115) on tokens that occur already, and on those similar to them.
 
     l~_i(k) = l_i(k) - lambda_freq log(1 + n_i(k)) - lambda_sem log(1 + m_i(k)),    m_i(k) = sum_l S+(k, l) n_i(l)
 
@@ -22,8 +22,14 @@ from semdlm_jax.kernels.numerics import add_at, put, take
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Penalty:
-    """table: the neighbors. lambda_freq, lambda_sem: weights, may be traced. window: W, positions centered on the one
-    penalized, itself included, an even W with one more before it than behind; None is the whole sequence."""
+    """The penalty's weights and window.
+
+    Args:
+        table: the neighbors.
+        lambda_freq, lambda_sem: weights; may be traced.
+        window: W positions around the one penalized, itself included, an even W with one more before it than behind;
+            None is the whole sequence.
+    """
 
     table: NeighborTable
     lambda_freq: jax.Array | float
@@ -33,7 +39,7 @@ class Penalty:
     def _around(self, tokens):
         """(ids, similarities), both [..., K + 1]: the tokens themselves, which are not similar to themselves, and their
         neighbors; the id V is none."""
-        none = self.table.vocab_size
+        none = self.table.missing
         inside = jnp.minimum(tokens, none - 1)
         ids = jnp.where(tokens[..., None] < none, self.table.ids[inside], none)
         similarities = jnp.maximum(self.table.similarities[inside], 0)

@@ -48,8 +48,15 @@ PRESETS = {
 
 
 def make_settings(preset=None, **changes):
-    """The defaults, changed by the preset and then by `changes`, of which None says nothing; `options` are merged.
-    UserError for an unknown preset or setting, or an impossible value."""
+    """The default settings, changed by a preset and then by `changes`.
+
+    Args:
+        preset: a name of PRESETS; None for none.
+        **changes: fields of SamplingSettings; None leaves one as it is, and `options` are merged.
+
+    Raises:
+        UserError: an unknown preset or setting, or a value out of its range.
+    """
     settings = dict(choose("preset", preset, PRESETS)) if preset else {}
     changes = {name: value for name, value in changes.items() if value is not None}
     known = [field.name for field in dataclasses.fields(SamplingSettings)]

@@ -1,4 +1,4 @@
-"""Everything that says how text is sampled."""
+"""The settings of sampling: their defaults, ranges and meanings."""
 
 import dataclasses
 from typing import Any
@@ -12,9 +12,20 @@ POSITIONS = "[0, 1048576]"
 
 @dataclasses.dataclass(frozen=True)
 class SamplingSettings(Plugin):
-    """sampler: a name of METHODS. options: its own. steps: network evaluations for the whole sequence, shared between
-    `strides` equal parts. grid: of GRIDS. t_min: where the last step starts; None is the training's. greedy_end: the
-    last step takes the likeliest token. The others: `Sampler` and `make_controls`."""
+    """How text is sampled.
+
+    Args:
+        sampler: a name of METHODS.
+        options: the sampler's own.
+        steps: network evaluations for the whole sequence, shared between the strides.
+        strides: equal parts of the sequence, generated left to right.
+        grid: a name of GRIDS.
+        t_min: where the last step starts; None: where training does.
+        greedy_end: whether the last step takes the likeliest token.
+        corrector_steps, corrector_strength: as Sampler has them.
+
+    The others are those of `make_controls`.
+    """
 
     sampler: str = field(text("ancestral", "how a step is taken", "samplers:METHODS", own=True))
     options: dict = dataclasses.field(default_factory=dict)
@@ -45,6 +56,6 @@ class SamplingSettings(Plugin):
 
 
 def check_settings(**values: Any) -> None:
-    """UserError for a value that its setting cannot have."""
+    """UserError for a value out of its setting's range."""
     for name, value in values.items():
         options_of(SamplingSettings)[name].check(name, value)

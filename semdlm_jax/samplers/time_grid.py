@@ -1,4 +1,4 @@
-"""When and where a sampler acts: the time grid of every network evaluation, split over strides."""
+"""Times and positions of a sampler's steps: a time grid for each stride, a part of the sequence."""
 
 import math
 from typing import NamedTuple
@@ -10,11 +10,13 @@ from semdlm_jax.samplers.settings import check_settings
 
 
 class Plan(NamedTuple):
-    """One entry for each of the N network evaluations, host arrays [N].
+    """The steps of a sampler: host arrays [N], an entry for each network evaluation.
 
-    t, s: from time t to time s < t; s = 0 marks a stride's last step, which writes text. remask: the chance that ReMDM
-    masks a token anew where its method says no more of it. start, stop: the positions of the stride being generated;
-    those before start are finished, those from stop on are hidden from the network.
+    Args:
+        t, s: float32, a step from time t to time s < t; s = 0 marks a stride's last step, which writes text.
+        remask: float32, the chance that a written token is masked again, for ReMDM's loop; 0 for other methods.
+        start, stop: int32, the positions of the stride being generated. Those before start are finished, those from
+            stop on are hidden from the network.
     """
 
     t: np.ndarray
@@ -25,8 +27,8 @@ class Plan(NamedTuple):
 
 
 def time_of(kernel, alpha):
-    """The times at which the kernel keeps a token with chance alpha, host arrays of one shape; 1 where it never keeps
-    so little. Bisection, on the log-odds: alpha and 1 - alpha both keep their digits."""
+    """The times at which the kernel keeps a token with chance alpha, host arrays of one shape; 1 where it always keeps
+    more. By bisection on the log-odds, which are accurate for alpha near 0 and near 1."""
     alpha = np.asarray(alpha, np.float64)
     with np.errstate(divide="ignore"):
         wanted = np.log(alpha) - np.log1p(-alpha)
@@ -55,7 +57,8 @@ def _cosine(kernel, u, t_min):
 
 
 def _log_snr(kernel, u, t_min):
-    """Even in log(alpha / (1 - alpha)), as far from 1/2 at the noisy end as at the clean one; from t = 1."""
+    """Even in log(alpha / (1 - alpha)), from minus its value at t_min or that at t = 1, the larger one, to its value at
+    t_min; the first time is 1."""
     clean = log_snr(kernel, t_min)
     noisy = max(-clean, log_snr(kernel, 1.0))
     odds = noisy + (clean - noisy) * u
@@ -66,16 +69,36 @@ GRIDS = {"uniform": _uniform, "cosine": _cosine, "log_snr": _log_snr}
 
 
 def steps_between(times):
-    """(t, s, remask) of a stride that stops at every time of `times` [N] and then writes text."""
+    """(t, s, remask) of a stride that steps through `times` [N] and then writes text."""
     return times, np.append(times[1:], 0.0), np.zeros_like(times)
 
 
 def make_plan(kernel, steps, strides, length, t_min, *, grid="uniform", between=steps_between):
-    """`steps` evaluations in all, shared between `strides` equal parts of the sequence, left to right.
+    """Shares network evaluations between equal parts of the sequence, the strides, generated left to right.
 
-    Each stride runs down the grid (of GRIDS) from t = 1 to t_min; its last step goes from t_min to text. between: the
-    method's own reading of such a grid. UserError when t_min is no time, the steps are fewer than the strides, or the
-    strides do not divide the length.
+    The times of a stride go from t = 1 to t_min by the grid; its last step goes from t_min to text.
+
+    Args:
+        kernel: whose alpha the grid `log_snr` reads.
+        steps: network evaluations, over all strides together.
+        strides: equal parts of the sequence.
+        length: positions L, a multiple of strides.
+        t_min: where a stride's last step starts, in (0, 1).
+        grid: a name of GRIDS, the spacing of the times from 1 to t_min.
+        between: a method's own reading of such a grid, `Method.between`.
+
+    Raises:
+        UserError: t_min is no time, the steps are fewer than the strides, or the strides do not divide the length.
+
+    Example:
+
+        >>> from semdlm_jax.kernels import Vocabulary, make_kernel
+        >>> from semdlm_jax.samplers import make_plan
+        >>> plan = make_plan(make_kernel("uniform", Vocabulary(5, 4)), steps=4, strides=2, length=6, t_min=0.5)
+        >>> plan.t.tolist(), plan.s.tolist()
+        ([1.0, 0.5, 1.0, 0.5], [0.5, 0.0, 0.5, 0.0])
+        >>> plan.start.tolist(), plan.stop.tolist()
+        ([0, 0, 3, 3], [3, 3, 6, 6])
     """
     point = choose("grid", grid, GRIDS)
     check_settings(steps=steps, strides=strides, t_min=t_min)

@@ -1,0 +1,63 @@
+"""What a caller hands in with a wrong shape or dtype is told, and not broadcast along another axis."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from toys import TOYS, V
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import reverse_step, stay_probability
+
+X = jnp.zeros((4, 4), int)
+T = jnp.full(4, 0.5)
+W = jnp.ones((4, V)) / V
+CALLS = {
+    "corrupt": lambda kernel, x, t: kernel.corrupt(toys.key(0), x, t),
+    "prob": lambda kernel, x, t: kernel.prob(x, x, t),
+    "log_prob": lambda kernel, x, t: kernel.log_prob(x, x, t),
+    "likelihoods": lambda kernel, x, t: kernel.likelihoods(x, t),
+    "arrival_rate": lambda kernel, x, t: kernel.arrival_rate(x, x, t),
+    "arrival_rates": lambda kernel, x, t: kernel.arrival_rates(x, t),
+    "log_evidence": lambda kernel, x, t: kernel.log_evidence(jnp.zeros((*x.shape, V)), x, t),
+    "reverse_step": lambda kernel, x, t: reverse_step(kernel, toys.key(0), x, x, t, t),
+    "stay_probability": lambda kernel, x, t: stay_probability(kernel, x, x, t, t),
+}
+
+
+@pytest.mark.parametrize("name", ["semdlm_plus", "semantic_softmax"])
+@pytest.mark.parametrize("call", CALLS)
+def test_times_without_an_axis_for_each_of_the_tokens_are_refused(call, name):
+    """[4] against [4, 4] would be aligned with the positions; [4, 1] says which axis is meant, eagerly and in jit."""
+    kernel = TOYS[name].build()
+    for function in (CALLS[call], jax.jit(CALLS[call])):
+        with pytest.raises(UserError, match=r"t is float32 \[4\] and x[0t] is int32 \[4, 4\]: .*t\[:, None\]"):
+            jax.eval_shape(function, kernel, X, T)
+    assert jax.eval_shape(CALLS[call], kernel, X, T[:, None]).shape[:2] == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("told", "call"),
+    [
+        (r"x0 is float32 \[4, 4\]: give token ids", lambda kernel: kernel.corrupt(toys.key(0), X * 1.0, 0.5)),
+        (r"xt is float32 \[4, 4\]: give token ids", lambda kernel: kernel.likelihoods(X * 1.0, 0.5)),
+        (r"t is float32 \[2, 1\] and x0", lambda kernel: kernel.corrupt(toys.key(0), X, jnp.full((2, 1), 0.5))),
+        (r"t is float32 \[3, 4, 4\] and x0", lambda kernel: kernel.corrupt(toys.key(0), X, jnp.full((3, 4, 4), 0.5))),
+        (r"t is int32 \[4, 1\]: give times", lambda kernel: kernel.corrupt(toys.key(0), X, X[:, :1])),
+        (rf"w is float32 \[4, {V - 1}\]: it must be", lambda kernel: kernel.push_forward(W[:, 1:], 0.5)),
+        (rf"t is float32 \[2\] and w is float32 \[4, {V}\]", lambda kernel: kernel.push_forward(W, T[:2])),
+    ],
+)
+def test_other_wrong_shapes_and_kinds_are_refused(told, call):
+    with pytest.raises(UserError, match=told):
+        call(TOYS["semdlm_plus"].build())
+
+
+def test_a_number_is_a_time():
+    """And gives what an array of it gives, whether float or 0 or 1."""
+    kernel = TOYS["semdlm_plus"].build()
+    for t in (0.25, 1, np.float64(0.5)):
+        expected = kernel.corrupt(toys.key(0), X, jnp.full(X.shape, t, jnp.float32))
+        np.testing.assert_array_equal(kernel.corrupt(toys.key(0), np.asarray(X), t), expected)
+        np.testing.assert_array_equal(kernel.prob(X, X, t), kernel.prob(X, X, jnp.full(X.shape, t, jnp.float32)))
