@@ -124,7 +124,7 @@ def test_sums_over_clean_tokens(float64, toy):
     w = np.random.default_rng(4).standard_normal((2, len(TIMES), V))
     m = np.stack([toy.noise(float(t)) for t in times()])
     both = jax.jit(lambda kernel, w, t: (kernel.push_forward(w, t), kernel.noise_matvec(w, t)))
-    for arrange, t in ((lambda x: x, times()), (lambda x: np.swapaxes(x, 0, 1), times((1,)))):
+    for arrange, t in ((lambda x: x, times()[None]), (lambda x: np.swapaxes(x, 0, 1), times((1,)))):
         pushed, noise = both(kernel, jnp.asarray(arrange(w)), t)
         exact = {"rtol": toy.rtol, "atol": max(1e-12, toy.rtol)}
         np.testing.assert_allclose(arrange(pushed), np.einsum("btk,tkj->btj", w, matrices(toy)), **exact)
@@ -225,7 +225,7 @@ def test_table_inverts_large_random_lists(known, k_max):
 
 def test_another_tables_inverted_lists_are_refused():
     ids = np.array([[1, 2], [0, 2], [0, -1]])
-    with pytest.raises(UserError, match="those of other lists"):
+    with pytest.raises(UserError, match="that of other lists"):
         NeighborTable.from_lists(ids, np.ones(ids.shape), inverted=invert(ids[:, :1]))
 
 
