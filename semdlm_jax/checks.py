@@ -54,15 +54,17 @@ def check_recorded(config: Any, workdir: str | os.PathLike, *, trust_code: bool 
         if key not in flat:
             raise UserError(f"{path} lacks {key}, so it is no run's: restore it")
         option.check(f"{path}: {key}", flat[key])
-    for key, _, registry in keys.CHOICES:
-        if not (trust_code or is_imported(name := flat[key])):
+    for choice in keys.CHOICES:
+        name, registry = flat[choice.key], choice.registry
+        if registry.is_users(name) and not (choice.to_prepare or trust_code or is_imported(name)):
             raise UserError(
                 f"this run's {registry.kind} {name!r} is code of whoever trained it: give --trust_code to run it, "
                 f"or import {name.partition(':')[0]} first"
             )
-    own = keys.users_options(config)  # a missing plug-in is reported before anything is read
+    own = keys.users_options(config, recorded=True)  # a missing plug-in is reported before anything is read
+    unread = [choice for choice in keys.CHOICES if choice.to_prepare]
     for key in flat.keys() - keys.KEYS.keys() - own.keys():
-        if key.partition(".")[0] in keys.SECTIONS:
+        if key.partition(".")[0] in keys.SECTIONS and not keys.may_be_users(flat, key, unread):
             raise UserError(
                 f"{path} has a key {key!r}, which no run has: restore it ({keys.nearest_key(key, keys.KEYS)})"
             )
@@ -122,9 +124,9 @@ def _chosen(config):
     flat, found = flatten(config), []
     for choice in keys.CHOICES:
         first, _, rest = choice.key.partition(".")
-        used = warmup if first == "warmup" else first == "optimizer" or not chain
+        used = warmup if first == "warmup" else first in ("data", "optimizer") or not chain
         if used:
-            found.append((choice, flat[choice.key]))
+            found.append((choice, flat[choice.key] or flat["data.train"]))  # no other is empty than data.corpus
     return found
 
 

@@ -23,7 +23,7 @@ from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
 from semdlm_jax.data.scored import bits_per_byte, scored_bytes, scored_counts
-from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, unknown_share_of
+from semdlm_jax.data.unknown import UNKNOWN_WARNED, unknown_share_of
 from semdlm_jax.entropy import entropy
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error

@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from semdlm_jax.data.corpora import CORPORA
+from semdlm_jax.data.tokenizers import TOKENIZERS
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS, SCHEDULES
 from semdlm_jax.objectives import AUTOREGRESSIVE, LOSSES, PARAMETERIZATIONS, Objective
@@ -31,14 +33,18 @@ OBJECTIVES = (*LOSSES, AUTOREGRESSIVE)
 
 
 class Choice(NamedTuple):
-    """Where a configuration names a plug-in: its key, and the section that has the options."""
+    """Where a configuration names a plug-in: its key, and the section that has the options. to_prepare: only the
+    preparation of data reads it, so a recorded run is used without it."""
 
     key: str
     section: str
     registry: Registry
+    to_prepare: bool = False
 
 
 CHOICES = (
+    Choice("data.corpus", "data", CORPORA, to_prepare=True),
+    Choice("data.tokenizer", "data", TOKENIZERS),
     Choice("kernel.name", "kernel", KERNELS),
     Choice("kernel.schedule.name", "kernel.schedule", SCHEDULES),
     Choice("objective.name", "objective", LOSSES),
@@ -58,12 +64,13 @@ OWN_KEYS: dict[str, Option] = {
         "is cut into its splits: sotu; text:GLOB or text:FOLDER of .txt (a document each), .jsonl, .parquet, .csv or "
         ".tsv; lines:GLOB, a document a line; tfds:NAME, prepared as array_record; synthetic (random tokens, for tests "
         "and speed); '' where data.train is given",
+        "data.corpora:CORPORA",
+        own=True,
         path="after",
     ),
     "data.train": text("", "instead of data.corpus, files of the train split: text:… or lines:…", path="after"),
     "data.valid": text("", "and of the valid split; '': drawn from train's documents", path="after"),
     "data.test": text("", "and of the test split; '': drawn from train's documents", path="after"),
-    "data.field": text("text", "of .jsonl, .parquet, .csv and .tsv: the field or column of the documents", filled=True),
     "data.directory": text(
         "data/sotu", "where data.prepare and semantics.build write, and training reads", path="whole", filled=True
     ),
@@ -73,19 +80,9 @@ OWN_KEYS: dict[str, Option] = {
         "tokenizer.json, hf:NAME (a model's directory, or in the local cache), sentencepiece:PATH, bert-base-uncased, "
         "wordpiece:PATH/vocab.txt",
         "data.tokenizers:TOKENIZERS",
+        own=True,
         path="after",
-    ),
-    "data.vocab_size": number(1024, "[6, 2097152]", "of a vocabulary that sentencepiece learns: any other has its own"),
-    "data.byte_fallback": switch(
-        False,
-        "of a vocabulary that sentencepiece learns: 256 of its pieces are bytes, which spell what it lacks",
-        only="data.tokenizer: sentencepiece",
-    ),
-    "data.lowercase": switch(True, "text is lowercased"),
-    "data.normalize": switch(
-        True,
-        "text is brought into one form: NFKC, ASCII quotes and dashes, single spaces and line breaks",
-        only="data.tokenizer: sentencepiece sentencepiece:",
+        filled=True,
     ),
     "data.length": number(128, TOKENS, "L: tokens a sequence"),
     "data.protocol": text("packed", "how documents become rows", "data.protocols:PROTOCOLS"),
@@ -228,17 +225,40 @@ def check_options(section: str, **values):
         (FLAGS[name] if section == "flags" else KEYS[f"{section}.{name}"]).check(name, value)
 
 
-def users_options(config, sections: Iterable[str] = SECTIONS) -> dict[str, Option]:
+def users_options(config, sections: Iterable[str] = SECTIONS, *, recorded: bool = False) -> dict[str, Option]:
     """{key: Option} of the plug-ins of the user's own that a configuration names: their modules are imported.
 
-    sections: only those whose options are wanted. UserError where there is no such plug-in.
+    Args:
+      config: nested mappings.
+      sections: only those whose options are wanted.
+      recorded: the configuration is that of a run, so what only preparation reads is left out.
+
+    Raises:
+      UserError: there is no such plug-in, or an option of it has the name of another key.
     """
     flat, found = flatten(config), {}
-    for key, section, registry in CHOICES:
+    for key, section, registry, to_prepare in CHOICES:
         name = flat.get(key)
-        if isinstance(name, str) and ":" in name and section.partition(".")[0] in sections:
-            found |= {f"{section}.{option}": o for option, o in registry.options(name).items()}
+        wanted = section.partition(".")[0] in sections and not (recorded and to_prepare)
+        if wanted and isinstance(name, str) and registry.is_users(name):
+            for option_name, option in registry.options(name).items():
+                full = f"{section}.{option_name}"
+                if not _same_values(option, found.get(full) or KEYS.get(full, option)) or _is_section(full):
+                    raise UserError(
+                        f"{registry.kind} {name!r} has an option {option_name!r}, but {full} is a key of another "
+                        "meaning already: rename the option"
+                    )
+                found[full] = option
     return {key: option for key, option in found.items() if key not in KEYS}
+
+
+def _same_values(one, other):
+    """Whether two options have the same default and may be the same."""
+    return dataclasses.replace(one, meaning="", only="") == dataclasses.replace(other, meaning="", only="")
+
+
+def _is_section(key):
+    return any(known.startswith(f"{key}.") for known in KEYS)
 
 
 def with_users_options(config, named: Mapping[str, str]):
@@ -268,9 +288,9 @@ def check_config(config, needs: Iterable[str] = ()):
     own = users_options(config, {key.partition(".")[0] for key in needed})
     for key, value in flat.items():
         option = KEYS.get(key) or own.get(key)
-        if option is None and any(known.startswith(f"{key}.") for known in KEYS):
+        if option is None and _is_section(key):
             raise UserError(f"config.{key} = {shown(value)} stands for a section: {BEGIN}")
-        if option is None and not _unread_option(flat, key, needed):
+        if option is None and not may_be_users(flat, key, [c for c in CHOICES if c.key not in needed]):
             raise UserError(f"config has no key {key!r}: {nearest_key(key, [*KEYS, *own])}")
         if option is not None and (key in needed or not isinstance(option.among, str)):
             option.check(key, value)
@@ -279,10 +299,9 @@ def check_config(config, needs: Iterable[str] = ()):
             raise UserError(f"config lacks the key {key!r}: {BEGIN}")
 
 
-def _unread_option(flat, key, needed):
-    """Whether it may be an option of a plug-in of the user's own, in a section that is not needed."""
-    sections = [c.section for c in CHOICES if c.key not in needed and ":" in str(flat.get(c.key))]
-    return key.rpartition(".")[0] in sections
+def may_be_users(flat: Mapping[str, Any], key: str, choices: Iterable[Choice]) -> bool:
+    """Whether a key may be an option of a plug-in of the user's own that one of the choices names, not looked up."""
+    return any(key.rpartition(".")[0] == c.section and c.registry.is_users(str(flat.get(c.key))) for c in choices)
 
 
 def below(needs: Iterable[str]) -> list[str]:

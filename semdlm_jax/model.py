@@ -20,7 +20,7 @@ from semdlm_jax import generate as writing
 from semdlm_jax.data import conditioning
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.protocols import read_row
-from semdlm_jax.data.tokenizers import Tokenizer
+from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import Likelihood
 from semdlm_jax.experiment.load import Trained, load_trained

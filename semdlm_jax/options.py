@@ -102,7 +102,8 @@ class Option:
             return f"is empty: give {wanted}"
         head, colon, tail = value.partition(":")
         found = path_problem({"": "", "whole": value, "after": tail}[self.path])
-        if found or not self.among or (self.own and OWN.fullmatch(value)):
+        unnamed = self.path == "after" and not value  # what it would name is given elsewhere
+        if found or unnamed or not self.among or (self.own and OWN.fullmatch(value)):
             return found
         name = head if self.path == "after" else value
         return "" if name in (valid := self.names()) else f"is unknown: {nearest(name, valid)}"

@@ -1,4 +1,4 @@
-"""The common form of everything that a configuration selects by name: kernels, schedules, losses, samplers, optimizers.
+"""The common form of everything that a configuration selects by name: kernels, losses, samplers, corpora, tokenizers …
 
 A plug-in is a frozen dataclass that extends the base class of its kind. Its fields are its options:
 
@@ -13,10 +13,13 @@ plug-in of the package is listed in the registry of its kind; a user's own plug-
 a name.
 """
 
+import contextlib
 import dataclasses
 import importlib
+import importlib.util
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from semdlm_jax.errors import UserError, choose, nearest
@@ -51,13 +54,26 @@ class Plugin:
             option.check(name, getattr(self, name))
 
 
+@dataclasses.dataclass(frozen=True)
+class WithArgument(Plugin):
+    """A plug-in whose name in a configuration may go on after a colon, as 'text:books/*.txt'. spec: that whole name."""
+
+    spec: str = dataclasses.field(default="", kw_only=True, metadata={"spec": True})
+
+    @property
+    def argument(self) -> str:
+        """What follows the colon, '' where nothing does."""
+        return self.spec.partition(":")[2]
+
+
 def _fields(plugin: Any) -> tuple[dataclasses.Field, ...]:
     return dataclasses.fields(plugin)
 
 
 def options_of(plugin: type) -> dict[str, Option]:
     """{name: Option} of the fields of a dataclass. A plain field accepts any value of the type of its default."""
-    fields = [f for f in _fields(plugin) if "option" in f.metadata or isinstance(f.default, PLAIN)]
+    fields = [f for f in _fields(plugin) if "spec" not in f.metadata]
+    fields = [f for f in fields if "option" in f.metadata or isinstance(f.default, PLAIN)]
     return {f.name: f.metadata.get("option") or _plain(f.default) for f in fields}
 
 
@@ -84,6 +100,10 @@ class Registry(dict[str, type[P]], Generic[P]):
         super().__init__(plugins)
         self.kind, self.base = kind, base
 
+    def is_users(self, name: str) -> bool:
+        """Whether a name stands for a class of a user's own, so that finding it imports the user's module."""
+        return ":" in name
+
     def find(self, name: str) -> type[P]:
         """The class of a name, or of a user's own `module:Class`. UserError: none, or not of this kind."""
         if ":" not in name:
@@ -91,9 +111,11 @@ class Registry(dict[str, type[P]], Generic[P]):
         if not OWN.fullmatch(name):
             raise UserError(f"{self.kind} {name!r} is no name of a class: give module:Class")
         found: Any = _imported(self.kind, name)
+        base = f"{self.base.__module__}.{self.base.__name__}"
         if not (isinstance(found, type) and issubclass(found, self.base) and dataclasses.is_dataclass(found)):
-            base = f"{self.base.__module__}.{self.base.__name__}"
             raise UserError(f"{self.kind} {name!r} is no {self.kind}: give a frozen dataclass that extends {base}")
+        if unwritten := sorted(getattr(found, "__abstractmethods__", ())):
+            raise UserError(f"{self.kind} {name!r} lacks the method {unwritten[0]}: write it as {base} describes it")
         for each in _fields(found):
             if each.default is dataclasses.MISSING:
                 raise UserError(f"{self.kind} {name!r} has an option {each.name!r} without a default: give it one")
@@ -133,6 +155,60 @@ class Registry(dict[str, type[P]], Generic[P]):
                 value = section[key]
                 values[key] = parts[key].pick(value["name"], value) if key in parts else value
         return plugin(**values)
+
+
+class ArgumentRegistry(Registry[P]):
+    """A Registry whose own names may go on after a colon: 'text:books/*.txt' is its plug-in 'text'. Its own names come
+    before modules of a user's own. Its plug-ins extend WithArgument."""
+
+    def is_users(self, name: str) -> bool:
+        return ":" in name and name.partition(":")[0] not in self
+
+    def find(self, name: str) -> type[P]:
+        head = name.partition(":")[0]
+        if not self.is_users(name):
+            return choose(self.kind, head, self)
+        if not OWN.fullmatch(name):
+            raise UserError(f"unknown {self.kind} {head!r} of {name!r}: {nearest(head, self)}")
+        try:
+            return super().find(name)
+        except UserError as error:
+            module = head.partition(".")[0]
+            if module not in sys.modules and importlib.util.find_spec(module) is None:
+                raise UserError(f"{error}; or name one of the package: {nearest(head, self)}") from None
+            raise
+
+    def make(self, name: str, **options: Any) -> P:
+        return super().make(name, **options, spec=name)
+
+    def pick(self, name: str, section: Mapping[str, Any]) -> P:
+        return super().pick(name, {**section, "spec": name})
+
+    @contextlib.contextmanager
+    def explaining(self, name: str) -> Iterator[None]:
+        """Where a UserError ends what is done with a plug-in of this package, and the name could have meant a class of
+        a user's own, too, the error says so."""
+        try:
+            yield
+        except UserError as error:
+            head, _, attribute = name.partition(":")
+            if head in self and OWN.fullmatch(name) and _has_class(head, attribute):
+                raise UserError(
+                    f"{error}; {head!r} is a {self.kind} of this package, so for your class {attribute} rename its "
+                    f"module {head}"
+                ) from None
+            raise
+
+
+def _has_class(module, name):
+    """Whether the file of a module defines a class of this name. Nothing is imported."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # UnicodeDecodeError is a ValueError
+        found = importlib.util.find_spec(module)
+        origin = found and found.origin
+        if origin and origin.endswith(".py"):
+            with open(origin, encoding="utf-8") as file:
+                return re.search(rf"^class {name}\b", file.read(), re.MULTILINE) is not None
+    return False
 
 
 def is_imported(name: str) -> bool:

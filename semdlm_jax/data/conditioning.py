@@ -8,7 +8,9 @@ import numpy as np
 
 from semdlm_jax.data.files import read_numbered_lines
 from semdlm_jax.data.protocols import Rows
-from semdlm_jax.data.tokenizers import UNKNOWN_NAMED, Tokenizer, dropped_characters, marks_words, unknown_pieces
+from semdlm_jax.data.tokenizer import Tokenizer
+from semdlm_jax.data.tokenizers import marks_words
+from semdlm_jax.data.unknown import UNKNOWN_NAMED, dropped_characters, unknown_pieces
 from semdlm_jax.errors import UserError
 
 BLANK = r"\[(_+)\]"
@@ -107,7 +109,7 @@ def _encode_between(tokenizer, text, after_blank, before_blank):
     ids = encode(text).tolist() if text.strip() else []
     if tokenizer.newline_id is None:
         return ids
-    before, after = (re.search(pattern, text)[0] for pattern in (r"^\s*", r"\s*$"))
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
     lead = [tokenizer.newline_id] * (after_blank and "\n" in before)
     tail = [tokenizer.newline_id] * (before_blank and "\n" in after and bool(text.strip() or not lead))
     return lead + ids + tail

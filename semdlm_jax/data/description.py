@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from typing import Any
 
 from semdlm_jax.errors import UserError
 
@@ -78,11 +79,11 @@ def _describe(library, model):
     return Described(library, tuple(pieces), tuple(sorted(special)), roles, byte_level, continuing)
 
 
-def _roles(pieces, special, own):
+def _roles(pieces, special, own) -> tuple[int, ...]:
     """Ids of ROLES: of the specials those with such a name, else new ones, which are appended to `pieces`. own: the id
     that the model gives to what it does not know, or None."""
     found = {i: index for i in sorted(special) for index, names in enumerate(ROLES) if pieces[i] in names and i != own}
-    roles = [next((i for i, index in found.items() if index == role), None) for role in range(len(ROLES))]
+    roles: list[Any] = [next((i for i, index in found.items() if index == role), None) for role in range(len(ROLES))]
     roles[UNKNOWN] = roles[UNKNOWN] if own is None else own
     for role, index in enumerate(roles):
         if index is None:

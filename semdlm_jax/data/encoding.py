@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from semdlm_jax.data.corpora import Digest, Part
+from semdlm_jax.data.documents import Digest, Part
 from semdlm_jax.data.packing import Packer, batches
 from semdlm_jax.data.protocols import lost_to_padding
 from semdlm_jax.data.store import ArrayWriter

@@ -7,6 +7,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from semdlm_jax.data import formats
 from semdlm_jax.data.formats import check_plain
@@ -155,7 +156,7 @@ def numbered(path, limit, advice, check=lambda path, head: None, ends=False):
 
 
 @contextlib.contextmanager
-def opened(path):
+def opened(path) -> Iterator[Any]:
     """The bytes of a file, gunzipped where its name ends in .gz."""
     check_regular(path)
     try:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from semdlm_jax.data import splitting
-from semdlm_jax.data.corpora import SPLITS, Corpus, Streamed, load_corpus
+from semdlm_jax.data.corpora import load_corpus
+from semdlm_jax.data.documents import SPLITS, Corpus, Streamed
 from semdlm_jax.data.files import Skipped, parts_of, read_parts
 from semdlm_jax.data.matching import Reader, line_files, text_files
 from semdlm_jax.data.records import FIELD
@@ -35,7 +36,7 @@ def corpus_of(data) -> Corpus | Streamed:
     check_sources(data)
     if data.train:
         return load_splits(_specs(data), data.field)
-    return load_corpus(data.corpus, data.field)
+    return load_corpus(data.corpus, data)
 
 
 def _specs(data):
@@ -105,7 +106,7 @@ def load_splits(given: Mapping[str, str], field: str = FIELD) -> Streamed:
     origin += [f"{split}: drawn from train, {fraction:.2%} of its documents" for split in missing]
     named = {split: source.spec for split, source in sources.items()}
     paths = tuple(itertools.chain(*(source.paths for source in sources.values())))
-    return Streamed(read, train.spec, "; ".join(origin), paths, skipped, named, field)
+    return Streamed(read, train.spec, "; ".join(origin), paths, skipped, named, {"field": field})
 
 
 def _open(split, spec, field):

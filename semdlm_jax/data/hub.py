@@ -2,11 +2,30 @@
 
 import pathlib
 
-from huggingface_hub import try_to_load_from_cache
-
 from semdlm_jax.errors import UserError
 
 MOVED = {"gpt2": "openai-community", "bert": "google-bert", "distilbert": "distilbert"}  # first word of a name -> owner
+
+
+def cached_file(name: str, *files: str) -> pathlib.Path | None:
+    """The first of these files that a model has in the local Hugging Face cache, None where it has none of them.
+
+    Args:
+      name: OWNER/NAME, or NAME alone of a model that had no owner once.
+      files: names of files in the model's repository.
+
+    Raises:
+      UserError: no model can have this name.
+    """
+    from huggingface_hub import try_to_load_from_cache  # takes a third of a second to import
+
+    owner = MOVED.get(name.partition("-")[0])
+    names = [name, f"{owner}/{name}"] if owner and "/" not in name else [name]
+    try:
+        found = (try_to_load_from_cache(one, file) for one in names for file in files)
+        return next((pathlib.Path(path) for path in found if isinstance(path, str)), None)
+    except ValueError:
+        raise UserError(f"hf:{name} is neither a directory nor the name of a model: give OWNER/NAME") from None
 
 
 def tokenizer_file(name: str) -> pathlib.Path:
@@ -16,14 +35,8 @@ def tokenizer_file(name: str) -> pathlib.Path:
         if (directory / "tokenizer.json").is_file():
             return directory / "tokenizer.json"
         raise UserError(f"hf:{name}: {directory} holds no tokenizer.json: give the directory of a model that has one")
-    owner = MOVED.get(name.partition("-")[0])
-    try:
-        for one in [name, *([f"{owner}/{name}"] if owner and "/" not in name else [])]:
-            found = try_to_load_from_cache(one, "tokenizer.json")
-            if isinstance(found, str):
-                return pathlib.Path(found)
-    except ValueError:  # of a name that no model can have
-        raise UserError(f"hf:{name} is neither a directory nor the name of a model: give OWNER/NAME") from None
+    if found := cached_file(name, "tokenizer.json"):
+        return found
     raise UserError(
         f"hf:{name}: neither a directory nor in the local Hugging Face cache, and nothing is downloaded here: "
         f"run `hf download {name} tokenizer.json` where there is a network, or give the directory of the model"

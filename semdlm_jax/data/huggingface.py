@@ -7,10 +7,11 @@ import pathlib
 from collections.abc import Iterable
 
 import numpy as np
-from tokenizers import Tokenizer
+import tokenizers
 
 from semdlm_jax.data.description import MARK, Described, describe, without_prefix
 from semdlm_jax.data.files import read_contents
+from semdlm_jax.data.tokenizer import Tokenizer, derived, unreadable
 from semdlm_jax.data.wordpiece import ids_in_groups
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular
@@ -24,8 +25,8 @@ _SPELLED = {chr(byte): byte for byte in _PRINTABLE} | {
 
 
 @dataclasses.dataclass(frozen=True)
-class HuggingFaceTokenizer:
-    """A vocabulary with its own way to encode, with the interface of `tokenizers.Tokenizer`.
+class HuggingFaceTokenizer(Tokenizer):
+    """A vocabulary with its own way to encode, as the library `tokenizers` describes it.
 
     Nothing is done to text but what the file says, and lower case on request. Byte-level vocabularies restore text
     exactly. Specials that the file lacks follow its own ids. Text that spells a special is not read as one. `pieces`
@@ -37,6 +38,9 @@ class HuggingFaceTokenizer:
 
     model: str = dataclasses.field(repr=False)
     lowercase: bool
+    _backend: tokenizers.Tokenizer = derived()
+    _inside: tokenizers.Tokenizer = derived()  # for text that stands behind other text
+    _special: np.ndarray = derived()  # [V] bool
 
     FILE = "tokenizer.huggingface"
 
@@ -56,7 +60,7 @@ class HuggingFaceTokenizer:
         identity = json.dumps(["huggingface", json.loads(self.model), self.lowercase], sort_keys=True).encode()
         for name, value in (
             ("_backend", backend),
-            ("_inside", inside),  # text that stands behind other text
+            ("_inside", inside),
             ("_special", special),
             *zip(("pad_id", "unk_id", "bos_id", "eos_id", "mask_id"), described.roles, strict=True),
             ("special_ids", described.special_ids),
@@ -112,15 +116,7 @@ class HuggingFaceTokenizer:
             settings = json.loads(path.with_suffix(".json").read_text())
             return cls(path.read_text(encoding="utf-8"), settings["lowercase"])
         except (OSError, ValueError, KeyError, TypeError, UserError) as error:
-            raise UserError(f"{path}: cannot read the tokenizer ({error}): prepare the data again") from None
-
-    @property
-    def vocab_size(self):
-        return len(self.pieces)
-
-    def encode(self, text: str) -> np.ndarray:
-        """Ids [N] int32 of the text, as the file has it; no specials but the unknown one."""
-        return self.encode_batch([text])[0]
+            raise unreadable(path, error) from None
 
     def encode_batch(self, texts) -> list[np.ndarray]:
         """`encode` of each text, on all cores."""
@@ -143,7 +139,7 @@ class HuggingFaceTokenizer:
 
 def _backend(library):
     try:
-        return Tokenizer.from_str(json.dumps(library))
+        return tokenizers.Tokenizer.from_str(json.dumps(library))
     except Exception as error:  # the library raises nothing narrower
         reason = " ".join(str(error).split())
         raise UserError(f"tokenizers cannot read it ({reason}): give a tokenizer.json that it wrote") from None

@@ -77,7 +77,9 @@ def _shards(source, pattern):
     with tarfile.open(source, "r|*") as archive:  # one pass: the archive is never unpacked
         for member in archive:
             if member.isfile() and (match := pattern.search(member.name)):
-                yield match[1], archive.extractfile(member)
+                file = archive.extractfile(member)
+                assert file is not None  # of a regular file
+                yield match[1], file
 
 
 def _builder(source):

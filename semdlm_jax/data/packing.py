@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from semdlm_jax.data.corpora import Part
+from semdlm_jax.data.documents import Part
 from semdlm_jax.data.files import parts_of
 
 BATCH_CHARACTERS = 2**20  # encoded at a time, and one part more

@@ -15,7 +15,9 @@ from semdlm_jax.errors import UserError
 _IN_LINE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # tokens lie in memory: threads would only contend
 
 
-def train_iterator(rows, batch_size: int, seed: int, held: Sequence[int] | None = None) -> grain.DatasetIterator:
+def train_iterator(
+    rows, batch_size: int, seed: int, held: Sequence[int] | np.ndarray | None = None
+) -> grain.DatasetIterator:
     """An endless iterator of batches over rows of training: batch b is rows b * batch_size … of one global order.
 
     rows: protocols.Rows. held: which rows of every batch are made, ascending; None for all. Several processes share
@@ -49,7 +51,7 @@ def synthetic_iterator(
     batch_size: int,
     seed: int,
     forbidden_ids: Sequence[int] = (),
-    held: Sequence[int] | None = None,
+    held: Sequence[int] | np.ndarray | None = None,
 ) -> grain.DatasetIterator:
     """Batches of uniform random tokens without forbidden_ids, with the interface of `train_iterator`."""
     allowed = np.setdiff1d(np.arange(vocab_size, dtype=np.int32), np.asarray(forbidden_ids, np.int32))

@@ -11,74 +11,79 @@ it goes below TFDS_DATA_DIR, or ~/tensorflow_datasets.
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from absl import flags
 
 from semdlm_jax import cli, config_flag, keys
-from semdlm_jax.data import corpora
-from semdlm_jax.data.corpora import SPLITS
+from semdlm_jax.data.corpora import CORPORA
+from semdlm_jax.data.documents import SPLITS, Corpus, Streamed, TrainingText, check_split, digest_of, stamp_of
 from semdlm_jax.data.encoding import encode_corpus, padding_report
 from semdlm_jax.data.given import corpus_of
-from semdlm_jax.data.huggingface import HuggingFaceTokenizer
 from semdlm_jax.data.lm1b import prepare_lm1b
-from semdlm_jax.data.prepared import COMMAND, LEARNT, UNIGRAM, describe, open_prepared, sampled, write_meta
-from semdlm_jax.data.sample import draw_sample
-from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
+from semdlm_jax.data.prepared import COMMAND, LEARNT, UNIGRAM, Prepared, describe, open_prepared, write_meta
 from semdlm_jax.data.store import appearing, locked
-from semdlm_jax.data.tokenizers import given_tokenizer
+from semdlm_jax.data.tokenizers import TOKENIZERS, build_tokenizer
 from semdlm_jax.errors import UserError
-from semdlm_jax.storage import storage_errors
+from semdlm_jax.plugins import options_of
+from semdlm_jax.storage import PathLike, storage_errors
 
 
 def prepare(
-    corpus,
-    directory,
-    vocab_size,
-    lowercase,
-    progress=lambda line: None,
-    tokenizer=LEARNT,
-    length=None,
-    normalize=True,
-    byte_fallback=False,
-):
-    """Learns a vocabulary on the train split unless one is given, encodes every split and writes `directory`; returns
-    it opened.
+    corpus: Corpus | Streamed,
+    directory: PathLike,
+    vocab_size: int,
+    lowercase: bool,
+    progress: Callable[[str], None] = lambda line: None,
+    tokenizer: str = LEARNT,
+    length: int | None = None,
+    **options: Any,
+) -> Prepared:
+    """Makes a vocabulary, encodes every split with it and writes `directory`; returns it opened.
 
-    corpus: of given.corpus_of. vocab_size: of a vocabulary to be learnt; a given one has its own. progress: called
-    with a line of text as the work goes on. tokenizer: as in `tokenizers.given_tokenizer`. length: L of the rows whose
-    padding is reported. normalize, byte_fallback: of SentencePiece vocabularies, see `SentencePieceTokenizer`.
-    With the same corpus and settings the finished directory is opened at once; another process
-    that prepares it is waited for. The directory appears whole or not at all, and what a killed process left is
-    cleared away. Memory holds a batch of documents, not the corpus (unless that is in memory itself).
-    UserError: the directory exists with other settings, or holds something else; bad text; no text for a split; a full
-    disk.
+    With the same corpus and settings the finished directory is opened at once; another process that prepares it is
+    waited for. The directory appears whole or not at all, and what a killed process left is removed. Memory holds a
+    batch of documents, not the corpus (unless that is in memory itself).
+
+    Args:
+      corpus: of given.corpus_of.
+      directory: where it is written.
+      vocab_size: of a vocabulary that is learnt; a given one has its own.
+      lowercase: whether text is lowercased.
+      progress: called with a line of text as the work goes on.
+      tokenizer: what data.tokenizer names. A vocabulary that is learnt is learnt from the train split.
+      length: L of the rows whose padding is reported; None for no report.
+      options: further options of the tokenizer, by name.
+
+    Raises:
+      UserError: the directory exists with other settings, or holds something else; bad text; no text for a split; a
+        full disk.
     """
     directory = pathlib.Path(directory)
     if directory.name in ("", ".."):
-        directory = directory.resolve()  # whose neighbors by name the lock and the unfinished directory are
-    given = given_tokenizer(tokenizer, lowercase)
-    settings = {**corpus.settings, "lowercase": bool(lowercase), "tokenizer": tokenizer}
-    if tokenizer.partition(":")[0] == LEARNT:
-        settings["normalize"] = bool(normalize)
-        given = given and dataclasses.replace(given, normalized=bool(normalize))
-    if tokenizer == LEARNT:
-        settings = {"vocab_size": int(vocab_size), **settings, "byte_fallback": bool(byte_fallback)}
+        directory = directory.resolve()  # the lock and the unfinished directory lie beside it, named after it
+    if "vocab_size" in TOKENIZERS.options(tokenizer):
+        options["vocab_size"] = vocab_size
+    spec = TOKENIZERS.make(tokenizer, lowercase=lowercase, **options)
+    text = TrainingText(corpus, progress)
+    given = None if spec.learns else build_tokenizer(spec, text)
+    settings = {**corpus.settings, "tokenizer": tokenizer, **_options_read(spec, tokenizer, corpus.name)}
     with storage_errors(directory), locked(directory, progress):
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             return _reopen(directory, settings, corpus, given, progress)
-        stamp, learnt_from = corpora.stamp_of(corpus), {}
-        if given is None:
-            given, learnt_from = LEARNERS[tokenizer](corpus, settings, progress)
+        stamp = stamp_of(corpus)
+        built = given or build_tokenizer(spec, text)
         progress(f"encoding {corpus.origin}")
         with appearing(directory) as folder:
-            given.save(folder / given.FILE)
-            writers, digest = encode_corpus(corpus, given, folder, SPLITS)
+            built.save(folder / built.FILE)
+            writers, digest = encode_corpus(corpus, built, folder, SPLITS)
             for split, writer in writers.items():
-                corpora.check_split(corpus.name, split, writer.documents)
+                check_split(corpus.name, split, writer.documents)
             np.save(folder / UNIGRAM, writers["train"].counts)
             meta = {
-                "fingerprint": given.fingerprint,
+                "fingerprint": built.fingerprint,
                 "origin": corpus.origin,
                 "documents": {split: writer.documents for split, writer in writers.items()},
                 "characters": {split: writer.characters for split, writer in writers.items()},
@@ -86,48 +91,29 @@ def prepare(
                 "padding": None if length is None else padding_report(folder, SPLITS, length),
                 "skipped": dataclasses.asdict(corpus.skipped),
                 "sha256_of_splits": {split: found.hexdigest() for split, found in digest.splits.items()},
-                **learnt_from,
+                **text.notes,
                 "settings": {**settings, "corpus_sha256": digest.hex()},
                 "corpus_files": stamp,
             }
-            write_meta(folder, meta, given)
+            write_meta(folder, meta, built)
     return open_prepared(directory)
 
 
-def _learn_pieces(corpus, settings, progress):
-    """(a vocabulary of the train split, for meta.json the part of it that it was learnt from: nothing of all)."""
-    vocab_size, lowercase, normalize = (settings[name] for name in ("vocab_size", "lowercase", "normalize"))
-    progress(f"learning a vocabulary of {vocab_size} pieces")
-    sample = draw_sample(_training_text(corpus), lowercase, normalize)
-    told = {} if sample.whole else {"sample": {"characters": sample.characters, "of": sample.of}}
-    if told:
-        progress(sampled(told["sample"]))
-    learnt = SentencePieceTokenizer.learn(sample, vocab_size, lowercase, normalize, settings["byte_fallback"])
-    return learnt, told
-
-
-def _learn_characters(corpus, settings, progress):
-    """As `_learn_pieces`, of all of the split: every character of it."""
-    progress("learning the alphabet")
-    return HuggingFaceTokenizer.of_characters(_training_text(corpus), settings["lowercase"]), {}
-
-
-# data.tokenizer -> function(corpus, settings of meta.json, progress) -> (Tokenizer, what meta.json says of it)
-LEARNERS = {LEARNT: _learn_pieces, "characters": _learn_characters}
-
-
-def _training_text(corpus):
-    return (part.text for part in corpus.parts() if part.split == "train")
+def _options_read(spec, tokenizer, corpus):
+    """{name: value} of the options that a tokenizer's spec reads, named so beside such a corpus."""
+    names = {"data.tokenizer": tokenizer, "data.corpus": corpus}
+    known = options_of(type(spec)).items()
+    return {name: getattr(spec, name) for name, option in known if option.is_read(lambda key: [names[key]])}
 
 
 def _reopen(directory, settings, corpus, given, progress):
     """The directory as it is, if it was prepared so; the corpus is read only where its files have changed."""
     prepared = open_prepared(directory)
     old, settings = prepared.meta["settings"], dict(settings)
-    stamp = corpora.stamp_of(corpus)
+    stamp = stamp_of(corpus)
     if all(old.get(key) == value for key, value in settings.items()):
         same_files = stamp is not None and stamp == prepared.meta.get("corpus_files")
-        settings["corpus_sha256"] = old["corpus_sha256"] if same_files else corpora.digest_of(corpus)
+        settings["corpus_sha256"] = old["corpus_sha256"] if same_files else digest_of(corpus)
         if given is not None and given.fingerprint != prepared.tokenizer.fingerprint:
             settings["tokenizer"] += f" with pieces {given.fingerprint[:12]}"
     differing = [f"{key} ({old.get(key)!r}, now {value!r})" for key, value in settings.items() if old.get(key) != value]
@@ -151,40 +137,42 @@ def _sealed(directory, progress):
     return open_prepared(directory)
 
 
-def main(data, check=False):
+def main(data: Any, check: bool = False) -> None:
     """Prepares config.data, or checks what is prepared."""
-    if data.corpus == "synthetic":
-        raise UserError("config.data.corpus = 'synthetic' draws tokens at random: there is nothing to prepare")
     if check:
         print(check_prepared(data.directory))
         return
+    corpus = corpus_of(data)
     if line := _tell_unread(data):
         print(line, flush=True)
-    corpus = corpus_of(data)
+    options = {"vocab_size": data.vocab_size} | {name: data[name] for name in TOKENIZERS.options(data.tokenizer)}
     prepared = prepare(
         corpus,
         data.directory,
-        data.vocab_size,
-        data.lowercase,
+        **options,
         progress=lambda line: print(line, flush=True),
         tokenizer=data.tokenizer,
         length=data.length,
-        normalize=data.normalize,
-        byte_fallback=data.byte_fallback,
     )
     print(describe(prepared, padded=data.protocol == "padded"))
 
 
 def _tell_unread(data) -> str:
-    """A line on keys that are not at their defaults and that nothing reads here, '' where there are none."""
-    flat = {f"data.{key}": value for key, value in data.items()}
-    options = {key: keys.KEYS[key] for key in flat if key in keys.KEYS}
-    names = [key for key, one in options.items() if one.only and flat[key] != one.default]
-    unread = [f"{key} = {flat[key]!r}" for key in names if not options[key].is_read(lambda other: [flat[other]])]
-    return f"note: nothing reads {', '.join(unread)} with data.tokenizer = {data.tokenizer!r}" if unread else ""
+    """A line on options of corpora and tokenizers that are not at their defaults and that nothing reads here, '' where
+    there are none."""
+    chosen = ((CORPORA, data.corpus or data.train), (TOKENIZERS, data.tokenizer))
+    read = {name: option for registry, plugin in chosen for name, option in registry.options(plugin).items()}
+    unread = [
+        f"data.{name} = {value!r}"
+        for name, value in data.items()
+        if (option := keys.KEYS.get(f"data.{name}")) and f"data.{name}" not in keys.OWN_KEYS and value != option.default
+        if not (name in read and read[name].is_read(lambda key: [data[key.removeprefix("data.")]]))
+    ]
+    names = f"data.tokenizer = {data.tokenizer!r} and data.corpus = {data.corpus!r}"
+    return f"note: nothing reads {', '.join(unread)} with {names}" if unread else ""
 
 
-def check_prepared(directory) -> str:
+def check_prepared(directory: PathLike) -> str:
     """A sentence on a prepared directory every byte of which is as it was written. UserError: it is not."""
     meta = open_prepared(directory, whole=True).meta
     if "files" not in meta:
@@ -193,7 +181,7 @@ def check_prepared(directory) -> str:
     return f"{directory} is as it was written: {len(meta['files'])} files, {size:,} bytes"
 
 
-def prepare_dataset(dataset, source):
+def prepare_dataset(dataset: str | None, source: str | None) -> None:
     """The last command above."""
     if dataset != "lm1b":
         raise UserError(f"--dataset={dataset}: only lm1b is known: give other text as --config.data.corpus=text:GLOB")

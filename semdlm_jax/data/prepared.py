@@ -6,12 +6,14 @@ import pathlib
 
 import numpy as np
 
-from semdlm_jax.data.corpora import SPLITS
+from semdlm_jax.data.documents import SPLITS
 from semdlm_jax.data.encoding import count_tokens, ids_below, starts_file, tokens_file
 from semdlm_jax.data.protocols import document_starts
 from semdlm_jax.data.records import FIELD
 from semdlm_jax.data.sealing import WHOLE, check_seals, digest_of, seal_of
-from semdlm_jax.data.tokenizers import UNKNOWN_WARNED, Tokenizer, load_tokenizer, unknown_share_of
+from semdlm_jax.data.tokenizer import Tokenizer
+from semdlm_jax.data.tokenizers import load_tokenizer, sampled
+from semdlm_jax.data.unknown import UNKNOWN_WARNED, unknown_share_of
 from semdlm_jax.entropy import entropy
 from semdlm_jax.errors import UserError
 from semdlm_jax.former import rename
@@ -133,12 +135,6 @@ def write_meta(directory: pathlib.Path, meta: dict, tokenizer: Tokenizer) -> Non
     files = {name: seal_of(directory / name) for name in names if (directory / name).exists()}
     meta = {**meta, "files": files}
     write_text(directory / META, json.dumps({**meta, "sha256": digest_of(meta)}, indent=2) + "\n")
-
-
-def sampled(sample: dict) -> str:
-    """What part of the text a vocabulary is learnt from. sample: its characters, and those of the text it is of."""
-    share = f"{sample['characters']:,} of {sample['of']:,} characters"
-    return f"the vocabulary is learnt from a part of the text: lines drawn at random, {share}"
 
 
 def _spelling(settings):

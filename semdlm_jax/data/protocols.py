@@ -5,6 +5,7 @@ A row is (tokens [L] int32, mask [L] bool); the mask is False on padding, which 
 are drawn by place, with a shift that is new in every epoch; rows of scoring are one ordered pass.
 """
 
+import abc
 import dataclasses
 import functools
 
@@ -19,7 +20,7 @@ def document_starts(tokens, bos_id):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class Rows(abc.ABC):
     """What the protocols share. tokens: [N] int, the stream, [begin] and [end] around every document. starts: [D + 1],
     where documents start and the stream ends. length: L. bos_id, eos_id, pad_id: of the vocabulary."""
 
@@ -33,6 +34,29 @@ class Rows:
     padded = False  # whether rows of training hold padding, so that attention needs their lengths
     has_bos_eos = False  # whether every row stands between a begin and an end token
     lost = 0  # tokens of the stream that are in no row of an ordered pass
+
+    @property
+    @abc.abstractmethod
+    def count(self) -> int:
+        """Rows of an epoch of training."""
+
+    @property
+    @abc.abstractmethod
+    def ordered_count(self) -> int:
+        """Rows of one ordered pass."""
+
+    @abc.abstractmethod
+    def training_row(self, place: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row `place` of an epoch, 0 <= place < count. shift: of the epoch's cuts, any integer >= 0; a protocol that
+        cuts nowhere ignores it."""
+
+    @abc.abstractmethod
+    def ordered_row(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row `index` of the ordered pass, 0 <= index < ordered_count."""
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """The protocol in a line, for a report."""
 
     @property
     def inner_special_ids(self):
@@ -73,25 +97,20 @@ class Packed(Rows):
 
     @property
     def count(self):
-        """Rows of an epoch of training."""
         return len(self.tokens) // self.length
 
     @property
     def ordered_count(self):
-        """Rows of one ordered pass."""
         return -(-len(self.tokens) // self.length)
 
     def training_row(self, place, shift):
-        """Row `place` of an epoch, 0 <= place < count; shift: any integer >= 0, the epoch's."""
         start = (shift + place * self.length) % len(self.tokens)
         return self._row(_ring(self.tokens, start, self.length))
 
     def ordered_row(self, index):
-        """Row `index` of the ordered pass, 0 <= index < ordered_count."""
         return self._row(self.tokens[index * self.length : (index + 1) * self.length])
 
     def describe(self):
-        """For a report."""
         return f"packed: windows of {self.length} tokens of documents end to end, begin and end tokens scored"
 
 
@@ -114,26 +133,21 @@ class Wrapped(Rows):
 
     @property
     def count(self):
-        """Rows of an epoch of training."""
         return int(self._content[-1]) // (self.length - 2)
 
     @property
     def ordered_count(self):
-        """Rows of one ordered pass."""
         return -(-int(self._content[-1]) // (self.length - 2))
 
     def training_row(self, place, shift):
-        """Row `place` of an epoch, 0 <= place < count; shift: any integer >= 0, the epoch's."""
         inside, total = self.length - 2, int(self._content[-1])
         start = (shift + place * inside) % total
         return self.frame(np.concatenate([self._cut(start, inside), self._cut(0, start + inside - total)]))
 
     def ordered_row(self, index):
-        """Row `index` of the ordered pass, 0 <= index < ordered_count."""
         return self.frame(self._cut(index * (self.length - 2), self.length - 2))
 
     def describe(self):
-        """For a report."""
         return (
             f"wrapped: documents end to end in rows of {self.length} tokens, each between a begin and an end token, "
             "which are scored"
@@ -163,12 +177,10 @@ class Padded(Rows):
 
     @property
     def count(self):
-        """Rows of an epoch of training."""
         return len(self.starts) - 1
 
     @property
     def ordered_count(self):
-        """Rows of one ordered pass."""
         return len(self.starts) - 1
 
     @functools.cached_property
@@ -177,19 +189,16 @@ class Padded(Rows):
         return lost_to_padding(self.starts, self.length)
 
     def training_row(self, place, shift):
-        """Row `place` of an epoch, 0 <= place < count; shift says nothing here."""
         del shift
         return self.ordered_row(place)
 
     def ordered_row(self, index):
-        """Row `index` of the ordered pass, 0 <= index < ordered_count."""
         document = self.tokens[self.starts[index] : self.starts[index + 1]]
         if len(document) <= self.length:
             return self._row(document)
         return self._row(np.append(document[: self.length - 1], self.eos_id))
 
     def describe(self):
-        """For a report."""
         share = 100 * self.lost / max(len(self.tokens), 1)
         return (
             f"padded: a document a row of {self.length} tokens, given its length; "

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from semdlm_jax.data.protocols import Rows, documents_of
-from semdlm_jax.data.tokenizers import Tokenizer
+from semdlm_jax.data.tokenizer import Tokenizer
 
 HELD = 2**22  # tokens of a document that are decoded at once; a cut within a longer one may lose the space there
 

@@ -6,14 +6,16 @@ import io
 import itertools
 import json
 import pathlib
+from typing import Any
 
 import google.protobuf.message
 import numpy as np
 import sentencepiece
-from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # pyright: ignore[reportAttributeAccessIssue]
 
 from semdlm_jax.data.normalization import spelled
 from semdlm_jax.data.sample import Sample, draw_sample
+from semdlm_jax.data.tokenizer import Tokenizer, derived, unreadable
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular
 
@@ -24,8 +26,8 @@ _PIECE_KEYS = ("pad_piece", "unk_piece", "bos_piece", "eos_piece")
 
 
 @dataclasses.dataclass(frozen=True)
-class SentencePieceTokenizer:
-    """A SentencePiece vocabulary, with the interface of `tokenizers.Tokenizer`.
+class SentencePieceTokenizer(Tokenizer):
+    """A SentencePiece vocabulary.
 
     Lines are encoded one by one, so a word has the same pieces after a line break as after a space. A line break is a
     piece of its own, `newline_id`; in a given vocabulary that has none (newline_id None) it reads as a space. Specials
@@ -40,6 +42,11 @@ class SentencePieceTokenizer:
     model: bytes = dataclasses.field(repr=False)
     lowercase: bool
     normalized: bool = True
+    _reading: bytes = derived()  # the model, its specials closed to text
+    _processor: sentencepiece.SentencePieceProcessor = derived()
+    _processors: dict[bool, sentencepiece.SentencePieceProcessor] = derived()  # see `_prefixing`
+    _learnt: int = derived()  # pieces that the model itself has
+    _unread: np.ndarray = derived()  # [V] bool, specials
 
     FILE = "tokenizer.model"
 
@@ -92,6 +99,7 @@ class SentencePieceTokenizer:
         if (first := next(lines, None)) is None:
             raise UserError("no text to learn a vocabulary from: the training documents are empty")
         model = io.BytesIO()
+        names: dict[str, Any] = {key: _UNWRITABLE + piece for key, piece in zip(_PIECE_KEYS, SPECIAL_PIECES)}
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=itertools.chain([first], lines),
@@ -106,7 +114,7 @@ class SentencePieceTokenizer:
                 unk_id=1,
                 bos_id=2,
                 eos_id=3,
-                **{key: _UNWRITABLE + piece for key, piece in zip(_PIECE_KEYS, SPECIAL_PIECES)},
+                **names,
                 control_symbols=[_UNWRITABLE + SPECIAL_PIECES[4]],
                 user_defined_symbols=["\n"],
                 max_sentence_length=1_000_000,
@@ -135,26 +143,18 @@ class SentencePieceTokenizer:
             settings = json.loads(path.with_suffix(".json").read_text())
             return cls(path.read_bytes(), settings["lowercase"], settings.get("normalized", True))
         except (OSError, ValueError, KeyError, TypeError, UserError) as error:
-            raise UserError(f"{path}: cannot read the tokenizer ({error}): prepare the data again") from None
+            raise unreadable(path, error) from None
 
     @classmethod
-    def from_file(cls, path, lowercase):
+    def from_file(cls, path, lowercase, normalized=True):
         """The vocabulary of a SentencePiece model file, made by whomever. UserError: missing, or not such a file."""
         check_regular(path)
         try:
-            return cls(pathlib.Path(path).read_bytes(), bool(lowercase))
+            return cls(pathlib.Path(path).read_bytes(), bool(lowercase), bool(normalized))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}): give a SentencePiece model file") from None
         except _BadModel as error:
             raise UserError(f"{path}: {error}") from None
-
-    @property
-    def vocab_size(self):
-        return len(self.pieces)
-
-    def encode(self, text):
-        """Ids [N] int32 of the text; no specials but <unk> for unknown characters."""
-        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts):
         """`encode` of each text: a list of [N_i] int32."""

@@ -23,10 +23,11 @@ def split_copies(copies: Mapping[str, int]) -> tuple[list[str], list[str], list[
     """(train, valid, test) of texts, each with how often it occurs: its copies stay together. Else as `split_groups`,
     in less memory."""
     place = draw_held_out(copies, lambda text: len(text) * copies[text])
-    return tuple(
+    train, valid, test = (
         [text for text, count in copies.items() if place.get(text, 0) == split for _ in range(count)]
         for split in range(3)
     )
+    return train, valid, test
 
 
 def draw_held_out(keys: Iterable, size: Callable) -> dict:

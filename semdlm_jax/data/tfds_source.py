@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 from semdlm_jax.data import splitting
 from semdlm_jax.errors import UserError
@@ -60,7 +61,7 @@ def open_dataset(name, skipped, field):
     """
     directory = find_dataset(name)
     tfds = library()
-    builder = tfds.builder_from_directory(directory)
+    builder: Any = tfds.builder_from_directory(directory)
     if (kind := builder.info.file_format.value) != "array_record":
         raise UserError(
             f"{directory} is stored as {kind}: convert it with tfds convert_format --dataset_dir={directory} "

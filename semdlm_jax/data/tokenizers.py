@@ -1,135 +1,207 @@
-"""Text to ids and back: what every tokenizer offers, and how a configuration names one."""
+"""The tokenizers by name. To add one: extend `TokenizerSpec` and list it in TOKENIZERS, or name it in a configuration
+as `module:Class` without touching this package.
+"""
 
+import abc
 import contextlib
+import dataclasses
 import pathlib
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
 
-import numpy as np
-
+from semdlm_jax.data.corpora import VOCAB_SIZE
 from semdlm_jax.data.description import MARK
+from semdlm_jax.data.documents import Corpus, TrainingText
 from semdlm_jax.data.hub import tokenizer_file
 from semdlm_jax.data.huggingface import HuggingFaceTokenizer
+from semdlm_jax.data.sample import draw_sample
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
+from semdlm_jax.data.tokenizer import OwnTokenizer, Tokenizer
 from semdlm_jax.data.wordpiece import WordPieceTokenizer, bert_base_uncased
-from semdlm_jax.errors import UserError, choose
+from semdlm_jax.errors import UserError
+from semdlm_jax.options import switch
+from semdlm_jax.plugins import ArgumentRegistry, WithArgument, field
 
-UNKNOWN_WARNED = 0.01  # a text with a larger unknown share is not what the vocabulary is of: numbers say little of it
-UNKNOWN_NAMED = 5  # words in a message
-
-
-class Tokenizer(Protocol):
-    """A vocabulary of V pieces; the same text has the same ids in training, in a prompt and in scoring.
-
-    pieces: V strings, as the vocabulary marks them. texts: V strings, what each reads, without the marks '▁' and '##';
-    '' for specials. starts_word: [V] bool, begins a word; False for continuations, specials and a mark alone.
-    special_ids: ids that no text contains (but unk_id): padding, unknown, begin, end, mask, and unused ones.
-    newline_id: the piece of a line break, None where line breaks are not kept or not one piece. keeps_space: whether
-    white space at the ends of a text is encoded like any other; else `encode` drops it. fingerprint: sha256 hex of
-    pieces and normalization. FILE: its file's name in a prepared directory.
-    """
-
-    pieces: tuple[str, ...]
-    texts: tuple[str, ...]
-    starts_word: np.ndarray
-    special_ids: tuple[int, ...]
-    pad_id: int
-    unk_id: int
-    bos_id: int
-    eos_id: int
-    mask_id: int
-    newline_id: int | None
-    keeps_space: bool
-    vocab_size: int
-    lowercase: bool
-    fingerprint: str
-    FILE: str
-
-    def encode(self, text: str) -> np.ndarray:
-        """Ids [N] int32 of a text, normalized first; no specials but unk_id."""
-
-    def encode_batch(self, texts) -> list[np.ndarray]:
-        """`encode` of each text."""
-
-    def encode_after(self, text: str) -> np.ndarray:
-        """Ids [N] int32 of text that stands behind other text: where it begins with white space it begins a new word,
-        else it goes on with the last one."""
-
-    def decode(self, ids) -> str:
-        """The text of ids [N], specials dropped."""
-
-    def save(self, path):
-        """Writes the vocabulary to PATH and its settings beside it."""
+NOTHING = TrainingText(Corpus((), (), ()))
+KINDS = (OwnTokenizer, WordPieceTokenizer, HuggingFaceTokenizer, SentencePieceTokenizer)
 
 
-def _sentencepiece(path, lowercase):
-    return SentencePieceTokenizer.from_file(path, lowercase) if path else None
+@dataclasses.dataclass(frozen=True)
+class TokenizerSpec(WithArgument, abc.ABC):
+    """The options of a tokenizer, from which `build` makes it."""
+
+    lowercase: bool = field(switch(True, "text is lowercased"))
+
+    @property
+    def learns(self) -> bool:
+        """Whether `build` reads the training text. Where it does not, the tokenizer is made before any long work."""
+        return True
+
+    @abc.abstractmethod
+    def build(self, text: TrainingText) -> Tokenizer:
+        """The tokenizer: of the package's classes, which need no code of a user's own to be read again, or one that
+        extends OwnTokenizer. UserError for no or a bad vocabulary."""
 
 
-def _wordpiece(path, lowercase):
-    if not path:
-        raise UserError("tokenizer 'wordpiece' needs its vocabulary: give wordpiece:PATH of a vocab.txt")
-    return WordPieceTokenizer.from_file(path, lowercase)
+@dataclasses.dataclass(frozen=True)
+class _Given(TokenizerSpec):
+    """A vocabulary that is there already."""
+
+    @property
+    def learns(self):
+        return False
+
+    def needed(self, what: str) -> str:
+        """What follows the colon. UserError where nothing does."""
+        if not self.argument:
+            raise UserError(f"tokenizer {self.spec.partition(':')[0]!r} needs {what}")
+        return self.argument
 
 
-def _bert(path, lowercase):
-    if path:
-        raise UserError(f"tokenizer 'bert-base-uncased' takes no path: give wordpiece:{path}")
-    if not lowercase:
-        raise UserError("tokenizer 'bert-base-uncased' lowercases its text: set data.lowercase = True")
-    return bert_base_uncased()
+@dataclasses.dataclass(frozen=True)
+class SentencePieces(TokenizerSpec):
+    """Learnt, or a SentencePiece model file."""
+
+    vocab_size: int = field(VOCAB_SIZE)
+    byte_fallback: bool = field(
+        switch(
+            False,
+            "of a vocabulary that is learnt: 256 of its pieces are bytes, which spell what it lacks",
+            only="data.tokenizer: sentencepiece",
+        )
+    )
+    normalize: bool = field(
+        switch(True, "text is brought into one form: NFKC, ASCII quotes and dashes, single spaces and line breaks")
+    )
+
+    @property
+    def learns(self):
+        return not self.argument
+
+    def build(self, text):
+        if self.argument:
+            return SentencePieceTokenizer.from_file(self.argument, self.lowercase, self.normalize)
+        text.tell(f"learning a vocabulary of {self.vocab_size} pieces")
+        sample = draw_sample(text, self.lowercase, self.normalize)
+        if not sample.whole:
+            text.notes["sample"] = {"characters": sample.characters, "of": sample.of}
+            text.tell(sampled(text.notes["sample"]))
+        return SentencePieceTokenizer.learn(sample, self.vocab_size, self.lowercase, self.normalize, self.byte_fallback)
 
 
-def _tokenizer_json(path, lowercase):
-    if not path:
-        raise UserError("tokenizer 'tokenizer' needs its vocabulary: give tokenizer:PATH of a tokenizer.json")
-    if pathlib.Path(path).suffix == ".json":
-        with contextlib.suppress(UserError):  # which tells how it encodes otherwise than BERT does
-            return WordPieceTokenizer.from_file(path, lowercase)
-    return HuggingFaceTokenizer.from_file(path, lowercase)
+def sampled(sample: Mapping[str, int]) -> str:
+    """What part of the text a vocabulary is learnt from. sample: its characters, and those of the text it is of."""
+    share = f"{sample['characters']:,} of {sample['of']:,} characters"
+    return f"the vocabulary is learnt from a part of the text: lines drawn at random, {share}"
 
 
-def _hub(name, lowercase):
-    if not name:
-        raise UserError("tokenizer 'hf' needs a model: give hf:NAME of a directory or of the local Hugging Face cache")
-    return _tokenizer_json(tokenizer_file(name), lowercase)
+@dataclasses.dataclass(frozen=True)
+class WordPieces(_Given):
+    """A WordPiece vocabulary that is read as BERT does."""
+
+    def build(self, text):
+        path = self.needed("its vocabulary: give wordpiece:PATH of a vocab.txt")
+        return WordPieceTokenizer.from_file(path, self.lowercase)
 
 
-def _bytes(path, lowercase):
-    _check_no_path("bytes", path)
-    return HuggingFaceTokenizer.of_bytes(lowercase)
+@dataclasses.dataclass(frozen=True)
+class BertBaseUncased(_Given):
+    """BERT's own vocabulary."""
+
+    def build(self, text):
+        if self.argument:
+            raise UserError(f"tokenizer 'bert-base-uncased' takes no path: give wordpiece:{self.argument}")
+        if not self.lowercase:
+            raise UserError("tokenizer 'bert-base-uncased' lowercases its text: set data.lowercase = True")
+        return bert_base_uncased()
 
 
-def _characters(path, lowercase):
-    del lowercase
-    _check_no_path("characters", path)
+@dataclasses.dataclass(frozen=True)
+class TokenizerJson(_Given):
+    """A tokenizer.json of Hugging Face's `tokenizers`."""
+
+    def build(self, text):
+        return self.read(self.needed("its vocabulary: give tokenizer:PATH of a tokenizer.json"))
+
+    def read(self, path: str | pathlib.Path) -> Tokenizer:
+        if pathlib.Path(path).suffix == ".json":
+            with contextlib.suppress(UserError):  # raised where it encodes otherwise than BERT does
+                return WordPieceTokenizer.from_file(path, self.lowercase)
+        return HuggingFaceTokenizer.from_file(path, self.lowercase)
 
 
-def _check_no_path(name, path):
-    if path:
+@dataclasses.dataclass(frozen=True)
+class HubModel(TokenizerJson):
+    """The tokenizer.json of a model of Hugging Face's."""
+
+    def build(self, text):
+        name = self.needed("a model: give hf:NAME of a directory or of the local Hugging Face cache")
+        return self.read(tokenizer_file(name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Bytes(_Given):
+    """The 256 bytes of UTF-8."""
+
+    def build(self, text):
+        _check_no_path(self)
+        return HuggingFaceTokenizer.of_bytes(self.lowercase)
+
+
+@dataclasses.dataclass(frozen=True)
+class Characters(TokenizerSpec):
+    """Every character of the training text."""
+
+    @property
+    def learns(self):
+        _check_no_path(self)
+        return True
+
+    def build(self, text):
+        text.tell("learning the alphabet")
+        return HuggingFaceTokenizer.of_characters(text, self.lowercase)
+
+
+def _check_no_path(spec):
+    if spec.argument:
+        name = spec.spec.partition(":")[0]
         raise UserError(f"tokenizer {name!r} takes no path: write data.tokenizer={name}")
 
 
-# name -> function(path or '', lowercase) -> Tokenizer, or None where it is to be learnt
-TOKENIZERS = {
-    "sentencepiece": _sentencepiece,
-    "wordpiece": _wordpiece,
-    "bert-base-uncased": _bert,
-    "tokenizer": _tokenizer_json,
-    "hf": _hub,
-    "characters": _characters,
-    "bytes": _bytes,
-}
-KINDS = (WordPieceTokenizer, HuggingFaceTokenizer, SentencePieceTokenizer)  # whose FILE a prepared directory holds
+TOKENIZERS = ArgumentRegistry(
+    "tokenizer",
+    TokenizerSpec,
+    {
+        "sentencepiece": SentencePieces,
+        "wordpiece": WordPieces,
+        "bert-base-uncased": BertBaseUncased,
+        "tokenizer": TokenizerJson,
+        "hf": HubModel,
+        "characters": Characters,
+        "bytes": Bytes,
+    },
+)
 
 
-def given_tokenizer(spec, lowercase):
-    """The tokenizer that a `data.tokenizer` names, e.g. 'tokenizer:PATH'; None for 'sentencepiece' and 'characters',
-    which are learnt from the training text. UserError: unknown name, no or a bad vocabulary."""
-    name, _, path = spec.partition(":")
-    return choose("tokenizer", name, TOKENIZERS)(path, lowercase)
+def build_tokenizer(spec: TokenizerSpec, text: TrainingText) -> Tokenizer:
+    """What the spec builds. UserError: that is no tokenizer which could be saved, or what `build` says."""
+    with TOKENIZERS.explaining(spec.spec):
+        found = spec.build(text)
+    if not isinstance(found, KINDS):
+        raise UserError(
+            f"tokenizer {spec.spec!r}: its build() returns {type(found).__name__}: return a tokenizer that extends "
+            f"{OwnTokenizer.__module__}.{OwnTokenizer.__name__}, or one of the package's"
+        )
+    return found
 
 
-def load_tokenizer(directory):
+def given_tokenizer(spec: str, lowercase: bool) -> Tokenizer | None:
+    """The tokenizer that a `data.tokenizer` names, e.g. 'tokenizer:PATH'; None for one that is learnt from the training
+    text, as 'sentencepiece' and 'characters' are. UserError: unknown name, no or a bad vocabulary."""
+    chosen = TOKENIZERS.pick(spec, {"lowercase": lowercase})
+    return None if chosen.learns else build_tokenizer(chosen, NOTHING)
+
+
+def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
     """The tokenizer in a prepared directory. UserError: none, or damaged."""
     directory = pathlib.Path(directory)
     kind = next((kind for kind in KINDS if (directory / kind.FILE).exists()), SentencePieceTokenizer)
@@ -139,47 +211,3 @@ def load_tokenizer(directory):
 def marks_words(tokenizer: Tokenizer) -> bool:
     """Whether pieces hold the space before a word, marked '▁', and not in a piece of its own alone."""
     return any(piece[:1] == MARK and text for piece, text in zip(tokenizer.pieces, tokenizer.texts, strict=True))
-
-
-class Unknown(NamedTuple):
-    """Words of a text that the vocabulary cannot spell. words: each once, in the text's order. count: how many of the
-    text's words they are. total: all of them."""
-
-    words: tuple[str, ...]
-    count: int
-    total: int
-
-    def describe(self) -> str:
-        """For a message: '3 of 7 words are unknown to the vocabulary: Привет, 漢字, …'."""
-        named = ", ".join([*self.words[:UNKNOWN_NAMED], *["…"] * (len(self.words) > UNKNOWN_NAMED)])
-        verb = "words are" if self.total > 1 else "word is"
-        return f"{self.count:,} of {self.total:,} {verb} unknown to the vocabulary" + f": {named}" * bool(named)
-
-
-def unknown_pieces(tokenizer: Tokenizer, text: str) -> Unknown:
-    """The words of a text, between white space, that hold something unknown: encoding leaves <unk> in its place."""
-    words = text.split()
-    unknown = [w for w, ids in zip(words, tokenizer.encode_batch(words), strict=True) if tokenizer.unk_id in ids]
-    return Unknown(tuple(dict.fromkeys(unknown)), len(unknown), len(words))
-
-
-def dropped_characters(tokenizer: Tokenizer, text: str) -> str:
-    """The characters of a text, white space aside, each once, that the vocabulary's way to read text leaves out."""
-    found = [character for character in dict.fromkeys(text) if not character.isspace()]
-    encoded = tokenizer.encode_batch(found)
-    return "".join(character for character, ids in zip(found, encoded, strict=True) if not len(ids))
-
-
-def unknown_share(tokenizer: Tokenizer, tokens) -> float:
-    """Share of <unk> among the tokens of text in an array of ids of any shape; padding, begin, end and masks are none.
-
-    0.0 where there is no text."""
-    ids = np.asarray(tokens).ravel().astype(np.int64)
-    return unknown_share_of(tokenizer, np.bincount(ids, minlength=tokenizer.vocab_size))
-
-
-def unknown_share_of(tokenizer: Tokenizer, counts: np.ndarray) -> float:
-    """`unknown_share` of tokens that occur so often. counts: [V] int."""
-    unknown = int(counts[tokenizer.unk_id])
-    text = int(counts.sum()) - int(counts[list(tokenizer.special_ids)].sum()) + unknown
-    return unknown / text if text else 0.0

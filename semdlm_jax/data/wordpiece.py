@@ -6,15 +6,17 @@ import hashlib
 import importlib.util
 import itertools
 import json
-import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers
 
 from semdlm_jax.data.files import parts_of, read_contents
+from semdlm_jax.data.hub import cached_file
+from semdlm_jax.data.tokenizer import Tokenizer, derived, unreadable
 from semdlm_jax.errors import UserError
 
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -45,8 +47,8 @@ _OTHERWISE = "it encodes text otherwise: read it as tokenizer:PATH, or its vocab
 
 
 @dataclasses.dataclass(frozen=True)
-class WordPieceTokenizer:
-    """A WordPiece vocabulary with BERT's own normalization, with the interface of `tokenizers.Tokenizer`.
+class WordPieceTokenizer(Tokenizer):
+    """A WordPiece vocabulary with BERT's own normalization.
 
     Ids are those of BERT's tokenizer without its template: [CLS] and [SEP], begin and end, are set by whoever frames a
     document. Text that spells a special is not read as one. `decode` cannot restore what `encode` drops: case and
@@ -57,6 +59,8 @@ class WordPieceTokenizer:
 
     pieces: tuple[str, ...] = dataclasses.field(repr=False)
     lowercase: bool
+    _backend: tokenizers.Tokenizer = derived()
+    _continuing: models.WordPiece = derived()  # encodes a word from its second piece on
 
     FILE = "vocab.txt"
     newline_id = None  # white space of any kind only parts words
@@ -64,7 +68,7 @@ class WordPieceTokenizer:
 
     def __post_init__(self):
         ids = _index(self.pieces)
-        backend = Tokenizer(models.WordPiece(vocab=ids, unk_token="[UNK]", max_input_chars_per_word=100))
+        backend = tokenizers.Tokenizer(models.WordPiece(vocab=ids, unk_token="[UNK]", max_input_chars_per_word=100))
         backend.normalizer = normalizers.BertNormalizer(
             clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=self.lowercase
         )
@@ -82,7 +86,7 @@ class WordPieceTokenizer:
         identity = json.dumps(["wordpiece", self.pieces, self.lowercase]).encode()
         for name, value in (
             ("_backend", backend),
-            ("_continuing", continuing),  # a word from its second piece on
+            ("_continuing", continuing),
             *zip(("pad_id", "unk_id", "bos_id", "eos_id", "mask_id"), (ids[s] for s in SPECIAL_PIECES), strict=True),
             ("special_ids", special_ids),
             ("texts", tuple("" if i in frozenset(special_ids) else text for i, text in enumerate(texts))),
@@ -106,7 +110,7 @@ class WordPieceTokenizer:
             settings = json.loads(path.with_name("tokenizer.json").read_text())
             return cls.from_file(path, settings["lowercase"])
         except (OSError, ValueError, KeyError, UserError) as error:
-            raise UserError(f"{path}: cannot read the tokenizer ({error}): prepare the data again") from None
+            raise unreadable(path, error) from None
 
     @classmethod
     def from_file(cls, path, lowercase):
@@ -122,14 +126,6 @@ class WordPieceTokenizer:
             return cls(_read_pieces(path), bool(lowercase))
         except _BadVocabulary as error:
             raise UserError(f"{path}: {error}") from None
-
-    @property
-    def vocab_size(self):
-        return len(self.pieces)
-
-    def encode(self, text):
-        """Ids [N] int32 of the text, normalized as BERT does; no specials but [UNK] for unknown words."""
-        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts):
         """`encode` of each text, on all cores: a list of [N_i] int32."""
@@ -164,7 +160,7 @@ class WordPieceTokenizer:
         return _respace(" ".join(words))
 
 
-def ids_in_groups(backend: Tokenizer, texts: Iterable[str]) -> Iterator[np.ndarray]:
+def ids_in_groups(backend: tokenizers.Tokenizer, texts: Iterable[str]) -> Iterator[np.ndarray]:
     """[N] int32 of each text, AT_ONCE or a text more at a time."""
     group, size = [], 0
     for text in itertools.chain(texts, [None]):
@@ -267,19 +263,17 @@ def bert_base_uncased():
 
 
 def _candidates():
-    home = pathlib.Path(os.environ.get("HF_HOME") or pathlib.Path.home() / ".cache" / "huggingface")
-    hub = pathlib.Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    names = ("models--google-bert--bert-base-uncased", "models--bert-base-uncased")
-    patterns = [f"{name}/snapshots/*/{file}" for name in names for file in ("vocab.txt", "tokenizer.json")]
-    found = [path for pattern in patterns for path in sorted(hub.glob(pattern))]
+    cached = [cached_file("bert-base-uncased", file) for file in ("vocab.txt", "tokenizer.json")]
     package = importlib.util.find_spec(PACKAGE)
-    if package is not None and package.origin is not None:
-        found.append(pathlib.Path(package.origin).parent / "vocab.txt")
-    return [path for path in found if path.is_file()]
+    folder = None if package is None or package.origin is None else pathlib.Path(package.origin).parent
+    return [path for path in (*cached, folder and folder / "vocab.txt") if path is not None and path.is_file()]
 
 
 def _respace(text):
-    """Takes away spaces beside punctuation where English has none; ids do not depend on them."""
+    """Takes away spaces beside punctuation where English has none; ids do not depend on them.
+
+    The library's own decoder, decoders.WordPiece(cleanup=True), leaves "1, 250", "3. 5", "isn ' t" and "( of".
+    """
     text = re.sub(r" ([.,;:!?%)\]}])", r"\1", text)
     text = re.sub(r"([(\[{$£€#@]) ", r"\1", text)
     text = re.sub(r"(?<=\w) ' (?=(?:s|t|m|d|re|ve|ll)\b)", "'", text)

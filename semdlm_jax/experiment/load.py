@@ -28,7 +28,7 @@ def checkpoints_of(workdir: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(workdir) / "checkpoints"
 
 
-def make_checkpointer(config: ConfigDict, workdir: str | pathlib.Path) -> Checkpointer:
+def make_checkpointer(config: Any, workdir: str | pathlib.Path) -> Checkpointer:
     """For the training of `workdir`; whoever else reads there takes `make_reader`."""
     return Checkpointer(checkpoints_of(workdir), config.training.keep_latest, best_metric=BEST_METRIC)
 
@@ -37,7 +37,7 @@ def make_reader(workdir: str | pathlib.Path) -> CheckpointReader:
     return CheckpointReader(checkpoints_of(workdir), best_metric=BEST_METRIC)
 
 
-def read_run(workdir: str | pathlib.Path) -> ConfigDict:
+def read_run(workdir: str | pathlib.Path) -> Any:
     """The configuration that a run was recorded with, what else is recorded included. UserError: not there, damaged."""
     checks.check_workdir(workdir)
     try:
@@ -62,6 +62,8 @@ class Trained:
 
     def rows(self, split):
         """A split's rows, under the run's protocol."""
+        if self.corpus.prepared is None:
+            raise UserError("the run was trained on random tokens, which have no text: give a run that was not")
         return build_rows(self.config, self.corpus.prepared, split)
 
     @property

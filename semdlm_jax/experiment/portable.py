@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from safetensors.numpy import load_file, save
 
 from semdlm_jax import keys
@@ -84,7 +83,7 @@ def read_manifest(folder: str | os.PathLike) -> dict:
     return manifest
 
 
-def read_run_data(folder: str | os.PathLike, config: ConfigDict, manifest: dict) -> RunData:
+def read_run_data(folder: str | os.PathLike, config: Any, manifest: dict) -> RunData:
     """The vocabulary and the neighbors. config: as `read_run` gives it; from now on its data lie in the folder."""
     folder = pathlib.Path(folder)
     config.data.directory, config.semantics.table = str(folder), ""
@@ -120,7 +119,7 @@ def _damaged(folder, cause):
 
 def _copy_table(path, copy):
     table, fingerprint, made = read_table(path)
-    notes = Notes((), (), ())
+    notes = Notes((), np.zeros(0, np.int64), np.zeros(0, bool))
     with contextlib.suppress(UserError):  # of a table written before there were any
         notes = read_notes(path)
     save_table(copy, table, fingerprint, {key: _anywhere(f"semantics.{key}", made[key]) for key in made}, notes)

@@ -1,13 +1,14 @@
 """Token embeddings made elsewhere: a package's weights, a Hugging Face model's, or those of a run of this package."""
 
 import importlib.metadata
-import os
 import pathlib
 from typing import cast
 
 import numpy as np
 
-from semdlm_jax.data.tokenizers import Tokenizer, load_tokenizer
+from semdlm_jax.data.hub import cached_file
+from semdlm_jax.data.tokenizer import Tokenizer
+from semdlm_jax.data.tokenizers import load_tokenizer
 from semdlm_jax.errors import UserError
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.checkpoint_reader import CheckpointReader
@@ -16,6 +17,14 @@ from semdlm_jax.semantics.weights import read_safetensors, read_torch
 
 INPUT_EMBEDDING = "ema_params/embed/embedding"  # of a checkpoint's state
 TABLE_NAMES = ("word_embeddings", "embed_tokens", "wte", "tok_embeddings")  # what models call their input embedding
+# Of a model's repository; one in parts has an index of them.
+MODEL_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "config.json",
+)
 QUANTIZED = ("_quantized", "_q")  # endings of a table stored as integers; its scale ends in _scale instead
 
 
@@ -69,18 +78,11 @@ def _hugging_face(name, tokenizer):
 
 
 def _snapshot(name):
-    """The newest copy of a model in the local Hugging Face cache."""
-    home = pathlib.Path(os.environ.get("HF_HOME") or pathlib.Path.home() / ".cache" / "huggingface")
-    hub = pathlib.Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    owned = [name] if "/" in name else [name, f"google-bert/{name}"]  # bert-base-uncased has moved there
-    for one in owned:
-        found = sorted(
-            hub.glob(f"models--{one.replace('/', '--')}/snapshots/*/"), key=lambda path: path.stat().st_mtime
-        )
-        if found:
-            return found[-1]
+    """The folder of a model in the local Hugging Face cache."""
+    if found := cached_file(name, *MODEL_FILES):
+        return found.parent
     raise UserError(
-        f"hf:{name}: neither a directory nor a model in {hub}, and nothing is downloaded here: "
+        f"hf:{name}: neither a directory nor a model in the local Hugging Face cache, and nothing is downloaded here: "
         f"run `hf download {name}` where there is a network, or give the directory of the model"
     )
 

@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from semdlm_jax.data import corpora, splitting
+from semdlm_jax.data import corpora, documents, splitting
 from semdlm_jax.errors import UserError
 
 
@@ -91,7 +91,7 @@ def test_bad_corpora_are_told_in_a_sentence(tmp_path, spec, contents, message):
 def test_digest_sees_a_document_moving_between_splits():
     corpus = corpora.Corpus(("a", "b"), ("c",), ("d",), "text:x", "")
     other = corpora.Corpus(("a",), ("b", "c"), ("d",), "text:x", "")
-    assert corpora.digest_of(corpus) != corpora.digest_of(other)
+    assert documents.digest_of(corpus) != documents.digest_of(other)
 
 
 def test_many_plain_files_are_read_as_they_are_needed(tmp_path):
@@ -101,10 +101,10 @@ def test_many_plain_files_are_read_as_they_are_needed(tmp_path):
     first, again = list(corpus.documents()), list(corpus.documents())
     assert first == again and sorted(text for _, text in first) == sorted(p.read_text() for p in tmp_path.iterdir())
     assert [sum(split == wanted for split, _ in first) for wanted in ("train", "valid", "test")] == [36, 2, 2]
-    before = corpora.stamp_of(corpus)
-    assert before == corpora.stamp_of(corpora.load_corpus(f"text:{tmp_path}/*.txt"))
+    before = documents.stamp_of(corpus)
+    assert before == documents.stamp_of(corpora.load_corpus(f"text:{tmp_path}/*.txt"))
     (tmp_path / "07.txt").write_text("changed")
-    assert corpora.stamp_of(corpus) != before
+    assert documents.stamp_of(corpus) != before
 
 
 DOCUMENTS = [f"document {i}, it has\ntwo lines — ünïcode" for i in range(200)] + ["a copy"] * 20

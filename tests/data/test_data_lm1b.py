@@ -12,6 +12,7 @@ import time
 import pytest
 
 from semdlm_jax.data import corpora, lm1b, tfds_source
+from semdlm_jax.data.documents import stamp_of
 from semdlm_jax.errors import UserError
 
 SENTENCES = {
@@ -73,7 +74,7 @@ def test_the_benchmark_becomes_a_dataset_and_a_corpus(write, tmp_path, data_dir)
     assert sorted(by_split["test"]) == of_role("test")  # the benchmark's own
     assert sorted(by_split["train"] + by_split["valid"]) == of_role("train")
     assert 5 < len(by_split["valid"]) < 50 and by_split["train"] != sorted(by_split["train"])  # tfds shuffles
-    assert len(corpus.files) >= 3 and corpora.stamp_of(corpus)
+    assert len(corpus.files) >= 3 and stamp_of(corpus)
     begun = time.monotonic()
     assert lm1b.prepare_lm1b(source) == directory  # there already
     assert time.monotonic() - begun < 1

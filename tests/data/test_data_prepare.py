@@ -74,7 +74,7 @@ def test_preparing_again_opens_what_is_there(prepared, corpus, monkeypatch):
 
 def test_other_settings_are_refused_by_name(prepared, corpus):
     changed = dataclasses.replace(corpus, train=corpus.train[:5])
-    with pytest.raises(UserError, match=r"vocab_size \(500, now 600\), lowercase \(True, now False\): remove"):
+    with pytest.raises(UserError, match=r"lowercase \(True, now False\), vocab_size \(500, now 600\): remove"):
         preparing.prepare(corpus, prepared.directory, 600, False)
     with pytest.raises(UserError, match="corpus_sha256"):
         preparing.prepare(changed, prepared.directory, 500, True)

@@ -8,7 +8,7 @@ import pytest
 
 from semdlm_jax.data import prepare as preparing
 from semdlm_jax.data import sealing
-from semdlm_jax.data.corpora import Corpus
+from semdlm_jax.data.corpora import Corpus, load_corpus
 from semdlm_jax.data.prepared import open_prepared
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
 from semdlm_jax.data.wordpiece import SPECIAL_PIECES
@@ -188,9 +188,7 @@ def test_what_is_unknown_and_skipped_is_told(tmp_path):
     model = SentencePieceTokenizer.train(["the union of states"] * 9, 18, True)
     model.save(tmp_path / "tokenizer.model")
     data = {"corpus": f"text:{tmp_path}/a.jsonl", "tokenizer": f"sentencepiece:{tmp_path}/tokenizer.model"}
-    made = preparing.prepare(
-        preparing.corpora.load_corpus(data["corpus"]), tmp_path / "data", 0, True, tokenizer=data["tokenizer"]
-    )
+    made = preparing.prepare(load_corpus(data["corpus"]), tmp_path / "data", 18, True, tokenizer=data["tokenizer"])
     told = preparing.describe(made)
     assert f"skipped 2 rows without text: the first is {tmp_path}/a.jsonl, line 101" in told
     assert "% of the tokens are unknown to the vocabulary" in told and "unknown  entropy" in told

@@ -94,7 +94,7 @@ def test_unchanged_files_are_not_read_again(source, tmp_path, monkeypatch):
     corpus = corpora.load_corpus(f"text:{source}")
     options = {"vocab_size": 0, "lowercase": True, "tokenizer": "bert-base-uncased"}
     with monkeypatch.context() as patch:
-        patch.setattr(corpora, "digest_of", None)  # would fail if called
+        patch.setattr(preparing, "digest_of", None)  # would fail if called
         preparing.prepare(corpus, tmp_path / "data", **options)
     os.utime(source, (1, 1))  # touched: read again, and found to be the same
     preparing.prepare(corpus, tmp_path / "data", **options)

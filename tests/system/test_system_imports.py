@@ -32,7 +32,7 @@ ROOMS = {
     "plugins": set(),
     "former": set(),
     "entropy": set(),
-    "keys": {"kernels", "objectives", "samplers", "runtime", "semantics.settings"},
+    "keys": {"kernels", "objectives", "samplers", "runtime", "semantics.settings", "data.corpora", "data.tokenizers"},
     "record": {"keys", "runtime"},
     "owned": set(),
     "config_flag": {"keys", "experiment.configs"},

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tiny
 
+from semdlm_jax.data.tokenizers import load_tokenizer
+from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.load import load_trained
 
 MODULE = '''
@@ -16,6 +18,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from semdlm_jax.data.corpora import Corpus, CorpusSpec
+from semdlm_jax.data.tokenizer import OwnTokenizer
+from semdlm_jax.data.tokenizers import TokenizerSpec
 from semdlm_jax.kernels import GlobalPrior, Kernel, KernelSpec, NeighborTable
 from semdlm_jax.kernels.branches import Global
 from semdlm_jax.evaluation.measures import Measure
@@ -122,9 +127,49 @@ class Longest(Measure):
 
     def of(self, samples):
         return {name: self.factor * max(map(len, rows)) for name, rows in samples.rows.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(CorpusSpec):
+    """Numbers, digit by digit, from the first one on."""
+
+    first: int = field(number(0, "[0, 1000]", "number"))
+
+    def load(self):
+        numbers = tuple(" ".join(str(self.first + n)) * 4 for n in range(300))
+        return Corpus(numbers[:240], numbers[240:270], numbers[270:])
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunks(OwnTokenizer):
+    """Pieces of equal length."""
+
+    size: int = 1
+
+    def ids_of(self, text):
+        places = {piece: i for i, piece in enumerate(self.vocabulary)}
+        return [places.get(text[i : i + self.size], self.unk_id) for i in range(0, len(text), self.size)]
+
+    def text_of(self, ids):
+        return "".join(self.vocabulary[i] for i in ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunked(TokenizerSpec):
+    """The pieces of so many characters that the text has."""
+
+    size: int = 1
+
+    def build(self, text):
+        pieces = {part[i : i + self.size] for part in text for i in range(0, len(part), self.size)}
+        return Chunks(tuple(sorted(pieces)), self.lowercase, self.size)
 '''
 NAME = "plugins_of_a_users_own"
 CHANGES = {
+    "data.corpus": "Counted",
+    "data.first": 100,
+    "data.tokenizer": "Chunked",
+    "data.size": 2,
     "kernel.name": "Flattened",
     "kernel.flatness": 0.25,
     "kernel.schedule.name": "Halted",
@@ -156,7 +201,10 @@ def options(config_file, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         changes = [f"--config.{key}={named(value)}" for key, value in CHANGES.items()]
-        yield [f"--config={config_file}", *changes]
+        options = [f"--config={config_file}", *changes, f"--config.data.directory={folder}/data"]
+        result = tiny.command("data.prepare", *options)
+        assert result.status == 0, result.err
+        yield options
         sys.modules.pop(NAME, None)
 
 
@@ -171,6 +219,10 @@ def workdir(options, tmp_path_factory):
 
 def test_they_are_made_with_their_options(workdir):
     trained = load_trained(workdir)
+    prepared = trained.corpus.prepared
+    assert prepared.tokenizer.decode(prepared.splits["train"][:9]).startswith("1 0 01 0 0")
+    assert prepared.tokenizer.size == 2 and {len(text) for text in prepared.tokenizer.texts} <= {0, 1, 2}
+    assert prepared.meta["settings"].items() >= {"first": 100, "size": 2, "corpus": f"{NAME}:Counted"}.items()
     objective, kernel = trained.objective, trained.objective.kernel
     assert kernel.alpha(np.float32(1)) == pytest.approx(0.5)
     assert (objective.loss.focus, objective.parameterization.heat) == (1.5, 1.25)
@@ -209,6 +261,9 @@ def test_they_are_evaluated_and_sampled(workdir, tmp_path):
         (["--config.kernel.flatness=1.5"], ["kernel.flatness = 1.5", "[0, 1]"]),
         ([f"--config.objective.name={NAME}:Flattened"], ["is no objective", "extends semdlm_jax.objectives"]),
         ([f"--config.optimizer.name={NAME}:Absent"], ["cannot be imported"]),
+        (["--config.data.first=-1"], ["data.first = -1", "[0, 1000]"]),
+        (["--config.data.first=7"], ["was prepared with first = 100", "config.data.first is 7"]),
+        ([f"--config.data.tokenizer={NAME}:Chunks"], ["is no tokenizer", "TokenizerSpec"]),
     ],
 )
 def test_what_they_lack_is_refused(options, changes, words, tmp_path):
@@ -221,3 +276,18 @@ def test_elsewhere_none_is_run_unasked(workdir, monkeypatch):
     monkeypatch.delitem(sys.modules, NAME)
     tiny.assert_refused(tiny.command("evaluate", f"--workdir={workdir}"), NAME, "--trust_code")
     assert NAME not in sys.modules
+
+
+def test_an_exported_tokenizer_is_rebuilt_where_its_code_is_trusted(workdir, tmp_path, monkeypatch):
+    """The corpus, which only preparation reads, need not be there."""
+    result = tiny.command("export", f"--workdir={workdir}", f"--output={tmp_path}/model")
+    assert result.status == 0, result.err
+    monkeypatch.delitem(sys.modules, NAME)
+    sampling = [f"--model={tmp_path}/model", "--steps=2", "--num_samples=1", "--prompt=1 0 9", "--seed=3"]
+    tiny.assert_refused(tiny.command("generate", *sampling), "tokenizer", NAME, "--trust_code")
+    assert NAME not in sys.modules
+    # What the file of the tokenizer names is not imported either, whatever the configuration says.
+    with pytest.raises(UserError, match=f"code of whoever prepared the text, {NAME}:Chunks"):
+        load_tokenizer(tmp_path / "model")
+    result = tiny.command("generate", *sampling, "--trust_code")
+    assert result.status == 0 and "1 0 9" in result.out, result.err
