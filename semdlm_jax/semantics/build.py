@@ -169,10 +169,10 @@ def main(config: Any = None, tokenizer: str | None = None, output: PathLike | No
     cli.check_output(output, builds_tables=True)
     changes = {key: value for key, value in changes.items() if value is not None}
     settings = dataclasses.replace(TableSettings() if config is None else from_config(config.semantics), **changes)
-    if tokenizer is not None:
+    if config is None:
         if output is None:
             raise UserError("--tokenizer has no corpus to write the table beside: give --output=table.npz")
-        prepared, vocabulary = None, given_tokenizer(tokenizer, lowercase=True)
+        prepared, vocabulary = None, given_tokenizer(tokenizer or "", lowercase=True)
         if vocabulary is None:
             raise UserError(
                 f"--tokenizer={tokenizer} is learnt from a corpus: give --config of it, or one that is there already, "
