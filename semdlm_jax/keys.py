@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from semdlm_jax.data.corpora import CORPORA
+from semdlm_jax.data.corpora import CORPORA, VOCAB_SIZE
 from semdlm_jax.data.tokenizers import TOKENIZERS
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS, SCHEDULES
@@ -84,6 +84,8 @@ OWN_KEYS: dict[str, Option] = {
         path="after",
         filled=True,
     ),
+    # Configurations set it for what a command line may name instead, as data.corpus=synthetic: never told as unread.
+    "data.vocab_size": dataclasses.replace(VOCAB_SIZE, only=""),
     "data.length": number(128, TOKENS, "L: tokens a sequence"),
     "data.protocol": text("packed", "how documents become rows", "data.protocols:PROTOCOLS"),
     "semantics.table": text(
@@ -169,7 +171,8 @@ def _keys() -> Iterator[tuple[str, Option]]:
     for key, option in OWN_KEYS.items():
         yield key, option
         if choice := sections.get(key):
-            yield from ((f"{choice.section}.{name}", o) for name, o in _options(choice.registry).items())
+            found = {f"{choice.section}.{name}": option for name, option in _options(choice.registry).items()}
+            yield from ((name, option) for name, option in found.items() if name not in OWN_KEYS)
         for name, more in OF_SECTION.get(key, {}).items():
             yield f"{key.partition('.')[0]}.{name}", more
 

@@ -53,9 +53,15 @@ class Layout(NamedTuple):
     lengths: np.ndarray | None
 
 
-def lay_out(conditions, rows: Rows, generator):
-    """The Layout of a row for every Condition, as rows of the protocol are: begin and end tokens in their places and,
-    where rows are padded, a length drawn from those of `rows` that hold the condition (L when none does)."""
+def lay_out(conditions: Sequence[Condition], rows: Rows, generator: np.random.Generator) -> Layout:
+    """A row for every Condition, as rows of the protocol are: begin and end tokens in their places.
+
+    Args:
+      conditions: what each row must hold.
+      rows: of the train split. Where they are padded, each row gets the length of one of them that holds its
+        condition, drawn at random; L when none does.
+      generator: numpy.random.Generator, of these draws.
+    """
     parts = []
     for condition in conditions:
         sizes = rows.sizes - 2 * rows.has_bos_eos
@@ -72,18 +78,38 @@ def lay_out(conditions, rows: Rows, generator):
 def continue_from(
     tokenizer: Tokenizer, prompt: str, room: int, suffix: str = "", name: str = "the prompt"
 ) -> Condition:
-    """The prompt starts the text and the suffix ends it: with a new word where it begins with a space, else going on
-    with what is written before it. UserError, which calls the prompt `name`, when they leave nothing of `room` to
-    write."""
+    """The Condition of a text that starts with a prompt and ends with a suffix.
+
+    Args:
+      tokenizer: of the model.
+      prompt: what the text starts with.
+      room: tokens of text that a row holds.
+      suffix: what it ends with. Where this begins with a space it begins a new word, else it goes on with the word
+        that is written before it.
+      name: what messages call the prompt.
+
+    Raises:
+      UserError: the two leave no token to write.
+    """
     start, end = tokenizer.encode(prompt), np.array(_encode_between(tokenizer, suffix, True, False), np.int32)
     _check_room(f"{name} with the suffix" if suffix else name, len(start) + len(end), room)
     return Condition(prompt + (" … " + suffix.strip() if suffix else ""), start, np.ones(len(start), bool), end)
 
 
 def fill_in(tokenizer: Tokenizer, template: str, room: int) -> Condition:
-    """The template starts the text; `[___]` in it is a blank of as many tokens as it has underscores. Text right after
-    a blank goes on with its last word; after a space it begins a new one. What comes after the template is free.
-    UserError: no blank, part of one, or a template longer than `room` tokens."""
+    """The Condition of a text that starts with a template.
+
+    `[___]` is a blank of as many tokens as it has underscores. Text right after a blank goes on with the blank's last
+    word; after a space it begins a new one. What follows the template is free.
+
+    Args:
+      tokenizer: of the model.
+      template: the text with blanks.
+      room: tokens of text that a row holds.
+
+    Raises:
+      UserError: no blank, part of one, or a template of more than `room` tokens.
+    """
     parts = re.split(BLANK, template)
     if len(parts) == 1:
         raise UserError("the infilling text has no blank: write one as [___], an underscore for each token to fill in")
@@ -124,10 +150,19 @@ def make_conditions(
     names: Mapping[str, str],
     tell: Callable[[str], None],
 ) -> list[Condition]:
-    """The Condition of every prompt, {what errors call it: text}, or of the text with blanks where there is one.
+    """The Condition of every prompt, or of the text with blanks where there is one.
 
-    names: what messages call 'prompt', 'suffix' and 'infill'. tell: takes a line on what the vocabulary lacks.
-    UserError: it knows nothing of a text, or one is too long for `room` tokens.
+    Args:
+      tokenizer: of the model.
+      room: tokens of text that a row holds.
+      prompts: {what messages call it: text}.
+      suffix: what every text ends with, '' for nothing.
+      infill: a text with blanks, None for none.
+      names: what messages call 'prompt', 'suffix' and 'infill'.
+      tell: takes a line on what the vocabulary lacks.
+
+    Raises:
+      UserError: the vocabulary knows nothing of a text, or a text is too long for `room` tokens.
     """
     if infill is not None:
         tell_unknown(tokenizer, {names["infill"]: [text_of(infill)]}, tell)
@@ -144,8 +179,16 @@ def text_of(template: str) -> str:
 def tell_unknown(
     tokenizer: Tokenizer, given: Mapping[str, Sequence[str]], tell: Callable[[str], None] = lambda line: None
 ) -> None:
-    """Tells in a line what of texts, {flag: texts}, the vocabulary lacks or leaves out. UserError: it knows nothing of
-    one."""
+    """Tells what of texts the vocabulary lacks or leaves out.
+
+    Args:
+      tokenizer: of the model.
+      given: {flag: texts}.
+      tell: takes a line for each flag and fault.
+
+    Raises:
+      UserError: the vocabulary knows nothing of one text.
+    """
     for flag, texts in given.items():
         for text in filter(str.strip, texts):
             try:

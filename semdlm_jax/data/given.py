@@ -72,12 +72,18 @@ class _Source(NamedTuple):
 
 
 def load_splits(given: Mapping[str, str], field: str = FIELD) -> Streamed:
-    """The corpus of splits that are given. given: {split: a spec 'text:…' or 'lines:…', '' for none}.
+    """The corpus of splits that a configuration gives one by one.
 
     A valid or test split that is not given is drawn from train by documents, where its files hold many: about 5 % of
-    them, or less of a large one; a document and its copies stay together. field: as of `corpora.load_corpus`.
-    UserError: no train split, files that train shares with another split, a split to be drawn from files of plain text,
-    a split without text; and what `corpora.load_corpus` says of files.
+    them, or less of a large one. A document and its copies stay together.
+
+    Args:
+      given: {split: a spec 'text:…' or 'lines:…', '' for none}.
+      field: what holds the text in files of many documents.
+
+    Raises:
+      UserError: no train split, files that train shares with another split, a split to be drawn from files of plain
+        text, a split without text; and what `corpora.load_corpus` says of files.
     """
     sources = {split: _open(split, given[split], field) for split in SPLITS if given[split]}
     _check_apart(sources)

@@ -20,11 +20,18 @@ def train_iterator(
 ) -> grain.DatasetIterator:
     """An endless iterator of batches over rows of training: batch b is rows b * batch_size … of one global order.
 
-    rows: protocols.Rows. held: which rows of every batch are made, ascending; None for all. Several processes share
-    the order and make each the rows of its own devices. An epoch is every row once, in random order, from a stream cut
-    at random (where the protocol cuts); both are new each epoch and depend on the seed and the epoch alone. The
-    iterator's state is the number of batches drawn: it serves any number of processes.
-    UserError: a stream shorter than a row.
+    An epoch is every row once, in random order, from a stream cut at random (where the protocol cuts). Both are new in
+    each epoch and depend on the seed and the epoch alone. The iterator's state is the number of batches drawn, so it
+    serves any number of processes: they share the order, and each makes the rows of its own devices.
+
+    Args:
+      rows: of the train split.
+      batch_size: rows of a batch, over all processes.
+      seed: of order and cuts.
+      held: which rows of every batch are made, ascending; None for all.
+
+    Raises:
+      UserError: a stream shorter than a row.
     """
     epoch_size = rows.count
     if not epoch_size:

@@ -168,7 +168,7 @@ def _tell_unread(data) -> str:
         if (option := keys.KEYS.get(f"data.{name}")) and f"data.{name}" not in keys.OWN_KEYS and value != option.default
         if not (name in read and read[name].is_read(lambda key: [data[key.removeprefix("data.")]]))
     ]
-    names = f"data.tokenizer = {data.tokenizer!r} and data.corpus = {data.corpus!r}"
+    names = f"data.tokenizer = {data.tokenizer!r}" + f" and data.corpus = {data.corpus!r}" * bool(data.corpus)
     return f"note: nothing reads {', '.join(unread)} with {names}" if unread else ""
 
 

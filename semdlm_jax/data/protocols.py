@@ -8,21 +8,29 @@ are drawn by place, with a shift that is new in every epoch; rows of scoring are
 import abc
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
+from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.errors import UserError, choose
 
 
-def document_starts(tokens, bos_id):
+def document_starts(tokens: np.ndarray, bos_id: int) -> np.ndarray:
     """[D + 1] int64: where each document of a stream starts, and the stream's end."""
     return np.append(np.flatnonzero(np.asarray(tokens) == bos_id), len(tokens))
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows(abc.ABC):
-    """What the protocols share. tokens: [N] int, the stream, [begin] and [end] around every document. starts: [D + 1],
-    where documents start and the stream ends. length: L. bos_id, eos_id, pad_id: of the vocabulary."""
+    """What the protocols share.
+
+    Attributes:
+      tokens: [N] int, the stream, with a begin and an end token around every document.
+      starts: [D + 1] int, where documents start and the stream ends.
+      length: L, tokens of a row.
+      bos_id, eos_id, pad_id: of the vocabulary.
+    """
 
     tokens: np.ndarray
     starts: np.ndarray
@@ -59,21 +67,21 @@ class Rows(abc.ABC):
         """The protocol in a line, for a report."""
 
     @property
-    def inner_special_ids(self):
+    def inner_special_ids(self) -> tuple[int, ...]:
         """Ids of begin and end tokens that stand among the text of a row."""
         return ()
 
     @property
-    def max_text_len(self):
+    def max_text_len(self) -> int:
         """Tokens of text that a row can hold."""
         return self.length - 2 * self.has_bos_eos
 
     @property
-    def sizes(self):
+    def sizes(self) -> np.ndarray:
         """[N] int, rising: tokens of whole rows, padding left out, as often as they occur."""
         return np.array([self.length])
 
-    def frame(self, inner):
+    def frame(self, inner: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """([L] tokens, [L] mask) of a row with such text, at most `max_text_len` tokens."""
         return self._row([self.bos_id, *inner, self.eos_id] if self.has_bos_eos else inner)
 
@@ -210,27 +218,37 @@ class Padded(Rows):
 PROTOCOLS = {protocol.name: protocol for protocol in (Packed, Wrapped, Padded)}
 
 
-def documents_of(tokens: np.ndarray, tokenizer) -> list[np.ndarray]:
+def documents_of(tokens: np.ndarray, tokenizer: Tokenizer) -> list[np.ndarray]:
     """Tokens [N], cut before every begin and end token."""
     return np.split(tokens, np.flatnonzero((tokens == tokenizer.bos_id) | (tokens == tokenizer.eos_id)))
 
 
-def read_row(tokenizer, tokens):
+def read_row(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
     """The text of a row's tokens, each document that is in it on a line of its own."""
     texts = [tokenizer.decode(part) for part in documents_of(np.asarray(tokens), tokenizer)]
     return "\n".join(text for text in texts if text)
 
 
-def lost_to_padding(starts, length):
+def lost_to_padding(starts: np.ndarray, length: int) -> int:
     """Tokens that rows of L = length cannot hold of documents that start at `starts` [D + 1]."""
     lengths = np.diff(starts)
     return int((lengths[lengths > length] - length).sum())
 
 
-def make_rows(name, tokens, length, tokenizer, starts=None):
-    """The rows of a stream [N] under a protocol of PROTOCOLS. starts: [D + 1] of its documents; found when None.
+def make_rows(
+    name: str, tokens: np.ndarray, length: int, tokenizer: Tokenizer, starts: np.ndarray | None = None
+) -> Rows:
+    """The rows of a stream of tokens.
 
-    UserError: unknown protocol, or rows too short for a begin and an end token.
+    Args:
+      name: of PROTOCOLS.
+      tokens: [N], the stream.
+      length: L, tokens of a row.
+      tokenizer: of the tokens.
+      starts: [D + 1], where documents start and the stream ends; None to find them.
+
+    Raises:
+      UserError: unknown protocol, or rows too short for a begin and an end token.
     """
     protocol = choose("protocol", name, PROTOCOLS)
     if length < 3:

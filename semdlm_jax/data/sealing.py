@@ -25,9 +25,19 @@ def digest_of(values: dict) -> str:
 
 
 def check_seals(directory: pathlib.Path, seals: Mapping[str, Mapping], whole: bool = False) -> None:
-    """UserError, without a mend, naming the first file that is not as its seal says. whole: reads large files to their
-    ends too, and wants every file; else a missing one is left to whoever reads it, as some can be found again. OSError:
-    one cannot be read. KeyError, TypeError: what is given are no seals."""
+    """Checks that files are as their seals say.
+
+    Args:
+      directory: where the files are.
+      seals: {name: what `seal_of` returned}.
+      whole: read large files to their ends, and want every file. Else a missing file is left to whoever reads it, as
+        some can be made again.
+
+    Raises:
+      UserError: without a mend; it names the first file that differs.
+      OSError: a file cannot be read.
+      KeyError, TypeError: `seals` are none.
+    """
     for name, seal in seals.items():
         path = directory / name
         if not (whole or path.is_file()):

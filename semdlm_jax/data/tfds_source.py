@@ -2,9 +2,11 @@
 
 import os
 import pathlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from semdlm_jax.data import splitting
+from semdlm_jax.data.files import Skipped
 from semdlm_jax.errors import UserError
 from semdlm_jax.extras import require
 
@@ -21,12 +23,12 @@ def library():
     return tensorflow_datasets
 
 
-def data_directory():
+def data_directory() -> pathlib.Path:
     """Where datasets lie: $TFDS_DATA_DIR, or ~/tensorflow_datasets as the library has it."""
     return pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def find_dataset(name):
+def find_dataset(name: str) -> pathlib.Path:
     """The directory of a prepared dataset NAME, NAME/CONFIG or NAME:VERSION below `data_directory`, or of a path to
     one; the newest version of it. UserError, at once, with the command that prepares it."""
     name, _, version = name.partition(":")
@@ -53,11 +55,21 @@ def _version(path):
     return tuple(int(part) if part.isdigit() else -1 for part in path.name.split("."))
 
 
-def open_dataset(name, skipped, field):
-    """(() -> (split, text) of its documents, origin, files). Splits that it lacks are drawn from its train split.
-    skipped: files.Skipped, of the records without text of a pass. field: the feature that holds the text.
+def open_dataset(
+    name: str, skipped: Skipped, field: str
+) -> tuple[Callable[[], Iterator[tuple[str, str]]], str, tuple[str, ...]]:
+    """Opens a prepared dataset. Splits that it lacks are drawn from its train split.
 
-    UserError: not prepared, not as array_record, without that feature or a train split.
+    Args:
+      name: as `find_dataset` takes it.
+      skipped: where the records without text of a pass are counted.
+      field: the feature that holds the text.
+
+    Returns:
+      (() -> (split, text) of its documents, where they come from, paths of its files).
+
+    Raises:
+      UserError: not prepared, not as array_record, without that feature or a train split.
     """
     directory = find_dataset(name)
     tfds = library()

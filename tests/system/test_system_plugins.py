@@ -283,11 +283,11 @@ def test_an_exported_tokenizer_is_rebuilt_where_its_code_is_trusted(workdir, tmp
     result = tiny.command("export", f"--workdir={workdir}", f"--output={tmp_path}/model")
     assert result.status == 0, result.err
     monkeypatch.delitem(sys.modules, NAME)
-    sampling = [f"--model={tmp_path}/model", "--steps=2", "--num_samples=1", "--prompt=1 0 9", "--seed=3"]
+    sampling = [f"--model={tmp_path}/model", "--steps=2", "--num_samples=1", "--prompt=1 0 0 ", "--seed=3"]
     tiny.assert_refused(tiny.command("generate", *sampling), "tokenizer", NAME, "--trust_code")
     assert NAME not in sys.modules
     # What the file of the tokenizer names is not imported either, whatever the configuration says.
     with pytest.raises(UserError, match=f"code of whoever prepared the text, {NAME}:Chunks"):
         load_tokenizer(tmp_path / "model")
     result = tiny.command("generate", *sampling, "--trust_code")
-    assert result.status == 0 and "1 0 9" in result.out, result.err
+    assert result.status == 0 and "── 0 ──\n1 0 0 " in result.out, result.err
