@@ -1,4 +1,4 @@
-"""The backbone behind a seam: only this room imports flax.linen."""
+"""The network. Only this folder imports flax.linen; other code uses `Denoiser`."""
 
 from semdlm_jax.network.backbone import Denoiser
 from semdlm_jax.network.sharding import RULES

@@ -1,12 +1,13 @@
 """The backbone: a rotary, time-conditioned Transformer over noisy tokens, as in DiT (adaLN-Zero) and MDLM.
 
-This file and its neighbors are the only place that knows Flax. The rest sees `Denoiser`: pure functions of a
-parameter tree. Shape suffixes: B batch, L positions, D width, C condition width, H heads, V vocabulary.
+Only the files of this folder use Flax. Other code sees `Denoiser`: pure functions of a parameter tree. Shape suffixes:
+B batch, L positions, D width, C condition width, H heads, V vocabulary.
 """
 
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +31,9 @@ def _normalize(x):
 
 @functools.partial(jax.checkpoint, prevent_cse=False)
 def _gated(y_BxLxD, gate_BxD):
-    """y times a gate that is open at 0: in float32, as the gate's gradient is a sum over positions.
+    """y times (gate + 1), in float32, because the gradient of the gate is a sum over positions.
 
-    Rematerialized, so that the backward pass keeps y as it came and not its float32 copy.
+    Rematerialized, so that the backward pass stores y in its own dtype and not a float32 copy.
     """
     return (y_BxLxD * (gate_BxD + 1)[:, None]).astype(y_BxLxD.dtype)
 
@@ -119,8 +120,8 @@ class Backbone(nn.Module):
             length=self.layers,
             unroll=self.unroll,
         )
-        # Looked up in float32 whatever the compute dtype: the table's gradient adds up a token's positions one by one,
-        # and in bfloat16 a sum stops growing once it is 256 times what is added.
+        # Looked up in float32 for every compute dtype: the gradient of the table adds the positions of a token one by
+        # one, and in bfloat16 a sum stops growing once it is 256 times its terms.
         self.embed = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.normal(0.02), name="embed")
         self.time_embedding = TimeEmbedding(self.condition_width)
         self.blocks = stack(self.heads, self.expansion, self.causal, self.dropout, self.attention, self.dtype)
@@ -165,12 +166,23 @@ class Backbone(nn.Module):
 class Denoiser:
     """The network as pure functions.
 
-    vocab_size, width D, layers, heads, expansion (MLP width / D), condition_width C: sizes. time_conditioning: whether
-    the network sees t. tied_output: the output table is the input embedding. causal: attend to the past only.
-    remat: recompute each layer in the backward pass. unroll: layers compiled side by side in one turn of the scan over
-    layers; more runs faster (1.3 times on a CPU, and on one H200) and compiles longer. attention: a name of
-    attention.ATTENTION. dtype: 'float32' or 'bfloat16', of matrix products and of what one layer hands to the next;
-    parameters, norms, softmax, logits and the sums of gradients over positions stay float32.
+    Attributes:
+        vocab_size: V.
+        width: D.
+        layers: number of layers.
+        heads: H.
+        expansion: width of the MLP divided by D.
+        condition_width: C.
+        time_conditioning: whether the network sees t.
+        causal: attend only to preceding tokens.
+        tied_output: the output table is the input embedding.
+        dropout: share of a layer's output left out.
+        remat: recompute each layer in the backward pass.
+        unroll: layers compiled in one iteration of the scan over layers; more of them run faster (1.3 times on a CPU,
+            and on one H200) and compile longer.
+        attention: a name of attention.ATTENTION.
+        dtype: 'float32' or 'bfloat16', of matrix products and of the values between layers. Parameters, norms, softmax,
+            logits and the sums of gradients over positions stay float32.
     """
 
     vocab_size: int
@@ -196,19 +208,38 @@ class Denoiser:
         choose_attention(self.attention, self.dtype, self.width // self.heads)
 
     @property
-    def _module(self):
+    def _module(self) -> Any:  # flax's own types say that any `apply` may give a pair
         attention = choose_attention(self.attention, self.dtype, self.width // self.heads)
         return Backbone(**{**dataclasses.asdict(self), "attention": attention, "dtype": jnp.dtype(self.dtype)})
 
-    def init(self, key, output_bias=None):
-        """The parameter tree, float32. output_bias: [V] initial logits whatever the input; zero when None."""
+    def init(self, key: jax.Array, output_bias: Any = None) -> dict:
+        """The parameter tree, float32. output_bias: [V] initial logits for every input; zero if None."""
         params = self._module.init(key, jnp.zeros((1, 8), jnp.int32), jnp.zeros((1,)))["params"]
         if output_bias is not None:
             params = {**params, "output_bias": jnp.asarray(output_bias, jnp.float32)}
         return params
 
-    def features(self, params, tokens_BxL, t_B, *, lengths_B=None, dropout_key=None):
-        """[B, L, D] features of noisy tokens at times t. lengths_B: later positions are hidden from attention."""
+    def features(
+        self,
+        params: Any,
+        tokens_BxL: jax.Array,
+        t_B: jax.Array,
+        *,
+        lengths_B: jax.Array | None = None,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Features of noisy tokens.
+
+        Args:
+            params: the parameter tree.
+            tokens_BxL: noisy tokens.
+            t_B: their times.
+            lengths_B: attention ignores positions from these on; None for none.
+            dropout_key: None for no dropout.
+
+        Returns:
+            [B, L, D] in the compute dtype.
+        """
         return self._module.apply(
             {"params": params},
             tokens_BxL,
@@ -219,18 +250,26 @@ class Denoiser:
             rngs=None if dropout_key is None else {"dropout": dropout_key},
         )
 
-    def init_cache(self, batch, length):
+    def init_cache(self, batch: int, length: int) -> Cache:
         """An empty Cache for `step`: zeros [layers, B, L, H, d] in the compute dtype. UserError unless causal."""
         self._check_causal()
         zeros = jnp.zeros((self.layers, batch, length, self.heads, self.width // self.heads), self.dtype)
         return Cache(zeros, zeros)
 
-    def step(self, params, token_B, position, cache):
-        """(features [B, D] at t = 0 of one token at `position`, cache with that token in it): cached decoding.
+    def step(self, params: Any, token_B: jax.Array, position: int | jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """Cached decoding of one token, at t = 0.
 
-        Up to rounding, `features` of the whole sequence at that position, when the cache has had every token before it.
-        position: scalar below the cache's length, may be traced: past the end it would overwrite the last token.
-        UserError unless causal: else tokens before would change with every new one.
+        Args:
+            params: the parameter tree.
+            token_B: one token of each row.
+            position: of these tokens, below the length of the cache; may be traced. A larger one overwrites the last.
+            cache: with all tokens before `position`.
+
+        Returns:
+            (features [B, D], the cache with the token). The features equal those of the whole sequence up to rounding.
+
+        Raises:
+            UserError: the network is not causal; every new token would then change the features before it.
         """
         self._check_causal()
         return self._module.apply({"params": params}, token_B, position, cache, method="step")
@@ -239,10 +278,12 @@ class Denoiser:
         if not self.causal:
             raise UserError("cached decoding needs network.causal = True: else every new token changes those before it")
 
-    def logits(self, params, features):
+    def logits(self, params: Any, features: jax.Array) -> jax.Array:
         """[..., D] features to [..., V] float32 logits."""
         return self._module.apply({"params": params}, features, method="logits")
 
-    def apply(self, params, tokens_BxL, t_B, *, lengths_B=None):
+    def apply(
+        self, params: Any, tokens_BxL: jax.Array, t_B: jax.Array, *, lengths_B: jax.Array | None = None
+    ) -> jax.Array:
         """[B, L, V] float32 logits."""
         return self.logits(params, self.features(params, tokens_BxL, t_B, lengths_B=lengths_B))

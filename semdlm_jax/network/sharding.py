@@ -1,8 +1,8 @@
-"""Which axis of each parameter goes over which mesh axis: (path end, PartitionSpec), first match wins.
+"""The mesh axis over which each axis of a parameter is split: (path end, PartitionSpec); the first match is used.
 
-Beside the shapes they cut: tables [V, D], layer stacks [N, in, out]. Widths into the residual stream lie over fsdp,
-heads and hidden units over tensor. A table is cut over its tokens only: cutting the features of an embedding makes the
-compiler gather it whole.
+Tables are [V, D] and stacks of layers [N, in, out]. The width of the residual stream is split over fsdp, heads and
+hidden units over tensor. A table is split over its tokens only: if its features were split, the compiler would gather
+the whole table.
 """
 
 from jax.sharding import PartitionSpec as P

@@ -1,4 +1,4 @@
-"""Compiled programs kept from one command to the next, so that each is compiled once on a machine."""
+"""Keeping compiled programs between commands, so that each is compiled only once on a machine."""
 
 import contextlib
 import hashlib
@@ -12,15 +12,15 @@ from pathlib import Path
 import jax
 
 OFF = "JAX_ENABLE_COMPILATION_CACHE=false"
-LARGEST = 4 * 2**30  # bytes of all of them; beyond, the oldest go
+LARGEST = 4 * 2**30  # bytes of all programs together; beyond this the oldest are deleted
 SUFFIX = "-cache"  # of JAX's files
 
 
 def keep_programs() -> None:
-    """From now on this process keeps what it compiles, in `place()`, and takes from there what was compiled before.
+    """From now on this process keeps compiled programs in `place()` and reuses those that are there.
 
-    Nothing is done where JAX was told a place already, or told to keep none. Where none can be written it is told once;
-    damaged and torn files are compiled anew, in silence. Before the first compilation.
+    To be called before the first compilation. Nothing is changed if JAX has a place already, or must keep no programs.
+    If the place cannot be written, a note says so. Damaged files are silently compiled again.
     """
     folder = place()
     if folder is None or jax.config.values["jax_compilation_cache_dir"]:
@@ -40,8 +40,11 @@ def keep_programs() -> None:
 
 
 def place() -> Path | None:
-    """Where programs are kept: what JAX was told, e.g. by JAX_COMPILATION_CACHE_DIR, else below the user's directory of
-    caches, as $XDG_CACHE_HOME names it. None where none are."""
+    """The folder of compiled programs; None if none are kept.
+
+    It is the one that JAX was given, e.g. by JAX_COMPILATION_CACHE_DIR, or else below the user's cache directory, which
+    is $XDG_CACHE_HOME or ~/.cache.
+    """
     if not jax.config.values["jax_enable_compilation_cache"]:
         return None
     if told := jax.config.values["jax_compilation_cache_dir"]:
@@ -52,7 +55,7 @@ def place() -> Path | None:
 
 
 def describe() -> str:
-    """What is kept where, for a reader."""
+    """What is kept and where, as text."""
     folder = place()
     if folder is None:
         return f"none, as {OFF} says"
@@ -62,7 +65,7 @@ def describe() -> str:
 
 
 def _processor():
-    """A name of what the CPU can do: programs compiled for another one, which shares the directory, would crash."""
+    """A name of the CPU's features: a program compiled for another CPU that shares the folder would crash."""
     found = [platform.machine()]
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         found += sorted({line for line in file if line.startswith(("flags", "Features", "model name"))})

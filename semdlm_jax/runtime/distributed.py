@@ -1,4 +1,4 @@
-"""Several processes as one program: they find one another, speak with one voice and end together."""
+"""Several processes as one program: they find each other, only one of them prints, and they end together."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.runtime import fatal
 from semdlm_jax.runtime.startup import is_running
 
-HEARTBEAT_SECONDS = 40  # a process without a sign of life for so long counts as dead
+HEARTBEAT_SECONDS = 40  # a process without a heartbeat for so long counts as dead
 LEAVING_SECONDS = 5
 ADDRESS, COUNT, INDEX = ASKED = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 # How a collective, a barrier or a connection says that the other side is gone.
@@ -27,12 +27,18 @@ LOST = re.compile("gloo|nccl|peer|heartbeat|preempted|barrier|coordination.?serv
 
 
 def start(stops: bool = False) -> None:
-    """Joins the other processes of the run, where the environment tells of several; else it does nothing.
+    """Joins the other processes of the run; does nothing if the environment describes a single process.
 
-    It tells by JAX_COORDINATOR_ADDRESS (host:port of the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID, or by what JAX
-    detects of SLURM, Open MPI, TPU pods and Kubernetes. Comes before anything that asks JAX for devices. From then on
-    process 0 alone writes to standard output. stops: SIGTERM and SIGINT become requests to `GracefulStop`, which all
-    processes answer together; only in the main thread. UserError when they do not find one another.
+    The environment gives JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID, or JAX detects SLURM, Open MPI, TPU pods or Kubernetes. To be called before JAX is asked for
+    devices. Afterwards only process 0 writes to standard output.
+
+    Args:
+        stops: SIGTERM and SIGINT become requests to `GracefulStop`, which all processes follow together. Only in the
+            main thread.
+
+    Raises:
+        UserError: the processes do not find each other.
     """
     if jax.distributed.is_initialized():
         return
@@ -57,8 +63,10 @@ def start(stops: bool = False) -> None:
 
 
 def _asked() -> dict[str, Any]:
-    """What the environment says outright, as arguments of jax.distributed.initialize, which reads only the address
-    itself. ValueError for nonsense."""
+    """The environment variables as arguments of jax.distributed.initialize, which itself reads only the address.
+
+    ValueError for an invalid value.
+    """
     given = {name: os.environ[name] for name in ASKED if name in os.environ}
     for name, value in given.items():
         if not re.fullmatch(r".+:\d+" if name == ADDRESS else r"\d+", value):
@@ -68,7 +76,7 @@ def _asked() -> dict[str, Any]:
 
 
 def _detected():
-    """How many processes a launcher that JAX knows has started; 1 without one."""
+    """The number of processes that a launcher known to JAX has started; 1 without such a launcher."""
     single = {
         # The shell that salloc opens is a step of one task, but JAX would count the job's.
         clusters.SlurmCluster: os.environ.get("SLURM_STEP_NUM_TASKS") == "1",
@@ -83,8 +91,10 @@ def _detected():
 
 @contextlib.contextmanager
 def _requests_kept():
-    """Signals that come while the processes join are handed to JAX afterwards, and so are later ones: its handler of
-    SIGTERM, which replaces Python's, tells all processes."""
+    """Passes signals that come while the processes join, and later ones, to JAX.
+
+    JAX's handler of SIGTERM, which replaces Python's, informs all processes.
+    """
     early = []
     signums = (signal.SIGTERM, signal.SIGINT)
     former = {signum: signal.signal(signum, lambda signum, frame: early.append(signum)) for signum in signums}
@@ -100,7 +110,7 @@ def _requests_kept():
 
 
 def _pass_on(signum, frame):
-    """The first SIGINT is a request; a second one raises KeyboardInterrupt."""
+    """The first SIGINT requests a stop; a second one raises KeyboardInterrupt."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.raise_signal(signal.SIGTERM)
 
@@ -118,10 +128,11 @@ def _shorten_fatal_errors():
 
 @contextlib.contextmanager
 def ends_together() -> Iterator[None]:
-    """Around a program: where one of several processes fails inside, it leaves at once, so that the others end, too.
+    """Around a program: if one of several processes fails, it exits at once, so that the others end too.
 
-    They would wait for it, and it for them. An error that says that another process is gone is told in one sentence. A
-    program that a signal has stopped leaves at once, too: Python's end under a computation that still runs is a crash.
+    Otherwise the processes would wait for each other. An error that means that another process is gone is reported in
+    one sentence. A program that was stopped by a signal also exits at once, because Python would crash if it ended
+    normally while a computation still runs.
     """
     try:
         yield
@@ -143,8 +154,11 @@ def ends_together() -> Iterator[None]:
 
 
 def _leave(status, alone=False) -> NoReturn:
-    """Ends this process without the wait for the others that Python's end would begin. Unless alone, it gives those
-    that fail alike a moment to tell why: the end of the first process aborts them."""
+    """Ends this process without waiting for the others, which Python's normal end would do.
+
+    The end of the first process aborts the others. Unless `alone`, processes that fail at the same time therefore get a
+    moment to report why.
+    """
     if not alone:
         with contextlib.suppress(Exception):
             client: Any = distributed.global_state.client

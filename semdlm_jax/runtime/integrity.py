@@ -1,4 +1,4 @@
-"""Size and CRC-32 of every file in a folder: array files carry no checksum of their own, so rot could pass unseen."""
+"""Size and CRC-32 of every file in a folder: array files have no checksum, so damage could remain unnoticed."""
 
 import hashlib
 import json
@@ -29,15 +29,19 @@ def seal(folder: Path, exclude: tuple[str, ...] = ()) -> None:
 
 
 def _is_regular(path):
-    """Not a pipe, which would hang its reader."""
+    """Whether it is a regular file; reading a pipe could block."""
     return stat.S_ISREG(path.stat().st_mode)
 
 
 def damage(folder: Path, under: str = "", contents: bool = True) -> str | None:
-    """What is wrong with `folder` in a few words, or None when every sealed file (below `under`) is as it was.
+    """What is wrong with a folder, in a few words; None if every sealed file is unchanged.
 
-    contents: False looks at the sizes alone. A folder without a seal, or with one that cannot be read, counts as
-    damaged.
+    A folder without a readable seal counts as damaged.
+
+    Args:
+        folder: with the seal.
+        under: only files whose names begin so are checked.
+        contents: whether checksums are checked too, and not only sizes.
     """
     try:
         if not _is_regular(folder / NAME):
@@ -65,6 +69,6 @@ def damage(folder: Path, under: str = "", contents: bool = True) -> str | None:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 of the seal, in hexadecimal: says which contents, down to the byte, `folder` has."""
+    """SHA-256 of the seal, in hexadecimal: identifies the exact contents of `folder`."""
     check_regular(folder / NAME)
     return hashlib.sha256((folder / NAME).read_bytes()).hexdigest()

@@ -1,12 +1,12 @@
-"""How fast training goes: tokens and floating-point operations a second, and the share of what the devices could do."""
+"""The speed of training: tokens and floating-point operations per second, and their share of the devices' peak."""
 
 import time
 from collections.abc import Sequence
 from typing import Any
 
-# What a device can do at most in matrix products, dense, in 1e12 operations a second, as its maker says: (bfloat16,
-# float32 as JAX multiplies it by default: in one pass of bfloat16 on a TPU, in TF32 on a GPU that has it). By the begin
-# of its jax.Device.device_kind; the longest that fits counts.
+# The peak of a device in dense matrix products, in 1e12 operations per second, as its maker states: (bfloat16, float32
+# as JAX multiplies it by default: one pass of bfloat16 on a TPU, TF32 on a GPU that has it). Keys are beginnings of
+# jax.Device.device_kind; the longest one that fits is used.
 PEAKS = {
     "TPU v2": (22.5, 22.5),  # a device is a core, of two on a chip
     "TPU v3": (61.5, 61.5),
@@ -30,15 +30,19 @@ PEAKS = {
 
 
 def peak(kind: str, dtype: str) -> float | None:
-    """Operations a second that a device of this kind can do at most in 'bfloat16' or 'float32'; None where unknown."""
+    """Peak operations per second of a device of this kind in 'bfloat16' or 'float32'; None if unknown."""
     known = [name for name in PEAKS if kind == name or kind.startswith((f"{name} ", f"{name}-"))]
     return 1e12 * PEAKS[max(known, key=len)][dtype == "float32"] if known else None
 
 
 class Speed:
-    """Rates between two steps that are known to be done; what is not a step, as compilation, is left out.
+    """Rates between two finished steps, without other work such as compilation.
 
-    tokens: of a step. operations: of a token, in training. dtype: of matrix products. devices: those that share a step.
+    Args:
+        tokens: per step.
+        operations: per token, in training.
+        dtype: of matrix products.
+        devices: those that share a step.
     """
 
     def __init__(self, tokens: int, operations: float, dtype: str, devices: Sequence[Any]):
@@ -48,16 +52,16 @@ class Speed:
         self._since = None
 
     def begin(self, step: int) -> None:
-        """`step` is done, just now: counting begins, unless it has."""
+        """Starts counting at `step`, which has just finished, unless counting has started before."""
         if self._since is None:
             self._since = step, time.monotonic()
 
     def restart(self, step: int) -> None:
-        """The same, whether it has begun or not."""
+        """Starts counting again at `step`, which has just finished."""
         self._since = step, time.monotonic()
 
     def take(self, step: int) -> dict[str, float]:
-        """Rates up to `step`, which is done just now, by name; counting begins anew. {} where it had not begun."""
+        """{name: rate} up to `step`, which has just finished; {} if counting had not started. Counting starts again."""
         since, self._since = self._since, (step, time.monotonic())
         if since is None or step <= since[0]:
             return {}

@@ -1,4 +1,4 @@
-"""Numbers of a run to Weights & Biases, beside its own files: python -m semdlm_jax.train --wandb=PROJECT."""
+"""Sending the metrics of a run to Weights & Biases as well: python -m semdlm_jax.train --wandb=PROJECT."""
 
 import contextlib
 import secrets
@@ -11,15 +11,18 @@ import jax
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular, write_text
 
-NAME = "wandb.id"  # in the work directory: which run there this is
+NAME = "wandb.id"  # in the work directory: the id of the run at Weights & Biases
 
 
 class Tracker:
-    """A run of a project, continued where the work directory was tracked before. Only process 0 tracks; the others may
-    call every method. A failure after the begin ends no training: it is told once, and the rest is not sent."""
+    """A run at Weights & Biases, continued if the work directory was tracked before.
+
+    Only process 0 sends anything; other processes may call every method. A failure after the start does not end the
+    training: it is reported once, and nothing more is sent.
+    """
 
     def __init__(self, project: str, workdir: str | Path, config: dict, tell: Callable[[str], None] | None = None):
-        """UserError: it does not begin, e.g. because nobody is logged in."""
+        """UserError: Weights & Biases cannot be started, e.g. without a login."""
         self._run = None
         self._tell = tell or (lambda line: print(line, file=sys.stderr))
         if jax.process_index() != 0:
@@ -38,7 +41,7 @@ class Tracker:
             ) from None
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """values: numbers of `step` by name."""
+        """Sends {name: number} of a step."""
         if self._run is None:
             return
         try:
@@ -56,7 +59,7 @@ class Tracker:
 
 
 def _identity(path):
-    """What names the run there, the same at every start of it."""
+    """The id of the run there, the same at every start."""
     check_regular(path)
     with contextlib.suppress(OSError, ValueError):
         if found := path.read_text(encoding="utf-8").strip():
