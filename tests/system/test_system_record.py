@@ -170,6 +170,8 @@ def test_a_record_that_is_a_directory_or_lies_below_a_file(config_file, whole_ru
 def test_checkpoints_without_a_record_are_nobodys(config_file, whole_run, tmp_path):
     shutil.copytree(whole_run / "checkpoints", tmp_path / "checkpoints")
     tiny.assert_refused(
-        tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}"), "no config.json", "restore it"
+        tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}"),
+        "no config.json",
+        "restore config.json",
     )
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]

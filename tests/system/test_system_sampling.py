@@ -127,7 +127,7 @@ def test_the_page_ends_where_the_samples_do(whole_run, tokenizer, tmp_path):
         ("masked_run", ["--sampler=gidd_correct"], ["gidd_correct", "certain"]),
         ("masked_run", ["--sampler=sedd_euler", "--top_k=3"], ["top_k", "sedd"]),
         ("chain_run", ["--sampler=blockwise"], ["left to right", "sampler"]),
-        ("chain_run", ["--infill=a [_] b"], ["only what stands before"]),
+        ("chain_run", ["--infill=a [_] b"], ["only the tokens before"]),
         ("chain_run", ["--trace=page.html"], ["no reverse process", "--trace"]),
     ],
 )
