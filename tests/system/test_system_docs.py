@@ -12,7 +12,7 @@ from semdlm_jax.keys import KEYS
 
 PAGES = [tiny.ROOT / "README.md", *sorted((tiny.ROOT / "docs").glob("*.md"))]
 # (program, what it is to do) -> {(page, flag)}, of the lines `python -m semdlm_jax.program … --flag=…`.
-OWN = {"config.kernel.share", "config.objective.focus"}
+OWN = {"config.kernel.share", "config.objective.focus", "config.data.below", "config.data.backwards"}
 COMMANDS = {}
 for _page in PAGES:
     for _line in re.findall(r"^    python -m semdlm_jax\.(.*)$", _page.read_text(), re.M):
