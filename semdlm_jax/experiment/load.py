@@ -1,4 +1,4 @@
-"""A run by its work directory: its checkpoints, its record, and the model trained there, or a portable copy of it."""
+"""Reading a run from its work directory: checkpoints, record and trained model; or the model from a portable copy."""
 
 import dataclasses
 import pathlib
@@ -29,7 +29,7 @@ def checkpoints_of(workdir: str | pathlib.Path) -> pathlib.Path:
 
 
 def make_checkpointer(config: Any, workdir: str | pathlib.Path) -> Checkpointer:
-    """For the training of `workdir`; whoever else reads there takes `make_reader`."""
+    """For training in `workdir`. Others, who only read there, use `make_reader`."""
     return Checkpointer(checkpoints_of(workdir), config.training.keep_latest, best_metric=BEST_METRIC)
 
 
@@ -38,7 +38,7 @@ def make_reader(workdir: str | pathlib.Path) -> CheckpointReader:
 
 
 def read_run(workdir: str | pathlib.Path) -> Any:
-    """The configuration that a run was recorded with, what else is recorded included. UserError: not there, damaged."""
+    """The recorded configuration of a run, with what else is recorded. UserError: it is missing or damaged."""
     checks.check_workdir(workdir)
     try:
         return ConfigDict(read_config(workdir))
@@ -48,8 +48,11 @@ def read_run(workdir: str | pathlib.Path) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A finished or running model, read from its work directory, with EMA parameters on the mesh. programs: what
-    `Generator` has compiled of it, gone with the model."""
+    """A model with its EMA parameters on the mesh, read from the work directory of a finished or running training.
+
+    Attributes:
+        programs: what `Generator` has compiled for this model; dropped together with it.
+    """
 
     config: Any  # a ConfigDict
     corpus: RunData
@@ -68,7 +71,7 @@ class Trained:
 
     @property
     def forbidden(self):
-        """[V] bool: ids that no text of a row holds: specials, but for those that stand inside a row."""
+        """[V] bool: ids that the text of a row never holds: special tokens, except those that occur inside rows."""
         never = np.setdiff1d(self.corpus.special_ids, self.rows("train").inner_special_ids)
         return np.isin(np.arange(self.corpus.vocab_size), never)
 
@@ -80,14 +83,19 @@ def load_trained(
     data_directory: str | None = None,
     trust_code: bool = False,
 ) -> Trained:
-    """Builds the run of a work directory, or of a portable model's folder, with its EMA parameters.
+    """Builds the model of a run, or of a portable model's folder, with its EMA parameters.
 
-    checkpoint: 'best', 'latest' or a step. data_directory: where its prepared data lie now; None where they lay at its
-    start. A portable model has one checkpoint and needs no data. trust_code: import the modules of its author's
-    own plug-ins, which runs their code.
+    Args:
+        workdir: the work directory, or the folder of a portable model, which has one checkpoint and needs no data.
+        checkpoint: 'best', 'latest' or a step.
+        data_directory: where the prepared data are now; None: where they were when the run began.
+        trust_code: import the modules of its author's own plug-ins, which runs their code.
+
+    Raises:
+        UserError: something is missing, damaged, or not what the run was trained on.
     """
     read = _read_portable if portable.is_portable(workdir) else _read_run
-    # Elsewhere than it was trained: whatever devices are here share the batch.
+    # The devices here need not be those of the training: all of them share the batch.
     return read(workdir, checkpoint, data_directory, trust_code, make_mesh(-1, 1, 1))
 
 

@@ -5,7 +5,7 @@ portable.json       step, weights, shape of the rows, and the digests of all fil
 model.safetensors   the EMA weights, under their paths in the tree
 tokenizer.*         the vocabulary, as prepared data have it
 unigram.npy         [V] int64, how often each token occurs in training
-neighbors.npz      the neighbor table, where the run has one
+neighbors.npz       the neighbor table, if the run has one
 README.md           the model card
 """
 
@@ -40,8 +40,16 @@ def is_portable(folder: str | os.PathLike) -> bool:
 
 
 def write(trained: Any, folder: pathlib.Path, dtype: str = "float32") -> None:
-    """Writes all but the card into a folder, the manifest last. trained: an experiment.load.Trained with prepared data,
-    its weights whole on this process. dtype: of DTYPES. OSError, UserError: it cannot be written."""
+    """Writes all files but the card into a folder, the manifest last.
+
+    Args:
+        trained: an experiment.load.Trained with prepared data, whose weights are whole on this process.
+        folder: an existing folder.
+        dtype: of the stored weights, one of DTYPES.
+
+    Raises:
+        OSError, UserError: the folder cannot be written.
+    """
     corpus, config = trained.corpus, trained.config
     weights = {path_text(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(trained.params)[0]}
     stored = {name: np.asarray(leaf).astype(dtype) for name, leaf in weights.items()}
@@ -56,7 +64,7 @@ def write(trained: Any, folder: pathlib.Path, dtype: str = "float32") -> None:
 
 
 def read_manifest(folder: str | os.PathLike) -> dict:
-    """What the manifest says. UserError: it, or a file that it names, is not what was written."""
+    """The manifest. UserError: the manifest, or a file that it names, has changed since it was written."""
     folder = pathlib.Path(folder)
     if not (folder / MANIFEST).exists():
         raise UserError(f"{folder} is no portable model of semdlm_jax, or a part of one: it has no {MANIFEST}")
@@ -84,7 +92,7 @@ def read_manifest(folder: str | os.PathLike) -> dict:
 
 
 def read_run_data(folder: str | os.PathLike, config: Any, manifest: dict) -> RunData:
-    """The vocabulary and the neighbors. config: as `read_run` gives it; from now on its data lie in the folder."""
+    """The vocabulary and the neighbors. config: of `read_run`; its paths are changed to those of the folder."""
     folder = pathlib.Path(folder)
     config.data.directory, config.semantics.table = str(folder), ""
     try:
@@ -95,7 +103,7 @@ def read_run_data(folder: str | os.PathLike, config: Any, manifest: dict) -> Run
 
 
 def read_weights(folder: str | os.PathLike, abstract: Any) -> Any:
-    """The weights as a tree like `abstract`, of ShapeDtypeStructs with shardings. UserError: they are of another."""
+    """The weights, as a tree with the shapes and shardings of `abstract`. UserError: they have other shapes."""
     path = pathlib.Path(folder) / WEIGHTS
     try:
         found = load_file(path)
@@ -120,13 +128,13 @@ def _damaged(folder, cause):
 def _copy_table(path, copy):
     table, fingerprint, made = read_table(path)
     notes = Notes((), np.zeros(0, np.int64), np.zeros(0, bool))
-    with contextlib.suppress(UserError):  # of a table written before there were any
+    with contextlib.suppress(UserError):  # a table of an earlier version has no notes
         notes = read_notes(path)
     save_table(copy, table, fingerprint, {key: _anywhere(f"semantics.{key}", made[key]) for key in made}, notes)
 
 
 def _without_places(config):
-    """The recorded configuration without what only this machine has."""
+    """The recorded configuration without paths that exist on this machine only."""
     recorded = config.to_dict()
     recorded.pop(PLACES, None)
     flat = {key: _anywhere(key.replace(TABLE_MADE, "semantics"), value) for key, value in flatten(recorded).items()}
@@ -137,7 +145,7 @@ def _without_places(config):
 
 
 def _anywhere(key, value):
-    """The value of a key of the configuration; of a path in it, from the root or the home, only the last name."""
+    """The value of a key of the configuration. An absolute path, or one from the home, is cut to its last name."""
     option = keys.KEYS.get(key)
     if option is None or not option.path or not isinstance(value, str):
         return value

@@ -1,10 +1,9 @@
 """The systems of the paper's tables, by name: --config=lm1b:mdlm, and --config=lm1b:list for this list.
 
-Each is a set of changes to a data set's configuration: kernel, loss, parameterization, time conditioning and
-optimizer as the system's authors have them, where they say so. Length, model size, batch and number of steps stay
-the data set's, so that systems compare under equal budgets; so does the optimizer of a configuration far from the
-authors' scale (`apply(..., optimizer=False)`). Scores do too: every system is scored by the same bound over the same
-times.
+A system is a set of changes to the configuration of a data set: kernel, loss, parameterization, time conditioning and
+optimizer, as its authors have them where they say so. Length, model size, batch and number of steps stay those of the
+data set, so that systems are compared under equal budgets. A configuration far from the authors' scale keeps its own
+optimizer too (`apply(..., optimizer=False)`). All systems are scored by the same bound over the same times.
 """
 
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from semdlm_jax.errors import choose
 
 
 class System(NamedTuple):
-    """about: one line. changes: {section: {key: value}}, and the same of the optimizer alone."""
+    """about: one line. changes: {section: {key: value}}. optimizer: {key: value} of the section optimizer."""
 
     about: str
     changes: dict
@@ -50,8 +49,8 @@ GIDD_ADAM = {
 }
 
 
-# K. Jiang et al., 2026: Eq. 3 with the change-aware weights of Eq. 120. The paper gives no value of them, and reads the
-# network's softmax as the posterior; benchmarks/results/bakeoff.md has the evidence for what is set here instead.
+# K. Jiang et al., 2026: Eq. 3 with the change-aware weights of Eq. 120. The paper gives no values of these weights, and
+# uses the network's softmax as the posterior. benchmarks/results/bakeoff.md has the evidence for the choices made here.
 def _semantic(kernel):
     return {
         "kernel": {"name": kernel},
@@ -60,9 +59,9 @@ def _semantic(kernel):
     }
 
 
-# J. Austin et al., 2021: T = 1000, beta_t = 1 / (T - t), which is the linear schedule; the network sees t. Their
-# p(x_s | x_t), which is proportional to q(x_t | x_s) q_s(x_s | x_theta) with the network's softmax for x_theta, is that
-# of `bayes`. The smallest of the thousand times must be met: t_min is below 1 / T.
+# J. Austin et al., 2021: T = 1000, beta_t = 1 / (T - t), which is the linear schedule; the network sees t. Their p(x_s
+# | x_t) is proportional to q(x_t | x_s) q_s(x_s | x_theta), where x_theta is the network's softmax: that is `bayes`.
+# t_min is below 1 / T, so that the smallest of the thousand times is drawn too.
 def _d3pm(kernel, ce_weight):
     return {
         "kernel": {"name": kernel, "schedule": {"name": "linear"}},
@@ -167,8 +166,16 @@ SYSTEMS = {
 
 
 def apply(config, name, *, optimizer=True):
-    """Changes `config` into the named system, trained from scratch; None leaves it as it is, 'list' prints the names
-    and exits. optimizer: take the authors' optimizer too. UserError for an unknown name."""
+    """Changes a configuration into that of a system, in place, and returns it.
+
+    Args:
+        config: the configuration of a data set.
+        name: of SYSTEMS. None changes nothing; 'list' prints the names and exits.
+        optimizer: take the optimizer of the authors too.
+
+    Raises:
+        UserError: an unknown name.
+    """
     if name is None:
         return config
     if name == "list":

@@ -1,10 +1,11 @@
-"""How noise is shared between the branches of a kernel: alpha_t (keep), beta_t (global), sigma_t (semantic), and the
-neighborhood size k_t.
+"""The weights of a kernel's branches: alpha_t (keep), beta_t (global), sigma_t (semantic); and the neighborhood size
+k_t.
 
-Each is a frozen dataclass over a `Schedule`, whose noise level n = 1 - alpha is the clock: with the linear schedule
-n is t, and the formulas are the papers'. `weights(t)` is elementwise in t; derivatives in t come from forward-mode
-differentiation of that one definition, so they cannot disagree with it. Products are preferred to differences, which
-float32 would lose near t = 0 and t = 1: sigma = n (1 - n), never 1 - alpha - beta, where a closed form exists.
+Each class is a frozen dataclass over a `Schedule`. Its formulas are written in the schedule's noise level n = 1 -
+alpha; with the linear schedule n is t, and they are those of the papers. `weights(t)` is elementwise in t. Derivatives
+in t are taken of `weights` by forward-mode differentiation, so they cannot disagree with it. Where a closed form
+exists, products are used instead of differences, which lose their digits in float32 near t = 0 and t = 1: sigma = n (1
+- n), never 1 - alpha - beta.
 """
 
 import abc
@@ -26,10 +27,10 @@ from semdlm_jax.plugins import Plugin, field, part
 POWER, SHARE = "[0.001, 1000]", "[0, 1]"
 K_MAX = number(16, "[1, 65536]", "K: the largest neighborhood")
 GAMMA = number(1.0, POWER, "k_t = 1 + (K - 1) t^gamma")
-ALPHA_MIN = number(0.0, SHARE, "Eq. 117: what is kept at t = 1")
-ALPHA_POWER = number(1.0, POWER, "Eq. 117: its power")
+ALPHA_MIN = number(0.0, SHARE, "Eq. 117: the share of tokens kept at t = 1")
+ALPHA_POWER = number(1.0, POWER, "Eq. 117: the power b of 1 - t")
 BETA_MAX = number(1.0, SHARE, "Eq. 118: the share of jumps at t = 1")
-BETA_POWER = number(2.0, POWER, "Eq. 118: its power")
+BETA_POWER = number(2.0, POWER, "Eq. 118: the power eta of t")
 UNIFORM_SHARE = number(0.1, "[0, 1)", "GIDD's p_u")
 HYBRID_GAMMA = number(1.0, "[0.001, 100]", "GIDD's gamma")
 
@@ -37,10 +38,13 @@ HYBRID_GAMMA = number(1.0, "[0.001, 100]", "GIDD's gamma")
 class Weights(NamedTuple):
     """Branch weights at times t, each of t's shape; alpha + beta + sigma = 1.
 
-    alpha: the token is kept. beta: it jumps by the global branch. sigma: it drifts to a neighbor.
-    k_minus_1: k_t - 1, from 0 to k_max - 1, which float32 would lose in k_t at small t.
-    prior_share, mask_share: the shares of the kernel's prior nu and of the mask in the global branch where these change
-    with t; None where the global branch is nu throughout.
+    Attributes:
+        alpha: the token is kept.
+        beta: it jumps, by the global branch.
+        sigma: it drifts to a neighbor.
+        k_minus_1: k_t - 1, from 0 to k_max - 1; float32 would lose its digits in k_t at small t.
+        prior_share, mask_share: shares of the kernel's prior nu and of the mask in the global branch, if these change
+            with t; None if the global branch is always nu.
     """
 
     alpha: jax.Array
@@ -57,7 +61,7 @@ class Weights(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Branches(Plugin, abc.ABC):
-    """jumps_only, closed_form: as `KernelBase` has them."""
+    """The weights of the branches as functions of time. jumps_only, closed_form: as in `KernelBase`."""
 
     schedule: Schedule = part(SCHEDULES, Linear())
 
@@ -145,7 +149,7 @@ class Practical(Drifting):
         room = 1 - self.alpha_min
         kept = room * power(alpha, self.alpha_power)
         beta = self.beta_max * power(noise, self.beta_power)
-        # 1 - alpha - beta, where neither end of time subtracts what is nearly equal.
+        # 1 - alpha - beta, written so that no nearly equal numbers are subtracted near t = 0 or t = 1.
         early = room * fall(noise, self.alpha_power) - beta
         late = (room - self.beta_max) + self.beta_max * fall(alpha, self.beta_power) - kept
         sigma = jnp.maximum(jnp.where(noise < 0.5, early, late), 0.0)
@@ -154,7 +158,7 @@ class Practical(Drifting):
 
 @dataclasses.dataclass(frozen=True)
 class Hybrid(Branches):
-    """GIDD: masks, and a bump of uniform noise whose largest share of all tokens is uniform_share, at n = 1/2.
+    """GIDD: masks, and uniform noise whose share of all tokens is largest, uniform_share, at n = 1/2.
 
     alpha = (1 - n) / C, global branch (n mask + c nu) / C, c = B (n (1 - n))^(gamma / 2), C = 1 + c,
     B = 2^gamma p_u / (1 - p_u).
@@ -183,7 +187,7 @@ class Hybrid(Branches):
 
     def weights(self, t):
         alpha, noise = self.schedule.alpha(t), self.schedule.noise(t)
-        # Without a bump there is no infinite derivative to carry about.
+        # Without uniform noise the power, whose derivative at 0 is infinite, is left out.
         bump = self.height * power(noise * alpha, self.gamma / 2) if self.uniform_share else jnp.zeros_like(noise)
         jumps = noise + bump
         safe = jnp.where(jumps > 0, jumps, 1)

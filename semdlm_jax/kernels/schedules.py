@@ -1,8 +1,9 @@
-"""Noise schedules: alpha_t, the chance that a token is still what it was, falling from 1 at t = 0.
+"""Noise schedules: alpha_t, the probability that a token has not changed; it falls from 1 at t = 0.
 
-A schedule says how fast noise comes; `kernels.branches` says what noise is. Any schedule goes with any kernel. Each
-is a plug-in of three elementwise functions of t in [0, 1], written so that float32 keeps the relative accuracy of alpha
-near t = 1 and of the noise 1 - alpha near t = 0. To add one: write it and list it in SCHEDULES.
+A schedule says how fast noise is added; `kernels.branches` says what the noise is. Every schedule works with every
+kernel. Each is a plug-in with three elementwise functions of t in [0, 1]. They are written so that float32 keeps the
+relative accuracy of alpha near t = 1 and of the noise 1 - alpha near t = 0. To add one, write its class and list it in
+SCHEDULES.
 """
 
 import abc
@@ -16,7 +17,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, Registry, field
 
-LEFT = number(1e-3, "[0, 1)", "what is kept at t = 1")
+LEFT = number(1e-3, "[0, 1)", "alpha at t = 1")
 
 
 class Schedule(Plugin, abc.ABC):
@@ -24,7 +25,7 @@ class Schedule(Plugin, abc.ABC):
 
     @abc.abstractmethod
     def alpha(self, t: jax.Array) -> jax.Array:
-        """The chance that a token is still what it was."""
+        """The probability that a token has not changed."""
 
     @abc.abstractmethod
     def noise(self, t: jax.Array) -> jax.Array:
@@ -67,7 +68,7 @@ class LogLinear(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(Schedule):
-    """alpha = eps + (1 - eps) cos(pi t / 2) (MDLM, eps = 1e-3): little noise for long."""
+    """alpha = eps + (1 - eps) cos(pi t / 2) (MDLM, eps = 1e-3): the noise grows slowly at first."""
 
     eps: float = field(LEFT)
 
@@ -86,7 +87,7 @@ class Geometric(Schedule):
     """alpha = exp(-sigma), sigma = sigma_min^(1 - t) sigma_max^t (SEDD). A little noise is left at t = 0."""
 
     sigma_min: float = field(number(1e-4, "[1e-9, 1000]", "total noise at t = 0"))
-    sigma_max: float = field(number(20.0, "[1e-9, 10000]", "and at t = 1"))
+    sigma_max: float = field(number(20.0, "[1e-9, 10000]", "total noise at t = 1"))
 
     def __post_init__(self):
         super().__post_init__()
@@ -110,9 +111,9 @@ class Geometric(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Polynomial(Schedule):
-    """alpha = 1 - t^power: above 1, little noise for long (MD4)."""
+    """alpha = 1 - t^power: with a power above 1 the noise grows slowly at first (MD4)."""
 
-    power: float = field(number(2.0, "[0.001, 1000]", "above 1, little noise for long"))
+    power: float = field(number(2.0, "[0.001, 1000]", "above 1 the noise grows slowly at first"))
 
     def alpha(self, t):
         late = t > 0.5
@@ -126,7 +127,7 @@ class Polynomial(Schedule):
 
 
 def power(base, exponent):
-    """base^exponent; jnp.power's derivative is neither exact at 0 for exponent 1 nor cheap."""
+    """base^exponent. For exponent 1 without jnp.power, whose derivative is not exact at 0 and costs time."""
     return base if exponent == 1 else jnp.power(base, exponent)
 
 
