@@ -1,8 +1,8 @@
 """One flat stream of tokens, `[begin] doc [end] [begin] doc [end] …`, in the tokenizer's own begin and end pieces.
 
-A document comes in parts, cut after line breaks, or between words of a line too long to be encoded as one. Its tokens
-are those of its parts. Between two that a line break parts stands its token, where the tokenizer has one but does not
-encode those at the ends of a text.
+A document comes in parts, which end after a line break, or between two words if a line is too long to be encoded at
+once. The tokens of a document are those of its parts. Some tokenizers have a token for a line break but do not encode
+breaks at the ends of a text; for them that token is added between two parts that a break separates.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ def token_dtype(vocab_size):
 
 
 class Packer:
-    """Frames and joins encoded parts of documents as they come. dtype: of the stream."""
+    """Joins encoded parts of documents, with begin and end tokens, as they come. dtype: of the stream."""
 
     def __init__(self, tokenizer):
         self.dtype = token_dtype(tokenizer.vocab_size)
@@ -66,7 +66,7 @@ def pack(documents: Iterable[str], tokenizer, progress: Callable[[int], None] = 
 
 
 def batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Parts in order: at most BATCH_PARTS, and closed once they hold BATCH_CHARACTERS."""
+    """Batches of parts, in order: at most BATCH_PARTS each; a batch ends once it holds BATCH_CHARACTERS."""
     batch, size = [], 0
     for part in parts:
         batch.append(part)

@@ -1,4 +1,5 @@
-"""Rows to batches: Grain for training (infinite, shuffled, resumable to the batch), one ordered pass for evaluation.
+"""Batches of rows: by Grain for training (endless, shuffled, resumed at the exact batch); in one ordered pass for
+evaluation.
 
 Batches are dicts {'tokens': [B, L] int32, 'mask': [B, L] bool}; the mask is False on padding.
 """
@@ -20,9 +21,10 @@ def train_iterator(
 ) -> grain.DatasetIterator:
     """An endless iterator of batches over rows of training: batch b is rows b * batch_size … of one global order.
 
-    An epoch is every row once, in random order, from a stream cut at random (where the protocol cuts). Both are new in
-    each epoch and depend on the seed and the epoch alone. The iterator's state is the number of batches drawn, so it
-    serves any number of processes: they share the order, and each makes the rows of its own devices.
+    An epoch has every row once. The order of the rows, and the cuts of the stream where the protocol cuts it, are
+    random, differ between epochs, and depend only on the seed and the epoch. The state of the iterator is the number of
+    batches drawn, so it can be continued on another number of processes: all share the order, and each makes the rows
+    of its own devices.
 
     Args:
       rows: of the train split.

@@ -1,11 +1,11 @@
-"""Corpus to a directory of token files, once.
+"""Prepares a corpus: encodes it once into a directory of token files.
 
-    python -m semdlm_jax.data.prepare --config=configs/quickstart.py        config.data: what, where, in which pieces
-    python -m semdlm_jax.data.prepare --config=… --check                    every byte of it is as it was written
+    python -m semdlm_jax.data.prepare --config=configs/quickstart.py        the corpus and vocabulary of config.data
+    python -m semdlm_jax.data.prepare --config=… --check                    checks that no byte of it has changed
     python -m semdlm_jax.data.prepare --dataset=lm1b --source=DIR_OR_ARCHIVE
 
-The last turns the One Billion Word Benchmark's own files into the dataset that --config=configs/lm1b.py then reads;
-it goes below TFDS_DATA_DIR, or ~/tensorflow_datasets.
+The last command converts the files of the One Billion Word Benchmark to the dataset that --config=configs/lm1b.py
+reads. It is written below TFDS_DATA_DIR, or ~/tensorflow_datasets.
 """
 
 import dataclasses
@@ -100,14 +100,15 @@ def prepare(
 
 
 def _options_read(spec, tokenizer, corpus):
-    """{name: value} of the options that a tokenizer's spec reads, named so beside such a corpus."""
+    """{name: value} of the options that the tokenizer reads."""
     names = {"data.tokenizer": tokenizer, "data.corpus": corpus}
     known = options_of(type(spec)).items()
     return {name: getattr(spec, name) for name, option in known if option.is_read(lambda key: [names[key]])}
 
 
 def _reopen(directory, settings, corpus, given, progress):
-    """The directory as it is, if it was prepared so; the corpus is read only where its files have changed."""
+    """Opens an existing directory if it was prepared with these settings. The corpus is read only if its files
+    changed."""
     prepared = open_prepared(directory)
     old, settings = prepared.meta["settings"], dict(settings)
     stamp = stamp_of(corpus)
@@ -126,7 +127,8 @@ def _reopen(directory, settings, corpus, given, progress):
 
 
 def _sealed(directory, progress):
-    """A directory prepared before files were sealed, opened; they are sealed where it can be written."""
+    """Opens a directory of an earlier version, which stored no digests, and stores them if the directory is
+    writable."""
     prepared = open_prepared(directory, whole=True)
     try:
         write_meta(directory, prepared.meta, prepared.tokenizer)
@@ -158,8 +160,8 @@ def main(data: Any, check: bool = False) -> None:
 
 
 def _tell_unread(data) -> str:
-    """A line on options of corpora and tokenizers that are not at their defaults and that nothing reads here, '' where
-    there are none."""
+    """A line that names options of corpora and tokenizers that are set but that nothing reads here; '' if there are
+    none."""
     chosen = ((CORPORA, data.corpus or data.train), (TOKENIZERS, data.tokenizer))
     read = {name: option for registry, plugin in chosen for name, option in registry.options(plugin).items()}
     unread = [
@@ -173,7 +175,7 @@ def _tell_unread(data) -> str:
 
 
 def check_prepared(directory: PathLike) -> str:
-    """A sentence on a prepared directory every byte of which is as it was written. UserError: it is not."""
+    """A sentence that a prepared directory has not changed since it was written. UserError: it has."""
     meta = open_prepared(directory, whole=True).meta
     if "files" not in meta:
         return f"{directory} fits together, but has no digests of its files: run {COMMAND} to take them"

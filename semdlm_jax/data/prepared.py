@@ -1,4 +1,4 @@
-"""A prepared directory: text as streams of tokens, its vocabulary, and the proof that they are what was written."""
+"""A prepared directory: text as streams of tokens, its vocabulary, and digests that show any later change."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from semdlm_jax.storage import PathLike, check_regular, write_text
 COMMAND = "python -m semdlm_jax.data.prepare --config=…"
 META, UNIGRAM = "meta.json", "unigram.npy"
 LEARNT = "sentencepiece"
-# What settings were in directories prepared before others were there.
+# Values of settings in directories that were prepared before these settings existed.
 FORMER = {"tokenizer": LEARNT, "train": "", "valid": "", "test": "", "field": FIELD}
 
 
@@ -48,16 +48,16 @@ class Prepared:
         return np.load(path, mmap_mode="r")
 
     def unigram_entropy(self, split):
-        """Entropy of the split's own token frequencies, specials as they occur, in nats per token."""
+        """The entropy of the split's own token frequencies, special tokens included, in nats per token."""
         return entropy(self._counts(split))
 
     def unigram_cross_entropy(self, split):
-        """What the add-one train unigram pays on the split, in nats per token."""
+        """The cross-entropy of the split under the train frequencies plus one, in nats per token."""
         counts, smoothed = self._counts(split), self.unigram + 1
         return float(-(counts / counts.sum() * np.log(smoothed / smoothed.sum())).sum())
 
     def unknown_share(self, split) -> float:
-        """Share of unknown ones among the split's tokens of text."""
+        """The share of unknown tokens among the split's tokens of text."""
         return unknown_share_of(self.tokenizer, self._counts(split))
 
     def _counts(self, split):
@@ -65,10 +65,15 @@ class Prepared:
 
 
 def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
-    """Opens what `prepare` wrote. whole: reads files to their ends that are else sampled because of their size.
+    """Opens a directory that `prepare` wrote.
 
-    UserError: missing, incomplete, damaged, or with other contents than were written. Directories that were prepared
-    before contents were sealed have their ids and sizes checked; preparing again seals them.
+    Args:
+        directory: its path.
+        whole: check every byte of large files, of which otherwise a sample is checked.
+
+    Raises:
+        UserError: it is missing, incomplete or damaged, or its contents have changed. Directories of earlier versions
+            have no digests; their ids and sizes are checked, and preparing again stores digests.
     """
     directory = pathlib.Path(directory)
     if not directory.is_dir():
@@ -98,7 +103,7 @@ def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
 
 
 def _former_spelling(settings):
-    """The same of settings that SentencePiece alone has."""
+    """The former values of settings that only SentencePiece has."""
     kind = settings.get("tokenizer", LEARNT)
     if kind.partition(":")[0] != LEARNT:
         return {}
@@ -106,7 +111,7 @@ def _former_spelling(settings):
 
 
 def _fault(prepared, whole):
-    """What in a prepared directory does not fit together, or None."""
+    """What is inconsistent in a prepared directory, or None."""
     meta, tokenizer = prepared.meta, prepared.tokenizer
     if tokenizer.fingerprint != meta["fingerprint"] or prepared.unigram.shape != (tokenizer.vocab_size,):
         return "the vocabulary is another"
@@ -138,7 +143,7 @@ def write_meta(directory: pathlib.Path, meta: dict, tokenizer: Tokenizer) -> Non
 
 
 def _spelling(settings):
-    """Whether the text was brought into one form, of vocabularies that ask."""
+    """Whether the text was normalized, for vocabularies that have this setting; else ''."""
     asked = settings.get("normalize")
     return "" if asked is None else f", normalized {asked}"
 

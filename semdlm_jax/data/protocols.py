@@ -1,8 +1,9 @@
 """Protocols: how a stream `[begin] doc [end] [begin] doc [end] …` becomes rows of L tokens. Scores under different
 protocols do not compare.
 
-A row is (tokens [L] int32, mask [L] bool); the mask is False on padding, which only ever ends a row. Rows of training
-are drawn by place, with a shift that is new in every epoch; rows of scoring are one ordered pass.
+A row is (tokens [L] int32, mask [L] bool); the mask is False on padding, which only ever ends a row. Rows for training
+are read by their number in the epoch, from a stream that is cut at other places in each epoch; rows for scoring are one
+ordered pass.
 """
 
 import abc
@@ -94,7 +95,8 @@ class Rows(abc.ABC):
 class Packed(Rows):
     """The stream cut every L tokens, wherever documents end.
 
-    In training it is a ring cut from a place that is new in each epoch, so that no stretch of it lies at an edge.
+    In training the stream is a ring whose first cut moves from epoch to epoch, so that no text always lies at the edge
+    of a row.
     """
 
     name = "packed"

@@ -11,8 +11,8 @@ _BLANK = re.compile(r"[ \t\r]*\n")  # the line that ends a block
 
 
 def find_runs(path) -> dict[str, tuple[int, int]]:
-    """{split: (first, end)}: the blocks of each split's run, about 90/5/5 by characters; of fewer than three blocks all
-    are train's, and of none nobody's. Reads the file twice, line by line."""
+    """{split: (first, end)}: the blocks of each split's run, about 90/5/5 by characters; with fewer than three
+    blocks all are in train. Reads the file twice, line by line."""
     count, valid, test = run_ends(lambda: _sizes(path))
     runs = {"train": (0, valid), "valid": (valid, test), "test": (test, count)}
     return {split: (first, end) for split, (first, end) in runs.items() if first < end}

@@ -16,8 +16,13 @@ LONGEST = 2**14  # characters of a line; the trainer needs 600 bytes for each of
 
 @dataclasses.dataclass
 class Sample:
-    """Lines of a text, as a vocabulary reads them, none empty, in its order. characters: of the lines. of: those of the
-    text. whole: these are all its lines."""
+    """Lines of a text, normalized as for the vocabulary, in their order and without empty ones.
+
+    Attributes:
+        characters: how many the lines have.
+        of: how many the text has.
+        whole: the sample is the whole text.
+    """
 
     lines: list[str]
     characters: int

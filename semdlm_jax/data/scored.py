@@ -1,4 +1,4 @@
-"""What a score is of: the tokens of rows that are scored, and the bytes of the text that they are."""
+"""What a score is divided by: the tokens of rows that are scored, and the bytes of their text."""
 
 import math
 
@@ -21,7 +21,7 @@ def scored_counts(rows: Rows, vocab_size: int) -> np.ndarray:
 def scored_bytes(rows: Rows, tokenizer: Tokenizer) -> int:
     """Bytes of UTF-8 of the text that the scored tokens decode to, document by document, across the rows that cut one.
 
-    Begin, end and unknown tokens are no text and count none.
+    Begin, end and unknown tokens are no text and count no bytes.
     """
     total, held, size = 0, [], 0
     for index in range(rows.ordered_count):

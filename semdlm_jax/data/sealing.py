@@ -1,4 +1,4 @@
-"""Whether files are still what was written: their sizes and digests, taken once and checked at every opening."""
+"""Sizes and digests of files, stored when the files are written and checked whenever they are opened."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Train, valid and test, always the same way, so that no near duplicate crosses a split."""
+"""Deterministic splits into train, valid and test, which keep near duplicates in one split."""
 
 import hashlib
 import random

@@ -1,4 +1,4 @@
-"""Writing large arrays bit by bit, and directories that appear whole or not at all."""
+"""Writing large arrays in pieces, and directories that appear complete or not at all."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ class ArrayWriter:
 
 @contextlib.contextmanager
 def locked(directory, progress=lambda line: None):
-    """Holds the right to make a directory, over all processes of this machine; waits for it, and says so."""
+    """Holds a lock for making a directory, among all processes of this machine. Waits for it, and reports that."""
     directory = pathlib.Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with locks.locked(
