@@ -4,7 +4,7 @@
 
 For every run and pair of lambdas, samples with the same seed: entropy of a sequence (nats), basin index (mean
 similarity of its tokens to one another, 1 = like held-out text), distinct bigrams, and the share of word bigrams that
-occur in the training text, which says how like text it still is. Everything is beside the same of held-out windows.
+occur in the training text, which shows how similar to text it still is. The same of held-out windows stands beside.
 One table, one plot of maps. The paper plots generation perplexity under an outside scorer instead of the last.
 """
 

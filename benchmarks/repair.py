@@ -1,4 +1,4 @@
-"""Do samplers mend their own mistakes? Errors are put into texts half way down, and followed to the end.
+"""Do samplers correct their own errors? Errors are put into half-generated texts, and followed to the end.
 
     python -m benchmarks.repair --runs=mdlm=runs/mdlm,semdlm_plus=runs/plus --output=benchmarks/results/repair.md
 

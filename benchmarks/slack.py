@@ -1,14 +1,14 @@
-"""How much of a kernel's NELBO is the bound's own: what it charges a model that knows nothing but token frequencies.
+"""How loose the bound of a kernel is: the NELBO of a model of token frequencies alone, minus its true likelihood.
 
     python -m benchmarks.slack --config=configs/quickstart.py
     python -m benchmarks.slack --config=configs/quickstart.py --systems=semdlm_plus,semdlm_plus+kernel.gamma=0.5
 
-Such a model, p(x0 | the other tokens) = the training frequencies, has a known likelihood: the cross-entropy of the
-split's tokens. Its posterior given x_t is exact (parameterization `bayes`, whatever the system trains with), so that
-what its NELBO pays above that cross-entropy is owed to the kernel alone: nothing for kernels that only jump, whose
-forward process is a Markov chain. A token that has drifted remembers where it came from for longer than x_t shows; the
-reverse process, which sees x_t alone, forgets it, and the bound pays. What a trained model knows from other tokens it
-need not pay for; but a comparison of NELBO between kernels begins this far apart.
+The model p(x0 | the other tokens) = the training frequencies has a known likelihood: the cross-entropy of the tokens of
+the split. Its posterior given x_t is exact (parameterization `bayes`, whatever the system trains with), so its NELBO
+exceeds that cross-entropy because of the kernel alone. The excess is zero for kernels that only jump, whose forward
+process is a Markov chain. Under drift, the later states of a token depend on x0 given x_t; the reverse process sees x_t
+only, and the bound becomes loose. A trained model that predicts a token from other tokens loses less; but comparisons
+of NELBO between kernels start with this difference.
 
 Nothing is trained. Columns: NELBO with its standard error over rows, its three terms, and slack: NELBO less the
 cross-entropy of the same tokens.
@@ -63,7 +63,7 @@ def frequency_model(entry):
 
 
 def cross_entropy(model, split):
-    """What the frequencies pay for the tokens of a split's rows that are scored, in nats a token."""
+    """The cross-entropy of the scored tokens of a split under the frequencies, in nats per token."""
     rows = model.rows(split)
     scored = np.concatenate([tokens[mask] for tokens, mask in map(rows.ordered_row, range(rows.ordered_count))])
     return -model.denoiser.logits_V[scored].mean()
