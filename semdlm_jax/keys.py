@@ -152,6 +152,7 @@ def users_options(config, sections: Iterable[str] = SECTIONS, *, recorded: bool 
         name = flat.get(key)
         wanted = section.partition(".")[0] in sections and not (recorded and to_prepare)
         if wanted and isinstance(name, str) and registry.is_users(name):
+            KEYS[key].check(key, name)
             for option_name, option in registry.options(name).items():
                 full = f"{section}.{option_name}"
                 if not _same_values(option, found.get(full) or KEYS.get(full, option)) or _is_section(full):

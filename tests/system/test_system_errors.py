@@ -170,7 +170,7 @@ def test_preparing(config_file, tmp_path):
         (f"text:{tmp_path}/*.md", ["no file matches", "glob"]),
         (f"text:{tmp_path}/short.txt", ["leaves no text for valid", "more"]),
         (f"text:{tmp_path}/bytes.txt", ["not UTF-8", "convert"]),
-        ("stou", ["unknown corpus 'stou'", "'sotu'"]),
+        ("stou", ["data.corpus = 'stou' is unknown", "'sotu'"]),
         ("synthetic", ["nothing to prepare"]),
     ):
         data = [f"--config.data.corpus={corpus}", f"--config.data.directory={tmp_path}/data"]
