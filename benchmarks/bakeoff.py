@@ -34,12 +34,12 @@ from ml_collections import config_flags
 
 from semdlm_jax import checks, cli, config_flag
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluate import score_likelihood
 from semdlm_jax.experiment.build import build_objective, build_optimizer
 from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.systems import SYSTEMS
 from semdlm_jax.runtime.mesh import place_local
+from semdlm_jax.scores import score_likelihood
 from semdlm_jax.train import Run
 
 NOISE_BATCHES = 16

@@ -15,10 +15,10 @@ from absl import flags
 
 from benchmarks.runs import read_runs
 from semdlm_jax import cli
-from semdlm_jax.evaluate import compare_samples
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.samplers.presets import make_settings
+from semdlm_jax.scores import compare_samples
 
 MEASURES = {
     "entropy_nats": "entropy (nats)",

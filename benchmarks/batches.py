@@ -25,8 +25,9 @@ from semdlm_jax import cli
 from semdlm_jax.data.files import read_text
 from semdlm_jax.data.protocols import PROTOCOLS, Rows, make_rows
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluate import encode, score_rows
+from semdlm_jax.evaluate import encode
 from semdlm_jax.experiment.load import load_trained
+from semdlm_jax.scores import score_rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,11 +23,11 @@ from absl import flags
 from benchmarks.bakeoff import configure, parse_systems
 from semdlm_jax import cli, config_flag
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluate import score_likelihood
 from semdlm_jax.experiment.build import build_mesh, build_objective
 from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.experiment.load import Trained
 from semdlm_jax.objectives import make_posterior
+from semdlm_jax.scores import score_likelihood
 
 KERNELS = (
     "mdlm,udlm,unigram,gidd,semantic_mask,semdlm_plus,semdlm_plus+kernel.gamma=0.5,semdlm_plus+kernel.gamma=2,"

@@ -6,140 +6,30 @@ generated samples with held-out text.
 """
 
 import dataclasses
-import functools
 import json
-import math
 import sys
-from collections.abc import Sequence
 
 import jax
-import numpy as np
 from absl import flags
 
 from semdlm_jax import cli
 from semdlm_jax.data.files import lines_of, read_text
 from semdlm_jax.data.packing import pack
-from semdlm_jax.data.pipeline import eval_batches, scored_rows
-from semdlm_jax.data.prepared import Prepared
-from semdlm_jax.data.protocols import PROTOCOLS, make_rows, read_row
+from semdlm_jax.data.protocols import PROTOCOLS
 from semdlm_jax.data.scored import bits_per_byte, scored_bytes, scored_counts
 from semdlm_jax.data.unknown import UNKNOWN_WARNED, unknown_share_of
 from semdlm_jax.entropy import entropy
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
-from semdlm_jax.evaluation.measures import BIGRAM_TOKENS, GENERATED, HELDOUT, MEASURES, SHUFFLED, Samples
-from semdlm_jax.experiment.build import build_score, whole_rows
+from semdlm_jax.evaluation.likelihood import with_error
+from semdlm_jax.evaluation.measures import GENERATED, HELDOUT, MEASURES, SHUFFLED
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.portable import is_portable
-from semdlm_jax.generate import BATCH_SIZE, generate
-from semdlm_jax.keys import check_options
+from semdlm_jax.generate import BATCH_SIZE
 from semdlm_jax.runtime import distributed
-from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress, tell
 from semdlm_jax.samplers.presets import make_settings
+from semdlm_jax.scores import compare_samples, prepared_of, rows_of, score_rows
 from semdlm_jax.storage import write_text
-
-
-def score_likelihood(trained, tokens, protocol=None, **options):
-    """Scores a token stream as rows of a protocol (the run's own if None); see `score_rows`."""
-    return score_rows(trained, rows_of(trained, tokens, protocol), **options)
-
-
-def rows_of(trained, tokens, protocol=None):
-    """A token stream as rows of a protocol; of the run's own protocol if None."""
-    data = trained.config.data
-    return make_rows(protocol or data.protocol, tokens, data.length, _prepared(trained).tokenizer)
-
-
-def _prepared(trained) -> Prepared:
-    """The prepared text of a run. UserError where there is none."""
-    if trained.corpus.prepared is None:
-        raise UserError("this run was trained on synthetic tokens: there is no text to score")
-    return trained.corpus.prepared
-
-
-def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=None):
-    """Scores rows under the EMA weights. An argument that is None is taken from the run's configuration.
-
-    Args:
-        trained: the model.
-        rows: protocols.Rows.
-        seed: of times and noise.
-        draws: times and corruptions of each row.
-        batch_size: rows at once; it changes only speed and memory.
-        posterior: used instead of the run's own.
-
-    Returns:
-        (Likelihood, the protocol in words).
-
-    Raises:
-        UserError: the network gives no finite number.
-    """
-    evaluation = trained.config.evaluation
-    batch_size = whole_rows(batch_size or evaluation.batch_size, trained.mesh)
-    exact = trained.objective.exact
-    draws = evaluation.draws if draws is None else draws
-    check_options("flags", draws=draws, seed=seed)
-    draws = 1 if exact else draws
-    count, batches = scored_rows(rows), eval_batches(rows, batch_size)
-    compiled = build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
-    steps = -(-count // batch_size) * draws
-    with Progress(steps, units_per_step=batch_size * rows.length, label="NELBO") as progress:
-        place = functools.partial(place_batch, mesh=trained.mesh)
-        result = evaluate_likelihood(
-            compiled, trained.params, batches, count, seed, draws=draws, place=place, progress=progress.update
-        )
-    if not math.isfinite(result.nelbo):
-        raise UserError(
-            f"the network of step {trained.step} gives no finite likelihood (NELBO {result.nelbo}): its training "
-            "diverged, or its weights are damaged: take another checkpoint or train anew"
-        )
-    bound = (
-        f"continuous-time bound, {draws} t in [{evaluation.t_min:g}, {evaluation.t_max:g}] a row with a corruption "
-        f"each, stratified over rows and draws, seed {seed}, prior and reconstruction included"
-    )
-    score = "exact likelihood by the chain rule, nothing before a row's first token" if exact else bound
-    own = trained.config.data.protocol
-    elsewhere = f", trained on {own} rows" if rows.name != own else ""
-    return result, f"{rows.describe()}; {score}; EMA weights, step {trained.step}{elsewhere}"
-
-
-def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=tuple(MEASURES)):
-    """Compares generated rows with the complete rows of a split, both without padding.
-
-    Args:
-        trained: the model.
-        split: with the held-out rows.
-        settings: of the sampler.
-        num_samples: rows to generate.
-        seed: of the samples and of the choice of held-out rows.
-        measures: names of MEASURES, or module:Class.
-
-    Returns:
-        {measure: {generated, heldout, …}}; a value is None if the measure is not defined for such rows.
-
-    Raises:
-        UserError: the split has no complete row, or a measure is unknown.
-    """
-    made = {name: MEASURES.make(name) for name in measures}
-    prepared, rows = _prepared(trained), trained.rows(split)
-    tokenizer = prepared.tokenizer
-    if not rows.count:
-        raise UserError(
-            f"the {split} split does not fill a row of {rows.length} tokens to compare samples with: give --samples=0"
-        )
-    picked = np.random.default_rng(seed).permutation(rows.count)[: max(num_samples, 256)]
-    written, _ = generate(trained, settings, num_samples=num_samples, seed=seed)
-    groups = {GENERATED: written, HELDOUT: [rows.ordered_row(index)[0] for index in picked]}
-    tokens: dict[str, Sequence[np.ndarray]] = {
-        name: [row[row != tokenizer.pad_id] for row in group] for name, group in groups.items()
-    }
-    texts: dict[str, Sequence[str]] = {
-        name: [read_row(tokenizer, row) for row in group] for name, group in tokens.items()
-    }
-    train_text = tokenizer.decode(prepared.splits["train"][:BIGRAM_TOKENS])
-    found = Samples(tokens, texts, trained.corpus.table, train_text)
-    return {name: measure.of(found) for name, measure in made.items()}
 
 
 def _perplexity(report):
@@ -232,7 +122,7 @@ def warn_of_unknown(tokenizer, counts):
 
 def report_likelihood(trained, tokens, protocol, options):
     """The report's entries on the likelihood of a token stream. Warns of unknown tokens."""
-    tokenizer, rows = _prepared(trained).tokenizer, rows_of(trained, tokens, protocol)
+    tokenizer, rows = prepared_of(trained).tokenizer, rows_of(trained, tokens, protocol)
     likelihood, words = score_rows(trained, rows, seed=options.seed, draws=options.draws, batch_size=options.batch_size)
     counts = scored_counts(rows, tokenizer.vocab_size)
     unknown = warn_of_unknown(tokenizer, counts)
@@ -285,7 +175,7 @@ def main(options):
     _settle_portable(source, options)
     tell(f"reading {source}")
     trained = load_trained(source, **cli.load_options(options))
-    prepared = _prepared(trained)
+    prepared = prepared_of(trained)
     protocol = options.protocol or trained.config.data.protocol
     if text is None:
         tokens = prepared.splits[options.split]

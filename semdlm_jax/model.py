@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from semdlm_jax import evaluate, models
+from semdlm_jax import evaluate, models, scores
 from semdlm_jax import generate as writing
 from semdlm_jax.data import conditioning
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.protocols import read_row
+from semdlm_jax.data.scored import scored_counts
 from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import Likelihood
@@ -138,9 +139,9 @@ class Model:
             raise UserError(f"a text to score is a str, not {type(wrong).__name__}: give one or several")
         if not any(text.strip() for text in documents):
             raise UserError("there is no text to score: give one or several texts")
-        rows = evaluate.rows_of(self.trained, pack(documents, self.tokenizer), protocol)
-        evaluate.warn_of_unknown(self.tokenizer, evaluate.scored_counts(rows, self.tokenizer.vocab_size))
-        return evaluate.score_rows(self.trained, rows, seed=seed, draws=draws)[0]
+        rows = scores.rows_of(self.trained, pack(documents, self.tokenizer), protocol)
+        evaluate.warn_of_unknown(self.tokenizer, scored_counts(rows, self.tokenizer.vocab_size))
+        return scores.score_rows(self.trained, rows, seed=seed, draws=draws)[0]
 
 
 def load(

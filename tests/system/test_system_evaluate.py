@@ -12,9 +12,10 @@ import tiny
 
 from semdlm_jax.data.packing import unpack
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluate import encode, score_likelihood
+from semdlm_jax.evaluate import encode
 from semdlm_jax.experiment.build import build_init
 from semdlm_jax.experiment.load import load_trained
+from semdlm_jax.scores import score_likelihood
 
 
 @pytest.fixture(scope="module")

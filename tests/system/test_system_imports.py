@@ -43,7 +43,8 @@ ROOMS = {
 }
 # Where the rooms meet.
 PROGRAMS = {"train", "evaluate", "generate", "export", "doctor"}
-MEETING = {"experiment", "checks", "continuing", "parent", "generator", "model", "dry_run", "train_step"} | PROGRAMS
+IN_PYTHON = {"generator", "scores", "model"}
+MEETING = {"experiment", "checks", "continuing", "parent", "dry_run", "train_step"} | IN_PYTHON | PROGRAMS
 # Packages that only one place may know, and all that mathematics may: those and what is Python's own, but no files.
 ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoint"], "ml_collections": ["config_flag.py", "experiment/"]}
 IN_MATHEMATICS = {"semdlm_jax", "jax", "numpy", "chex", *sys.stdlib_module_names} - {"pathlib", "os"}
