@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 from semdlm_jax import keys
 from semdlm_jax.errors import UserError, nearest, refuse
 from semdlm_jax.experiment import configs
-from semdlm_jax.former import RENAMED
+from semdlm_jax.former import renamed
 
 flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
 _named: dict[str, str] = {}  # the plug-ins that the command line names, by their keys
@@ -56,8 +56,12 @@ def note_named(argv: Sequence[str]) -> None:
 
 
 def flag_text(argv: Sequence[str], flag: str) -> str | None:
-    """The TEXT of the last --FLAG=TEXT; None if there is none."""
-    texts = [argument.partition("=")[2] for argument in argv if argument.lstrip("-").startswith(f"{flag}=")]
+    """The TEXT of the last --FLAG=TEXT, or --FLAG TEXT; None if there is none."""
+    texts = []
+    for argument, following in zip(argv, [*argv[1:], None]):
+        name, equals, value = argument.partition("=")
+        if re.fullmatch(f"--?{re.escape(flag)}", name):
+            texts.append(value if equals else following)
     return texts[-1] if texts else None
 
 
@@ -167,7 +171,7 @@ def _lookup(config, key) -> Any:
     for part in key.split("."):
         if not isinstance(value, ConfigDict) or part not in value:
             valid = nearest(part, value) if isinstance(value, ConfigDict) else f"{way} is a value, not a section"
-            valid = f"it is called {RENAMED[key]} now" if key in RENAMED else valid
+            valid = renamed(key) or valid
             raise UserError(f"--config.{key}: {way} has no key {part!r}: {valid}")
         value, way = value[part], f"{way}.{part}"
     return value

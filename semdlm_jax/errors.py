@@ -17,6 +17,10 @@ class UserError(Exception):
     status = 2
 
 
+class CodeNotLoadedError(UserError):
+    """Data need a class of a user's own whose module is not imported, or not found: the data themselves are sound."""
+
+
 class StorageError(UserError):
     """The disk failed during valid work: the same command can be given again once there is room."""
 

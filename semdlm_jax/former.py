@@ -74,6 +74,11 @@ def rename(section: str, settings: dict) -> dict:
     return {renamed[name].rpartition(".")[2]: value for name, value in settings.items()}
 
 
+def renamed(key: str) -> str:
+    """'it is called … now', of a key that had another name; '' of others."""
+    return f"it is called {RENAMED[key]} now" if key in RENAMED else ""
+
+
 def upgrade_config(recorded: dict) -> dict:
     """A copy of a recorded configuration in the form of this version.
 
@@ -112,7 +117,7 @@ class RenamedMethods:
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
-        for name in cls.FORMER.keys() & vars(cls).keys():
+        for name in cls.FORMER.keys() & {name for one in cls.__mro__ for name in vars(one)}:
             raise FormerNameError(f"{cls.__name__}.{name} is called {cls.FORMER[name]} now: rename the method")
 
     if not TYPE_CHECKING:  # a type checker would take it for a promise of any attribute

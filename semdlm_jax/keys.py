@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from semdlm_jax.data.corpora import CORPORA
 from semdlm_jax.data.tokenizers import TOKENIZERS
 from semdlm_jax.errors import UserError
+from semdlm_jax.former import renamed
 from semdlm_jax.kernels import KERNELS, SCHEDULES
 from semdlm_jax.objectives import AUTOREGRESSIVE, LOSSES, PARAMETERIZATIONS, Objective
 from semdlm_jax.options import Option, flatten, nearest_key, number, shown, text
@@ -203,7 +204,7 @@ def check_config(config, needs: Iterable[str] = ()):
         if option is None and _is_section(key):
             raise UserError(f"config.{key} = {shown(value)} stands for a section: {BEGIN}")
         if option is None and not may_be_users(flat, key, [c for c in CHOICES if c.key not in needed]):
-            raise UserError(f"config has no key {key!r}: {nearest_key(key, [*KEYS, *own])}")
+            raise UserError(f"config has no key {key!r}: {renamed(key) or nearest_key(key, [*KEYS, *own])}")
         if option is not None and (key in needed or not isinstance(option.among, str)):
             option.check(key, value)
     for key in needed:
@@ -223,7 +224,8 @@ def below(needs: Iterable[str]) -> list[str]:
 
 def expand_paths(config):
     """Replaces ~ and $HOME in the paths of a configuration, in place."""
+    known = KEYS | users_options(config)
     for key, value in flatten(config).items():
-        if key in KEYS and (expanded := KEYS[key].expanded(value)) != value:
+        if key in known and (expanded := known[key].expanded(value)) != value:
             section, _, name = key.rpartition(".")
             (config[section] if section else config)[name] = expanded

@@ -27,9 +27,9 @@ def ownership(path: PathLike, *, builds_tables: bool = False) -> str:
         'belongs to the run in FOLDER', 'is a neighbor table', and the like.
     """
     path = pathlib.Path(os.path.realpath(path))
-    if DATA_FILES.fullmatch(path.name) and SEALED <= _keys(path.with_name("meta.json")):
+    if DATA_FILES.fullmatch(path.name) and SEALED <= _keys(path.parent / "meta.json"):
         return f"belongs to the prepared data in {path.parent}"
-    if SHIPPED <= _keys(path.with_name("portable.json")):
+    if SHIPPED <= _keys(path.parent / "portable.json"):
         return f"belongs to the portable model in {path.parent}"
     for folder in path.parents:
         if path.relative_to(folder).parts[0] in RUN_FILES and RECORDED <= _keys(folder / "config.json"):

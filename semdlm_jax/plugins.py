@@ -186,8 +186,11 @@ class ArgumentRegistry(Registry[P]):
 
     @contextlib.contextmanager
     def explaining(self, name: str) -> Iterator[None]:
-        """Where a UserError ends what is done with a plug-in of this package, and the name could have meant a class of
-        a user's own, too, the error says so."""
+        """Errors of what is done with a plug-in, as UserErrors.
+
+        Where the name stands for a plug-in of this package, but could have meant a class of a user's own, the error
+        says so. Any exception of a user's own code becomes one sentence with the plug-in's name.
+        """
         try:
             yield
         except UserError as error:
@@ -198,6 +201,11 @@ class ArgumentRegistry(Registry[P]):
                     f"module {head}"
                 ) from None
             raise
+        except Exception as error:  # whatever a user's own code raises
+            if not self.is_users(name):
+                raise
+            cause = " ".join(f"{type(error).__name__} {error}".split())
+            raise UserError(f"{self.kind} {name!r} failed ({cause}): mend its code") from error
 
 
 def _has_class(module, name):

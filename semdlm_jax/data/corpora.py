@@ -68,6 +68,10 @@ def load_corpus(spec: str, options: Mapping[str, Any] = {}) -> Corpus | Streamed
     corpus = dataclasses.replace(corpus, name=spec, origin=corpus.origin or spec, options=values)
     if isinstance(corpus, Corpus):
         for split, documents in corpus.splits.items():
+            if not isinstance(documents, (tuple, list)):
+                raise UserError(
+                    f"corpus {spec!r}: its {split} split is a {type(documents).__name__}: give a tuple of documents"
+                )
             if not all(isinstance(text, str) for text in documents):
                 raise UserError(f"corpus {spec!r}: a document of its {split} split is no str: give each as a str")
             check_split(spec, split, len(documents))

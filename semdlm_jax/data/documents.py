@@ -64,7 +64,13 @@ class _Documents:
                     f"corpus {self.name!r} gives {repr(pair)[:SHOWN]} as a document: give (split, [text]), its split "
                     f"one of {', '.join(SPLITS)}"
                 )
-            yield split, texts
+            yield split, self._strings(split, texts)
+
+    def _strings(self, split, texts):
+        for text in texts:
+            if not isinstance(text, str):
+                raise UserError(f"corpus {self.name!r}: {repr(text)[:SHOWN]} of its {split} split is no str: give text")
+            yield text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +177,11 @@ def stamp_of(corpus: Corpus | Streamed) -> str | None:
     again. None of a corpus without files."""
     if not corpus.files:
         return None
-    stats = [(path, os.stat(path)) for path in corpus.files]
+    try:
+        stats = [(path, os.stat(path)) for path in corpus.files]
+    except OSError as error:
+        cause = error.strerror or error
+        raise UserError(f"corpus {corpus.name!r}: its file {error.filename} cannot be read ({cause})") from None
     return hashlib.sha256(json.dumps([(path, s.st_size, s.st_mtime_ns) for path, s in stats]).encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.data.tokenizers import load_tokenizer, sampled
 from semdlm_jax.data.unknown import UNKNOWN_WARNED, unknown_share_of
 from semdlm_jax.entropy import entropy
-from semdlm_jax.errors import UserError
+from semdlm_jax.errors import CodeNotLoadedError, UserError
 from semdlm_jax.former import rename
 from semdlm_jax.storage import PathLike, check_regular, write_text
 
@@ -92,6 +92,8 @@ def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
         splits = {split: np.load(directory / tokens_file(split), mmap_mode="r") for split in SPLITS}
         prepared = Prepared(directory, load_tokenizer(directory), splits, np.load(directory / UNIGRAM), meta)
         fault = _fault(prepared, whole)
+    except CodeNotLoadedError:
+        raise
     except UserError as error:
         raise UserError(f"{directory}: its files do not belong together ({error}): {remove}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, RecursionError) as error:

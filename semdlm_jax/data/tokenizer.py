@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from semdlm_jax.data.description import ROLES
-from semdlm_jax.errors import UserError
+from semdlm_jax.errors import CodeNotLoadedError, UserError
 from semdlm_jax.plugins import Plugin, Registry, is_imported
 
 SPECIALS = tuple(names[0] for names in ROLES)  # padding, unknown, begin, end and mask
@@ -188,15 +188,20 @@ class OwnTokenizer(Plugin, Tokenizer):
             saved = json.loads(path.read_text(encoding="utf-8"))
             name = saved["class"]
             fields: dict[str, Any] = {key: _frozen(value) for key, value in saved["fields"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            imported = is_imported(name)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise unreadable(path, error) from None
-        if not is_imported(name):
-            raise UserError(
-                f"{path}: the tokenizer is code of whoever prepared the text, {name}: import its module first, or "
-                "give --trust_code where that is a flag"
+        if not imported:
+            raise CodeNotLoadedError(
+                f"{path}: the tokenizer is code of whoever prepared the text, {name}: name it in data.tokenizer, or "
+                "import its module first, or give --trust_code where that is a flag"
             )
         try:
-            return CLASSES.find(name)(**fields)
+            found = CLASSES.find(name)
+        except UserError as error:
+            raise CodeNotLoadedError(f"{path}: {error}") from None
+        try:
+            return found(**fields)
         except TypeError as error:
             raise unreadable(path, error) from None
 

@@ -6,6 +6,8 @@ import abc
 import contextlib
 import dataclasses
 import pathlib
+import sys
+import types
 from collections.abc import Mapping
 
 from semdlm_jax.data.corpora import VOCAB_SIZE
@@ -191,7 +193,20 @@ def build_tokenizer(spec: TokenizerSpec, text: TrainingText) -> Tokenizer:
             f"tokenizer {spec.spec!r}: its build() returns {type(found).__name__}: return a tokenizer that extends "
             f"{OwnTokenizer.__module__}.{OwnTokenizer.__name__}, or one of the package's"
         )
+    if isinstance(found, OwnTokenizer):
+        _check_findable(spec, type(found))
     return found
+
+
+def _check_findable(spec, kind):
+    """UserError unless whoever imports the module of the spec finds the tokenizer's class again."""
+    module, home = sys.modules[type(spec).__module__], sys.modules[kind.__module__]
+    imported = [value for value in vars(module).values() if isinstance(value, type | types.ModuleType)]
+    if getattr(home, kind.__name__, None) is not kind or not (home is module or kind in imported or home in imported):
+        raise UserError(
+            f"tokenizer {spec.spec!r}: its build() returns a {kind.__qualname__} of module {kind.__module__}, which "
+            f"could not be found again: define or import that class at the top of {module.__name__}"
+        )
 
 
 def given_tokenizer(spec: str, lowercase: bool) -> Tokenizer | None:

@@ -149,7 +149,7 @@ class KernelBase(RenamedMethods, abc.ABC):
     def push_forward(self, w: Array, t: Array) -> Array:
         """(w K_t)(y) = sum_k w(k) q_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
         check_shape("w", w, (*np.shape(w)[:-1], self.vocab_size), f"[..., {self.vocab_size}], over all clean tokens")
-        t = as_times(t, "w", w, -1, more=True)
+        t, w = as_times(t, "w", w, -1, more=True), jnp.asarray(w, jnp.result_type(w, float))  # counts are weights, too
         return w * self.alpha(t)[..., None] + self.noise_matvec(w, t)
 
     def noise_matvec_at(self, w: Array, y: Array, t: Array) -> Array:

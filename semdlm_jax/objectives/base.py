@@ -5,8 +5,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import chex
 import jax
+import numpy as np
+
+from semdlm_jax.kernels.shapes import as_tokens, check_shape
 
 if TYPE_CHECKING:
     from semdlm_jax.objectives.posterior import Posterior
@@ -88,7 +90,7 @@ class ObjectiveBase(abc.ABC):
 
 
 def check_tokens(x0_BxL: jax.Array, mask_BxL: jax.Array) -> None:
-    """AssertionError, with both shapes, unless tokens and mask are [B, L] alike."""
-    chex.assert_rank([x0_BxL, mask_BxL], 2)
-    chex.assert_equal_shape([x0_BxL, mask_BxL])
-    chex.assert_type(x0_BxL, int)
+    """UserError, with both shapes, unless tokens are integers [B, L] and the mask has their shape."""
+    as_tokens("x0", x0_BxL)
+    check_shape("x0", x0_BxL, (None, None), "[B, L]")
+    check_shape("mask", mask_BxL, np.shape(x0_BxL), "[B, L] like x0")

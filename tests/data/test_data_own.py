@@ -13,6 +13,7 @@ from semdlm_jax.data import prepare
 from semdlm_jax.data.corpora import Corpus, CorpusSpec, load_corpus
 from semdlm_jax.data.documents import Streamed
 from semdlm_jax.data.packing import unpack
+from semdlm_jax.data.prepared import open_prepared
 from semdlm_jax.data.tokenizer import OwnTokenizer
 from semdlm_jax.data.tokenizers import TokenizerSpec, given_tokenizer, load_tokenizer
 from semdlm_jax.data.unknown import unknown_pieces
@@ -69,8 +70,12 @@ class Wrong(CorpusSpec):
             "string": Streamed(lambda: [("train", "a")]),
             "number": Corpus((1,), ("a",), ("b",)),
             "empty": Corpus(("a",), (), ("b",)),
+            "generator": Corpus((text for text in "ab"), ("a",), ("b",)),
+            "letters": Corpus("ab", ("a",), ("b",)),
+            "parts": Streamed(lambda: [("train", [5])]),
+            "lost": Corpus(("a",), ("b",), ("c",), files=("/nonexistent",)),
         }
-        return wrong.get(self.what, [])
+        return wrong[self.what] if self.what != "list" else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +89,17 @@ class Listing(TokenizerSpec):
 
     def build(self, text):
         return list(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hidden(TokenizerSpec):
+    """A tokenizer whose class nobody finds again."""
+
+    def build(self, text):
+        class Inner(Letters):
+            pass
+
+        return Inner(("a",))
 
 
 HERE = __name__
@@ -138,9 +154,10 @@ def test_a_saved_tokenizer_runs_no_code_that_nobody_imported(tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     path = tmp_path / Letters.FILE
     path.write_text(json.dumps({"class": "harmful:Letters", "fields": {}}))
-    with pytest.raises(UserError, match="code of whoever prepared the text, harmful:Letters: import its module"):
+    with pytest.raises(UserError, match="code of whoever prepared the text, harmful:Letters: name it in"):
         load_tokenizer(tmp_path)
-    for text in ("{", '{"class": 1}', json.dumps({"class": f"{HERE}:Letters", "fields": {"other": 1}})):
+    other = json.dumps({"class": f"{HERE}:Letters", "fields": {"other": 1}})
+    for text in ("{", '{"class": 1}', '{"class": 5, "fields": {}}', "[" * 100_000, other):
         path.write_text(text)
         with pytest.raises(UserError, match="cannot read the tokenizer .*prepare the data again"):
             load_tokenizer(tmp_path)
@@ -169,6 +186,15 @@ def test_a_saved_tokenizer_runs_no_code_that_nobody_imported(tmp_path, monkeypat
         (lambda: load_corpus(f"{HERE}:Wrong", {"what": "empty"}), "leaves no text for valid"),
         (lambda: list(load_corpus(f"{HERE}:Wrong", {"what": "split"}).parts()), "gives .'training', .* as a document"),
         (lambda: list(load_corpus(f"{HERE}:Wrong", {"what": "string"}).parts()), "gives .* its split one of train"),
+        (lambda: load_corpus(f"{HERE}:Wrong", {"what": "generator"}), "its train split is a generator: give a tuple"),
+        (lambda: load_corpus(f"{HERE}:Wrong", {"what": "letters"}), "its train split is a str: give a tuple"),
+        (lambda: list(load_corpus(f"{HERE}:Wrong", {"what": "parts"}).parts()), "5 of its train split is no str"),
+        (lambda: load_corpus(f"{HERE}:Wrong", {"what": "none"}), r"Wrong' failed \(KeyError 'none'\): mend its code"),
+        (
+            lambda: prepare.prepare(load_corpus(f"{HERE}:Wrong", {"what": "lost"}), "x", 9, True, tokenizer="bytes"),
+            "its file /nonexistent cannot be read",
+        ),
+        (lambda: prepare.prepare(Corpus(*[("a",)] * 3), "x", 9, True, tokenizer=f"{HERE}:Hidden"), "found again"),
         (lambda: load_corpus(f"{HERE}:Unwritten"), "lacks the method load"),
         (lambda: load_corpus(f"{HERE}:Letters"), "is no corpus: give a frozen dataclass that extends .*CorpusSpec"),
         (lambda: load_corpus("tex:books"), "No module named 'tex'.*did you mean 'text'"),
@@ -222,3 +248,12 @@ def test_an_option_with_the_name_of_another_key_is_refused(section, key, plugin,
     same = f'field(keys.KEYS["{section}.{plugin}"])'  # the same option: one key for both
     (tmp_path / f"{module}_same.py").write_text(source.format(base=base, plugin=plugin, value=same))
     assert keys.users_options({key: f"{module}_same:Mine"}) == {}
+
+
+def test_data_whose_code_is_not_loaded_are_not_called_broken(tmp_path, monkeypatch):
+    """Whoever followed the advice to remove them would lose them."""
+    prepare.prepare(Corpus(*[("ab",)] * 3), tmp_path / "data", 9, True, tokenizer=f"{HERE}:Alphabet")
+    monkeypatch.delitem(sys.modules, HERE)
+    with pytest.raises(UserError) as told:
+        open_prepared(tmp_path / "data")
+    assert "name it in data.tokenizer" in str(told.value) and "remove" not in str(told.value)

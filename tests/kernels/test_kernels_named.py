@@ -10,7 +10,7 @@ import toys
 from toys import MASK, TOYS, K, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import KERNELS, GlobalPrior, NeighborTable, Vocabulary, make_kernel
+from semdlm_jax.kernels import KERNELS, GlobalPrior, KernelBase, NeighborTable, Vocabulary, make_kernel
 from semdlm_jax.kernels.branches import Hybrid, Practical, SemanticThenGlobal
 
 TABLES = {name: toy for name, toy in TOYS.items() if isinstance(toy, toys.Toy)}
@@ -252,6 +252,9 @@ def test_methods_by_their_former_names_are_told(tmp_path, monkeypatch):
     told = "^kernel 'kernels_of_an_earlier_version:Own': Own.redraw is called sample_noise now: rename the method$"
     with pytest.raises(UserError, match=told):
         KERNELS.find("kernels_of_an_earlier_version:Own")
+    mixin = type("Mixin", (), {"noise_column": None})
+    with pytest.raises(UserError, match="^Mixed.noise_column is called noise_likelihoods now: rename the method$"):
+        type("Mixed", (mixin, KernelBase), {})
     with pytest.raises(UserError, match="^Kernel.push_noise is called noise_matvec now: rename the call$"):
         build("uniform").push_noise(None, None)
     with pytest.raises(UserError, match="^SemanticThenGlobal.growth is called k_minus_1 now"):

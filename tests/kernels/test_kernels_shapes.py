@@ -61,3 +61,11 @@ def test_a_number_is_a_time():
         expected = kernel.corrupt(toys.key(0), X, jnp.full(X.shape, t, jnp.float32))
         np.testing.assert_array_equal(kernel.corrupt(toys.key(0), np.asarray(X), t), expected)
         np.testing.assert_array_equal(kernel.prob(X, X, t), kernel.prob(X, X, jnp.full(X.shape, t, jnp.float32)))
+
+
+@pytest.mark.parametrize("name", ["semdlm_plus", "semantic_knn", "absorbing"])
+def test_counts_are_carried_forward_as_other_weights(name):
+    """As the dense kernel does it, to the rounding of float32."""
+    counts = np.arange(V)
+    found = TOYS[name].build().push_forward(counts, 0.5)
+    np.testing.assert_allclose(found, counts @ TOYS[name].matrix(0.5), rtol=1e-5)

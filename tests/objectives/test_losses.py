@@ -221,5 +221,5 @@ def test_tokens_of_another_shape_than_their_mask_are_refused():
     for trained in (make_objective("denoising", TOYS["uniform"].build()), Autoregressive(MASK)):
         trained.corrupt(key, tokens, jnp.ones((4, 6)))
         for x0, mask in [(tokens, jnp.ones(4)), (tokens[0], jnp.ones(6)), (tokens.astype(float), jnp.ones((4, 6)))]:
-            with pytest.raises(AssertionError):
+            with pytest.raises(UserError, match="mask is float32 |x0 is (int32 .6.|float32)"):
                 trained.corrupt(key, x0, mask)

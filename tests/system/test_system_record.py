@@ -7,7 +7,7 @@ import shutil
 import pytest
 import tiny
 
-from semdlm_jax import keys
+from semdlm_jax import config_flag, keys
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import defaults
 from semdlm_jax.experiment.load import load_trained
@@ -71,6 +71,20 @@ def test_every_key_means_something_in_the_first_runs():
     assert upgraded["semantics.neighbors"] == upgraded["objective.parameterization"] == 1  # renamed since
     today = defaults.get_config().to_dict()
     assert upgrade_config(today) == today
+
+
+def test_a_former_key_in_a_file_is_told_its_name_of_today():
+    config = defaults.get_config().to_dict()
+    config["kernel"]["tau"] = 0.5
+    with pytest.raises(UserError, match="'kernel.tau': it is called kernel.prior_exponent now"):
+        keys.check_config(config)
+
+
+def test_a_plug_in_may_be_named_with_a_space():
+    """As absl takes it; the last one counts."""
+    argv = ["--config.kernel.name=one:A", "--config.kernel.name", "two:B", "--config.kernel.names=x"]
+    assert config_flag.flag_text(argv, "config.kernel.name") == "two:B"
+    assert config_flag.flag_text(argv, "config.kernel.schedule.name") is None
 
 
 def set_key(record, key, value):

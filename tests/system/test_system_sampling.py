@@ -177,7 +177,7 @@ def test_no_run_and_no_prepared_data_are_written_over(config_file, whole_run, tm
                 tiny.assert_refused(tiny.command(module, *given, f"--{flag}={path}"), f"--{flag}={path}", words)
     assert sorted((path, path.stat().st_mtime_ns) for one in (whole_run, data) for path in one.rglob("*")) == before
     (tmp_path / "config.json").write_text("[]")
-    assert not any(map(ownership, (data / "report.json", whole_run / "report.json", tmp_path / "config.json")))
+    assert not any(map(ownership, (data / "report.json", whole_run / "report.json", tmp_path / "config.json", "/")))
 
 
 def test_what_of_a_prompt_is_unknown_is_told(whole_run, words):
