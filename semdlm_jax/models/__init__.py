@@ -48,15 +48,16 @@ def check_push(given: str) -> str:
     """OWNER/NAME of 'hf:OWNER/NAME', asked before long work. UserError: it is none, or nobody is logged in."""
     name = given.removeprefix(HUB)
     require("huggingface_hub", use=f"--push_to={given}")
-    import huggingface_hub
+    from huggingface_hub import get_token
+    from huggingface_hub.utils import validate_repo_id
 
     try:
-        huggingface_hub.utils.validate_repo_id(name)
+        validate_repo_id(name)
     except ValueError as error:
         raise UserError(f"--push_to={given} is no name of a model: give hf:OWNER/NAME ({_cause(error)})") from None
     if not given.startswith(HUB):
         raise UserError(f"--push_to={given} is no model of the Hub: give hf:{name}")
-    if huggingface_hub.get_token() is None:
+    if get_token() is None:
         raise UserError(f"--push_to={given} needs a login at the Hub: run `hf auth login`, or set HF_TOKEN")
     return name
 
