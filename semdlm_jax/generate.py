@@ -11,7 +11,7 @@ FILE.partial-2).
     --preset=remdm_loop                         the settings of a system's authors; other flags change single settings
     --prompt="my fellow citizens"               the start of every sample; --suffix: its end; --prompts=FILE: one a line
     --infill="the [___] of the union is [__]"   text with blanks, one underscore for each token
-    --infill="my [__], we met[_] him" --suffix=" and good night"
+    --infill="my [__], we met[_] him and good night"
                                                 text directly after a blank continues its word
     --lambda_freq=0.5 --lambda_sem=0.5          fewer repeated tokens, and fewer tokens of similar meaning (Eq. 23)
     --trace=trace.html                          a page that replays how the first samples were generated
@@ -212,7 +212,7 @@ def _show(text):
 def _what_repeats(options):
     """What else the text depends on."""
     batch, devices = f"--num_samples={options.num_samples} --batch_size={options.batch_size}", jax.device_count()
-    return f"the same again with --seed={options.seed} {batch} on {devices} device{'s' * (devices > 1)}"
+    return f"the same again with these flags and --seed={options.seed} {batch} on {devices} device{'s' * (devices > 1)}"
 
 
 def _warn(text):
