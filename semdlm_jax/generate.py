@@ -212,7 +212,7 @@ def _show(text):
 def _what_repeats(options):
     """What else the text depends on."""
     batch, devices = f"--num_samples={options.num_samples} --batch_size={options.batch_size}", jax.device_count()
-    return f"the same again with these flags and --seed={options.seed} {batch} on {devices} device{'s' * (devices > 1)}"
+    return f"repeat it with the same flags and --seed={options.seed} {batch} on {devices} device{'s' * (devices > 1)}"
 
 
 def _warn(text):

@@ -147,7 +147,7 @@ def _without_places(config):
 def _anywhere(key, value):
     """The value of a key of the configuration. An absolute path, or one from the home, is cut to its last name."""
     option = keys.KEYS.get(key)
-    if option is None or not option.path or not isinstance(value, str):
+    if not isinstance(value, str) or (option and not option.path):  # an unknown key is one of a user's own plug-in
         return value
-    head, colon, path = value.partition(":") if option.path == "after" else ("", "", value)
+    head, colon, path = value.partition(":") if option and option.path == "after" else ("", "", value)
     return head + colon + (os.path.basename(path.rstrip("/")) if path.startswith(("/", "~")) else path)

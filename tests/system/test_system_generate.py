@@ -80,7 +80,7 @@ def test_the_file_holds_every_sample_and_its_text(samples, tokenizer):
         assert len(row["tokens"]) == 16 and tokenizer.decode(row["tokens"]) == row["text"]
         assert row["text"] in printed
     assert "5 samples written" in printed
-    again = "the same again with these flags and --seed=3 --num_samples=5 --batch_size=2 on 1 device"
+    again = "repeat it with the same flags and --seed=3 --num_samples=5 --batch_size=2 on 1 device"
     assert f"EMA weights, step 12; {again}" in printed
 
 

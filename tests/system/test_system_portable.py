@@ -10,6 +10,7 @@ import tiny
 import semdlm_jax as sd
 from semdlm_jax import models
 from semdlm_jax.errors import UserError
+from semdlm_jax.experiment import portable
 from semdlm_jax.experiment.load import load_trained
 
 
@@ -51,6 +52,14 @@ def test_what_is_in_it(folder, config_file):
     card = (folder / "README.md").read_text()
     assert "Recorded in training at step 12: NELBO" in card and "valid: " in card and "license: mit" in card
     assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+
+
+def test_paths_of_ones_own_options_are_cut_too():
+    """A key that is not the package's own is an option of a user's plug-in, whose module may not be here."""
+    cut = {"data.folder": "/home/me/texts", "data.near": "~/texts", "data.word": "texts/a", "data.count": 3}
+    found = {key: portable._anywhere(key, value) for key, value in cut.items()}
+    assert found == {"data.folder": "texts", "data.near": "texts", "data.word": "texts/a", "data.count": 3}
+    assert portable._anywhere("data.corpus", "text:/home/me/a.txt") == "text:a.txt"
 
 
 def test_rounded_weights_are_near(whole_run, folder, tmp_path):
