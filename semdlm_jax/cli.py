@@ -14,7 +14,7 @@ from absl import app, flags, logging
 
 from semdlm_jax import config_flag, keys, models, storage, streams
 from semdlm_jax.errors import UserError, nearest, refuse
-from semdlm_jax.options import Option
+from semdlm_jax.options import Option, flatten
 from semdlm_jax.owned import ownership
 from semdlm_jax.runtime.compilation import keep_programs
 from semdlm_jax.runtime.startup import restore_handlers
@@ -150,17 +150,22 @@ def run(
             main(argv[1:]) if takes_words else main()
             streams.check_shown()
         except UserError as error:
-            refuse(error)
+            _refuse(error)
 
     with streams.sturdy():
         try:
             app.run(guarded, flags_parser=functools.partial(_parse_flags, needs=needs))
         except UserError as error:
-            refuse(error)
+            _refuse(error)
         except KeyboardInterrupt as stop:
             terminated = isinstance(stop, _Terminated)
             print("stopped on request: the work was not finished" if terminated else "interrupted", file=sys.stderr)
             sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+
+
+def _refuse(error):
+    error.args = (config_flag.spelled(str(error), sys.argv),)
+    refuse(error)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -220,10 +225,15 @@ def _settle_alternatives(config, given):
                     config[section][name] = value
 
 
-def help_text(program: str, needs: Iterable[str]) -> str:
+def help_text(program: str, needs: Iterable[str], config: Any = None) -> str:
     """The text of --help: the docstring of the program, its flags, and the keys of the configuration that it needs.
 
     Flags come in the order of their definitions. A flag whose help begins with `[heading]` is listed under it.
+
+    Args:
+        program: whose flags are listed.
+        needs: keys or sections of the configuration.
+        config: whose values are listed, and the defaults where it differs; None for the defaults alone.
     """
     groups = {}
     for flag in flags.FLAGS.get_key_flags_for_module(program):
@@ -238,11 +248,21 @@ def help_text(program: str, needs: Iterable[str]) -> str:
         default = "" if flag.boolean or flag.value in (None, "") else f" Default: {flag.value}."
         groups.setdefault(heading or "", []).append(_entry(name, text + default))
     if "config" in flags.FLAGS:
-        entries = [_entry(f"{key}={keys.KEYS[key].default}", keys.KEYS[key].describe()) for key in keys.below(needs)]
-        groups["keys of the configuration, --config.KEY=VALUE, with their defaults"] = entries
+        shown = "their defaults" if config is None else "the values of this configuration"
+        groups[f"keys of the configuration, --config.KEY=VALUE, with {shown}"] = _key_entries(needs, config)
     parts = [(sys.modules["__main__"].__doc__ or "").strip()]
     parts += [f"{heading}:\n" * bool(heading) + "\n".join(entries) for heading, entries in groups.items()]
     return "\n\n".join(parts)
+
+
+def _key_entries(needs, config):
+    known = {key: keys.KEYS[key] for key in keys.below(needs)}
+    if config is None:
+        return [_entry(f"{key}={option.default}", option.describe()) for key, option in known.items()]
+    values = flatten(config)
+    known |= keys.users_options(config, {key.partition(".")[0] for key in known})
+    notes = {key: "" if values[key] == o.default else f"; default: {o.default}" for key, o in known.items()}
+    return [_entry(f"{key}={values[key]}", option.describe() + notes[key]) for key, option in known.items()]
 
 
 def _entry(name, text):
@@ -251,11 +271,11 @@ def _entry(name, text):
 
 def _parse_flags(argv, needs):
     """absl's parser, with one sentence for every bad flag, and with --help in groups."""
-    if any(re.fullmatch("--?(help|h)", argument) for argument in argv[1:]):
-        print(help_text(argv[0], needs))
-        sys.exit(0)
     argv = config_flag.find_config(argv)
     config_flag.note_named(argv)
+    if any(re.fullmatch("--?(help|h)", argument) for argument in argv[1:]):
+        print(help_text(argv[0], needs, config_flag.named_config(argv)))
+        sys.exit(0)
     overridden = config_flag.overridden(argv)
     try:
         return flags.FLAGS(argv)

@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,6 +84,32 @@ def overridden(argv: Sequence[str]) -> dict[str, Any]:
         return {}
     config = parse_config(path)
     return {name: _lookup(config, name) for name in names}
+
+
+def named_config(argv: Sequence[str]) -> Any:
+    """The configuration that --config names, with the plug-ins that the command line names; None without --config."""
+    path = flag_text(argv, "config") if "config" in flags.FLAGS else None
+    if not path:
+        return None
+    config = parse_config(path)
+    for key, name in _named.items():
+        set_key(config, key, name)
+    return config
+
+
+def spelled(message: str, argv: Sequence[str]) -> str:
+    """A message with the --config arguments of the command line in the place of `--config=…`, as a shell reads them."""
+    arguments, awaits_value = [], False
+    for argument in argv:
+        name, equals, _ = argument.partition("=")
+        if begins := re.fullmatch(r"--?(no)?config(\..+)?", name):
+            awaits_value = not (equals or begins[1])
+        elif not awaits_value or argument.startswith("--"):
+            awaits_value = False
+            continue
+        arguments.append(shlex.quote(argument))
+        awaits_value = awaits_value and begins is not None
+    return message.replace("--config=…", " ".join(arguments)) if arguments else message
 
 
 def find_config(argv: list[str]) -> list[str]:

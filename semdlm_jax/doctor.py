@@ -49,12 +49,12 @@ def environment() -> Iterator[str]:
 def of_run(config: Any) -> Iterator[str]:
     """Lines on what a training with this configuration would find."""
     told = set()
-    for what, find in (("mesh", _mesh), ("neighbor table", _table), ("data", _data)):
+    for what, find in (("mesh", _mesh), ("data", _data), ("neighbor table", _table)):
         try:
             yield f"{what}: {find(config)}"
         except UserError as error:
             if str(error) not in told:  # the data cannot be opened with a damaged table either
-                yield f"{MISSING}{what}: {error}"
+                yield f"{MISSING}{what}: {config_flag.spelled(str(error), sys.argv)}"
             told.add(str(error))
 
 

@@ -56,7 +56,8 @@ def check_conditions(conditions, settings, chain):
         raise UserError("an autoregressive run sees only the tokens before: give a prompt, no suffix and no blanks")
     if settings.strides > 1:
         raise UserError(
-            f"--strides={settings.strides} would hide a suffix from the text generated first: give --strides=1"
+            f"strides = {settings.strides}: a sample is generated in {settings.strides} parts, left to right, and the "
+            "first does not see a suffix or what follows a blank: give strides=1 as well (--strides=1)"
         )
 
 

@@ -131,8 +131,11 @@ class Option:
 
     def describe(self) -> str:
         """Its meaning and its possible values, for --help."""
-        valid = self.within or " ".join(self.names()) + (" or module:Class" if self.own else "")
-        return "; ".join(part for part in (self.meaning, valid) if part)
+        told = set(re.findall(r"[\w-]+", self.meaning))
+        names = self.names() if set(self.names()) - told else ()  # once is enough
+        valid = self.within or " ".join(names)
+        whole = "; ".join(part for part in (self.meaning, valid) if part)
+        return whole + (" or module:Class" if names else "; or module:Class") * self.own
 
 
 def number(default, within: str, meaning: str, **more) -> Option:

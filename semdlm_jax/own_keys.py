@@ -16,9 +16,9 @@ OWN_KEYS: dict[str, Option] = {
     "seed": number(0, SEED, "of all random numbers of a run"),
     "data.corpus": text(
         "sotu",
-        "the text: sotu; text:GLOB or text:FOLDER of .txt (a document each), .jsonl, .parquet, .csv or "
-        ".tsv; lines:GLOB, a document a line; tfds:NAME, prepared as array_record; synthetic (random tokens, for tests "
-        "and speed); '' where data.train is given",
+        "the text: sotu, or package:sotu; text:GLOB or text:FOLDER of .txt (a document each), .jsonl, "
+        ".parquet, .csv or .tsv; lines:GLOB, a document a line; tfds:NAME, prepared as array_record; synthetic (random "
+        "tokens, for tests and speed); '' where data.train is given",
         "data.corpora:CORPORA",
         own=True,
         path="after",

@@ -103,9 +103,9 @@ def make_plan(kernel, steps, strides, length, t_min, *, grid="uniform", between=
     point = choose("grid", grid, GRIDS)
     check_settings(steps=steps, strides=strides, t_min=t_min)
     if length % strides:
-        raise UserError(f"--strides={strides} must divide the sequence length {length} into equal parts")
+        raise UserError(f"strides = {strides} must divide the sequence length {length} into equal parts")
     if steps < strides:
-        raise UserError(f"--steps={steps} is fewer than --strides={strides}: every stride needs at least one step")
+        raise UserError(f"steps = {steps} is fewer than strides = {strides}: every stride needs at least one step")
     parts = []
     for index in range(strides):
         count = steps * (index + 1) // strides - steps * index // strides

@@ -238,10 +238,13 @@ def test_the_doctor_says_what_is_here_and_what_is_missing(config_file, tmp_path)
     assert (well.status, well.err) == (0, "") and "missing" not in well.out
     for words in ("jax ", "extra run: complete", "device: cpu", "mesh: data=1 x fsdp=1 x tensor=1", "vocabulary of 40"):
         assert words in well.out
-    ill = tiny.command(
-        "doctor", f"--config={config_file}", f"--config.data.directory={tmp_path}/none", "--config.mesh.data=3"
-    )
+    given = [f"--config={config_file}", f"--config.data.directory={tmp_path}/none", "--config.mesh.data=3"]
+    ill = tiny.command("doctor", *given)
     assert (ill.status, ill.err) == (1, "")
+    prepare, build = (
+        f"python -m semdlm_jax.{program} {' '.join(given)}" for program in ("data.prepare", "semantics.build")
+    )
+    assert 0 < ill.out.index(prepare) < ill.out.index(build)  # commands that can be given as they are, in their order
     for words in ("mesh: mesh data=3", f"neighbor table: {tmp_path}/none", f"data: {tmp_path}/none: no prepared data"):
         assert f"missing: {words}" in ill.out  # all of it, not the first alone
     mdlm = tiny.command("doctor", f"--config={config_file}:mdlm", f"--config.data.directory={tmp_path}/none")

@@ -77,3 +77,27 @@ def test_help_names_every_key():
     shown = tiny.command("train", "--help").out
     assert [key for key, option in KEYS.items() if f"\n  {key}={option.default}\n" not in shown] == []
     assert "data.length" in (prepare := tiny.command("data.prepare", "--help").out) and "kernel.gamma" not in prepare
+
+
+OWN = """
+import dataclasses
+from semdlm_jax.kernels import KernelSpec
+from semdlm_jax.options import number
+from semdlm_jax.plugins import field
+
+@dataclasses.dataclass(frozen=True)
+class Slow(KernelSpec):
+    slowness: float = field(number(3.0, "[1, 9]", "of all changes"))
+
+    def build(self, vocabulary):
+        raise NotImplementedError("help builds nothing")
+"""
+
+
+def test_help_shows_the_values_of_a_configuration(config_file, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "kernel_of_help.py").write_text(OWN)
+    arguments = [f"--config={config_file}:mdlm", "--config.kernel.name=kernel_of_help:Slow"]
+    shown = tiny.command("train", *arguments, "--help").out
+    assert "\n  kernel.schedule.name=loglinear\n" in shown and "or module:Class; default: linear\n" in shown
+    assert "\n  data.length=16\n" in shown and "\n  kernel.slowness=3.0\n      of all changes; [1, 9]" in shown

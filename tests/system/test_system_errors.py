@@ -187,8 +187,8 @@ def test_preparing(config_file, tmp_path):
 
 GENERATE = {
     "prompt beyond the context": (["--prompt=" + "word " * 99], ["prompt", "context holds 16", "shorten"]),
-    "fewer steps than strides": (["--steps=2", "--strides=4"], ["--steps=2", "--strides=4"]),
-    "strides that do not divide": (["--strides=3"], ["--strides=3", "divide", "16"]),
+    "fewer steps than strides": (["--steps=2", "--strides=4"], ["steps = 2", "strides = 4"]),
+    "strides that do not divide": (["--strides=3"], ["strides = 3", "divide", "16"]),
     "no strides": (["--strides=0"], ["--strides=0"]),
     "negative temperature": (["--temperature=-1"], ["--temperature=-1", "[0, "]),
     "nothing to draw": (["--num_samples=0"], ["--num_samples=0", "[1, "]),

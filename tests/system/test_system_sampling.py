@@ -113,7 +113,8 @@ def test_the_page_ends_where_the_samples_do(whole_run, tokenizer, tmp_path):
     ("run", "options", "says"),
     [
         ("whole_run", ["--infill=nothing to fill"], ["no blank", "[___]"]),
-        ("whole_run", ["--suffix=end", "--strides=2"], ["hide a suffix", "--strides=1"]),
+        ("whole_run", ["--suffix=end", "--strides=2"], ["strides = 2", "does not see a suffix", "--strides=1"]),
+        ("whole_run", ["--infill=a [_] b", "--preset=semdlm_plus"], ["strides = 2", "follows a blank", "--strides=1"]),
         ("whole_run", ["--sampler=remdm_cap"], ["remdm", "absorbing"]),
         ("whole_run", ["--sampler=sedd_euler"], ["sedd", "only jumps"]),
         ("whole_run", ["--sampler=blockwise", "--eta=0.1"], ["no option 'eta'", "rho"]),
