@@ -104,7 +104,7 @@ def unread(config: Any) -> list[str]:
     found = []
     for key in flat:
         section, _, name = key.rpartition(".")
-        if key in keys.OWN_KEYS or section == "semantics":
+        if key in keys.CORE_KEYS or section == "semantics":
             before = section == "warmup" and name != "steps" and not config.warmup.steps
             chain_rule = chain and (section == "kernel.schedule" or key == "objective.parameterization")
             unused = before or chain_rule or not keys.KEYS[key].is_read(lambda other: _in_use(config, other))

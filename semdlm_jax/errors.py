@@ -28,7 +28,7 @@ class StorageError(UserError):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """'did you mean …' for a misspelt name; the list of valid names if none is similar."""
+    """'did you mean …' for a misspelled name; the list of valid names if none is similar."""
     valid = list(valid)
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"valid names: {', '.join(sorted(valid))}"

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from semdlm_jax.core_keys import CORE_KEYS, COUNT, MANY, SEED
 from semdlm_jax.data.corpora import CORPORA
 from semdlm_jax.data.tokenizers import TOKENIZERS
 from semdlm_jax.errors import UserError
@@ -16,7 +17,6 @@ from semdlm_jax.former import renamed
 from semdlm_jax.kernels import KERNELS, SCHEDULES
 from semdlm_jax.objectives import AUTOREGRESSIVE, LOSSES, PARAMETERIZATIONS, Objective
 from semdlm_jax.options import Option, flatten, nearest_key, number, shown, text
-from semdlm_jax.own_keys import COUNT, MANY, OWN_KEYS, SEED
 from semdlm_jax.plugins import Registry, options_of
 from semdlm_jax.runtime.optimizer import LEARNING_RATES, OPTIMIZERS
 from semdlm_jax.samplers import METHODS
@@ -75,13 +75,13 @@ def _of(option, names):
 
 
 def _keys() -> Iterator[tuple[str, Option]]:
-    """OWN_KEYS, each name of a plug-in followed by the options of its kind."""
+    """CORE_KEYS, each name of a plug-in followed by the options of its kind."""
     sections = {choice.key: choice for choice in CHOICES if not choice.key.startswith("warmup.")}
-    for key, option in OWN_KEYS.items():
+    for key, option in CORE_KEYS.items():
         yield key, option
         if choice := sections.get(key):
             found = {f"{choice.section}.{name}": option for name, option in _options(choice.registry).items()}
-            yield from ((name, option) for name, option in found.items() if name not in OWN_KEYS)
+            yield from ((name, option) for name, option in found.items() if name not in CORE_KEYS)
         for name, more in OF_SECTION.get(key, {}).items():
             yield f"{key.partition('.')[0]}.{name}", more
 

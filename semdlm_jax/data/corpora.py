@@ -33,7 +33,7 @@ OF_A_TEXT = 100  # bytes of those besides the string
 VOCAB_SIZE = number(
     1024,
     "[6, 2097152]",
-    "of a vocabulary that is learnt: one that is given has its own",
+    "of a vocabulary that is learned: one that is given has its own",
     only="data.tokenizer: sentencepiece | data.corpus: synthetic",
 )
 

@@ -127,11 +127,11 @@ class Streamed(_Documents):
 
 
 class TrainingText:
-    """The train split of a corpus in parts, from which a vocabulary is learnt. Every iteration reads it anew.
+    """The train split of a corpus in parts, from which a vocabulary is learned. Every iteration reads it anew.
 
     Attributes:
       tell: takes a line of text on what is being done.
-      notes: what meta.json says of how the vocabulary was learnt; whoever learns it writes here.
+      notes: what meta.json says of how the vocabulary was learned; whoever learns it writes here.
     """
 
     def __init__(self, corpus: Corpus | Streamed, tell: Callable[[str], None] = lambda line: None):

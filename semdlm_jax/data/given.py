@@ -126,7 +126,7 @@ def _open(split, spec, field):
 
 
 def _check_apart(sources):
-    """UserError where a file of train is one of another split, too: scores on it would be of what was learnt."""
+    """UserError where a file of train is one of another split, too: scores on it would be of what was learned."""
     for split in ("valid", "test"):
         if shared := _shared(sources["train"], sources.get(split)):
             raise UserError(

@@ -1,4 +1,4 @@
-"""One spelling of a text for a learnt vocabulary: what training, prompts and scoring have in common."""
+"""One spelling of a text for a learned vocabulary: what training, prompts and scoring have in common."""
 
 import re
 import unicodedata

@@ -23,7 +23,7 @@ from semdlm_jax.data.documents import SPLITS, Corpus, Streamed, TrainingText, ch
 from semdlm_jax.data.encoding import encode_corpus, padding_report
 from semdlm_jax.data.given import corpus_of
 from semdlm_jax.data.lm1b import prepare_lm1b
-from semdlm_jax.data.prepared import COMMAND, LEARNT, UNIGRAM, Prepared, describe, open_prepared, write_meta
+from semdlm_jax.data.prepared import COMMAND, LEARNED, UNIGRAM, Prepared, describe, open_prepared, write_meta
 from semdlm_jax.data.store import appearing, locked
 from semdlm_jax.data.tokenizers import TOKENIZERS, build_tokenizer
 from semdlm_jax.errors import UserError
@@ -37,7 +37,7 @@ def prepare(
     vocab_size: int,
     lowercase: bool,
     progress: Callable[[str], None] = lambda line: None,
-    tokenizer: str = LEARNT,
+    tokenizer: str = LEARNED,
     length: int | None = None,
     **options: Any,
 ) -> Prepared:
@@ -50,10 +50,10 @@ def prepare(
     Args:
       corpus: of given.corpus_of.
       directory: where it is written.
-      vocab_size: of a vocabulary that is learnt; a given one has its own.
+      vocab_size: of a vocabulary that is learned; a given one has its own.
       lowercase: whether text is lowercased.
       progress: called with a line of text as the work goes on.
-      tokenizer: what data.tokenizer names. A vocabulary that is learnt is learnt from the train split.
+      tokenizer: what data.tokenizer names. A vocabulary that is learned is learned from the train split.
       length: L of the rows whose padding is reported; None for no report.
       options: further options of the tokenizer, by name.
 
@@ -167,7 +167,9 @@ def _tell_unread(data) -> str:
     unread = [
         f"data.{name} = {value!r}"
         for name, value in data.items()
-        if (option := keys.KEYS.get(f"data.{name}")) and f"data.{name}" not in keys.OWN_KEYS and value != option.default
+        if (option := keys.KEYS.get(f"data.{name}"))
+        and f"data.{name}" not in keys.CORE_KEYS
+        and value != option.default
         if not (name in read and read[name].is_read(lambda key: [data[key.removeprefix("data.")]]))
     ]
     names = f"data.tokenizer = {data.tokenizer!r}" + f" and data.corpus = {data.corpus!r}" * bool(data.corpus)

@@ -21,9 +21,9 @@ from semdlm_jax.storage import PathLike, check_regular, write_text
 
 COMMAND = "python -m semdlm_jax.data.prepare --config=…"
 META, UNIGRAM = "meta.json", "unigram.npy"
-LEARNT = "sentencepiece"
+LEARNED = "sentencepiece"
 # Values of settings in directories that were prepared before these settings existed.
-FORMER = {"tokenizer": LEARNT, "train": "", "valid": "", "test": "", "field": FIELD}
+FORMER = {"tokenizer": LEARNED, "train": "", "valid": "", "test": "", "field": FIELD}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +106,10 @@ def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
 
 def _former_spelling(settings):
     """The former values of settings that only SentencePiece has."""
-    kind = settings.get("tokenizer", LEARNT)
-    if kind.partition(":")[0] != LEARNT:
+    kind = settings.get("tokenizer", LEARNED)
+    if kind.partition(":")[0] != LEARNED:
         return {}
-    return {"normalize": True} | ({"byte_fallback": False} if kind == LEARNT else {})
+    return {"normalize": True} | ({"byte_fallback": False} if kind == LEARNED else {})
 
 
 def _fault(prepared, whole):

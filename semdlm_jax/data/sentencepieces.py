@@ -1,4 +1,4 @@
-"""SentencePiece vocabularies: learnt from the training split, or given as a model file."""
+"""SentencePiece vocabularies: learned from the training split, or given as a model file."""
 
 import dataclasses
 import hashlib
@@ -19,8 +19,8 @@ from semdlm_jax.data.tokenizer import Tokenizer, derived, unreadable
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular
 
-SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")  # ids 0 to 4 of a vocabulary learnt here
-# The trainer takes specials' names out of its text, and their letters go unlearnt: it gets names no text has.
+SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")  # ids 0 to 4 of a vocabulary learned here
+# The trainer takes specials' names out of its text, and their letters go unlearned: it gets names no text has.
 _UNWRITABLE = "\x01"
 _PIECE_KEYS = ("pad_piece", "unk_piece", "bos_piece", "eos_piece")
 
@@ -45,7 +45,7 @@ class SentencePieceTokenizer(Tokenizer):
     _reading: bytes = derived()  # the model, its specials closed to text
     _processor: sentencepiece.SentencePieceProcessor = derived()
     _processors: dict[bool, sentencepiece.SentencePieceProcessor] = derived()  # see `_prefixing`
-    _learnt: int = derived()  # pieces that the model itself has
+    _learned: int = derived()  # pieces that the model itself has
     _unread: np.ndarray = derived()  # [V] bool, specials
 
     FILE = "tokenizer.model"
@@ -66,7 +66,7 @@ class SentencePieceTokenizer(Tokenizer):
             ("_reading", reading),
             ("_processor", sentencepiece.SentencePieceProcessor(model_proto=reading)),
             ("_processors", {}),
-            ("_learnt", len(proto.pieces)),
+            ("_learned", len(proto.pieces)),
             ("keeps_space", not self.normalized),  # at the ends of a text
             ("_unread", np.isin(np.arange(len(pieces)), special_ids)),
             *zip(("pad_id", "unk_id", "bos_id", "eos_id", "mask_id"), specials, strict=True),
@@ -200,7 +200,7 @@ class SentencePieceTokenizer(Tokenizer):
     def decode(self, ids):
         """The text of ids [N], specials dropped: inverts `encode` on normalized text without unknown characters."""
         ids = np.asarray(ids, np.int64).ravel()
-        ids = ids[~np.isin(ids, self.special_ids) & (ids < self._learnt)]
+        ids = ids[~np.isin(ids, self.special_ids) & (ids < self._learned)]
         if self.newline_id is None:
             return self._processor.decode(ids.tolist())
         lines = np.split(ids, np.flatnonzero(ids == self.newline_id))
@@ -212,7 +212,7 @@ class _BadModel(UserError):
 
 
 def _renamed(model):
-    """A model just learnt, its specials under their own names, which are the trainer's defaults."""
+    """A model just learned, its specials under their own names, which are the trainer's defaults."""
     proto = ModelProto.FromString(model)
     for piece, name in zip(proto.pieces, SPECIAL_PIECES):
         piece.piece = name

@@ -61,13 +61,13 @@ class _Given(TokenizerSpec):
 
 @dataclasses.dataclass(frozen=True)
 class SentencePieces(TokenizerSpec):
-    """Learnt, or a SentencePiece model file."""
+    """Learned, or a SentencePiece model file."""
 
     vocab_size: int = field(VOCAB_SIZE)
     byte_fallback: bool = field(
         switch(
             False,
-            "of a vocabulary that is learnt: 256 of its pieces are bytes, which spell what it lacks",
+            "of a vocabulary that is learned: 256 of its pieces are bytes, which spell what it lacks",
             only="data.tokenizer: sentencepiece",
         )
     )
@@ -91,9 +91,9 @@ class SentencePieces(TokenizerSpec):
 
 
 def sampled(sample: Mapping[str, int]) -> str:
-    """What part of the text a vocabulary is learnt from. sample: its characters, and those of the text it is of."""
+    """What part of the text a vocabulary is learned from. sample: its characters, and those of the text it is of."""
     share = f"{sample['characters']:,} of {sample['of']:,} characters"
-    return f"the vocabulary is learnt from a part of the text: lines drawn at random, {share}"
+    return f"the vocabulary is learned from a part of the text: lines drawn at random, {share}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,8 +210,8 @@ def _check_findable(spec, kind):
 
 
 def given_tokenizer(spec: str, lowercase: bool) -> Tokenizer | None:
-    """The tokenizer that a `data.tokenizer` names, e.g. 'tokenizer:PATH'; None for one that is learnt from the training
-    text, as 'sentencepiece' and 'characters' are. UserError: unknown name, no or a bad vocabulary."""
+    """The tokenizer that a `data.tokenizer` names, e.g. 'tokenizer:PATH'; None for one that is learned from the
+    training text, as 'sentencepiece' and 'characters' are. UserError: unknown name, no or a bad vocabulary."""
     chosen = TOKENIZERS.pick(spec, {"lowercase": lowercase})
     return None if chosen.learns else build_tokenizer(chosen, NOTHING)
 

@@ -1,6 +1,6 @@
 """Every key that a run reads, at its default. The files in experiment/configs/ change a few of them.
 
-semdlm_jax/own_keys.py and the fields of plug-ins have the meaning and the range of each key;
+semdlm_jax/core_keys.py and the fields of plug-ins have the meaning and the range of each key;
 python -m semdlm_jax.train --help shows them all.
 """
 

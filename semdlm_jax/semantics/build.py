@@ -175,7 +175,7 @@ def main(config: Any = None, tokenizer: str | None = None, output: PathLike | No
         prepared, vocabulary = None, given_tokenizer(tokenizer or "", lowercase=True)
         if vocabulary is None:
             raise UserError(
-                f"--tokenizer={tokenizer} is learnt from a corpus: give --config of it, or one that is there already, "
+                f"--tokenizer={tokenizer} is learned from a corpus: give --config of it, or one that is there already, "
                 "as sentencepiece:PATH"
             )
     else:
@@ -194,7 +194,7 @@ def _define_flags():
     # Where --config is defined it must be given.
     if "--config" in str(sys.argv) or "--tokenizer" not in str(sys.argv):
         config_flag.define_config_flag()
-    about = "instead of --config, a vocabulary that is not learnt: as data.tokenizer names one"
+    about = "instead of --config, a vocabulary that is not learned: as data.tokenizer names one"
     flags.DEFINE_string("tokenizer", None, about)
     about = "where the table goes; default: where training reads it, semantics.table or else beside the corpus"
     flags.DEFINE_string("output", None, about)

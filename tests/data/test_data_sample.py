@@ -54,5 +54,5 @@ def test_a_vocabulary_of_a_part_of_the_text_is_told(monkeypatch, tmp_path):
     prepared = preparing.prepare(corpus, tmp_path / "data", 40, True, said.append)
     characters, of = prepared.meta["sample"]["characters"], prepared.meta["sample"]["of"]
     assert of == len(text) and 1_000 < characters < 5_000
-    told = f"learnt from a part of the text: lines drawn at random, {characters:,} of {of:,} characters"
+    told = f"learned from a part of the text: lines drawn at random, {characters:,} of {of:,} characters"
     assert any(told in line for line in said) and told in preparing.describe(prepared)

@@ -152,7 +152,7 @@ def test_no_model_reads_a_special_out_of_text(kind, prefix):
     np.testing.assert_array_equal(tokenizer.encode(plain), theirs.encode(plain))
 
 
-def test_a_vocabulary_learnt_from_text_that_names_specials():
+def test_a_vocabulary_learned_from_text_that_names_specials():
     texts = [f"{NAMED} ▁▁ \ufeff word {i}" for i in range(50)]
     tokenizer = SentencePieceTokenizer.train(texts, 40, lowercase=True)
     assert tokenizer.pieces[:5] == SPECIAL_PIECES and len(set(tokenizer.pieces)) == 40

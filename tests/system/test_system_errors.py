@@ -17,8 +17,8 @@ from semdlm_jax.train import Run
 
 # Refused before a work directory is begun. {folder}: that of the tiny corpus.
 TRAIN = {
-    "misspelt key": (["--config.optimizer.lerning_rate=1"], ["'lerning_rate'", "did you mean 'learning_rate'"]),
-    "misspelt section": (["--config.optimzer.learning_rate=1"], ["'optimzer'", "did you mean 'optimizer'"]),
+    "misspelled key": (["--config.optimizer.lerning_rate=1"], ["'lerning_rate'", "did you mean 'learning_rate'"]),
+    "misspelled section": (["--config.optimzer.learning_rate=1"], ["'optimzer'", "did you mean 'optimizer'"]),
     "unheard-of key": (["--config.zzz=1"], ["'zzz'", "valid names: data, evaluation"]),
     "key below a value": (["--config.seed.value=1"], ["config.seed is a value"]),
     "value of another type": (
@@ -62,7 +62,10 @@ TRAIN = {
     "all dropped": (["--config.network.dropout=1"], ["network.dropout = 1", "[0, 1)"]),
     "negative temperature": (["--config.evaluation.temperature=-1"], ["temperature = -1", "0"]),
     "impossible sampling": (["--config.evaluation.strides=3"], ["strides = 3", "length = 16"]),
-    "misspelt nested key": (["--config.kernel.schedule.epss=0.1"], ["config.kernel.schedule", "'epss'", "mean 'eps'"]),
+    "misspelled nested key": (
+        ["--config.kernel.schedule.epss=0.1"],
+        ["config.kernel.schedule", "'epss'", "mean 'eps'"],
+    ),
     "value for a nested section": (["--config.kernel.schedule=cosine"], ["section", "--config.kernel.schedule."]),
     "key of another section": (["--config.kernel.eps=0.1"], ["config.kernel has no key 'eps'"]),
     "noise schedule": (

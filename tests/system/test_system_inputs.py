@@ -53,8 +53,8 @@ def test_a_run_refuses_other_text(trained, config_file):
     text = (config_file.parent / "text.txt").read_text()
     other = data.parent / "text.txt"
     shutil.copytree(data, data.parent / "former")
-    learnt = f"--config.data.tokenizer=sentencepiece:{data.parent}/former/tokenizer.model"
-    fixed = [*given, f"--config.data.corpus=text:{other}", learnt]
+    learned = f"--config.data.tokenizer=sentencepiece:{data.parent}/former/tokenizer.model"
+    fixed = [*given, f"--config.data.corpus=text:{other}", learned]
 
     def prepare(text):
         other.write_text(text)
@@ -72,7 +72,7 @@ def test_a_run_refuses_other_text(trained, config_file):
 
 
 def test_a_run_refuses_another_vocabulary(trained):
-    """One learnt anew under the same settings gives other pieces the ids that the network has learnt."""
+    """One learned anew under the same settings gives other pieces the ids that the network has learned."""
     given, data, workdir = trained
     record = json.loads((workdir / "config.json").read_text())
     assert record["trained_on"]["vocabulary"] == open_prepared(data).tokenizer.fingerprint

@@ -115,9 +115,9 @@ def test_an_option_that_it_lacks(own, tmp_path):
     """The keys of one's own configuration are checked as all are."""
     options = [f"--config={own[0]}", f"--workdir={tmp_path}/run", "--config.kernel.flatnes=1"]
     tiny.assert_refused(tiny.command("train", *options), "'flatnes'", "did you mean 'flatness'")
-    misspelt = tmp_path / "config.py"
-    misspelt.write_text(own[0].read_text().replace("config.kernel.flatness", "config.kernel.flatnes"))
-    result = tiny.command("train", f"--config={misspelt}", options[1])
+    misspelled = tmp_path / "config.py"
+    misspelled.write_text(own[0].read_text().replace("config.kernel.flatness", "config.kernel.flatnes"))
+    result = tiny.command("train", f"--config={misspelled}", options[1])
     tiny.assert_refused(result, "'kernel.flatnes'", "did you mean 'flatness'")
     result = tiny.command("train", *options[:2], "--config.kernel.flatness=nan")
     tiny.assert_refused(result, "kernel.flatness = nan is no finite number")

@@ -12,7 +12,7 @@ BELOW_ONE = "[0, 1)"
 TIME, LAST_TIME = "[1e-9, 1)", "(0, 1]"
 
 # Dotted key -> its option.
-OWN_KEYS: dict[str, Option] = {
+CORE_KEYS: dict[str, Option] = {
     "seed": number(0, SEED, "of all random numbers of a run"),
     "data.corpus": text(
         "sotu",
