@@ -1,12 +1,16 @@
 """Former names: what keys of a configuration were called and meant in runs that earlier versions recorded, and what
-methods that users write were called."""
+methods and arguments that users write were called."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.options import shown
 
+F = TypeVar("F", bound=Callable)
 TABLE_MADE = "table_made"  # the section of a record that says how its neighbor table was made
 # former key -> its name today, in a configuration and in what is recorded beside it
 RENAMED = {
@@ -79,6 +83,45 @@ def renamed(key: str) -> str:
     return f"it is called {RENAMED[key]} now" if key in RENAMED else ""
 
 
+def renamed_argument(name: str, known: Iterable[str], more: Mapping[str, str] = {}) -> str:
+    """`renamed` of an argument in Python: 'it is called … now' where its name today is among `known`; '' of others.
+
+    Args:
+        name: that was given.
+        known: the names today.
+        more: {former name: name today} beside the keys of a configuration.
+    """
+    keys = {former.rpartition(".")[2]: key.rpartition(".")[2] for former, key in RENAMED.items()}
+    today = {**keys, **more}.get(name, "")
+    return f"it is called {today} now" if today in known else ""
+
+
+def check_arguments(what: str, given: Iterable[str], known: Iterable[str], more: Mapping[str, str] = {}) -> None:
+    """FormerArgumentError where one of the given arguments has its former name. what: is called. Else as
+    `renamed_argument`."""
+    known = list(known)
+    for name in given:
+        if name not in known and (told := renamed_argument(name, known, more)):
+            raise FormerArgumentError(f"{what} has no argument {name!r}: {told}")
+
+
+def tells_renamed(**more: str) -> Callable[[F], F]:
+    """For a function: whoever gives an argument by its former name is told its name today. more: as
+    `renamed_argument`."""
+
+    def decorate(function):
+        known = list(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def told(*given, **named):
+            check_arguments(function.__qualname__.removesuffix(".__new__"), named, known, more)
+            return function(*given, **named)
+
+        return cast(F, told)
+
+    return decorate
+
+
 def upgrade_config(recorded: dict) -> dict:
     """A copy of a recorded configuration in the form of this version.
 
@@ -106,6 +149,10 @@ class FormerNameError(UserError, AttributeError):
     """A method is defined or called by a name that it no longer has."""
 
 
+class FormerArgumentError(UserError, TypeError):
+    """An argument is given by a name that it no longer has."""
+
+
 class RenamedMethods:
     """Base of a class that users extend or call, some of whose methods had other names.
 
@@ -127,3 +174,15 @@ class RenamedMethods:
             if name in kind.FORMER:
                 raise FormerNameError(f"{kind.__name__}.{name} is called {kind.FORMER[name]} now: rename the call")
             raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
+
+
+def renamed_fields(**former: str) -> Callable[[Any], Any]:
+    """For a NamedTuple whose fields had other names, {former name: name today}: FormerArgumentError where one is given
+    by its former name, FormerNameError where one is read by it."""
+
+    def decorate(kind):
+        kind.FORMER, kind.__new__ = former, tells_renamed(**former)(kind.__new__)
+        kind.__getattr__ = vars(RenamedMethods)["__getattr__"]
+        return kind
+
+    return decorate

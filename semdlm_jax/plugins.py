@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from semdlm_jax.errors import UserError, choose, nearest
+from semdlm_jax.former import check_arguments, renamed_argument
 from semdlm_jax.options import OWN, Option
 
 P = TypeVar("P", bound="Plugin")
@@ -47,7 +48,15 @@ def part(registry: "Registry", default: Any) -> Any:
 
 
 class Plugin:
-    """The base of all plug-ins: checks its options when it is made. UserError for a value out of its range."""
+    """The base of all plug-ins: checks its options when it is made.
+
+    Raises:
+        UserError: a value out of its range, or an option by its former name.
+    """
+
+    def __new__(cls, *args: Any, **named: Any):
+        check_arguments(cls.__name__, named, getattr(cls, "__dataclass_fields__", ()))
+        return super().__new__(cls)
 
     def __post_init__(self):
         for name, option in options_of(type(self)).items():
@@ -137,7 +146,8 @@ class Registry(dict[str, type[P]], Generic[P]):
         for option in options:
             if option not in known:
                 has = f"it has {', '.join(known)}: {nearest(option, known)}" if known else "it has none"
-                raise UserError(f"{self.kind} {name!r} has no option {option!r}: {has}")
+                told = renamed_argument(option, known) or has
+                raise UserError(f"{self.kind} {name!r} has no option {option!r}: {told}")
         return plugin(**options)
 
     def pick(self, name: str, section: Mapping[str, Any]) -> P:

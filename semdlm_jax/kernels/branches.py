@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.former import RenamedMethods
+from semdlm_jax.former import RenamedMethods, renamed_fields
 from semdlm_jax.kernels.numerics import derivative
 from semdlm_jax.kernels.schedules import SCHEDULES, Linear, Schedule, fall, power
+from semdlm_jax.kernels.shapes import TakesTimes, takes_times
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, field, part
 
@@ -35,6 +36,7 @@ UNIFORM_SHARE = number(0.1, "[0, 1)", "GIDD's p_u")
 HYBRID_GAMMA = number(1.0, "[0.001, 100]", "GIDD's gamma")
 
 
+@renamed_fields(growth="k_minus_1", spread="prior_share", masked="mask_share")
 class Weights(NamedTuple):
     """Branch weights at times t, each of t's shape; alpha + beta + sigma = 1.
 
@@ -60,7 +62,7 @@ class Weights(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Branches(Plugin, abc.ABC):
+class Branches(Plugin, TakesTimes, abc.ABC):
     """The weights of the branches as functions of time. jumps_only, closed_form: as in `KernelBase`."""
 
     schedule: Schedule = part(SCHEDULES, Linear())
@@ -174,6 +176,7 @@ class Hybrid(Branches):
     def kept_weight(self, vocab_size):
         """(B / (V - 1)) ((1 - alpha) / alpha)^(gamma / 2), by the schedule's alpha."""
 
+        @takes_times
         def weight(t):
             odds = self.schedule.noise(t) / self.schedule.alpha(t)
             return self.height / (vocab_size - 1) * odds ** (self.gamma / 2)

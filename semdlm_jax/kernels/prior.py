@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.former import tells_renamed
 from semdlm_jax.options import number
 
 EXPONENT = number(1.0, "(0, 1]", "the unigram prior is the training frequency to this power")
@@ -48,6 +49,7 @@ class GlobalPrior:
         return cls.from_probs(np.arange(vocab_size) != token)
 
     @classmethod
+    @tells_renamed(tau="exponent", least="min_count")
     def unigram(cls, counts, valid=None, exponent=1.0, min_count=1):
         """nu(j) proportional to counts(j)^exponent over the valid tokens.
 

@@ -4,7 +4,8 @@ A kernel keeps a token with chance alpha_t and otherwise redraws it from noise:
 
     q_t(j | i) = alpha_t 1[j = i] + m_t(j | i),      sum over j of m_t = 1 - alpha_t
 
-Shapes: tokens [...], times that broadcast against them (t[:, None] for tokens [B, L]); "of every token" adds an axis V.
+Shapes: tokens [...], times that broadcast against them: a number, or t[:, None] for tokens [B, L]. "Of every token"
+adds an axis V.
 """
 
 import abc
@@ -16,12 +17,12 @@ import numpy as np
 
 from semdlm_jax.former import RenamedMethods
 from semdlm_jax.kernels.numerics import derivative, ratio, safe_log, take
-from semdlm_jax.kernels.shapes import as_times, as_tokens, check_shape
+from semdlm_jax.kernels.shapes import TakesTimes, as_times, as_tokens, check_shape
 
 Array = jax.Array
 
 
-class KernelBase(RenamedMethods, abc.ABC):
+class KernelBase(RenamedMethods, TakesTimes, abc.ABC):
     """A transition kernel: the methods a kernel must have are abstract, the others follow from them.
 
     Attributes:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import derivative, ratio
 from semdlm_jax.kernels.protocol import KernelBase
-from semdlm_jax.kernels.shapes import as_times, as_tokens
+from semdlm_jax.kernels.shapes import as_times, as_tokens, takes_times
 
 
 def stay_probability(kernel: KernelBase, xt, x0, t, s):
@@ -30,6 +30,7 @@ def stay_probability(kernel: KernelBase, xt, x0, t, s):
     return jnp.minimum(ratio(kept + survived, kernel.prob(xt, x0, t), 0), 1)
 
 
+@takes_times
 def noise_share(kernel: KernelBase, noise_kept, t, s):
     """kappa: the share of noise among the tokens at s that change until t; shapes of noise_kept and t broadcast."""
     renewed = (1 - noise_kept) * kernel.noise(s)
@@ -58,6 +59,7 @@ def reverse_step(kernel: KernelBase, key, xt, x0, t, s):
     return jnp.where(stays, xt, jnp.where(noisy, kernel.sample_noise(noise_key, x0, s), x0))
 
 
+@takes_times
 def return_rates(kernel: KernelBase, t):
     """Where a token came from that has just arrived at its value, given the clean token k.
 

@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.kernels.shapes import TakesTimes
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, Registry, field
 
 LEFT = number(1e-3, "[0, 1)", "alpha at t = 1")
 
 
-class Schedule(Plugin, abc.ABC):
+class Schedule(Plugin, TakesTimes, abc.ABC):
     """How alpha falls with time; all methods are elementwise in t."""
 
     @abc.abstractmethod

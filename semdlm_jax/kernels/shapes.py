@@ -1,13 +1,19 @@
 """Checks of what callers from outside hand in. Shapes and dtypes are known when a function is traced: under jit these
 checks cost nothing when it runs."""
 
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.options import shown as shown_value
+
+F = TypeVar("F", bound=Callable)
 
 
 def as_tokens(name: str, tokens: Any) -> jax.Array:
@@ -35,7 +41,7 @@ def as_times(
         UserError: t is neither a number nor has one axis for each of these, of the same size or of size 1. With fewer
             axes it would be aligned with the last ones: times [B] of tokens [B, L] would go along the positions.
     """
-    t = jnp.asarray(t) if hasattr(t, "dtype") else jnp.asarray(t, jnp.result_type(float))
+    t = as_floats(t, which)
     shape = np.shape(values)[:axes]
     own = t.shape[max(t.ndim - len(shape), 0) :] if more else t.shape
     fits = len(own) == len(shape) and all(1 in pair or pair[0] == pair[1] for pair in zip(own, shape))
@@ -45,9 +51,46 @@ def as_times(
             f"{which} is {shown(t)} and {name} is {shown(values)}: give a number, or times with one axis of the same "
             f"size or of size 1 for each axis of {each}, as {which}[:, None] for tokens [B, L]"
         )
+    return t
+
+
+def as_floats(t: Any, which: str = "t") -> jax.Array:
+    """The times t as a float array. UserError unless they are a number or an array of floats. which: their name."""
+    try:
+        t = jnp.asarray(t) if hasattr(t, "dtype") else jnp.asarray(t, jnp.result_type(float))
+    except (TypeError, ValueError):
+        raise UserError(f"{which} is {shown_value(t)}: give a number from 0 to 1, or an array of such") from None
     if not jnp.issubdtype(t.dtype, jnp.floating):
         raise UserError(f"{which} is {shown(t)}: give times from 0 to 1 as floats")
     return t
+
+
+def takes_times(function: F) -> F:
+    """A function whose arguments t and s may be numbers or arrays: it gets each as a float array (`as_floats`)."""
+    names = list(inspect.signature(function).parameters)
+    places = {which: names.index(which) for which in ("t", "s") if which in names}
+
+    @functools.wraps(function)
+    def with_times(*args, **named):
+        given = list(args)
+        for which, place in places.items():
+            if place < len(given):
+                given[place] = None if given[place] is None else as_floats(given[place], which)
+            elif named.get(which) is not None:
+                named[which] = as_floats(named[which], which)
+        return function(*given, **named)
+
+    return cast(F, with_times) if places else function
+
+
+class TakesTimes:
+    """Base of a class whose public methods take times t (and s): each subclass's own become `takes_times`."""
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        for name, method in list(vars(cls).items()):
+            if inspect.isfunction(method) and not name.startswith("_"):
+                setattr(cls, name, takes_times(method))
 
 
 def check_shape(name: str, values: Any, shape: tuple[int | None, ...], like: str, dtype: Any = None) -> None:

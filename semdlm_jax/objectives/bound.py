@@ -24,6 +24,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from semdlm_jax.kernels import KernelBase, noise_share, return_rates
 from semdlm_jax.kernels.numerics import add_at, ratio, take
+from semdlm_jax.kernels.shapes import takes_times
 
 # Rates are infinite at t = 1: the integrand there is its limit, computed at this time.
 T_NUMERIC_MAX = 1 - 2**-17
@@ -79,23 +80,27 @@ class Rates(NamedTuple):
     redrawn: jax.Array
 
 
+@takes_times
 def reverse_rates(kernel: KernelBase, xt, t):
     fresh = kernel.arrival_rates(xt, t)
     returned, redrawn = return_rates(kernel, t)
     return Rates(fresh * returned, fresh * redrawn)
 
 
+@takes_times
 def mixed_rates(kernel: KernelBase, rates: Rates, posterior, t):
     """R_theta(x_t -> y) of every token y, [..., V]."""
     return posterior * rates.returned + kernel.noise_matvec(posterior * rates.redrawn, t)
 
 
+@takes_times
 def true_rates(kernel: KernelBase, rates: Rates, x0, t):
     """R(x_t -> y | x0) of every token y, [..., V]."""
     true = at_token(rates.redrawn, x0)[..., None] * kernel.noise_probs(x0, t)
     return add_at(true, x0[..., None], at_token(rates.returned, x0)[..., None])
 
 
+@takes_times
 def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t):
     """The continuous-time integrand l_t at each position, in nats per unit of t.
 
@@ -115,6 +120,7 @@ def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t):
     return jnp.sum(jnp.where(jnp.arange(kernel.vocab_size) == xt[..., None], 0, terms), axis=-1)
 
 
+@takes_times
 def nelbo_step(kernel: KernelBase, log_posterior, x0, xt, t, s):
     """The discrete-time term KL( q(x_s | x_t, x0) || p_theta(x_s | x_t) ) at each position, in nats."""
     all_tokens = jnp.arange(kernel.vocab_size)
@@ -130,13 +136,13 @@ def nelbo_step(kernel: KernelBase, log_posterior, x0, xt, t, s):
     return jnp.sum(divergence(true, model, model - true), axis=-1)
 
 
+@takes_times
 def prior_divergences(kernel: KernelBase, t):
     """[V]: KL( q_t(. | x0) || pi_t ) of every clean token x0, in nats, at the last time t of the bound (a number).
 
     pi_t = alpha_t / V + (1 - alpha_t) nu: the kernel's prior nu, and a uniform share for the clean tokens that are
     still kept where t is below 1.
     """
-    t = jnp.asarray(t, jnp.result_type(float))
     prior = kernel.alpha(t) / kernel.vocab_size + kernel.noise(t) * kernel.prior_probs(t)
 
     def one(x0):

@@ -6,15 +6,18 @@ Same signature and result as `bound.nelbo_rate`. They hold for any schedule.
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import LOG_ZERO, safe_log
+from semdlm_jax.kernels.shapes import takes_times
 from semdlm_jax.objectives.bound import T_NUMERIC_MAX, at_token, divergence
 
 
+@takes_times
 def absorbing(kernel, log_posterior, x0, xt, t):
     """MDLM: -alpha' / (1 - alpha) times the cross-entropy at masked positions; 1/t for the linear schedule."""
     rate = -kernel.alpha_dot(t) / kernel.noise(t)
     return jnp.where(xt == kernel.mask_id, -rate * at_token(log_posterior, x0), 0.0)
 
 
+@takes_times
 def uniform(kernel, log_posterior, x0, xt, t):
     """UDLM, Duo and SEDD-uniform: -alpha' / (V alpha) times the divergence of the scores q(y | .) / q(z | .) at y != z.
 
@@ -39,6 +42,7 @@ def uniform(kernel, log_posterior, x0, xt, t):
     return rate[..., 0] * jnp.sum(terms, axis=-1)
 
 
+@takes_times
 def hybrid(kernel, log_posterior, x0, xt, t):
     """GIDD: its weight w = h(z | x0) times `gidd_divergence`, with x_theta taken back out of the posterior."""
     t = jnp.minimum(t, T_NUMERIC_MAX)
@@ -48,6 +52,7 @@ def hybrid(kernel, log_posterior, x0, xt, t):
     return kernel.arrival_rate(xt, x0, t) * gidd_divergence(kernel, log_x_theta, x0, xt, t)
 
 
+@takes_times
 def gidd_divergence(kernel, log_x_theta, x0, xt, t):
     """KL(q_t(. | x0) || q_t(. | x_theta)) + r - log r - 1 with r = q_t(x_t | x0) / q_t(x_t | x_theta): what GIDD
     weighs.

@@ -14,6 +14,7 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
+from semdlm_jax.kernels.shapes import TakesTimes
 from semdlm_jax.objectives import bound, closed_forms, sampled
 from semdlm_jax.objectives.posterior import Bayes, Parameterization, forbid_mask, network_log_ratios
 from semdlm_jax.options import number, text
@@ -45,7 +46,7 @@ class LossInput(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss(Plugin, abc.ABC):
+class Loss(Plugin, TakesTimes, abc.ABC):
     """A loss of every position.
 
     Attributes:

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.former import tells_renamed
 from semdlm_jax.kernels import KernelBase
+from semdlm_jax.kernels.shapes import TakesTimes
 from semdlm_jax.objectives.base import NoisyBatch, ObjectiveBase, Scoring, check_tokens
 from semdlm_jax.objectives.bound import prior_divergences
 from semdlm_jax.objectives.chunking import map_positions
@@ -29,7 +31,7 @@ def stratified_times(key, batch_size, t_min, t_max, power=1.0):
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective(Plugin, ObjectiveBase):
+class Objective(Plugin, TakesTimes, ObjectiveBase):
     """A training loss for a kernel.
 
     t_min, t_max: range of times. time_power: times are drawn as u^power of that range and their losses reweighted, so
@@ -112,6 +114,7 @@ class Objective(Plugin, ObjectiveBase):
         return terms
 
 
+@tells_renamed()
 def make_objective(name: str, kernel: KernelBase, parameterization: str = "bayes", **options: Any) -> Objective:
     """An Objective by the names of its loss and parameterization; options: of these and of its own. UserError for a
     name or an option that nothing knows, or where they do not fit together."""

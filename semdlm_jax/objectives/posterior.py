@@ -19,8 +19,10 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.former import tells_renamed
 from semdlm_jax.kernels import LOG_ZERO, KernelBase
 from semdlm_jax.kernels.numerics import at_least, put, safe_log
+from semdlm_jax.kernels.shapes import TakesTimes, takes_times
 from semdlm_jax.plugins import Plugin, Registry
 
 # The smallest share of its score that a clean token keeps: learned scores need not belong to any distribution of text.
@@ -31,7 +33,7 @@ T_SCORE_MAX = 1 - 2.0**-12
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameterization(Plugin, abc.ABC):
+class Parameterization(Plugin, TakesTimes, abc.ABC):
     """What logits mean.
 
     Attributes:
@@ -101,6 +103,7 @@ class Score(Parameterization):
         return Bayes().log_weights(kernel, forbid_mask(kernel, jnp.log(clean)), xt, t)
 
 
+@takes_times
 def network_log_ratios(kernel, logits, xt, t):
     """SEDD's log-ratios from the network's output: 0 at x_t; an absorbing kernel's are scaled by what is expected of
     them, alpha / (1 - alpha) shared by the V - 1 tokens of text."""
@@ -122,7 +125,7 @@ PARAMETERIZATIONS = Registry("parameterization", Parameterization, {"direct": Di
 
 
 @dataclasses.dataclass(frozen=True)
-class Posterior:
+class Posterior(TakesTimes):
     """How logits become p_theta(x_0 | x_t) for a kernel.
 
     unchanged_weight: lambda_same / lambda_changed of the training loss, above 0; 1 when the loss weighs all positions
@@ -198,6 +201,7 @@ class Posterior:
         return self.parameterization.cross_entropy(kernel, forbid_mask(kernel, logits), x0, xt, t)
 
 
+@tells_renamed()
 def make_posterior(parameterization: str = "bayes", unchanged_weight: float = 1.0, **options: Any) -> Posterior:
     """A Posterior by its parameterization's name. UserError for an unknown name or option."""
     return Posterior(PARAMETERIZATIONS.make(parameterization, **options), unchanged_weight)

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 
 from semdlm_jax.kernels import KernelBase
 from semdlm_jax.kernels.numerics import inner, take
+from semdlm_jax.kernels.shapes import takes_times
 from semdlm_jax.objectives.bound import T_NUMERIC_MAX, Rates, at_token, reverse_rates
 
 
+@takes_times
 def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t, key, samples):
     """An unbiased estimate of `bound.nelbo_rate`, and of its gradient, from `samples` tokens y a position."""
     t = jnp.minimum(t, T_NUMERIC_MAX)

@@ -11,7 +11,7 @@ from toys import MASK, TOYS, K, V
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS, GlobalPrior, KernelBase, NeighborTable, Vocabulary, make_kernel
-from semdlm_jax.kernels.branches import Hybrid, Practical, SemanticThenGlobal
+from semdlm_jax.kernels.branches import Hybrid, Practical, SemanticThenGlobal, Weights
 
 TABLES = {name: toy for name, toy in TOYS.items() if isinstance(toy, toys.Toy)}
 every_table = pytest.mark.parametrize("toy", TABLES.values(), ids=TABLES)
@@ -261,6 +261,33 @@ def test_methods_by_their_former_names_are_told(tmp_path, monkeypatch):
         SemanticThenGlobal(3).growth(0.5)
     with pytest.raises(AttributeError, match="'Kernel' object has no attribute 'redrawn'"):
         build("uniform").redrawn()
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: Weights(1, 0, 0, growth=3), "Weights has no argument 'growth': it is called k_minus_1 now"),
+        (lambda: Weights(1, 0, 0, 0, spread=1), "Weights has no argument 'spread': it is called prior_share now"),
+        (lambda: Weights(1, 0, 0, 0).masked, "Weights.masked is called mask_share now"),
+        (
+            lambda: make_kernel("unigram", None, tau=1),
+            "kernel 'unigram' has no option 'tau': it is called prior_exponent",
+        ),
+        (lambda: KERNELS["unigram"](tau=1), "Unigram has no argument 'tau': it is called prior_exponent now"),
+        (lambda: GlobalPrior.unigram([1], least=2), "GlobalPrior.unigram has no argument 'least': .* min_count now"),
+    ],
+)
+def test_arguments_by_their_former_names_are_told(call, told):
+    with pytest.raises(UserError, match=told):
+        call()
+
+
+def test_arguments_that_never_were_are_python_errors():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'taus'"):
+        KERNELS["unigram"](taus=1)
+    with pytest.raises(AttributeError, match="'Weights' object has no attribute 'grown'"):
+        Weights(1, 0, 0, 0).grown  # noqa: B018
+    assert Weights(1, 0, 0, 0)._replace(k_minus_1=2).k == 3
 
 
 def test_tables_are_required_by_drift_alone():

@@ -8,7 +8,7 @@ import toys
 from toys import TOYS, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import reverse_step, stay_probability
+from semdlm_jax.kernels import noise_share, return_rates, reverse_step, stay_probability
 
 X = jnp.zeros((4, 4), int)
 T = jnp.full(4, 0.5)
@@ -61,6 +61,51 @@ def test_a_number_is_a_time():
         expected = kernel.corrupt(toys.key(0), X, jnp.full(X.shape, t, jnp.float32))
         np.testing.assert_array_equal(kernel.corrupt(toys.key(0), np.asarray(X), t), expected)
         np.testing.assert_array_equal(kernel.prob(X, X, t), kernel.prob(X, X, jnp.full(X.shape, t, jnp.float32)))
+
+
+def shares(kernel, t):
+    return noise_share(kernel, kernel.noise_kept(X, t, t / 2), t, t / 2)
+
+
+OF_TIMES = {
+    "alpha": lambda kernel, t: kernel.alpha(t),
+    "alpha_dot": lambda kernel, t: kernel.alpha_dot(t),
+    "noise_prob": lambda kernel, t: kernel.noise_prob(X, X, t),
+    "sample_noise": lambda kernel, t: kernel.sample_noise(toys.key(0), X, t),
+    "noise_probs": lambda kernel, t: kernel.noise_probs(X, t),
+    "noise_matvec": lambda kernel, t: kernel.noise_matvec(W[:, None], t),
+    "noise_matvec_at": lambda kernel, t: kernel.noise_matvec_at(W[:, None], X[:, None], t=t),
+    "prior_probs": lambda kernel, t: kernel.prior_probs(t),
+    "add_log_likelihoods": lambda kernel, t: kernel.add_log_likelihoods(jnp.zeros((4, 4, V)), X, t),
+    "noise_share": shares,
+    "return_rates": lambda kernel, t: return_rates(kernel, t)[1],
+    "kept_weight": lambda kernel, t: kernel.kept_weight(t) if kernel.kept_weight else t,
+    "schedule": lambda kernel, t: getattr(kernel, "branches", kernel).schedule.alpha_dot(t),
+}
+
+
+@pytest.mark.parametrize("name", ["hybrid", "semdlm_plus", "semantic_softmax"])
+def test_a_number_is_a_time_of_every_method(name):
+    kernel = TOYS[name].build()
+
+    def found(t):
+        return {call: function(kernel, t) for call, function in OF_TIMES.items()}
+
+    expected, numbers = jax.jit(lambda: found(jnp.full((4, 1), 0.5)))(), jax.jit(lambda: found(0.5))()
+    for call, values in numbers.items():
+        wanted = expected[call]
+        np.testing.assert_allclose(jnp.broadcast_to(values, wanted.shape), wanted, rtol=1e-5, err_msg=call)
+    for t in (np.float64(0.5), jnp.array(0.5)):
+        jax.eval_shape(lambda t=t: found(t))
+
+
+@pytest.mark.parametrize(
+    ("t", "told"), [(jnp.array(1), r"t is int32 \[\]: give times"), ("late", "t is 'late': give a number from 0 to 1")]
+)
+def test_what_is_no_time_is_refused_by_every_method(t, told):
+    for call in ("alpha", "noise_matvec", "return_rates", "schedule"):
+        with pytest.raises(UserError, match=told):
+            OF_TIMES[call](TOYS["hybrid"].build(), t)
 
 
 @pytest.mark.parametrize("name", ["semdlm_plus", "semantic_knn", "absorbing"])

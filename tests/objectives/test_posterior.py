@@ -9,7 +9,7 @@ from toys import MASK, TOYS, V
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import NeighborTable, Vocabulary, make_kernel
-from semdlm_jax.objectives import make_posterior
+from semdlm_jax.objectives import make_objective, make_posterior
 
 LIKELIHOODS = ("direct", "bayes")  # `score` has its own tests among the losses
 
@@ -128,6 +128,11 @@ def test_float32_gradients_of_the_cross_entropy_are_finite(toy):
 def test_refusals():
     with pytest.raises(UserError, match="unknown parameterization 'bays'.*'bayes'"):
         make_posterior("bays")
+    for make in (make_posterior, make_objective):
+        with pytest.raises(
+            UserError, match=f"{make.__name__} has no argument 'parameterisation': .* parameterization now"
+        ):
+            make(parameterisation="bayes")
     for unchanged_weight in (0.0, -1.0, float("nan")):
         with pytest.raises(UserError, match="lambda_same must be above 0"):
             make_posterior("bayes", unchanged_weight)
@@ -253,3 +258,18 @@ def test_scores_are_finite_from_the_start(name):
     if name == "absorbing":
         expected = np.where(np.arange(V) == MASK, 0, np.exp(LOGITS[1][MASK]))
         np.testing.assert_allclose(probs[MASK], expected / expected.sum(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("parameterization", ["bayes", "score"])
+def test_a_number_is_a_time(parameterization):
+    """Of every method of a posterior, as an array of it is."""
+    kernel, posterior = TOYS["absorbing"].build(), make_posterior(parameterization, unchanged_weight=0.5)
+    xt = jnp.arange(V)
+
+    def found(t):
+        arguments = kernel, jnp.asarray(LOGITS[0]), xt
+        losses = posterior.cross_entropy(kernel, arguments[1], jnp.zeros(V, int), xt, t)
+        return losses, posterior.log_probs(*arguments, t), posterior.log_scores(*arguments, t, s=t / 2)
+
+    for one, other in zip(jax.jit(lambda: found(0.5))(), jax.jit(lambda: found(jnp.full(V, 0.5)))(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
