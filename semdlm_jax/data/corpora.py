@@ -4,6 +4,7 @@ configuration as `module:Class` without touching this package.
 
 import abc
 import dataclasses
+import functools
 import importlib.util
 import itertools
 import os
@@ -65,7 +66,13 @@ def load_corpus(spec: str, options: Mapping[str, Any] = {}) -> Corpus | Streamed
     if not isinstance(corpus, Corpus | Streamed):
         raise UserError(f"corpus {spec!r}: its load() returns {type(corpus).__name__}: return a Corpus or Streamed")
     values = {name: getattr(chosen, name) for name in options_of(type(chosen))}
-    corpus = dataclasses.replace(corpus, name=spec, origin=corpus.origin or spec, options=values)
+    corpus = dataclasses.replace(
+        corpus,
+        name=spec,
+        origin=corpus.origin or spec,
+        options=values,
+        explaining=functools.partial(CORPORA.explaining, spec),
+    )
     if isinstance(corpus, Corpus):
         for split, documents in corpus.splits.items():
             if not isinstance(documents, (tuple, list)):

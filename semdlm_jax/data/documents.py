@@ -1,5 +1,6 @@
 """Documents of text, each of one of three splits: in memory, or read anew in every pass; and whether they changed."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from semdlm_jax.data.files import Skipped, parts_of
+from semdlm_jax.data.files import Skipped, is_text, parts_of
 from semdlm_jax.data.records import FIELD
 from semdlm_jax.errors import UserError
 
@@ -30,6 +31,7 @@ class _Documents:
     given: Mapping[str, str]
     options: Mapping[str, Any]
     read: Callable[[], Iterable[tuple[str, Iterable[str]]]]
+    explaining: Callable[[], contextlib.AbstractContextManager]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class _Documents:
             yield split, "".join(texts)
 
     def _checked(self):
-        for pair in self.read():
+        for pair in self._explained(self.read):
             split, texts = pair if isinstance(pair, tuple) and len(pair) == 2 else (None, pair)
             if split not in SPLITS or isinstance(texts, (str, bytes)):
                 raise UserError(
@@ -67,10 +69,20 @@ class _Documents:
             yield split, self._strings(split, texts)
 
     def _strings(self, split, texts):
-        for text in texts:
+        for text in self._explained(lambda: texts):
             if not isinstance(text, str):
                 raise UserError(f"corpus {self.name!r}: {repr(text)[:SHOWN]} of its {split} split is no str: give text")
+            if not is_text(text):
+                raise UserError(
+                    f"corpus {self.name!r}: {ascii(text)[:SHOWN]} of its {split} split holds half a surrogate pair, "
+                    "which UTF-8 cannot write: give valid text"
+                )
             yield text
+
+    def _explained(self, make):
+        """The items of make(); `explaining` tells what the code raises that yields them."""
+        with self.explaining():
+            yield from make()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +97,7 @@ class Corpus(_Documents):
       skipped: the rows of those files that hold no text.
       given: {split: its own spec}, where a configuration names the files of each split.
       options: {key of config.data: value}, of the corpus's own options.
+      explaining: () -> a context that tells errors of the code that gives the documents; none by default.
     """
 
     train: tuple[str, ...]
@@ -96,6 +109,9 @@ class Corpus(_Documents):
     skipped: Skipped = dataclasses.field(default_factory=Skipped, compare=False)
     given: Mapping[str, str] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    explaining: Callable[[], contextlib.AbstractContextManager] = dataclasses.field(
+        default=contextlib.nullcontext, compare=False, repr=False
+    )
 
     @property
     def splits(self) -> dict[str, tuple[str, ...]]:
@@ -124,6 +140,9 @@ class Streamed(_Documents):
     skipped: Skipped = dataclasses.field(default_factory=Skipped, compare=False)
     given: Mapping[str, str] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    explaining: Callable[[], contextlib.AbstractContextManager] = dataclasses.field(
+        default=contextlib.nullcontext, compare=False, repr=False
+    )
 
 
 class TrainingText:

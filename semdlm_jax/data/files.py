@@ -169,6 +169,15 @@ def opened(path) -> Iterator[Any]:
         raise UserError(f"{path}: cannot be read ({cause}): give the path of a UTF-8 text file") from None
 
 
+def is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8: half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def decoded(data, place, offset=0):
     """offset: bytes of the file before `data`."""
     try:

@@ -131,10 +131,9 @@ def _checked(text, place, field):
         return None
     if not isinstance(text, str):
         raise _no_string(place, field)
-    try:
-        encoded = text.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{place}: not UTF-8 text (half a surrogate pair): convert it to UTF-8") from None
+    if not files.is_text(text):
+        raise UserError(f"{place}: not UTF-8 text (half a surrogate pair): convert it to UTF-8")
+    encoded = text.encode()
     limit = files.MAX_PARAGRAPH
     if len(encoded) > limit and max(map(len, encoded.split(b"\n"))) > limit:
         raise too_long(place)

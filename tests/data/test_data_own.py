@@ -73,6 +73,11 @@ class Wrong(CorpusSpec):
             "generator": Corpus((text for text in "ab"), ("a",), ("b",)),
             "letters": Corpus("ab", ("a",), ("b",)),
             "parts": Streamed(lambda: [("train", [5])]),
+            "read": Streamed(lambda: 1 / 0),
+            "parts fail": Streamed(lambda: [("train", (1 / n for n in (0, 1)))]),
+            "no parts": Streamed(lambda: [("train", None)]),
+            "half a pair": Streamed(lambda: [("train", ["a\ud800"])]),
+            "half a pair in memory": Corpus(("a",), ("\udc00b",), ("c",)),
             "lost": Corpus(("a",), ("b",), ("c",), files=("/nonexistent",)),
         }
         return wrong[self.what] if self.what != "list" else []
@@ -189,6 +194,23 @@ def test_a_saved_tokenizer_runs_no_code_that_nobody_imported(tmp_path, monkeypat
         (lambda: load_corpus(f"{HERE}:Wrong", {"what": "generator"}), "its train split is a generator: give a tuple"),
         (lambda: load_corpus(f"{HERE}:Wrong", {"what": "letters"}), "its train split is a str: give a tuple"),
         (lambda: list(load_corpus(f"{HERE}:Wrong", {"what": "parts"}).parts()), "5 of its train split is no str"),
+        (
+            lambda: list(load_corpus(f"{HERE}:Wrong", {"what": "read"}).parts()),
+            r"Wrong' failed \(ZeroDivisionError division by zero\): mend its code",
+        ),
+        (
+            lambda: prepare.prepare(load_corpus(f"{HERE}:Wrong", {"what": "parts fail"}), "x", 9, True),
+            r"Wrong' failed \(ZeroDivisionError",
+        ),
+        (lambda: list(load_corpus(f"{HERE}:Wrong", {"what": "no parts"}).documents()), r"Wrong' failed \(TypeError"),
+        (
+            lambda: list(load_corpus(f"{HERE}:Wrong", {"what": "half a pair"}).parts()),
+            r"Wrong': 'a\\ud800' of its train split holds half a surrogate pair",
+        ),
+        (
+            lambda: list(load_corpus(f"{HERE}:Wrong", {"what": "half a pair in memory"}).parts()),
+            r"Wrong': '\\udc00b' of its valid split holds half a surrogate pair",
+        ),
         (lambda: load_corpus(f"{HERE}:Wrong", {"what": "none"}), r"Wrong' failed \(KeyError 'none'\): mend its code"),
         (
             lambda: prepare.prepare(load_corpus(f"{HERE}:Wrong", {"what": "lost"}), "x", 9, True, tokenizer="bytes"),
