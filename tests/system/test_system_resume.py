@@ -1,29 +1,24 @@
 """A run that was stopped, killed or damaged ends with the bits of one that was not."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 import tiny
 from ml_collections import ConfigDict
 
 from benchmarks.soak.records import end_of
-from semdlm_jax import continuing, keys, parent
+from semdlm_jax import continuing, keys
 from semdlm_jax.errors import StorageError, UserError
-from semdlm_jax.experiment.build import build_denoiser, build_mesh, build_optimizer, shard_rule
-from semdlm_jax.experiment.data import build_run_data
-from semdlm_jax.experiment.load import load_trained, make_reader, read_run
+from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.lock import training_lock
 from semdlm_jax.runtime.metrics import MetricWriter
 from semdlm_jax.runtime.progress import Progress
-from semdlm_jax.runtime.state import abstract_state
 from semdlm_jax.train import Run
 
 # Dies at step 8, once the checkpoint of step 5 is on disk.
@@ -139,126 +134,30 @@ def test_what_may_change_between_two_starts(config_file, whole_run, key):
     assert result.status == 0, result.err
 
 
-def record(workdir):
-    return json.loads((workdir / "config.json").read_text())
-
-
 def test_more_steps(config_file, whole_run, tmp_path):
     """A schedule without an end gives what as many steps at once would have given; the record says what happened."""
     shutil.copytree(whole_run, tmp_path / "run")
     flags = [f"--config={config_file}", f"--workdir={tmp_path}/run"]
-    assert record(tmp_path / "run").keys() & {"history", "parent"} == set()
+    assert tiny.record(tmp_path / "run").keys() & {"history", "parent"} == set()
     tiny.assert_refused(
         tiny.command("train", *flags, "--config.training.steps=9"),
         "has done 12 steps",
         "give 12 or more",
     )
-    assert record(tmp_path / "run") == record(whole_run)
+    assert tiny.record(tmp_path / "run") == tiny.record(whole_run)
     result = tiny.command("train", *flags, "--config.training.steps=14")
     assert result.status == 0, result.err
     for words in ("training.steps was 12 and is 14", "of step 13 is 0.005, and would have been 0.005"):
         assert words in result.out
-    changed = record(tmp_path / "run")
+    changed = tiny.record(tmp_path / "run")
     assert changed.pop("history") == [{"step": 12, "key": "training.steps", "was": 12, "is": 14}]
-    assert changed.pop("training")["steps"] == 14 and changed.items() <= record(whole_run).items()
+    assert changed.pop("training")["steps"] == 14 and changed.items() <= tiny.record(whole_run).items()
     again = tiny.command("train", *flags, "--config.training.steps=14")
     assert "trained to its 14 steps" in again.out and "was 12" not in again.out
     at_once = tiny.command(
         "train", f"--config={config_file}", f"--workdir={tmp_path}/whole", "--config.training.steps=14"
     )
     assert at_once.status == 0 and losses(tmp_path / "run") == losses(tmp_path / "whole")
-
-
-def state_of(workdir, step):
-    config = read_run(workdir)
-    corpus = build_run_data(config)
-    denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
-    abstract = abstract_state(denoiser.init, optimizer, shard_rule(build_mesh(config)))
-    state, _ = make_reader(workdir).restore(abstract, step=step)
-    return state
-
-
-def assert_equal(tree, wanted):
-    assert jax.tree.structure(tree) == jax.tree.structure(wanted)
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, tree, wanted)))
-
-
-@pytest.mark.parametrize("weights, moments", [("ema", False), ("raw", True)])
-def test_a_run_that_begins_with_another_ones_weights(config_file, whole_run, tmp_path, weights, moments):
-    workdir, before = tmp_path / "run", sorted((path, path.stat().st_mtime_ns) for path in whole_run.rglob("*"))
-    initial = [f"--init_from={whole_run}:10", f"--init_weights={weights}"] + ["--init_optimizer"] * moments
-    flags = [f"--config={config_file}", f"--workdir={workdir}", "--config.optimizer.schedule=cosine"]
-    flags += ["--config.training.steps=3", "--config.training.batch_size=16", "--config.warmup.steps=0"]
-    config = ConfigDict(record(whole_run))
-    config.optimizer.schedule, config.warmup.steps = "cosine", 0
-    config.training.update(steps=3, batch_size=16)
-    config = ConfigDict({name: config[name] for name in keys.SECTIONS})
-    parent_state = state_of(whole_run, 10)
-    with contextlib.closing(Run(config, workdir, parent.parse(f"{whole_run}:10", weights, moments))) as run:
-        wanted = parent_state.params if weights == "raw" else parent_state.ema_params
-        assert int(run.state.step) == 0
-        assert_equal(run.state.params, wanted)
-        assert_equal(run.state.ema_params, wanted)
-        adam, schedule = run.state.opt_state[1][0], run.state.opt_state[1][2]
-        assert int(adam.count) == (10 if moments else 0) and int(schedule.count) == 0
-        if moments:
-            assert_equal(adam.mu, parent_state.opt_state[1][0].mu)
-    entry = record(workdir)["parent"]
-    assert entry == {
-        "workdir": str(whole_run),
-        "step": 10,
-        "checkpoint": 10,
-        "weights": weights,
-        "optimizer": moments,
-        "integrity": make_reader(whole_run).digest(10),
-    }
-    # It stopped before its first checkpoint; the record alone says what it began with.
-    result = tiny.command("train", *flags)
-    assert f"beginning with the {weights} weights" in result.out and result.status == 0, result
-    result = tiny.command("train", *flags, *initial)
-    assert "--init_from was used at the first start" in result.out and result.status == 0, result
-    assert record(workdir)["parent"] == entry
-    for run in (f"{whole_run}:5", tmp_path, whole_run):
-        result = tiny.command("train", *flags, *initial[1:], f"--init_from={run}")
-        tiny.assert_refused(result, "began with the", "step 10", "another work directory")
-    assert sorted((path, path.stat().st_mtime_ns) for path in whole_run.rglob("*")) == before
-
-
-REFUSED = {
-    "no such run": (["--init_from={folder}"], ["holds no config.json"]),
-    "no such step": (["--init_from={run}:7"], ["no checkpoint at step 7", "5, 10, 12"]),
-    "no run": (["--init_from=:5"], ["names no run"]),
-    "options of none": (["--init_weights=raw"], ["give --init_from=RUN"]),
-    "another network": (["--init_from={run}", "--config.network.width=16"], ["another model", "and was"]),
-    "another vocabulary": (
-        ["--init_from={run}", "--config.data.corpus=synthetic"],
-        ["another vocabulary", "random tokens"],
-    ),
-    "another optimizer": (
-        ["--init_from={run}", "--init_optimizer", "--config.optimizer.name=muon"],
-        ["opt_state", "leave out --init_optimizer"],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_begun_with(config_file, whole_run, tmp_path, case):
-    flags, words = REFUSED[case]
-    flags = [flag.format(folder=tmp_path, run=whole_run) for flag in flags]
-    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run", *flags)
-    tiny.assert_refused(result, *words)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_parent_that_has_changed(config_file, whole_run, tmp_path):
-    """A run that was stopped before its first checkpoint does not begin with something else."""
-    shutil.copytree(whole_run, tmp_path / "parent")
-    (tmp_path / "run").mkdir()
-    entry = {"step": 12, "checkpoint": "latest", "weights": "ema", "optimizer": False, "integrity": "0" * 64}
-    changed = record(whole_run) | {"parent": entry | {"workdir": str(tmp_path / "parent")}}
-    (tmp_path / "run" / "config.json").write_text(json.dumps(changed))
-    result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run")
-    tiny.assert_refused(result, "its checkpoint of step 12", "has changed or is gone")
 
 
 def test_two_at_once(config_file, whole_run, tmp_path):
@@ -275,7 +174,7 @@ def test_lost_checkpoints_are_told_before_a_run_begins_anew(config_file, whole_r
     """But not those that a killed run had not saved yet: every 5 steps one, and the second waits for the first."""
     shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
     checkpoints, metrics = tmp_path / "checkpoints", tmp_path / "metrics.jsonl"
-    config = ConfigDict({name: record(tmp_path)[name] for name in keys.SECTIONS})
+    config = ConfigDict({name: tiny.record(tmp_path)[name] for name in keys.SECTIONS})
     shutil.rmtree(checkpoints)
     result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}")
     tiny.assert_refused(result, "trained to step 12", "checkpoints are gone", "remove metrics.jsonl")
@@ -287,7 +186,7 @@ def test_lost_checkpoints_are_told_before_a_run_begins_anew(config_file, whole_r
         with pytest.raises(UserError, match=f"trained to step {refused}, .* checkpoints are gone"):
             continuing.compare(tmp_path, config)
         metrics.write_text(f'{{"step": {told}}}\n{{"step": {refused}')
-        assert continuing.compare(tmp_path, config) == record(tmp_path)
+        assert continuing.compare(tmp_path, config) == tiny.record(tmp_path)
         assert f"came to step {told} and saved no checkpoint: the run begins again" in capsys.readouterr().out
     (tmp_path / "config.json").unlink()
     for left in (metrics, checkpoints / "5"):
@@ -303,7 +202,7 @@ def test_the_record_stays_where_a_run_cannot_go_on(config_file, whole_run, tmp_p
     os.mkfifo(tmp_path / name)
     result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}", "--config.training.steps=13")
     tiny.assert_refused(result, str(tmp_path / name))
-    assert record(tmp_path) == record(whole_run)
+    assert tiny.record(tmp_path) == tiny.record(whole_run)
 
 
 def test_nothing_is_saved_in_a_work_directory_that_was_removed():

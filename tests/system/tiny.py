@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -22,6 +23,11 @@ def flat(config, before=""):
     for key, value in config.items():
         found |= flat(value, f"{before}{key}.") if hasattr(value, "items") else {before + key: value}
     return found
+
+
+def record(workdir):
+    """What a run has recorded: its config.json."""
+    return json.loads((workdir / "config.json").read_text())
 
 
 def assert_refused(result, *words):
