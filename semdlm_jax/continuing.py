@@ -9,6 +9,7 @@ from semdlm_jax.experiment.build import build_optimizer
 from semdlm_jax.experiment.data import RunData, check_unchanged
 from semdlm_jax.experiment.load import checkpoints_of, make_reader
 from semdlm_jax.experiment.portable import is_portable
+from semdlm_jax.options import counted
 from semdlm_jax.record import (
     BESIDE,
     HISTORY,
@@ -131,7 +132,7 @@ def settle_steps(workdir: str | pathlib.Path, config: Any, recorded: dict, done:
     steps, former = config.training.steps, recorded["training"]["steps"]
     if done > steps:
         raise UserError(
-            f"{workdir} has done {done} steps, more than {STEPS} = {steps}: "
+            f"{workdir} has done {counted(done, 'step')}, more than {STEPS} = {steps}: "
             f"give {done} or more, or another work directory"
         )
     if steps == former:

@@ -10,6 +10,7 @@ import jax
 
 from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_run_data, pads, train_iterator
+from semdlm_jax.options import counted
 from semdlm_jax.runtime.mesh import check_batch, place_local
 from semdlm_jax.runtime.state import abstract_state, create_state
 from semdlm_jax.train_step import configured_step
@@ -36,7 +37,8 @@ def estimate(config: Any) -> Iterator[str]:
     abstract = abstract_state(init, optimizer, shard)
     yield build.describe(abstract.params, denoiser)
     tokens = training.batch_size * length
-    yield f"{training.steps:,} steps of {tokens:,} tokens, {training.steps * tokens:,} in all{_passes(config, corpus)}"
+    in_all = f"{training.steps * tokens:,} in all{_passes(config, corpus)}"
+    yield f"{counted(training.steps, 'step')} of {counted(tokens, 'token')}, {in_all}"
 
     step = configured_step(config, stages, denoiser, optimizer, mesh, abstract)
     rows = train_iterator(config, corpus, mesh)
@@ -49,7 +51,7 @@ def estimate(config: Any) -> Iterator[str]:
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     kind, of = jax.local_devices()[0].device_kind, f" of {_mib(limit)}" if limit else ""
     yield (
-        f"memory of each of {mesh.size} device{'s' * (mesh.size > 1)} ({kind}): {_mib(held)} of weights, averages and "
+        f"memory of each of {counted(mesh.size, 'device')} ({kind}): {_mib(held)} of weights, averages and "
         f"moments, {_mib(needed)} while a step runs{of}"
     )
     if limit and needed > limit:

@@ -25,6 +25,7 @@ from semdlm_jax.evaluation.measures import GENERATED, HELDOUT, MEASURES, SHUFFLE
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.portable import is_portable
 from semdlm_jax.generate import BATCH_SIZE
+from semdlm_jax.options import counted
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.progress import Progress, tell
 from semdlm_jax.samplers.presets import make_settings
@@ -51,7 +52,7 @@ def table(report):
     """The report as text for a terminal. report: of `report_likelihood` and `report_samples`, and the split's name."""
     nelbo = report["likelihood"]
     lines = [
-        f"{'split':<28}{report['split']}: {nelbo['tokens']:,} tokens in {nelbo['sequences']:,} rows",
+        f"{'split':<28}{report['split']}: {nelbo['tokens']:,} tokens in {counted(nelbo['sequences'], 'row')}",
         f"{'protocol':<28}{report['protocol']}",
         f"{'NELBO':<28}{with_error(nelbo['nelbo'], nelbo['standard_error'])} nats/token "
         f"(integral {nelbo['integral']:.4f}, prior {nelbo['prior']:.4f}, reconstruction {nelbo['reconstruction']:.4f})",
@@ -154,8 +155,8 @@ def report_samples(trained, options):
     given = {"measures": options.measures} if options.measures else {}
     samples = compare_samples(trained, options.split, settings, num_samples=count, seed=options.seed, **given)
     batch, devices = min(count, BATCH_SIZE), jax.device_count()
-    drawn = f"seed {options.seed}, {batch} at once on {devices} device{'s' * (devices > 1)}"
-    return {"samples_protocol": f"{count} samples, {settings}; {drawn}", "samples": samples}
+    drawn = f"seed {options.seed}, {batch} at once on {counted(devices, 'device')}"
+    return {"samples_protocol": f"{counted(count, 'sample')}, {settings}; {drawn}", "samples": samples}
 
 
 def _settle_portable(source, options):

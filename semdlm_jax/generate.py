@@ -39,6 +39,7 @@ from semdlm_jax.experiment.build import whole_rows
 from semdlm_jax.experiment.load import Trained, load_trained
 from semdlm_jax.generator import make_generator
 from semdlm_jax.keys import check_options
+from semdlm_jax.options import counted
 from semdlm_jax.plugins import options_of
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.progress import Progress, tell
@@ -197,7 +198,7 @@ def main(options):
             if streams.nobody_reads() and not options.output and jax.process_count() == 1:
                 return
     if options.output:
-        print(f"{count} samples written to {options.output}")
+        print(f"{counted(count, 'sample')} written to {options.output}")
 
 
 def _growing(path):
@@ -237,7 +238,7 @@ def _write_trace(options, trained, settings, replay):
         settings={"kernel": trained.config.kernel.name, "sampling": str(settings), "seed": str(options.seed)},
         mask_id=tokenizer.mask_id,
     )
-    _show(f"the trace of {len(replay.initial)} samples written to {options.trace}: open it in a browser")
+    _show(f"the trace of {counted(len(replay.initial), 'sample')} written to {options.trace}: open it in a browser")
 
 
 def _define_flags():

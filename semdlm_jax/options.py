@@ -171,6 +171,11 @@ def shown(value: object) -> str:
     return written if len(written) <= SHOWN else written[: SHOWN - 1] + "…"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """'1 file' or '1,200 files', in a message. plural: of the noun, where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def resolve(place: str):
     """What 'module:NAME' of this package names; the module is imported only now."""
     module, name = place.split(":")

@@ -26,6 +26,7 @@ from semdlm_jax.experiment.data import build_rows, build_run_data, train_iterato
 from semdlm_jax.experiment.load import make_checkpointer
 from semdlm_jax.extras import require
 from semdlm_jax.network.cost import training_operations
+from semdlm_jax.options import counted
 from semdlm_jax.record import find_config
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.lock import check_free, training_lock
@@ -234,7 +235,7 @@ def main(
         if wandb and done < config.training.steps:
             tracker = stack.enter_context(contextlib.closing(Tracker(wandb, workdir, config.to_dict())))
         if done >= config.training.steps:
-            print(f"{workdir} is trained to its {config.training.steps} steps")
+            print(f"{workdir} is trained to its {counted(config.training.steps, 'step')}")
         elif run.loop(tracker):
             print(f"trained to step {config.training.steps}; checkpoints in {run.workdir / 'checkpoints'}")
         elif run.saved_step is None:

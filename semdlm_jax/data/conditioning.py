@@ -12,6 +12,7 @@ from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.data.tokenizers import marks_words
 from semdlm_jax.data.unknown import UNKNOWN_NAMED, dropped_characters, unknown_pieces
 from semdlm_jax.errors import UserError
+from semdlm_jax.options import counted
 
 BLANK = r"\[(_+)\]"
 NO_BLANK = re.compile(r"\[\s*_+|_+\s*\]")  # of which one bracket is missing, or that holds a space
@@ -122,7 +123,9 @@ def fill_in(tokenizer: Tokenizer, template: str, room: int) -> Condition:
         start += ids
         known += [not blank] * len(ids)
     if len(start) > room:
-        raise UserError(f"the infilling text takes {len(start)} tokens but the context holds {room}: shorten it")
+        raise UserError(
+            f"the infilling text takes {counted(len(start), 'token')} but the context holds {room}: shorten it"
+        )
     return Condition(template, np.array(start, np.int32), np.array(known, bool))
 
 
@@ -222,4 +225,4 @@ def read_prompts(path: str) -> dict[int, str]:
 
 def _check_room(what, count, room):
     if count >= room:
-        raise UserError(f"{what} has {count} tokens but the context holds {room}: shorten it")
+        raise UserError(f"{what} has {counted(count, 'token')} but the context holds {room}: shorten it")

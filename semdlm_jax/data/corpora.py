@@ -21,7 +21,7 @@ from semdlm_jax.data.records import FIELD
 from semdlm_jax.data.runs import find_runs, read_run
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.extras import require
-from semdlm_jax.options import number
+from semdlm_jax.options import counted, number
 from semdlm_jax.options import text as text_option
 from semdlm_jax.plugins import ArgumentRegistry, WithArgument, field, options_of
 
@@ -145,7 +145,7 @@ class TextFiles(_WithField):
         paths, read = text_files(self.spec, self.argument, self.field)
         if read is not None:
             return _many(self.spec, paths, read)
-        origin = f"{len(paths)} text files matching {self.argument}"
+        origin = f"{counted(len(paths), 'text file')} matching {self.argument}"
         cut = _whole_files if len(paths) >= MIN_FILES_TO_SPLIT_BY_FILE else _cut_files
         skipped = Skipped()
         return Streamed(cut(self.spec, paths, skipped), origin=origin, files=paths, skipped=skipped)
@@ -235,7 +235,7 @@ def _cut_files(spec, paths, skipped):
 def _many(spec, paths, read):
     """The corpus of files that hold many documents each. read: (path, Skipped) -> documents."""
     total = sum(map(os.path.getsize, paths))
-    origin = f"documents of {len(paths)} files matching {spec.partition(':')[2]}"
+    origin = f"documents of {counted(len(paths), 'file')} matching {spec.partition(':')[2]}"
     skipped = Skipped()
 
     def texts():

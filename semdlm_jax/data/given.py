@@ -12,6 +12,7 @@ from semdlm_jax.data.files import Skipped, parts_of, read_parts
 from semdlm_jax.data.matching import Reader, line_files, text_files
 from semdlm_jax.data.records import FIELD
 from semdlm_jax.errors import UserError, nearest
+from semdlm_jax.options import counted
 
 KINDS = {"text": text_files, "lines": line_files}
 
@@ -106,7 +107,7 @@ def load_splits(given: Mapping[str, str], field: str = FIELD) -> Streamed:
                 drawn = missing and split == "train"
                 yield (splitting.split_of(text, fraction, missing) if drawn else split), parts
 
-    origin = [f"{split}: {len(source.paths)} files of {source.spec}" for split, source in sources.items()]
+    origin = [f"{split}: {counted(len(source.paths), 'file')} of {source.spec}" for split, source in sources.items()]
     if shared := _shared(sources.get("valid"), sources.get("test")):
         origin.append(f"valid and test both read {shared[0]}" + f" and {len(shared) - 1} more" * bool(shared[1:]))
     origin += [f"{split}: drawn from train, {fraction:.2%} of its documents" for split in missing]
@@ -131,7 +132,7 @@ def _check_apart(sources):
         if shared := _shared(sources["train"], sources.get(split)):
             raise UserError(
                 f"data.train and data.{split} both read {shared[0]}"
-                + (f" and {len(shared) - 1} more files" if shared[1:] else "")
+                + (f" and {counted(len(shared) - 1, 'more file')}" if shared[1:] else "")
                 + ": give each split files of its own"
             )
 

@@ -17,6 +17,7 @@ from semdlm_jax.data.unknown import UNKNOWN_WARNED, unknown_share_of
 from semdlm_jax.entropy import entropy
 from semdlm_jax.errors import CodeNotLoadedError, UserError
 from semdlm_jax.former import rename
+from semdlm_jax.options import counted
 from semdlm_jax.storage import PathLike, check_regular, write_text
 
 COMMAND = "python -m semdlm_jax.data.prepare --config=…"
@@ -172,12 +173,13 @@ def describe(prepared, padded=False):
     if (most := max(unknown.values())) > UNKNOWN_WARNED:
         lines.append(f"warning: {most:.1%} of the tokens are unknown to the vocabulary: take one made for such text")
     if (skipped := meta.get("skipped")) and skipped["rows"]:
-        lines.append(f"skipped {skipped['rows']:,} rows without text: the first is {skipped['first']}")
+        lines.append(f"skipped {counted(skipped['rows'], 'row')} without text: the first is {skipped['first']}")
     if sample := meta.get("sample"):
         lines.append(sampled(sample))
     if padded and (padding := meta.get("padding")):
         lost = ", ".join(
-            f"{split} {padding['tokens_lost'][split]:,} tokens of {padding['documents_cut'][split]:,} documents"
+            f"{split} {counted(padding['tokens_lost'][split], 'token')} of "
+            f"{counted(padding['documents_cut'][split], 'document')}"
             for split in SPLITS
         )
         lines.append(f"padded rows of {padding['length']} tokens leave out: {lost}")

@@ -15,6 +15,7 @@ import numpy as np
 
 from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.errors import UserError, choose
+from semdlm_jax.options import counted
 
 
 def document_starts(tokens: np.ndarray, bos_id: int) -> np.ndarray:
@@ -213,7 +214,7 @@ class Padded(Rows):
         return (
             f"padded: a document a row of {self.length} tokens, given its length; "
             "begin and end tokens scored, padding not; "
-            f"{self.lost:,} tokens ({share:.2f} %) beyond that length left out"
+            f"{counted(self.lost, 'token')} ({share:.2f} %) beyond that length left out"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import semdlm_jax
 from semdlm_jax.evaluation.likelihood import with_error
 from semdlm_jax.experiment.build import describe
+from semdlm_jax.options import counted
 from semdlm_jax.record import HISTORY, PARENT
 
 CARD = """\
@@ -86,7 +87,7 @@ def _facts(trained, license_name):
     spelling = "lowercase" if tokenizer.lowercase else "cased"
     yield f"Vocabulary of {tokenizer.vocab_size:,} pieces, {spelling}, fingerprint {tokenizer.fingerprint[:12]}."
     size = describe(trained.params, trained.denoiser)
-    yield f"{config.network.layers} layers of width {config.network.width}: {size}."
+    yield f"{counted(config.network.layers, 'layer')} of width {config.network.width}: {size}."
     if (warmup := config.warmup).steps:
         yield f"The first {warmup.steps:,} steps: kernel `{warmup.kernel}`, objective `{warmup.objective}`."
     for change in config.get(HISTORY) or ():
@@ -104,7 +105,7 @@ def _numbers(trained, dtype, recorded, report):
         found = with_error(recorded["valid/nelbo"], recorded.get("valid/standard_error", float("nan")))
         yield (
             f"Recorded in training at step {trained.step:,}: NELBO {found} nats/token of the first "
-            f"{trained.config.evaluation.valid_batches} batches of the valid split."
+            f"{counted(trained.config.evaluation.valid_batches, 'batch', 'batches')} of the valid split."
         )
     if report is not None:
         lines = "\n".join(f"    {line}" for line in report.splitlines())

@@ -18,6 +18,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[re
 from tensorboardX.summary import scalar
 
 from semdlm_jax.errors import StorageError, UserError
+from semdlm_jax.options import counted
 from semdlm_jax.runtime.processes import check_on_process_0
 from semdlm_jax.storage import check_regular, check_writable, replacing, storage_errors
 
@@ -68,7 +69,7 @@ class MetricWriter:
         with storage_errors(self._path):
             self._lines = open(self._path, "ab", buffering=0)
         if dropped:
-            line = f"{self._path} had {dropped} lines that are no rows of metrics: they are left out"
+            line = f"{self._path} had {counted(dropped, 'line')} without metrics, left out now"
             (report or (lambda line: print(line, file=sys.stderr)))(line)
 
     def write(self, step: int, values: dict[str, float], prefix: str = "") -> None:

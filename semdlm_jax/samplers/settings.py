@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from semdlm_jax.options import number, switch, text
+from semdlm_jax.options import counted, number, switch, text
 from semdlm_jax.plugins import Plugin, field, options_of
 
 WEIGHT = "[0, 1000000]"
@@ -52,7 +52,8 @@ class SamplingSettings(Plugin):
             and getattr(self, field.name) != field.default
         }
         extras = "".join(f", {name} {value}" for name, value in {**self.options, **shown}.items())
-        return f"{self.sampler}, {self.steps} steps, {self.strides} strides, temperature {self.temperature:g}{extras}"
+        counts = f"{counted(self.steps, 'step')}, {counted(self.strides, 'stride')}"
+        return f"{self.sampler}, {counts}, temperature {self.temperature:g}{extras}"
 
 
 def check_settings(**values: Any) -> None:

@@ -21,6 +21,7 @@ from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.tokenizers import Tokenizer, given_tokenizer
 from semdlm_jax.errors import UserError
+from semdlm_jax.options import counted
 from semdlm_jax.plugins import options_of
 from semdlm_jax.semantics.candidates import candidate_tokens, prior_tokens
 from semdlm_jax.semantics.embeddings import ppmi_svd, remove_common
@@ -105,7 +106,7 @@ def build_table(
     else:
         progress(f"{tokenizer.vocab_size} tokens in {given.shape[1]} dimensions from {settings.embeddings}")
         vectors = remove_common(given, candidates, settings.center, settings.components)
-    progress(f"finding {settings.neighbors} neighbors of each of {candidates.sum()} tokens")
+    progress(f"finding {counted(settings.neighbors, 'neighbor')} of each of {candidates.sum()} tokens")
     ids, similarities = nearest_neighbors(
         vectors,
         settings.neighbors,

@@ -243,7 +243,7 @@ def test_a_name_of_the_package_comes_before_a_module(tmp_path, monkeypatch):
         load_corpus("text:Prose")
     assert "rename" not in str(told.value) and "text" not in sys.modules
     (tmp_path / "Poems").write_text("one\n\ntwo\n\nthree")
-    assert load_corpus("text:Poems").origin == "1 text files matching Poems"
+    assert load_corpus("text:Poems").origin == "1 text file matching Poems"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_splits_that_are_given(config_file, tmp_path):
         "data.prepare", *place, *given, "--config.data.tokenizer=bytes", "--config.data.normalize=False"
     )
     assert result.status == 0, result.err
-    assert f"test: 1 files of lines:{tmp_path}/test" in result.out
+    assert f"test: 1 file of lines:{tmp_path}/test" in result.out
     assert "note: nothing reads data.normalize = False with data.tokenizer = 'bytes'" in result.out
     prepared = open_prepared(tmp_path / "data")
     assert prepared.meta["documents"] == {"train": 600, "valid": 100, "test": 100}
