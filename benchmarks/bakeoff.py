@@ -4,20 +4,20 @@
     python -m benchmarks.bakeoff … --systems=all,semdlm_plus+kernel.gamma=2,semdlm_plus+objective.lambda_same=0.1
     python -m benchmarks.bakeoff … --systems=semdlm_plus,semdlm_plus+semantics.table=tables/w2.npz
 
-A system is a name of experiment/systems.py, with changes of single keys after a plus sign; `all` is every one of them.
-Every run has a work directory of its own below --workdir, so that the same command, started again, continues where
-it stopped and reads what is finished. --output gets the table (.md) and, beside it, the curves (.png; pip install -e
-.[plots]).
+A system is a name of experiment/systems.py, with changes of single keys after plus signs; `all` means all systems.
+Every run has a work directory of its own below --workdir. The same command, started again, therefore continues where
+it stopped and reads what is finished. --output names the file of the table (.md); the plot of the curves is saved
+beside it (.png; pip install -e .[plots]).
 
 Columns, means over seeds:
-  NELBO        nats a token of the test split, `evaluation.draws` times a window, EMA weights; ± its standard error
-               over windows, or with several seeds that of the mean over seeds where that is larger
-  prior        the part of it that the prior pays
-  tilted       for losses that weigh positions: the NELBO with these weights left in the posterior
-  loss         training loss of the last tenth of the steps; of one kind of loss only, it compares
-  tokens/s     median over the logged stretches of training; on a busy machine it means little
-  grad. noise  trace of the covariance of a batch's gradient over the squared norm of its mean, at the end: 16 batches;
-               inf where their mean cannot be told from noise
+  NELBO        nats per token of the test split, `evaluation.draws` times a window, EMA weights; ± the standard error
+               over windows, or, with several seeds, that of the mean over seeds if it is larger
+  prior        the prior term of the NELBO
+  tilted       for losses that weigh positions: the NELBO if these weights are not divided out of the posterior
+  loss         training loss of the last tenth of the steps; comparable only between runs with the same kind of loss
+  tokens/s     median over the logged intervals of training; not meaningful on a busy machine
+  grad. noise  trace of the covariance of a batch's gradient, divided by the squared norm of its mean, after training;
+               from 16 batches; inf if their mean cannot be distinguished from noise
 """
 
 import dataclasses
@@ -38,6 +38,7 @@ from semdlm_jax.experiment.build import build_objective, build_optimizer
 from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.systems import SYSTEMS
+from semdlm_jax.options import counted
 from semdlm_jax.runtime.mesh import place_local
 from semdlm_jax.scores import score_likelihood
 from semdlm_jax.train import Run
@@ -79,8 +80,8 @@ def parse_systems(text):
 
 
 def configure(entry, steps, seed, tell=lambda line: None):
-    """The configuration file's, as this system, with the keys of the command line and of the entry. What does not fit
-    into so few steps shrinks as in training; tell(line) says so."""
+    """The configuration of the file, with the system and the changed keys of the entry, and the keys of the command line.
+    Warm-ups that are too long for so few steps are shortened as in training; tell(line) reports this."""
     flag = flags.FLAGS["config"]
     path, given = config_flags.get_config_filename(flag).partition(":")[0], config_flags.get_override_values(flag)
     config = config_flag.parse_config(f"{path}:{entry.system}")
@@ -98,7 +99,7 @@ def configure(entry, steps, seed, tell=lambda line: None):
 
 
 def gradient_noise(run):
-    """trace(covariance) / |mean|^2 of the gradient of one batch at the run's parameters, from NOISE_BATCHES of them."""
+    """trace(covariance) / |mean|^2 of the gradient of one batch at the run's parameters, from NOISE_BATCHES batches."""
     objective, denoiser = run.objective, run.denoiser
 
     @jax.jit
@@ -121,18 +122,18 @@ def gradient_noise(run):
         mean = grads if mean is None else jax.tree.map(jnp.add, mean, grads)
     of_mean = float(sum(jnp.sum(jnp.square(g / NOISE_BATCHES)) for g in jax.tree.leaves(mean)))
     spread = (squares - of_mean) * NOISE_BATCHES / (NOISE_BATCHES - 1)
-    # |mean of n|^2 exceeds that of the expectation by spread / n; where that is all of it, only noise was seen.
+    # |mean of n|^2 is larger than |expectation|^2 by spread / n. If nothing is left after subtraction, it was only noise.
     signal = of_mean - spread / NOISE_BATCHES
     return spread / signal if signal > 0 else math.inf
 
 
 def measure(entry, steps, seed, folder):
-    """Trains one run to its end, scores it and returns what is known of it; a finished one is read from its file."""
+    """Trains one run to its end, scores it and returns the results; those of a finished run are read from its file."""
     workdir = folder / f"{entry.directory}-{steps}-{seed}"
     result_file = workdir / "result.json"
     if result_file.exists():
         return json.loads(result_file.read_text())
-    print(f"== {entry.name}, {steps} steps, seed {seed}", flush=True)
+    print(f"== {entry.name}, {counted(steps, 'step')}, seed {seed}", flush=True)
     run = Run(configure(entry, steps, seed, print), workdir)
     if int(run.state.step) < steps and not run.loop():
         raise SystemExit(f"stopped on request: the same command continues {workdir}")
@@ -229,7 +230,7 @@ def main(options):
     scale = f"{options.steps * config.training.batch_size * config.data.length:,}"
     protocol = next(r["protocol"] for e in entries for r in results[e] if e.system != "ar" or len(entries) == 1)
     text = (
-        f"{options.steps} steps, {scale} tokens a run, seeds {', '.join(map(str, seeds))}; "
+        f"{counted(options.steps, 'step')}, {scale} tokens a run, seeds {', '.join(map(str, seeds))}; "
         f"test split, {len(tokens):,} tokens; {protocol}. "
         f"Unigram entropy of the test split: {unigram:.3f}.\n\n{table}\n"
     )

@@ -2,10 +2,11 @@
 
     python -m benchmarks.basin --runs=semdlm_plus=runs/plus,semdlm_knn=runs/knn --output=benchmarks/results/basin.md
 
-For every run and pair of lambdas, samples with the same seed: entropy of a sequence (nats), basin index (mean
-similarity of its tokens to one another, 1 = like held-out text), distinct bigrams, and the share of word bigrams that
-occur in the training text, which shows how similar to text it still is. The same of held-out windows stands beside.
-One table, one plot of maps. The paper plots generation perplexity under an outside scorer instead of the last.
+Samples every run with every pair of lambdas, always with the same seed, and measures: the entropy of a sequence (nats),
+the basin index (mean similarity between the tokens of a sequence, relative to held-out text), distinct bigrams, and the
+share of word bigrams that occur in the training text, which shows whether the samples still resemble text. The last row
+of the table has the same measures of held-out windows. A plot shows them as maps over the lambdas. Instead of the last
+measure, the paper plots the perplexity of the samples under another model.
 """
 
 import pathlib
@@ -16,6 +17,7 @@ from absl import flags
 from benchmarks.runs import read_runs
 from semdlm_jax import cli
 from semdlm_jax.experiment.load import load_trained
+from semdlm_jax.options import counted
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.samplers.presets import make_settings
 from semdlm_jax.scores import compare_samples
@@ -58,8 +60,9 @@ def main(options):
     lines.append(f"| held-out text | | | {cells} |")
     window = f"a window of {options.window} positions" if options.window else "the whole sequence"
     protocol = (
-        f"{options.samples} samples of {trained.config.data.length} tokens a grid point, one seed; ancestral, "
-        f"{options.steps} steps, {options.strides} strides, temperature {options.temperature:g}; counts over {window}."
+        f"{counted(options.samples, 'sample')} of {trained.config.data.length} tokens a grid point, one seed; ancestral, "
+        f"{counted(options.steps, 'step')}, {counted(options.strides, 'stride')}, "
+        f"temperature {options.temperature:g}; counts over {window}."
     )
     head = ["| run | lambda_freq | lambda_sem | " + " | ".join(MEASURES.values()) + " |"]
     head.append("| --- | ---: | ---: |" + " ---: |" * len(MEASURES))
@@ -72,7 +75,7 @@ def main(options):
 
 
 def plot(path, maps, lambdas):
-    """A map of every measure and run, the values written in."""
+    """A map for each run and measure, with the values in its cells."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,11 +1,12 @@
-"""Whether a likelihood depends on how its rows are batched, ordered or spread over processes: it should not.
+"""Checks that a likelihood does not depend on how its rows are batched, ordered or distributed over processes.
 
     python -m benchmarks.batches --runs=mdlm=runs/mdlm,semdlm_plus=runs/plus --text=letter.txt
 
-Scores one text under every protocol: in one batch of its R rows, in batches of 64 and of 1,000 (mostly filling), with
-its rows in another order, and on two processes that share the rows. A row's times and noise depend on its index, so the
-first three and the last agree up to rounding; another order gives the rows other times, so it agrees within the error
-of the draws, in which `z` counts the difference. Columns: nats a token.
+Scores one text under every protocol: in one batch of its R rows, in batches of 64 and of 1,000 (mostly padding rows),
+with its rows in another order, and on two processes that share the rows. The times and the noise of a row depend on its
+index. The results of the three batch sizes and of two processes therefore agree up to rounding. In another order the
+rows get other times, so that result agrees only within the error of the draws: `z` is the difference divided by this
+error. Columns: nats per token.
 """
 
 import dataclasses
@@ -45,7 +46,7 @@ class Reordered:
 
 
 def on_processes(count, arguments):
-    """The report of `evaluate` run on so many processes of this machine, a device each. UserError when one fails."""
+    """The report of `evaluate`, run on `count` processes of this machine with one device each. UserError if one fails."""
     with socket.socket() as probe, tempfile.TemporaryDirectory() as folder:
         probe.bind(("localhost", 0))
         shared = {"JAX_COORDINATOR_ADDRESS": f"localhost:{probe.getsockname()[1]}", "JAX_NUM_PROCESSES": str(count)}
@@ -58,14 +59,14 @@ def on_processes(count, arguments):
             )
             for index in range(count)
         ]
-        ended = [worker.wait() for worker in workers]  # all of them, not up to the first that failed
+        ended = [worker.wait() for worker in workers]  # waits for all, also after one has failed
         if any(ended):
             raise UserError(f"`{' '.join(command)}` failed on {count} processes: see its error above")
         return json.loads(output.read_text())["likelihood"]["nelbo"]
 
 
 def compare(name, workdir, options):
-    """Markdown rows, one a protocol."""
+    """Markdown rows, one for each protocol."""
     trained = load_trained(workdir, "latest")
     tokenizer = trained.corpus.prepared.tokenizer
     for protocol, kind in PROTOCOLS.items():

@@ -1,5 +1,5 @@
-"""Command lines that must be refused, made from the table of options: each in one sentence, with exit status 2, before
-any work and with nothing written.
+"""Command lines that must be refused, made from the table of options. Each must give a message of one sentence and exit
+status 2, before any work is done and without writing any file.
 
     python -m benchmarks.command_lines     prints them
 """
@@ -16,13 +16,13 @@ from semdlm_jax.options import Option, interval
 
 NO_PATHS = ("gs://bucket/x", "s3://bucket/x", "~no_such_user/x", "x" * 300, "x/" * 3000)
 NO_WORKDIRS = ("", " ", "/proc/x", "/proc", "/dev/null", "/dev/null/x", *NO_PATHS)
-# Functions that are there and build no kernel, and names of none.
+# Functions that exist but build no kernel, and names that do not exist.
 NO_KERNELS = (
     *("os:system", "os:nothing", "shutil:rmtree", "builtins:exec", "no_such_module:kernel", "os.path:join"),
     *(":", "os:", ":system", "..os:system", "os:system:x", "os system:x", "json:JSONDecodeError", "math:pi"),
 )
 NO_KEYS = ("zzz", "kernel.zzz", "zzz.kernel", "seed.x", "kernel", "kernel.schedule", "kernel.schedule.name.x")
-# The text of configuration files, and a word of what is said of each.
+# Texts of configuration files, and a word that the message about each must contain.
 NO_CONFIGS = {
     "empty": (b"", "get_config"),
     "syntax": (b"def get_config(:\n", "get_config"),
@@ -73,7 +73,7 @@ FLAGS_OF = {
 
 
 class Case(NamedTuple):
-    """A command and a word of what it says."""
+    """A command line, and a word that its message must contain."""
 
     module: str
     arguments: list[str]
@@ -99,7 +99,7 @@ def bad_values(option: Option) -> list:
 
 
 def bad_texts(option: Option) -> list[str]:
-    """What cannot be said of the option on a command line."""
+    """Texts that are no value of the option on a command line."""
     if option.kind is bool:
         return ["perhaps", "2", "nan"]
     if option.kind is not str:
@@ -114,8 +114,12 @@ def bad_texts(option: Option) -> list[str]:
 
 
 def cases(config: str, folder: pathlib.Path) -> Iterator[Case]:
-    """All cases. config: a sound configuration file. folder: a directory for odd ones; work directories are named in
-    it, and must not appear."""
+    """All cases.
+
+    Args:
+        config: a valid configuration file.
+        folder: a directory for invalid ones. Work directories are named inside it and must not be created.
+    """
     train = [f"--config={config}", f"--workdir={folder}/run"]
     for key, option in KEYS.items():
         yield from (Case("train", [*train, f"--config.{key}={text}"], key) for text in bad_texts(option))

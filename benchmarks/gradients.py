@@ -1,13 +1,13 @@
-"""How far bfloat16's gradients are from float32's at the size that is trained.
+"""How much gradients in bfloat16 differ from those in float32, at the size of a training run.
 
     python -m benchmarks.gradients --config=configs/lm1b.py:mdlm --rows=256
     python -m benchmarks.gradients --config=configs/lm1b.py:semdlm_plus --rows=256 --config.data.directory=data/mine
 
-One batch of the training split, corrupted once, goes through the same parameters in both dtypes, in pieces of
---micro_rows rows whose gradients are added up in float32. The parameters are those of initialization with normal noise
-of 0.05 on every entry: at initialization every layer is the identity and passes nothing on. On an accelerator float32
-products are set to full precision. Columns: |bfloat16 - float32| / |float32| of the parameter as a whole; for the
-embedding also of single rows, the most frequent first.
+One batch of the training split is corrupted once. Its gradient is computed with the same parameters in both dtypes, in
+pieces of --micro_rows rows whose gradients are added up in float32. The parameters are those of initialization plus
+normal noise of standard deviation 0.05 on every entry, because at initialization every layer is the identity and most
+gradients are zero. On an accelerator, products in float32 are computed in full precision. Columns:
+|bfloat16 - float32| / |float32| of each parameter; for the embedding also of single rows, the most frequent first.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ def random_params(denoiser):
 
 
 def gradient(objective, denoiser, params, x0, xt, t, micro_rows):
-    """Of the mean loss over the rows: a tree of float32 arrays on the host."""
+    """The gradient of the mean loss over the rows: a tree of float32 arrays on the host."""
 
     @jax.jit
     def piece(params, x0, xt, t, key):
@@ -93,5 +93,5 @@ def main(options):
 if __name__ == "__main__":
     config_flag.define_config_flag()
     flags.DEFINE_integer("rows", 256, "Rows of the batch.", lower_bound=1)
-    flags.DEFINE_integer("micro_rows", 32, "Rows that go through the network at once.", lower_bound=1)
+    flags.DEFINE_integer("micro_rows", 32, "Rows that the network computes at once.", lower_bound=1)
     cli.run(lambda: main(flags.FLAGS))

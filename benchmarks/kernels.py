@@ -1,23 +1,24 @@
-"""Measures what a kernel costs on this machine, against one forward of the network, as V, K and L grow.
+"""Measures what a kernel costs on this machine, relative to one forward pass of the network, as V, K and L grow.
 
     python -m benchmarks.kernels                        all sizes; the largest takes 20 s a turn on two CPU cores
     python -m benchmarks.kernels --vocab=30522 --neighbors=32 --length=128
     python -m benchmarks.kernels --output=FILE.md       the same tables into a file as well
 
-What is printed for a vocabulary of V tokens, K neighbors a token and sequences of L:
-  forward             a network of the LM1B width with 4 layers, its logits [B, L, V] included: the unit of every ratio
+It prints, for a vocabulary of V tokens, K neighbors per token and sequences of length L:
+  forward             a network of the LM1B width with 4 layers, including its logits [B, L, V]: all ratios refer to it
   corrupt, log_prob   x_t ~ q_t(. | x0), and log q_t(x_t | x0)
-  softmax             log p(x0 | x_t) of every token: plain, and by Bayes' rule; the correction is what the rule adds
-  cross-entropy       likewise of the clean token alone, where nothing [B, L, V] need be formed
-  integrand           `bound.nelbo_rate`, and its estimate from SAMPLES tokens a position
-with milliseconds as median (least to most), the ratio to the forward, and MiB: what the compiled program allocates, its
-arguments left out. All functions of a size take turns; ratios and differences are taken within a turn.
+  softmax             log p(x0 | x_t) of every token: plain, and by Bayes' rule; the correction is the cost of the rule
+  cross-entropy       the same for the clean token alone, without forming an array [B, L, V]
+  integrand           `bound.nelbo_rate`, and its estimate from SAMPLES tokens per position
+with the median of milliseconds (minimum to maximum), the ratio to the forward pass, and MiB: the memory that the
+compiled program allocates, without its arguments. All functions of one size run one after the other, once in every turn; ratios
+and differences are computed within a turn.
 
-Everything over [B, L, V] goes by `--chunk` positions, as evaluation does. All chunks read one and the same random
-[B, chunk, V], each with a number of its own added, so that nothing can be computed once for all of them; a result
-[.., V] is reduced by its maximum. Neighbor tables are random, with an in-degree of exactly K. Those of text have hubs:
-the largest in-degree, above K, is then what a position costs in the column of its token, which the correction and the
-integrand read. At the end: how times grow with V and K, and whether the reference size meets its aims.
+Everything of size [B, L, V] is computed for `--chunk` positions at a time, as in evaluation. All chunks read the same
+random array [B, chunk, V] and add a different number to it, so that no result can be shared between chunks; a result
+[.., V] is reduced by its maximum. Neighbor tables are random, and every token is a neighbor of exactly K others. Tables
+of real text have hubs. Their largest in-degree is larger than K, and the correction and the integrand read that many
+entries per position. At the end it prints how times grow with V and K, and whether the reference size meets its aims.
 """
 
 import math
@@ -35,11 +36,12 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import NeighborTable, Vocabulary, make_kernel
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import bound, make_posterior, sampled
+from semdlm_jax.options import counted
 
 SAMPLES = 8
 BAYES = make_posterior("bayes")
 
-# What is measured, by what it reads besides tokens and times: nothing, logits f, or log-probabilities p.
+# The measured functions, grouped by what they read besides tokens and times: nothing, logits f, log-probabilities p.
 OF_TOKENS = {
     "corrupt": lambda kernel, x0, xt, t, key: kernel.corrupt(key, x0, t),
     "log_prob": lambda kernel, x0, xt, t, key: kernel.log_prob(xt, x0, t),
@@ -71,7 +73,7 @@ def balanced_table(vocab_size, k_max, seed=0):
     """A random neighbor table in which every token is a neighbor of exactly K others."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(vocab_size)
-    # On a ring in random order, neighbor r is the token a random number of places on.
+    # The tokens form a ring in random order; neighbor r of a token is the one that follows it at a random distance.
     shifts = 1 + generator.choice(vocab_size - 1, k_max, replace=False)
     ids = np.empty((vocab_size, k_max), np.int32)
     ids[order] = order[(np.arange(vocab_size)[:, None] + shifts) % vocab_size]
@@ -116,7 +118,7 @@ def forward(denoiser, chunk):
 
 
 def compile_all(denoiser, params, kernel, batch, length, chunk):
-    """{name: (compiled program, its arguments)} of all that is measured at one size."""
+    """{name: (compiled program, its arguments)} of all functions that are measured at one size."""
     chunk = math.gcd(chunk, length)
     x0_key, t_key, noise_key, logit_key, key = jax.random.split(jax.random.key(0), 5)
     # The last token is the mask.
@@ -133,7 +135,7 @@ def compile_all(denoiser, params, kernel, batch, length, chunk):
 
 
 def measure(programs, repeats):
-    """({name: [seconds] of every turn}, {name: bytes}) of compiled programs; differences have seconds alone."""
+    """({name: [seconds] of every turn}, {name: bytes}) of compiled programs; differences have seconds only."""
     calls = {name: CALLS if name in OF_TOKENS else 1 for name in programs}
 
     def runner(name, program, arguments):
@@ -152,7 +154,7 @@ def ratios(seconds, name):
 
 
 def format_table(head, rows):
-    """Lines of Markdown with aligned columns, after an empty one."""
+    """An empty line, then lines of Markdown with aligned columns."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     lines = [[cell.ljust(width) for cell, width in zip(row, widths)] for row in (head, *rows)]
     return ["", *("| " + " | ".join(line) + " |" for line in (lines[0], ["-" * width for width in widths], *lines[1:]))]
@@ -168,8 +170,8 @@ def format_size(seconds, sizes):
 
 
 def format_growth(results, axis):
-    """Median times against V or K (axis 0 or 1 of a size), the other one at REFERENCE: a table for every L of which two
-    sizes were measured, with the slope of log time against log size."""
+    """Median times against V or K (axis 0 or 1 of a size), while the other one is at REFERENCE: a table for every L with
+    at least two measured sizes, with the slope of log time against log size."""
     lines, other = [], 1 - axis
     for length in sorted({size[2] for size in results}):
         sizes = sorted(size for size in results if size[other] == REFERENCE[other] and size[2] == length)
@@ -178,7 +180,7 @@ def format_growth(results, axis):
         rows = []
         for name in results[sizes[0]]:
             times = [statistics.median(results[size][name]) * 1e3 for size in sizes]
-            # A difference of noisy times may fall below zero: it has no slope.
+            # A difference of noisy times may be negative: it has no slope.
             fits = min(times) > 0
             slope = np.polyfit(np.log([size[axis] for size in sizes]), np.log(times), 1)[0] if fits else math.nan
             rows.append([name, *(f"{time:,.3f}" for time in times), f"{slope:.2f}"])
@@ -196,7 +198,7 @@ def format_aims(results):
 
 
 def integers(flag, least):
-    """The numbers of a list flag, sorted. UserError for what is none, or too small."""
+    """The numbers of a list flag, sorted. UserError for a text that is not a number, or a number that is too small."""
     if not flag.value or not all(text.isdecimal() and int(text) >= least for text in flag.value):
         raise UserError(f"--{flag.name}={','.join(flag.value)}: give whole numbers from {least}, with commas between")
     return sorted({int(text) for text in flag.value})
@@ -209,7 +211,7 @@ def main():
     cli.check_output(OUTPUT.value)
     report, results = reporter(OUTPUT.value), {}
 
-    work = f"{BATCH.value} x L tokens, {CHUNK.value} positions at a time, float32, {REPEATS.value} turns"
+    work = f"{BATCH.value} x L tokens, {CHUNK.value} positions at a time, float32, {counted(REPEATS.value, 'round')}"
     report(f"# Cost of the kernel {KERNEL.value}", "", f"{machine()}; {work}")
     for vocab_size in vocab_sizes:
         denoiser = Denoiser(vocab_size, layers=4)
@@ -233,7 +235,9 @@ if __name__ == "__main__":
     NEIGHBORS = flags.DEFINE_list("neighbors", ["8", "32", "128"], "neighbors a token, K")
     LENGTH = flags.DEFINE_list("length", ["128", "1024"], "positions a sequence, L")
     BATCH = flags.DEFINE_integer("batch", 1, "sequences, B", lower_bound=1)
-    CHUNK = flags.DEFINE_integer("chunk", 32, "positions of [B, L, V] at a time, or fewer to divide L", lower_bound=1)
+    CHUNK = flags.DEFINE_integer(
+        "chunk", 32, "positions of [B, L, V] at a time, lowered to a divisor of L", lower_bound=1
+    )
     REPEATS = flags.DEFINE_integer("repeats", 5, "turns; each takes every measurement once", lower_bound=1)
     KERNEL = flags.DEFINE_string("kernel", "semdlm_plus", "a name of kernels.KERNELS that needs no embeddings")
     OUTPUT = flags.DEFINE_string("output", None, "a file for the tables, as Markdown")
