@@ -80,7 +80,7 @@ def parse_systems(text):
 
 
 def configure(entry, steps, seed, tell=lambda line: None):
-    """The configuration of the file, with the system and the changed keys of the entry, and the keys of the command line.
+    """The configuration of the file with the system and changed keys of the entry, and the keys of the command line.
     Warm-ups that are too long for so few steps are shortened as in training; tell(line) reports this."""
     flag = flags.FLAGS["config"]
     path, given = config_flags.get_config_filename(flag).partition(":")[0], config_flags.get_override_values(flag)
@@ -122,7 +122,7 @@ def gradient_noise(run):
         mean = grads if mean is None else jax.tree.map(jnp.add, mean, grads)
     of_mean = float(sum(jnp.sum(jnp.square(g / NOISE_BATCHES)) for g in jax.tree.leaves(mean)))
     spread = (squares - of_mean) * NOISE_BATCHES / (NOISE_BATCHES - 1)
-    # |mean of n|^2 is larger than |expectation|^2 by spread / n. If nothing is left after subtraction, it was only noise.
+    # |mean of n|^2 is larger than |expectation|^2 by spread / n. If nothing is left without it, there was only noise.
     signal = of_mean - spread / NOISE_BATCHES
     return spread / signal if signal > 0 else math.inf
 

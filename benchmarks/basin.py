@@ -60,8 +60,8 @@ def main(options):
     lines.append(f"| held-out text | | | {cells} |")
     window = f"a window of {options.window} positions" if options.window else "the whole sequence"
     protocol = (
-        f"{counted(options.samples, 'sample')} of {trained.config.data.length} tokens a grid point, one seed; ancestral, "
-        f"{counted(options.steps, 'step')}, {counted(options.strides, 'stride')}, "
+        f"{counted(options.samples, 'sample')} of {trained.config.data.length} tokens a grid point, one seed; "
+        f"ancestral, {counted(options.steps, 'step')}, {counted(options.strides, 'stride')}, "
         f"temperature {options.temperature:g}; counts over {window}."
     )
     head = ["| run | lambda_freq | lambda_sem | " + " | ".join(MEASURES.values()) + " |"]

@@ -46,7 +46,7 @@ class Reordered:
 
 
 def on_processes(count, arguments):
-    """The report of `evaluate`, run on `count` processes of this machine with one device each. UserError if one fails."""
+    """The report of `evaluate`, run on `count` processes of this machine, a device each. UserError if one fails."""
     with socket.socket() as probe, tempfile.TemporaryDirectory() as folder:
         probe.bind(("localhost", 0))
         shared = {"JAX_COORDINATOR_ADDRESS": f"localhost:{probe.getsockname()[1]}", "JAX_NUM_PROCESSES": str(count)}

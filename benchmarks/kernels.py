@@ -11,8 +11,8 @@ It prints, for a vocabulary of V tokens, K neighbors per token and sequences of 
   cross-entropy       the same for the clean token alone, without forming an array [B, L, V]
   integrand           `bound.nelbo_rate`, and its estimate from SAMPLES tokens per position
 with the median of milliseconds (minimum to maximum), the ratio to the forward pass, and MiB: the memory that the
-compiled program allocates, without its arguments. All functions of one size run one after the other, once in every turn; ratios
-and differences are computed within a turn.
+compiled program allocates, without its arguments. All functions of one size run one after the other, once in every
+turn; ratios and differences are computed within a turn.
 
 Everything of size [B, L, V] is computed for `--chunk` positions at a time, as in evaluation. All chunks read the same
 random array [B, chunk, V] and add a different number to it, so that no result can be shared between chunks; a result
@@ -170,8 +170,10 @@ def format_size(seconds, sizes):
 
 
 def format_growth(results, axis):
-    """Median times against V or K (axis 0 or 1 of a size), while the other one is at REFERENCE: a table for every L with
-    at least two measured sizes, with the slope of log time against log size."""
+    """Median times against V or K (axis 0 or 1 of a size), while the other one is at REFERENCE.
+
+    A table for every L with at least two measured sizes, with the slope of log time against log size.
+    """
     lines, other = [], 1 - axis
     for length in sorted({size[2] for size in results}):
         sizes = sorted(size for size in results if size[other] == REFERENCE[other] and size[2] == length)
