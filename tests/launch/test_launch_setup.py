@@ -42,7 +42,7 @@ def test_a_failed_installation_never_looks_done(source, tmp_path):
     (tmp_path / "fail").mkdir()
     for _ in range(2):
         status, path, tunables, told = source()
-        assert (status, path, tunables) == ("1", os.environ["PATH"], "") and "could not be set up" in told
+        assert (status, path, tunables) == ("1", os.environ["PATH"], "") and "could not be created" in told
     (tmp_path / "fail").rmdir()
     installs, checkout = tmp_path / "installs", tmp_path / "a checkout"
     for _ in range(2):  # the second has nothing to do

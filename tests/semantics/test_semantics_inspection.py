@@ -33,9 +33,9 @@ def test_a_word_as_a_reader_writes_it(pieces, word, piece):
 
 
 def test_no_such_word():
-    with pytest.raises(UserError, match="'kings' is no piece of this vocabulary: near are 'king'"):
+    with pytest.raises(UserError, match="'kings' is not a piece of this vocabulary: similar pieces are 'king'"):
         inspection.find_piece("kings", SENTENCEPIECE)
-    with pytest.raises(UserError, match="give one piece"):
+    with pytest.raises(UserError, match="give a word that is a single piece"):
         inspection.find_piece("constitution", BERT)
 
 
@@ -44,9 +44,10 @@ def test_a_summary_by_hand():
     np.testing.assert_array_equal(inspection.in_degrees(IDS), [0, 2, 4, 0, 1, 1, 0])
     line = inspection.summary(IDS)
     assert line == (
-        "7 rows, 2 empty, 1.6 neighbors in the others; in-degree median 1, 90 % 3, 99 % 4, largest 4, in no list 1"
+        "7 tokens: 2 without neighbors, the others with 1.6 on average; in-degree median 1, 90 % 3, 99 % 4, largest 4; "
+        "1 token in no neighbor list"
     )
-    assert "7 rows, 7 empty, 0.0 neighbors" in inspection.summary(np.full((7, 2), -1))
+    assert "7 tokens: 7 without neighbors" in inspection.summary(np.full((7, 2), -1))
 
 
 def test_a_report_by_hand():
@@ -54,14 +55,14 @@ def test_a_report_by_hand():
     lines = inspection.inspect(TABLE, notes, ["king", "[PAD]"], shown=2, hubs=3).splitlines()
     assert lines[0] == "            king (king, in 2 lists) -> queen 0.90, paris 0.50"
     assert lines[1].startswith("           [PAD] ([PAD], in 0 lists) -> no neighbors")
-    assert lines[2] == inspection.summary(IDS) and lines[3] == "strongest hubs: queen 4, king 2, ##ing 1"
+    assert lines[2] == inspection.summary(IDS) and lines[3] == "largest hubs: queen 4, king 2, ##ing 1"
     # Three quarters and one quarter: 0.562 nats; 4 of 20 tokens of text.
     assert lines[4] == (
-        "unigram prior: 2 tokens of 3 that may be jumped to occur, 20.0% of the text; entropy 0.562 nats; "
-        "most often king, queen"
+        "unigram prior: 3 possible tokens, 2 of them in the text, 20.0% of it; entropy 0.562 nats; "
+        "most frequent king, queen"
     )
     alone = inspection.prior(notes._replace(counts=np.zeros(7, int)))
-    assert alone == "unigram prior: 3 tokens may be jumped to; built without a corpus to count them in"
+    assert alone == "unigram prior: 3 possible tokens; no counts, as there was no corpus"
 
 
 def test_content_words_are_described():

@@ -49,12 +49,14 @@ def test_what_is_built_can_be_looked_into(command, config, tmp_path):
     assert command("semantics.build", config, f"--output={path}").status == 0
     run = command("semantics.inspect", path, "Government", "--shown=3", "--hubs=2", "##ing", "--", "<mask>")
     lines = run.out.splitlines()
-    assert run.status == 0 and lines[0].startswith(f"{path}: vocabulary ") and lines[0].endswith("most, ppmi"), run.err
+    assert run.status == 0 and lines[0].startswith(f"{path}: vocabulary ") and lines[0].endswith("embeddings ppmi"), (
+        run.err
+    )
     assert "Government (government, in " in lines[1] and lines[1].count(",") == 3
     assert "##ing (ing, in " in lines[2] and "<mask>" in lines[3] and "no neighbors" in lines[3]
-    assert lines[4].startswith("700 rows, ") and lines[5].startswith("strongest hubs: ") and lines[5].count(",") == 1
+    assert lines[4].startswith("700 tokens: ") and lines[5].startswith("largest hubs: ") and lines[5].count(",") == 1
     assert lines[6].startswith("unigram prior: ") and len(lines) == 7
-    command("semantics.inspect", path, "governmint").refused("governmint", "near are 'government'")
+    command("semantics.inspect", path, "governmint").refused("governmint", "similar pieces are 'government'")
 
 
 def test_inspecting_an_old_table(command, tmp_path):
@@ -67,7 +69,7 @@ def test_inspecting_an_old_table(command, tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["inspect"], ["needs a table"]),
+        (["inspect"], ["no neighbor table is given"]),
         (["inspect", "t.npz", "--shown=0"], ["--shown=0"]),
         (["inspect", "t.npz", "--show=3"], ["unknown flag --show", "'shown'"]),
         (["build"], ["--config is missing"]),
