@@ -1,19 +1,19 @@
-"""Do the tests notice a change of the code? Small changes, one at a time, and the tests of the room that each is in.
+"""Mutation testing: makes small changes of the code, one at a time, and checks that tests of the same room fail.
 
     python -m benchmarks.mutations --output=benchmarks/results/mutations.md
-    python -m benchmarks.mutations --rooms=objectives --changes=40 --near      (first only the nearest tests)
-    python -m benchmarks.mutations --again=survived                            (after it, or after new tests)
+    python -m benchmarks.mutations --rooms=objectives --changes=40 --near      (the nearest tests only)
+    python -m benchmarks.mutations --again=survived                            (survivors again, e.g. with new tests)
 
---changes changes are drawn by --seed, evenly over rooms and kinds: an operator, a comparison or a constant becomes
-another, a term or a bound is dropped, two arguments are swapped, a random key is used twice, a check is never made.
-Each is written into a copy of the tree, whose room's tests then run up to the first failure (*killed*), to the end
-(*survived*) or to --limit seconds (*late*: an endless loop, or too slow a machine). Every result goes to --record at
-once, so that a run that was stopped goes on, and a larger --changes adds to what has been run. A survivor is either a
-test that is missing or a change that means the same.
+--seed draws --changes changes, evenly over rooms and kinds: an operator, a comparison or a constant is replaced, a term
+or a bound is removed, two arguments are swapped, a random key is used twice, a check is skipped. Each change is made in
+a copy of the tree. The tests of its room then run until the first failure (*killed*), to the end (*survived*), or for
+--limit seconds (*late*: an endless loop, or a machine that is too slow). Every result is written to --record at once,
+so a run that was stopped can continue, and a larger --changes adds to the results. If a change survives, either a test
+is missing or the changed code is equivalent.
 
-By hand, not in CI: minutes a room, hours for all. Why no tool of the package index: cosmic-ray (8.7) runs one test
-command whatever file was changed, and changes neither keys nor arguments; mutmut (3.8) passes over decorated functions
-and forks processes in which the tested code is imported already, and JAX has started its threads.
+To be run by hand, not in CI: it takes minutes for a room and hours for all. Existing tools do not fit: cosmic-ray (8.7)
+runs the same test command for every changed file, and changes neither random keys nor arguments; mutmut (3.8) skips
+decorated functions, and forks processes that have already imported the tested code and started JAX's threads.
 """
 
 import collections
@@ -59,9 +59,10 @@ def files_of(room):
 
 
 def tests_of(room, changed, near=False):
-    """A room's test files, those first that have the changed file's name in theirs, as the first failure ends a run.
+    """The test files of a room. Files whose names contain the name of the changed file come first, because the first
+    failure ends a run.
 
-    near: those alone, where there are any.
+    near: only those files, if there are any.
     """
     places = [ROOT / place for place in ROOMS[room][1].split()]
     files = [file for place in places for file in ([place] if place.is_file() else sorted(place.glob("test_*.py")))]

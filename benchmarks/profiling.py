@@ -1,4 +1,4 @@
-"""Where a compiled JAX function spends its time on a CPU: profiler events joined with the compiled program's text.
+"""Finds where a compiled JAX function spends its time on a CPU: joins profiler events with the text of the program.
 
 XLA names its ops by the compiler's pass (`add_bitcast_fusion.17`). The program text says which line of Python each came
 from, so ops that differ only in a number, as those of unrolled layers do, add up under one name.
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 def profile_ops(run, program_text, repeats=3):
-    """A list of Row, slowest first, of what `run()` (which must block until its result is ready) executes.
+    """A list of Row, slowest first, of what `run()` executes; it must block until its result is ready.
 
     program_text: compiled.as_text() of the function that run calls. Times are those of the thread that ran an op, so
     pin the process to one core (taskset -c 0) before comparing them.

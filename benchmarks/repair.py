@@ -1,15 +1,16 @@
-"""Do samplers correct their own errors? Errors are put into half-generated texts, and followed to the end.
+"""Do samplers correct errors? Inserts errors into half-generated texts and follows them to the end of sampling.
 
     python -m benchmarks.repair --runs=mdlm=runs/mdlm,semdlm_plus=runs/plus --output=benchmarks/results/repair.md
 
-Held-out windows are corrupted to --time by each run's own kernel, --share of the tokens that are no masks are
-replaced by others drawn evenly from the text's vocabulary, and the run samples on to text. *Mended*: of the replaced
-positions, the share that holds the right token again; *wrong token gone*: that holds another than the one put in.
-*Untouched*: of the others, the share that holds the right token, which is what the model can do at all. One table
-over numbers of steps, one plot along the way of the longest. Runs must share one vocabulary and length.
+Each run's own kernel corrupts held-out windows up to --time. Of the tokens that are not masks, --share are replaced by
+tokens drawn uniformly from the tokens of the training text, and the run samples from there to text. *Mended*: the share
+of the replaced positions that have the right token at the end. *Wrong token gone*: the share of them that no longer
+have the inserted token. *Untouched*: the share of the other positions that have the right token, which shows what the
+model can do without inserted errors. It prints a table over numbers of steps, and plots the shares during the longest
+sampling. All runs must have the same vocabulary and length.
 
-Proposition 4 of the paper says that the error a step inherits shrinks by a factor eta <= 1: 1 for masks, below it for
-uniform and semantic noise.
+Proposition 4 of the paper says that the error of earlier steps shrinks by a factor eta <= 1 in every step: eta is 1 for
+masks, and smaller for uniform and semantic noise.
 """
 
 import pathlib
@@ -37,7 +38,7 @@ def plan_from(time, steps, length, t_min):
 
 
 def damage(key, kernel, text, time, share, choices):
-    """(x_t with errors, where they are): a share of the tokens of x_t that are no masks become others of `choices`."""
+    """(x_t with errors, where they are): a share of the tokens that are not masks become others of `choices`."""
     noise_key, place_key, token_key = jax.random.split(key, 3)
     noisy = kernel.corrupt(noise_key, text, jnp.full(text.shape, time))
     drawn = choices[jax.random.randint(token_key, text.shape, 0, len(choices))]
@@ -100,7 +101,7 @@ def main(options):
                 curves[name] = np.mean(found, axis=0)
     protocol = (
         f"{options.windows} windows of the test split, corrupted to t = {options.time} by each kernel; "
-        f"{options.share:.0%} of the tokens that are no masks replaced; sampler {options.sampler}, even steps to "
+        f"{options.share:.0%} of the tokens that are not masks replaced; sampler {options.sampler}, even steps to "
         f"t_min; {options.seeds} seeds, ± standard error of their mean."
     )
     table = "\n".join(

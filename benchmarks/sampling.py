@@ -1,29 +1,31 @@
-"""Measures what a step of a sampler costs on this machine, against one forward of the network.
+"""Measures what a step of a sampler costs on this machine, relative to one forward pass of the network.
 
     python -m benchmarks.sampling                       8x128 and 64x128 on a CPU; 8x1024 and 64x1024 too elsewhere
     python -m benchmarks.sampling --sizes=8x1024 --variants=ancestral,blockwise --repeats=2
     python -m benchmarks.sampling --output=FILE.md      the same tables into a file as well
 
-A network must be evaluated at every step whatever the sampler; posterior, penalty, draw and step are its own cost. What
-is printed for B sequences of L tokens (`--sizes=BxL`), the LM1B vocabulary and width, and --layers of its layers (fewer
-make the forward cheaper, so the ratios larger), for every kernel and variant of a sampler:
-  ms          of a step: `Sampler.sample` with a plan of STEPS steps over STEPS, median (least to most), with the prior
-              that the first one starts from in it. Compiled as generation compiles it: forbidden ids, a prompt
-  forward     the ratio to the forward: features and logits [B, L, V] float32, which a program that does nothing else
-              returns: so no reduction is charged to the forward, and nothing lets the compiler spare the projection.
-              Functions take turns, each right after STEPS forwards over which its ratio is taken. `features` is
-              the part of the forward before its projection to the vocabulary
-  arrays      what the compiled program allocates, arguments left out but its output included, in units of one [B, L, V]
-              float32. The network's activations are in it; the aim counts whole arrays, to the nearest
-  traces      how often the sampler was traced while every turn had another prompt, seed and temperature
-  tokens/s    of text, at the default number of steps
-A corrector evaluates the network once more: its ratio starts at 2. Neighbor tables are random, with an in-degree of
---in_degree for a few hubs and of about K elsewhere: the posterior reads as many entries a position as the largest has,
-and the default is where the configurations cap it.
+Every sampler evaluates the network at every step; posterior, penalty, draw and step are the cost of the sampler itself.
+It prints, for B sequences of L tokens (`--sizes=BxL`), the LM1B vocabulary and width, and --layers layers (with fewer
+layers the forward pass is cheaper, and the ratios are larger), for every kernel and variant of a sampler:
+  ms          of one step: the time of `Sampler.sample` with a plan of STEPS steps, divided by STEPS; median (minimum to
+              maximum). It includes drawing from the prior. The program is compiled as for generation: with forbidden
+              ids and a prompt
+  forward     the ratio to the forward pass. This is a program that returns features and logits [B, L, V] float32 and
+              does nothing else, so that it contains no reduction and the compiler cannot leave out the projection. The
+              functions run one after the other; before each of them STEPS forward passes are timed, to which its ratio
+              refers. `features` is the part of the forward pass before the projection to the vocabulary
+  arrays      the memory that the compiled program allocates, without its arguments but with its output, in units of one
+              array [B, L, V] float32. It includes the activations of the network; the aim refers to the nearest
+              whole number of arrays
+  traces      how often the sampler was traced, although every turn had another prompt, seed and temperature
+  tokens/s    tokens of text per second, at the default number of steps
+A corrector evaluates the network a second time, so its ratio is at least 2. Neighbor tables are random. A few hubs have
+the in-degree --in_degree, all other tokens about K. The posterior reads as many entries per position as the largest
+in-degree; the default is the maximum that the configurations allow.
 
-At the end: whether the variants that have an aim meet it. On a CPU `source launch/setup.sh` first: without its memory
-settings the forward pays for its output page by page. Where others use the machine, `taskset -c 0` and --clock=cpu
-count the work of one core alone.
+At the end it prints whether the variants that have an aim meet it. On a CPU, first `source launch/setup.sh`: without
+its memory settings, the forward pass spends time on requesting memory pages for its output. If others use the machine,
+`taskset -c 0` and --clock=cpu measure the work of one core only.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""How loose the bound of a kernel is: the NELBO of a model of token frequencies alone, minus its true likelihood.
+"""How loose the bound of a kernel is: the NELBO of a model of token frequencies, minus its true cross-entropy.
 
     python -m benchmarks.slack --config=configs/quickstart.py
     python -m benchmarks.slack --config=configs/quickstart.py --systems=semdlm_plus,semdlm_plus+kernel.gamma=0.5
@@ -10,8 +10,8 @@ process is a Markov chain. Under drift, the state x_t of a token depends on x0 e
 known; the reverse process does not see this, and the bound becomes loose. A trained model that predicts a token from
 other tokens loses less; but comparisons of NELBO between kernels start with this difference.
 
-Nothing is trained. Columns: NELBO with its standard error over rows, its three terms, and slack: NELBO less the
-cross-entropy of the same tokens.
+Nothing is trained. Columns: NELBO with its standard error over rows, its three terms, and slack: the NELBO minus
+the cross-entropy of the same tokens.
 """
 
 import dataclasses

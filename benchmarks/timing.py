@@ -7,16 +7,16 @@ import time
 
 import jax
 
-# wall: what a user waits. cpu: processor time of this process, which others on the machine disturb less; the same on
-# one core left alone, and no measure of an accelerator.
+# wall: the time that a user waits. cpu: processor time of this process, which depends less on other processes of the
+# machine; equal to wall on one undisturbed core, and not meaningful for an accelerator.
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def interleave(functions, repeats, clock="wall"):
     """{name: [seconds]} of functions {name: callable that blocks until it is done}.
 
-    Every round calls each function once, so that a machine that slows down or is shared slows them all alike and the
-    times of one round may be compared. The first round, which warms caches up, is thrown away.
+    Every round calls each function once. If the machine becomes slower or is shared, all functions are equally slower,
+    and the times of one round can be compared. The first round, which fills caches, is discarded.
     """
     now = CLOCKS[clock]
     seconds = {name: [] for name in functions}
@@ -30,13 +30,13 @@ def interleave(functions, repeats, clock="wall"):
 
 
 def spread(values, form):
-    """`median (least to most)`, each number written by form, e.g. '{:,.0f}'."""
+    """`median (minimum to maximum)`, each number written by form, e.g. '{:,.0f}'."""
     low, middle, high = (form.format(value) for value in (min(values), statistics.median(values), max(values)))
     return f"{middle} ({low} to {high})"
 
 
 def machine():
-    """What the figures were measured on."""
+    """The machine that the numbers were measured on."""
     return f"jax {jax.__version__} on {jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} CPU threads"
 
 

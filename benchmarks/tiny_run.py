@@ -1,5 +1,5 @@
-"""A corpus and a configuration small enough to go through everything in seconds, and a way to call entry points in
-this process."""
+"""A corpus and a configuration so small that every program runs in seconds, and a way to call entry points in this
+process."""
 
 import contextlib
 import importlib.util
@@ -32,7 +32,7 @@ def get_config(system=None):
     return systems.apply(config, system, optimizer=False)
 """
 
-# Options of JAX: compile without optimizing, and a program met before not at all, where a cache is named as well.
+# Options of JAX: compile without optimization, and use the cache, if one is set, for programs compiled before.
 COMPILER = {
     "jax_disable_most_optimizations": True,
     "jax_persistent_cache_min_compile_time_secs": 0,
@@ -41,7 +41,8 @@ COMPILER = {
 
 
 def write_corpus(folder: Path) -> Path:
-    """A text whose every word tells the next, so that little training shows, and CONFIG beside it: its path."""
+    """Writes a text in which every word determines the next one, so that a short training has an effect, and CONFIG.
+    Returns the path of CONFIG."""
     draw = random.Random(0)
     syllables = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "aeiou"]
     words = ["".join(draw.choices(syllables, k=draw.randint(1, 3))) for _ in range(16)]
@@ -61,7 +62,7 @@ class Result(NamedTuple):
 
 
 def command(module: str, *arguments) -> Result:
-    """`python -m semdlm_jax.<module> <arguments>` in this process."""
+    """Runs `python -m semdlm_jax.<module> <arguments>` in this process."""
     known, argv = set(flags.FLAGS), sys.argv
     path = importlib.util.find_spec(f"semdlm_jax.{module}").origin
     out, err = io.StringIO(), io.StringIO()

@@ -1,6 +1,6 @@
-"""The backbone of semdlm_jax/network written plainly in PyTorch, and a training step: what JAX is held against.
+"""The backbone of semdlm_jax/network in plain PyTorch, and a training step: the reference that JAX is compared with.
 
-Shape suffixes as there: B batch, L positions, D width, C condition width, H heads, V vocabulary.
+Shape suffixes as in that folder: B batch, L positions, D width, C condition width, H heads, V vocabulary.
 """
 
 import math
@@ -121,7 +121,7 @@ def copy_parameters(params, module):
 def make_torch_step(module, tokens_BxL, dtype, *, learning_rate, b1, b2, eps, weight_decay, clip_norm, ema_decay):
     """A function () -> loss: one AdamW step on uniformly corrupted tokens (numpy int [B, L]).
 
-    On the device that the module is on, which must be PyTorch's default device. dtype: bfloat16 is autocast's.
+    It runs on the device of the module, which must be PyTorch's default device. dtype: bfloat16 uses autocast.
     """
     x0 = torch.from_numpy(np.array(tokens_BxL, np.int64)).to(module.output_bias.device)
     vocab_size = module.embed.num_embeddings

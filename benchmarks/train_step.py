@@ -1,20 +1,22 @@
-"""Measures a training step on this machine: its speed, what a kernel costs, and the same model in PyTorch.
+"""Measures a training step on this machine: its speed, the cost of the kernel, and the same model in PyTorch.
 
     python -m benchmarks.train_step                          all models, some minutes on two CPU cores
-    python -m benchmarks.train_step --model=quickstart       only that of configs/quickstart.py
+    python -m benchmarks.train_step --model=quickstart       only the model of configs/quickstart.py
     python -m benchmarks.train_step --model=openwebtext --change=network.attention=xla,training.batch_size=32
-    python -m benchmarks.train_step --profile                the ops where the step spends its time, and nothing else
+    python -m benchmarks.train_step --profile                only the ops that take most of the time of a step
 
-What is printed for a model:
-  step          tokens per second of a full step (corruption, forward, loss, backward, update) under the configuration's
-                own loss, and under the denoising loss where that is another
-  outside       the share a kernel adds: 1 - (the step on fixed noisy tokens with plain cross-entropy) / step
-  corruption    drawing times and noisy tokens alone, as a share of a denoising step
+It prints for a model:
+  step          tokens per second of a full step (corruption, forward, loss, backward, update) with the loss of the
+                configuration, and with the denoising loss if that is a different one
+  outside       the share that the kernel adds: 1 - (a step on fixed noisy tokens with plain cross-entropy) / step
+  corruption    the time to draw times and noisy tokens, as a share of a denoising step
   JAX, PyTorch  an AdamW step on uniform noise with plain cross-entropy: the same model, batch, number of threads and
-                dtype; PyTorch is eager, bfloat16 its autocast. On a card set XLA_PYTHON_CLIENT_PREALLOCATE=false
-Every figure is a median with the least and the most. All steps take turns, so a machine that is shared slows them
-alike; ratios and shares are taken within a turn. On a busy machine, one core and processor time are steadier:
-taskset -c 0 python -m benchmarks.train_step --clock=cpu. PyTorch is optional: pip install torch==2.13.0
+                dtype. PyTorch runs in eager mode, with autocast for bfloat16. On a GPU, set
+                XLA_PYTHON_CLIENT_PREALLOCATE=false
+Every number is a median with minimum and maximum. The kinds of steps run one after the other, once in every turn, so a
+shared machine slows all of them equally; ratios and shares are computed within a turn. On a busy machine, the processor
+time of one core varies less: taskset -c 0 python -m benchmarks.train_step --clock=cpu. PyTorch is optional:
+pip install torch==2.13.0
 """
 
 import dataclasses
@@ -38,7 +40,7 @@ from semdlm_jax.runtime.mesh import batch_sharding, place_batch
 from semdlm_jax.runtime.state import create_state
 from semdlm_jax.train_step import make_train_step
 
-# name -> (configuration, sequences a batch that two CPU cores can bear, and that one card of 80 GB can).
+# name -> (configuration, sequences per batch on two CPU cores, and on one GPU with 80 GB).
 MODELS = {"quickstart": (quickstart, 64, 64), "lm1b": (lm1b, 4, 512), "openwebtext": (openwebtext, 1, 64)}
 
 DRAWS = 50
@@ -72,7 +74,7 @@ class FixedNoise:
 
 
 class Steps:
-    """The compiled steps of one model. Those of one optimizer step along one state, so that only one is in memory."""
+    """The compiled steps of one model. Steps with the same optimizer share one state, so that only one is in memory."""
 
     def __init__(self, config):
         self.config = config
@@ -96,7 +98,7 @@ class Steps:
         return FixedNoise(xt, t, objective.chunk)
 
     def corruption(self):
-        """A function () that draws times and noisy tokens DRAWS times: one is too short to time."""
+        """A function () that draws times and noisy tokens DRAWS times, because one draw is too short to time."""
         rows = batch_sharding(self.mesh)
         draw = jax.jit(self.stages().objectives[-1].corrupt, in_shardings=(None, rows, rows))
         keys = jax.random.split(jax.random.key(0), DRAWS)
@@ -108,7 +110,7 @@ class Steps:
         config.optimizer.name = optimizer_name
         optimizer, _ = build.build_optimizer(config)
         state = create_state(self.denoiser.init, optimizer, jax.random.key(0), build.shard_rule(self.mesh))
-        # Past a warm-up under another objective.
+        # After a warm-up with another objective.
         box = [dataclasses.replace(state, step=state.step + config.warmup.steps)]
         tokens, mask = self.batch["tokens"], self.batch["mask"]
 
@@ -163,7 +165,7 @@ def torch_step(steps):
 
 
 def torch_is_there():
-    """Whether PyTorch is installed, and sees a card where JAX has one."""
+    """Whether PyTorch is installed, and finds a GPU if JAX uses one."""
     if importlib.util.find_spec("torch") is None:
         return False
     import torch
@@ -172,7 +174,7 @@ def torch_is_there():
 
 
 def load(name):
-    """The configuration of MODELS, with random tokens, a batch that fits and --change; and a line that says so."""
+    """The configuration of MODELS with random tokens, a batch that fits and --change; and a line that describes it."""
     module, of_cpu, of_card = MODELS[name]
     config = module.get_config()
     on_cpu = jax.default_backend() == "cpu"
@@ -217,7 +219,7 @@ def measure(name, repeats, clock):
         speed("PyTorch, adamw", seconds["PyTorch"])
         ratio("JAX / PyTorch", "PyTorch", "JAX", "{:.2f}")
     else:
-        print("  PyTorch: not compared, as it is not installed or sees no card")
+        print("  PyTorch: not compared, because it is not installed or finds no GPU")
 
 
 def profile(name):

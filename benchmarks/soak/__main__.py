@@ -1,11 +1,12 @@
-"""Does work survive what happens to it? Everything here is drawn from a seed, and happens to a tiny run in a temporary
-directory. By hand: an hour on two cores.
+"""Soak test: does a run survive kills, damaged files and bad commands? All events are drawn from a seed and happen to a
+tiny run in a temporary directory. To be run by hand: it takes an hour on two cores.
 
     python -m benchmarks.soak --which=kills,processes,readers,commands,damage --output=runs/soak.md
 
-kills: trainings killed at random file-system calls go on to the bits of one that nobody stopped. processes: of two that
-train together one is killed, or asked to stop, or both are. readers: evaluate and generate beside a trainer that
-deletes checkpoints all the time. commands: bad command lines. damage: damaged files of a run and its data. Linux, cc.
+kills: trainings are killed at random file-system calls, and must end with the same bits as an uninterrupted run.
+processes: two processes train together; one or both are killed or asked to stop. readers: evaluate and generate run
+while a trainer constantly deletes checkpoints. commands: bad command lines. damage: damaged files of a run and of its
+data. Needs Linux and the C compiler cc.
 """
 
 import math
@@ -24,7 +25,7 @@ from benchmarks.soak.ground import Ground, Outcome
 from semdlm_jax import cli
 from semdlm_jax.errors import UserError, choose
 
-# By name: what runs, and how many without --count.
+# The parts by name: the function that runs, and the number of cases without --count.
 PARTS = {
     "kills": (kills.soak, 100),
     "processes": (processes.soak, 8),
@@ -35,13 +36,13 @@ PARTS = {
 
 
 def verdict(name: str, outcome: Outcome, seconds: float) -> str:
-    """One line on a part."""
+    """One line about a part."""
     fell = f"{len(outcome.faults)} FAILED" if outcome.faults else "all held"
     return f"{name}: {outcome.done} {outcome.unit}, {fell}, {seconds:.0f} s"
 
 
 def report(found: dict[str, tuple[Outcome, float]], seed: int) -> str:
-    """Markdown: a row a part, what was counted beside, and a row a fault."""
+    """Markdown: a row for each part, its notes, and a row for each fault."""
     machine = f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}"
     lines = [f"Seed {seed}; {machine}.", "", "| part | done | failed | seconds |", "| --- | ---: | ---: | ---: |"]
     for name, (outcome, seconds) in found.items():
@@ -61,8 +62,8 @@ def main(options):
         choose("part", name, PARTS)
     cli.check_output(options.output)
     if sys.platform != "linux":
-        raise UserError(f"file-system calls are watched as Linux has them, not {sys.platform}: run it there")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what still runs ends, too
+        raise UserError(f"file-system calls can be watched on Linux only, not {sys.platform}: run it there")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # processes that still run end, too
     found = {}
     for name in options.which:
         soak, count = PARTS[name]
@@ -84,7 +85,9 @@ def main(options):
 
 if __name__ == "__main__":
     flags.DEFINE_list("which", list(PARTS), "Parts, of " + ", ".join(PARTS) + ".")
-    flags.DEFINE_integer("count", None, "How many of each part; its own number by default.", lower_bound=1)
+    flags.DEFINE_integer(
+        "count", None, "How many cases of each part. Default: a different number for each part.", lower_bound=1
+    )
     flags.DEFINE_float("minutes", math.inf, "After which a part begins nothing more.", lower_bound=0.0)
     flags.DEFINE_integer("seed", 0, "Of all that is drawn.", lower_bound=0)
     flags.DEFINE_string("output", None, "Markdown file for the report, written after every part.")

@@ -1,4 +1,4 @@
-"""Bad command lines: one sentence, exit status 2, and nothing written."""
+"""Bad command lines: each must give one sentence and exit status 2, and write nothing."""
 
 import random
 
@@ -7,7 +7,7 @@ from benchmarks.soak.ground import Fault, Ground, Outcome, Worker, fault_of
 
 
 def soak(ground: Ground, count: int, seed: int) -> Outcome:
-    """At most `count` of the cases that the table of options gives."""
+    """Runs at most `count` of the cases made from the table of options."""
     outcome, folder = Outcome("command lines"), ground.folder / "cases"
     folder.mkdir()
     drawn = list(cases(ground.config, folder))

@@ -1,4 +1,4 @@
-"""Damaged files of a run, its data and its neighbor table: every command says so, or gives the numbers of before."""
+"""Damaged files of a run, its data and its table: every command must report them or give the same numbers as before."""
 
 import collections
 import json
@@ -15,8 +15,8 @@ from semdlm_jax.record import CONFIG
 from semdlm_jax.semantics.table import TABLE
 
 KEYS = {"steps": 12, "checkpoint_every": 4, "keep_latest": 9}
-MORE = KEYS | {"steps": 15}  # what the damaged run is to go on to
-# What is damaged in turn: the run, its data, and the table.
+MORE = KEYS | {"steps": 15}  # the step up to which the damaged run continues
+# What is damaged, one after the other: the run, its data, and the table.
 TURNS = ("run", "data", "run", "table")
 
 
@@ -53,12 +53,12 @@ WAYS = {
     "a directory": _directory,
     "a link": _link,
 }
-if os.geteuid():  # nothing is forbidden to root
+if os.geteuid():  # root may read every file
     WAYS["no permission"] = lambda path, draw: path.chmod(0)
 
 
 class Base:
-    """A sound run with its data; what it gives: numbers by step, and the state that it goes on to."""
+    """An undamaged run with its data, and its results: numbers by step, and the state after it has continued."""
 
     def __init__(self, ground: Ground, worker: Worker):
         self.ground, self.worker, self.data = ground, worker, ground.folder / "data"
@@ -74,7 +74,7 @@ class Base:
         return shutil.copytree(self.workdir, self.ground.folder / name)
 
     def _number(self, step):
-        """What a run gives whose latest checkpoint is that of `step`."""
+        """The result of a run whose latest checkpoint is that of `step`."""
         workdir = self.copy("shorter")
         for later in range(step + 1, KEYS["steps"] + 1):
             shutil.rmtree(workdir / "checkpoints" / str(later), ignore_errors=True)
@@ -97,7 +97,7 @@ def evaluate(base, workdir, *more):
 
 
 def soak(ground: Ground, count: int, seed: int) -> Outcome:
-    """`count` damaged files, each met by every command that reads it."""
+    """Damages `count` files, one at a time, and runs every command that reads the file."""
     outcome, worker, ended = Outcome("damaged files"), Worker(ground), collections.Counter()
     base = Base(ground, worker)
     for index in range(count):
@@ -124,7 +124,7 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
 
 
 def _drawn(root, what, draw):
-    """The file that is damaged. Of a run mostly one of its latest checkpoint or its record, which are read."""
+    """The file to damage. In a run, mostly a file of the latest checkpoint or the record, because these are read."""
     files = sorted(path for path in root.rglob("*") if path.is_file() and (path.name == TABLE) == (what == "table"))
     latest = root / "checkpoints" / str(KEYS["steps"])
     some = [path for path in files if latest in path.parents] if draw.random() < 0.6 else [root / CONFIG]
@@ -133,14 +133,14 @@ def _drawn(root, what, draw):
 
 
 def _met_run(base, path):
-    """(command, fault or None, how it ended) of those that read the damaged run."""
+    """(command, fault or None, how it ended) of the commands that read the damaged run."""
     workdir = base.ground.folder / "damaged"
     yield "evaluate", *_judged(base, *evaluate(base, workdir))
     yield "train", *_trained(base, base.worker.run(*base.ground.train(workdir, **MORE)), workdir)
 
 
 def _met_data(base, path):
-    """The same of damaged data."""
+    """The same for damaged data."""
     workdir, data = base.ground.folder / "damaged", f"--data_directory={path.parent}"
     yield "evaluate", *_judged(base, *evaluate(base, workdir, data))
     yield "train", *_trained(base, base.worker.run(*base.ground.train(workdir, **MORE), data), workdir)
@@ -154,7 +154,7 @@ def _met_data(base, path):
 
 
 def _says_the_same(path, original):
-    """Whether a file of JSON has only other spaces."""
+    """Whether two texts of JSON differ only in white space."""
     try:
         return json.loads(path.read_bytes()) == json.loads(original.read_bytes())
     except (ValueError, OSError):
@@ -175,7 +175,7 @@ def _judged(base, result, report):
 
 
 def _trained(base, result, workdir):
-    """(fault, how it ended) of a training that goes on."""
+    """(fault, how it ended) of a training that continues."""
     if (fault := fault_of(result)) or result.status:
         return fault, "refused"
     step, arrays = end_of(workdir)

@@ -1,4 +1,4 @@
-"""The ground of a soak: the tiny run in a directory of its own, its commands as processes, what counts as a fault."""
+"""What all parts of the soak test share: the tiny run in a temporary directory, its commands as processes, faults."""
 
 import contextlib
 import dataclasses
@@ -20,11 +20,11 @@ from benchmarks.tiny_run import COMPILER, Result, write_corpus
 from semdlm_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 300  # seconds after which a command counts as hanging
+LIMIT = 300  # seconds after which a command is considered to hang
 
 
 class Fault(NamedTuple):
-    """Something that must not happen. seed: with which it comes again."""
+    """Something that must not happen. seed: reproduces it."""
 
     command: str
     seed: str
@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
 @dataclasses.dataclass
 class Outcome:
-    """What a part of a soak found. done: how many of `unit`. notes: sentences on what was counted beside."""
+    """What a part found. done: the number of cases, counted in `unit`. notes: sentences on other numbers."""
 
     unit: str
     done: int = 0
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def fault_of(result: Result, allowed: tuple[int, ...] = (0,)) -> str | None:
-    """What is wrong with how a command ended: neither with an allowed status, nor with one sentence, status 1 or 2."""
+    """The fault, if a command ended neither with an allowed status nor with one sentence and status 1 or 2."""
     for sign in ("Traceback", "Fatal Python error", "*** Check failure"):
         if sign in result.err or sign in result.out:
             return f"status {result.status}, {last_line(result.err)}"
@@ -60,10 +60,10 @@ def last_line(text: str) -> str:
 
 
 class Ground(contextlib.ExitStack):
-    """A temporary directory with the tiny run's configuration, prepared, and commands that compile little. What still
-    runs at its exit is killed.
+    """A temporary directory with the prepared data of the tiny run, and its commands, compiled without optimization.
+    Processes that still run at its exit are killed.
 
-    folder: the directory. config: the path of the configuration. minutes: after which nothing more is begun.
+    folder: the directory. config: the path of the configuration. minutes: after these, no new case is started.
     """
 
     def __init__(self, folder: Path, minutes: float = math.inf):
@@ -80,18 +80,18 @@ class Ground(contextlib.ExitStack):
                 raise UserError(f"the tiny corpus cannot be prepared: {result.err}")
 
     def late(self) -> bool:
-        """Whether the time for this part is over."""
+        """Whether the time for this part is up."""
         return time.monotonic() > self._until
 
     def train(self, workdir: Path, **keys) -> list[str]:
-        """Arguments that train there, with keys of config.training."""
+        """Arguments of a training in that directory, with keys of config.training."""
         return [
             *("train", f"--config={self.config}", f"--workdir={workdir}"),
             *(f"--config.training.{key}={value}" for key, value in keys.items()),
         ]
 
     def start(self, *arguments, **environment) -> "Running":
-        """`python -m semdlm_jax.<arguments>`, under way."""
+        """Starts `python -m semdlm_jax.<arguments>`."""
         running = Running([f"semdlm_jax.{arguments[0]}", *map(str, arguments[1:])], self.environment | environment)
         self.callback(running.process.kill)
         return running
@@ -100,7 +100,7 @@ class Ground(contextlib.ExitStack):
         return self.start(*arguments, **environment).end()
 
     def together(self, count: int, *arguments) -> list["Running"]:
-        """So many processes of one run, under way."""
+        """Starts several processes of one run."""
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
             address = f"localhost:{probe.getsockname()[1]}"
@@ -108,8 +108,11 @@ class Ground(contextlib.ExitStack):
         return [self.start(*arguments, **shared, JAX_PROCESS_ID=str(index)) for index in range(count)]
 
     def watched(self, under: Path, log: Path, at: int = 0, signum: int = signal.SIGKILL) -> dict[str, str]:
-        """Environment of a command whose calls that change something below `under` are noted in `log`, a line each,
-        and that gets a signal at number `at` of them, from 1; 0: at none."""
+        """The environment of a command that logs its file-system calls, and can kill itself at one of them.
+
+        Every call that changes something below `under` is a line of `log`. At call number `at`, counted from 1, the
+        command gets a signal; 0: at none.
+        """
         names = {"SOAK_UNDER": under.resolve(), "SOAK_LOG": log, "SOAK_AT": at, "SOAK_SIGNAL": int(signum)}
         return {"LD_PRELOAD": str(self._library)} | {name: str(value) for name, value in names.items()}
 
@@ -126,7 +129,7 @@ class Ground(contextlib.ExitStack):
 
 
 class Running:
-    """A process under way; what it prints goes to files, so that it never waits for a reader."""
+    """A running process; its output goes to files, so that it never waits for a reader."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str]):
         self.command = shlex.join(["python", "-m", *arguments])
@@ -135,7 +138,7 @@ class Running:
         self.process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, env=environment, **streams)
 
     def end(self, limit: float = LIMIT) -> Result:
-        """Waits for its end. One that hangs is killed, and has the status of that."""
+        """Waits for its end. If it hangs, it is killed and has the exit status of a killed process."""
         late = False
         try:
             self.process.wait(limit)
@@ -151,7 +154,7 @@ class Running:
         return Result(self.process.returncode, texts[0], texts[1] + f"\nhung for {limit} s" * late)
 
     def wait_for(self, condition) -> bool:
-        """Waits until `condition()` holds; False where the process has ended, or hangs, before that."""
+        """Waits until `condition()` is true. Returns False if the process ends or hangs before that."""
         until = time.monotonic() + LIMIT
         while not condition():
             if self.process.poll() is not None or time.monotonic() > until:
@@ -161,7 +164,7 @@ class Running:
 
 
 class Worker:
-    """A process that runs one command after another, as `tiny_run.command` does: without a start for each."""
+    """A process that runs several commands, as `tiny_run.command` does, without starting Python for each."""
 
     COMMANDS = 200  # of one process, then it is another
 
@@ -169,7 +172,7 @@ class Worker:
         self._ground, self._process, self._left = ground, None, 0
 
     def run(self, *arguments) -> Result:
-        """A command that brings the process down has the status of that."""
+        """Runs a command. If it ends the process, its status is that of the process."""
         if not self._left:
             self.close()
             streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}

@@ -1,4 +1,4 @@
-"""Trainings that are killed at random file-system calls, again and again, and must go on by themselves."""
+"""Kills trainings at random file-system calls, again and again. They must continue without help."""
 
 import collections
 import json
@@ -11,14 +11,15 @@ import numpy as np
 
 from benchmarks.soak.ground import Fault, Ground, Outcome, fault_of, last_line
 from benchmarks.soak.records import counted_points, end_of, steps_on_disk, untimed
+from semdlm_jax.options import counted
 
 KEYS = {"steps": 16, "checkpoint_every": 2, "keep_latest": 2, "eval_every": 8}
-TERMINATED = 0.2  # share of SIGTERM among the kills
+TERMINATED = 0.2  # the share of kills that are SIGTERM instead of SIGKILL
 OWN = {"config.json", "metrics.jsonl", "tensorboard", "checkpoints"}
 
 
 def soak(ground: Ground, count: int, seed: int) -> Outcome:
-    """One run after another until `count` kills; each is compared with one that nobody stopped."""
+    """Makes runs until there were `count` kills; compares each with a run that was not stopped."""
     outcome = Outcome("kills")
     whole, log = ground.folder / "whole", ground.folder / "calls"
     result = ground.run(*ground.train(whole, **KEYS), **ground.watched(whole, log))
@@ -34,31 +35,31 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
         outcome.done += len(one.killed)
         struck.update(one.killed)
         if fault:
-            outcome.faults.append(Fault(one.command, name, f"after {len(one.killed)} kills: {fault}"))
+            outcome.faults.append(Fault(one.command, name, f"after {counted(len(one.killed), 'kill')}: {fault}"))
         else:
             points += counted_points(workdir)
             left += sum(path.name not in OWN for path in workdir.iterdir())
         runs += 1
     outcome.notes = [
-        f"{outcome.done} kills in {runs} runs of {KEYS['steps']} steps; a run that nobody stops makes {calls} "
-        "file-system calls that change something.",
+        f"{counted(outcome.done, 'kill')} in {counted(runs, 'run')} of {KEYS['steps']} steps; a run that is not "
+        f"stopped makes {calls} file-system calls that change something.",
         f"TensorBoard has {points[0]} of the {points[1]} numbers in metrics.jsonl.",
-        f"{left} files of half-written contents were left behind.",
+        f"{counted(left, 'half-written file')} remained.",
         "Killed at: " + ", ".join(f"{call} {number}" for call, number in sorted(struck.items())) + ".",
     ]
     return outcome
 
 
 class _Chain:
-    """One run, started until it is at its end. killed: what call each kill came at. command: the last one."""
+    """One run, started again until it is finished. killed: the call at which each kill happened. command: the last."""
 
     def __init__(self, ground, workdir, draw, calls):
-        # A third of what a whole run makes, so that a run is killed several times.
+        # A third of the calls of a whole run, so that a run is killed several times.
         self.ground, self.workdir, self.draw, self.calls = ground, workdir, draw, calls // 3
         self.killed, self.command = [], ""
 
     def go(self, most: int) -> str | None:
-        """At most so many kills. Returns what went wrong, or None."""
+        """Kills at most so many times. Returns what went wrong, or None."""
         log = self.workdir.with_suffix(".calls")
         for start in range(most + 1):
             at = self.draw.randint(1, self.calls) if start < most and not self.ground.late() else 0
@@ -78,14 +79,14 @@ class _Chain:
         return None
 
     def _fault(self, result, signum, there):
-        """What is wrong with one start. there: the checkpoints that it found."""
+        """What went wrong in one start, or None. there: the checkpoints that existed before."""
         if result.status != (-signum if signum == signal.SIGKILL else 0):
             return fault_of(result) or f"status {result.status}, {last_line(result.err)}"
         if "damaged" in result.err or "no rows" in result.err:
             return f"told of damage: {result.err[-300:]}"
         found = re.search(r"from step (\d+)", result.out)
         if found is None and (signum == signal.SIGKILL or not there or there[-1] == KEYS["steps"]):
-            return None  # it had nothing to go on from, or no time to say so
+            return None  # there was no checkpoint to continue from, or no time to print it
         if found is None and "stopped on request" in result.out + result.err:
             return None
         if found is None or not there or int(found[1]) != there[-1]:
@@ -94,7 +95,7 @@ class _Chain:
 
 
 def _kind(line):
-    """The call and the kind of file of a line of the log."""
+    """The call and the kind of file in a line of the log."""
     call, _, path = line.partition(" ")
     parts = [part for part in Path(path).parts if part != "/"]
     if not parts:
@@ -107,16 +108,16 @@ def _kind(line):
 
 
 def problem_of_end(workdir: Path, whole: Path) -> str | None:
-    """In what a finished run differs from the one that nobody stopped, or None."""
+    """How a finished run differs from the run that was not stopped, or None."""
     found, wanted = untimed(workdir), untimed(whole)
     steps = [row["step"] for row in found if "train/loss" in row]
     if steps != list(range(1, KEYS["steps"] + 1)):
         return f"metrics.jsonl has steps {json.dumps(steps)}"
     if found != wanted:
-        return "metrics.jsonl has other numbers than the run that nobody stopped"
+        return "metrics.jsonl has other numbers than the run that was not stopped"
     (step, arrays), (other_step, others) = end_of(workdir), end_of(whole)
     if step != other_step or not all(map(np.array_equal, arrays, others)):
-        return f"the state of step {step} is not that of step {other_step} of the run that nobody stopped"
+        return f"the state of step {step} is not that of step {other_step} of the run that was not stopped"
     there, points = counted_points(workdir)
     if there != points:
         return f"TensorBoard lacks {points - there} of {points} numbers"

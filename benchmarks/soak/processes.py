@@ -1,4 +1,4 @@
-"""Two processes of one run: one is killed, one is asked to stop, or both are; one process goes on alone."""
+"""Two processes of one run: one or both are killed or asked to stop. Then one process continues alone."""
 
 import random
 import signal
@@ -11,13 +11,13 @@ from semdlm_jax.runtime import fatal
 
 STEPS, MINUTE = 160, 60
 KEYS = {"steps": STEPS, "checkpoint_every": 20, "keep_latest": 9}
-# Two processes sum in another order than one, and Adam enlarges that: losses part by less than 1e-5 nats over 60 steps
-# and by 0.1 over 160, as do those of one process where a bias begins 1e-7 off.
+# Two processes add numbers in another order than one process, and Adam amplifies the difference: losses differ by less
+# than 1e-5 nats after 60 steps and by 0.1 after 160. A change of 1e-7 in one bias has the same effect in one process.
 COMPARED, CLOSE = 60, 1e-3
 
 
 def soak(ground: Ground, count: int, seed: int) -> Outcome:
-    """`count` runs, the ways in turn."""
+    """Makes `count` runs, with the WAYS one after the other."""
     outcome = Outcome("runs of two processes")
     whole = ground.folder / "whole"
     result = ground.run(*ground.train(whole, **KEYS))
@@ -40,15 +40,15 @@ def soak(ground: Ground, count: int, seed: int) -> Outcome:
         if fault:
             outcome.faults.append(Fault(running[0].command, name, f"{way}: {fault}"))
     outcome.notes = [
-        f"the ways, in turn: {', '.join(WAYS)}; then one process goes on to step {STEPS}.",
-        f"a process whose peer was killed ended within {max(seconds):.0f} s.",
-        f"the first {COMPARED} losses of runs that went on are at most {max(apart):.1g} nats off those of one process.",
+        f"the ways, one after the other: {', '.join(WAYS)}; then one process continues to step {STEPS}.",
+        f"a process whose partner was killed ended within {max(seconds):.0f} s.",
+        f"the first {COMPARED} losses of continued runs are at most {max(apart):.1g} nats off those of one process.",
     ]
     return outcome
 
 
 def _go(way, draw, workdir, running, seconds):
-    """Trains for a while, then does what is in `WAYS`. Returns what is wrong with how they ended, or None."""
+    """Trains for a while, then does what `WAYS` says. Returns what was wrong with the end of the processes, or None."""
     after = draw.randint(5, STEPS // 3)
     if not running[0].wait_for(lambda: (workdir / "metrics.jsonl").exists() and len(rows_so_far(workdir)) >= after):
         return f"did not come to step {after}: {[last_line(one.end(1).err) for one in running]}"
@@ -56,7 +56,7 @@ def _go(way, draw, workdir, running, seconds):
 
 
 def rows_so_far(workdir: Path) -> list[bytes]:
-    """Lines of metrics.jsonl, the last of which may be being written."""
+    """The number of lines of metrics.jsonl; the last one may be incomplete."""
     return (workdir / "metrics.jsonl").read_bytes().splitlines()
 
 
@@ -103,13 +103,13 @@ def _stopped(workdir, running):
 
 
 def _alone(ground, arguments, workdir, whole, apart):
-    """What is wrong with how one process goes on to the end, or None. apart: gets how far its losses are off."""
+    """Continues with one process to the end; returns what went wrong, or None. apart: gets the loss differences."""
     there = steps_on_disk(workdir)
     result = ground.run(*arguments)
     if fault := fault_of(result) or (result.status and last_line(result.err)):
         return f"one process alone: {fault}"
     if there and f"from step {there[-1]}\n" not in result.out:
-        return f"one process alone did not go on from step {there[-1]}: {result.out[:300]}"
+        return f"one process alone did not continue from step {there[-1]}: {result.out[:300]}"
     both = workdir, whole
     found, wanted = ({row["step"]: row["train/loss"] for row in rows(one) if "train/loss" in row} for one in both)
     if list(found) != list(range(1, STEPS + 1)):

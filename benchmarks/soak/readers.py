@@ -1,4 +1,4 @@
-"""Readers beside a trainer that saves and deletes checkpoints all the time: nobody disturbs anybody."""
+"""Readers of a run while a trainer constantly saves and deletes checkpoints: neither may disturb the other."""
 
 import collections
 import itertools
@@ -17,10 +17,10 @@ SIDE_BY_SIDE = 2
 
 
 def soak(ground: Ground, count: int, seed: int) -> Outcome:
-    """`count` readers, two at a time, and one trainer that is asked to stop at the end."""
+    """Runs `count` readers, two at a time, and one trainer, which is asked to stop at the end."""
     outcome, workdir = Outcome("readers"), ground.folder / "run"
     trainer, draw, ended = ground.start(*ground.train(workdir, **KEYS)), random.Random(seed), collections.Counter()
-    # One checkpoint of each kind is there, so a reader has something to read.
+    # There is one checkpoint of each kind, so that every reader finds one.
     if not trainer.wait_for(lambda: (workdir / "checkpoints" / str(KEYS["eval_every"])).exists()):
         outcome.faults.append(Fault(trainer.command, str(seed), f"no checkpoint came: {trainer.end(1).err[-300:]}"))
         return outcome

@@ -1,4 +1,4 @@
-"""What a run has written down: its rows of metrics, its TensorBoard events, its checkpoints."""
+"""What a run has written: its metrics, its TensorBoard events, its checkpoints."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from semdlm_jax.experiment.load import make_reader
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.state import abstract_state
 
-TIMED = ("time", "train/tokens_per_second", "train/teraflops_per_second", "train/mfu")  # what no two runs have alike
+TIMED = ("time", "train/tokens_per_second", "train/teraflops_per_second", "train/mfu")  # different in every run
 
 
 def rows(workdir: Path) -> list[dict]:
@@ -23,18 +23,18 @@ def rows(workdir: Path) -> list[dict]:
 
 
 def untimed(workdir: Path) -> list[dict]:
-    """Its rows without what depends on the time."""
+    """The same rows without values that depend on time."""
     return [{name: value for name, value in row.items() if name not in TIMED} for row in rows(workdir)]
 
 
 def points(workdir: Path) -> tuple[list[tuple[int, str, float]], list[int]]:
-    """[(step, name, value)] of the TensorBoard events as they are on disk, and the steps from which runs went on."""
+    """[(step, name, value)] of the TensorBoard events on disk, and the steps from which runs continued."""
     found, begun = [], []
     for path in sorted((workdir / "tensorboard").iterdir()):
         content, at = path.read_bytes(), 0
         while at < len(content):  # records: length u64, its crc u32, bytes, their crc u32
             size = int.from_bytes(content[at : at + 8], "little")
-            if at + 16 + size > len(content):  # a killed run left it torn
+            if at + 16 + size > len(content):  # incomplete, because the run was killed
                 break
             event = Event.FromString(content[at + 12 : at + 12 + size])
             found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
@@ -44,7 +44,7 @@ def points(workdir: Path) -> tuple[list[tuple[int, str, float]], list[int]]:
 
 
 def counted_points(workdir: Path) -> tuple[int, int]:
-    """(how many of the numbers of metrics.jsonl the event files have, how many there are)."""
+    """(how many of the numbers in metrics.jsonl are also in the event files, how many there are)."""
     found = set(points(workdir)[0])
     wanted = [
         (row["step"], name, float(np.float32(value)))
@@ -56,13 +56,13 @@ def counted_points(workdir: Path) -> tuple[int, int]:
 
 
 def steps_on_disk(workdir: Path) -> list[int]:
-    """The steps of its checkpoints."""
+    """The steps of the checkpoints of a run."""
     folder = workdir / "checkpoints"
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
 
 
 def end_of(workdir: Path) -> tuple[int, list[np.ndarray]]:
-    """(step, arrays) of the latest checkpoint: parameters, average, moments, and the batch that comes next."""
+    """(step, arrays) of the latest checkpoint: parameters, average, moments, and the next batch."""
     config = ConfigDict(read_config(workdir))
     corpus = build_run_data(config)
     denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)

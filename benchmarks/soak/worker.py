@@ -1,5 +1,5 @@
-"""Runs commands of standard input, a JSON list of arguments a line, in one process; tells how each ended, [status,
-standard output, standard error]."""
+"""Runs commands in one process. Each line of standard input is a JSON list of arguments; the answer is a line with
+[status, standard output, standard error]."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from benchmarks.tiny_run import Result, command
 def main():
     answers = sys.stdout
     for line in sys.stdin:
-        sys.modules.pop("config_config", None)  # what another process would not have
+        sys.modules.pop("config_config", None)  # a new process would not have these
         try:
             result = command(*json.loads(line))
         except BaseException:
