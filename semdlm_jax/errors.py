@@ -27,11 +27,16 @@ class StorageError(UserError):
     status = 1
 
 
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """'did you mean …' for a misspelled name; '' if none of the valid names is similar."""
+    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """'did you mean …' for a misspelled name; the list of valid names if none is similar."""
     valid = list(valid)
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"valid names: {', '.join(sorted(valid))}"
+    return did_you_mean(name, valid) or f"valid names: {', '.join(sorted(valid))}"
 
 
 def choose(kind: str, name: str, registry: Mapping[str, T]) -> T:
@@ -45,6 +50,8 @@ def choose(kind: str, name: str, registry: Mapping[str, T]) -> T:
     Raises:
         UserError: there is no such entry; the message suggests the nearest name.
     """
+    if not isinstance(name, str):
+        raise UserError(f"{kind} is {name!r:.80}, which is no name: {nearest('', registry)}")
     if name not in registry:
         raise UserError(f"unknown {kind} {name!r}: {nearest(name, registry)}")
     return registry[name]

@@ -88,7 +88,8 @@ class Model:
             preset: a name of `samplers.presets.PRESETS`, the settings of a system's authors; `settings` change them.
             seed: of all randomness. The text also depends on the batch size and on the number of devices.
             batch_size: samples drawn at once.
-            **settings: of `samplers.SamplingSettings`: sampler, steps, temperature, lambda_freq, …
+            **settings: of `samplers.SamplingSettings`: sampler, steps, temperature, lambda_freq, … and the options of
+                the sampler by their names, as sampler="blockwise", rho=0.5.
 
         Returns:
             Samples.

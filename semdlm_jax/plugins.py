@@ -22,7 +22,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
-from semdlm_jax.errors import UserError, choose, nearest
+from semdlm_jax.errors import UserError, choose, did_you_mean, nearest
 from semdlm_jax.former import check_arguments, renamed_argument
 from semdlm_jax.options import OWN, Option
 
@@ -145,10 +145,20 @@ class Registry(dict[str, type[P]], Generic[P]):
         known = [f.name for f in _fields(plugin)]
         for option in options:
             if option not in known:
-                has = f"it has {', '.join(known)}: {nearest(option, known)}" if known else "it has none"
-                told = renamed_argument(option, known) or has
+                told = renamed_argument(option, known) or self._instead(option, known)
                 raise UserError(f"{self.kind} {name!r} has no option {option!r}: {told}")
         return plugin(**options)
+
+    def having(self, option: str) -> list[str]:
+        """The names of the plug-ins of the package that have an option."""
+        return [name for name, plugin in self.items() if option in options_of(plugin)]
+
+    def _instead(self, option, known):
+        """What to give for an option that a plug-in with the options `known` lacks."""
+        has = f"it has {', '.join(known) or 'none'}"
+        if having := self.having(option):
+            return f"{has}; {', '.join(having)} {'have' if having[1:] else 'has'} it"
+        return ": ".join(filter(None, (has, did_you_mean(option, known))))
 
     def pick(self, name: str, section: Mapping[str, Any]) -> P:
         """Makes a plug-in from a section of a configuration.

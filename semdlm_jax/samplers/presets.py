@@ -1,9 +1,11 @@
 """How the authors of each system sample."""
 
 import dataclasses
+from typing import Any
 
 from semdlm_jax.errors import UserError, choose, nearest
-from semdlm_jax.samplers.settings import SamplingSettings
+from semdlm_jax.samplers import METHODS
+from semdlm_jax.samplers.settings import SamplingSettings, check_options_of_sampler
 
 
 # kuleshov-group/remdm: nucleus 0.9; eta of the scripts for 1,024 tokens in 1,024 steps; the likeliest token at the end.
@@ -47,24 +49,36 @@ PRESETS = {
 }
 
 
-def make_settings(preset=None, **changes):
+def make_settings(preset: str | None = None, **changes: Any) -> SamplingSettings:
     """The default settings, changed by a preset and then by `changes`.
 
     Args:
         preset: a name of PRESETS; None for none.
-        **changes: fields of SamplingSettings; None leaves one as it is, and `options` are merged.
+        **changes: fields of SamplingSettings, and options of its sampler by their names or as `options`; None leaves
+            one as it is.
 
     Raises:
-        UserError: an unknown preset or setting, or a value out of its range.
+        UserError: an unknown preset, setting or option, or a value out of its range.
     """
-    settings = dict(choose("preset", preset, PRESETS)) if preset else {}
+    settings = dict(choose("preset", preset, PRESETS)) if preset is not None else {}
     changes = {name: value for name, value in changes.items() if value is not None}
-    known = [field.name for field in dataclasses.fields(SamplingSettings)]
-    for name in changes:
-        if name not in known:
-            raise UserError(f"unknown sampling setting {name!r}: {nearest(name, known)}")
+    named = changes.pop("options", {})
+    check_options_of_sampler(named)
     own = settings.pop("options", {})
     if changes.get("sampler", settings.get("sampler")) != settings.get("sampler"):
         own = {}  # another sampler's
-    settings = {**settings, **changes, "options": {**own, **changes.get("options", {})}}
-    return SamplingSettings(**settings)
+    known = [field.name for field in dataclasses.fields(SamplingSettings)]
+    options = {**own, **named, **{name: value for name, value in changes.items() if name not in known}}
+    settings |= {name: value for name, value in changes.items() if name in known}
+    made = SamplingSettings(**settings, options=options)
+    _check_known(made, known)
+    METHODS.make(made.sampler, **options)
+    return made
+
+
+def _check_known(settings, known):
+    """UserError for an option that no sampler has and that is spelled nearly like a setting."""
+    having = METHODS.options(settings.sampler)
+    for name in settings.options:
+        if name not in having and not METHODS.having(name):
+            raise UserError(f"unknown sampling setting {name!r}: {nearest(name, [*known, *having])}")

@@ -1,9 +1,11 @@
 """The settings of sampling: their defaults, ranges and meanings."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-from semdlm_jax.options import counted, number, switch, text
+from semdlm_jax.errors import UserError
+from semdlm_jax.options import counted, number, shown, switch, text
 from semdlm_jax.plugins import Plugin, field, options_of
 
 WEIGHT = "[0, 1000000]"
@@ -28,7 +30,7 @@ class SamplingSettings(Plugin):
     """
 
     sampler: str = field(text("ancestral", "how a step is taken", "samplers:METHODS", own=True))
-    options: dict = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     steps: int = field(number(128, "[1, 100000]", "network evaluations for the sequence, over all strides"))
     strides: int = field(number(1, "[1, 1048576]", "equal parts of the sequence, left to right"))
     grid: str = field(text("uniform", "spacing of the times", "samplers:GRIDS"))
@@ -43,15 +45,19 @@ class SamplingSettings(Plugin):
     lambda_sem: float = field(number(0.0, WEIGHT, "penalty on tokens whose neighbors do (Eq. 23)"))
     window: int = field(number(0, POSITIONS, "positions of the penalty's window; 0 is the whole sequence"))
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_options_of_sampler(self.options)
+
     def __str__(self):
         """Only what differs from the defaults, after the sampler and its steps."""
-        shown = {
+        changed = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if field.name not in ("sampler", "options", "steps", "strides", "temperature")
             and getattr(self, field.name) != field.default
         }
-        extras = "".join(f", {name} {value}" for name, value in {**self.options, **shown}.items())
+        extras = "".join(f", {name} {value}" for name, value in {**self.options, **changed}.items())
         counts = f"{counted(self.steps, 'step')}, {counted(self.strides, 'stride')}"
         return f"{self.sampler}, {counts}, temperature {self.temperature:g}{extras}"
 
@@ -60,3 +66,11 @@ def check_settings(**values: Any) -> None:
     """UserError for a value out of its setting's range."""
     for name, value in values.items():
         options_of(SamplingSettings)[name].check(name, value)
+
+
+def check_options_of_sampler(options: Any) -> None:
+    """UserError unless these are {name of an option: value}."""
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise UserError(
+            f"options = {shown(options)} is no dict of the sampler's own options: give each by its name, as rho=0.5"
+        )

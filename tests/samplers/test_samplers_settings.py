@@ -46,7 +46,7 @@ def test_changes_go_over_presets_and_presets_over_defaults():
     assert make_settings("remdm_loop", sampler="remdm_loop", options={"t_on": 0.6}).options == {**loop, "t_on": 0.6}
     other = make_settings("remdm_loop", sampler="blockwise", options={"rho": 2.0})
     assert other.options == {"rho": 2.0} and other.top_p == 0.9
-    make_method(other.sampler, **other.options)
+    assert make_settings("remdm_loop", sampler="blockwise", rho=2.0) == other
     # What was made is nobody else's.
     assert PRESETS["remdm_loop"]["options"] == {"eta": 0.02, "t_on": 0.55, "t_off": 0.05, "alpha_on": 0.9}
 
@@ -66,6 +66,17 @@ def test_changes_go_over_presets_and_presets_over_defaults():
             "'remdm_cap' has no option 'etta': it has eta: did you mean 'eta'",
         ),
         (lambda: make_method("ancestral", eta=0.1), "'ancestral' has no option 'eta': it has none"),
+        (lambda: make_settings(rho=0.3), "'ancestral' has no option 'rho': it has none; blockwise has it"),
+        (lambda: make_settings(options={"etta": 1}), "unknown sampling setting 'etta': valid names"),
+        (lambda: make_settings(sampler="remdm_cap", eta=2.0), r"eta = 2.0 is not possible: give a number in \[0, 1\]"),
+        (lambda: make_settings(options=3), "options = 3 is no dict of the sampler's own options: give each"),
+        (lambda: SamplingSettings(options={1: 2}), "options = {1: 2} is no dict"),
+        (lambda: make_settings(preset=3), "preset is 3, which is no name: valid names: .*mdlm"),
+        (
+            lambda: make_method("blockwise", eta=0.1),
+            "has no option 'eta': it has rho, freeze; remdm_cap, remdm_rescale, remdm_loop have it$",
+        ),
+        (lambda: make_method("blockwise", qqq=0.1), "'blockwise' has no option 'qqq': it has rho, freeze$"),
         (lambda: make_method("remdm_loop", t_on=0.01), "t_off < t_on"),
         (lambda: make_method("remdm_loop", alpha_on=1.0), "alpha_on = 1.0"),
         (lambda: make_method("remdm_cap", eta=1.5), "eta = 1.5"),
