@@ -6,17 +6,14 @@ The oracles here are V x V matrices in numpy float64, written from the definitio
 
 and what a short row cannot place goes to nu; or, for the dense kernel, s(j | i) a softmax of similarities. They share
 nothing with the code under test. Times may be complex: every weight is analytic between the kinks, so a derivative in t
-is an exact imaginary part. Only `Registered`, the oracle of a kernel that nobody wrote down twice, takes the
-definition of q_t from the code and checks what the code derives from it.
+is an exact imaginary part.
 """
 
 import dataclasses
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from toy_vocabulary import AT_MASK, EMBEDDINGS, FLAT, P_DATA, SMOOTHED, K, V, pairs
+from toy_vocabulary import AT_MASK, EMBEDDINGS, FLAT, P_DATA, SMOOTHED, V
 
 
 def _ratios(numerator, denominator, empty):
@@ -44,12 +41,9 @@ class Process:
         """[V, V]: what noise adds to q_t(j | i), row i, column j."""
         raise NotImplementedError
 
-    def survival(self, t, s):
-        """[V]: the largest b that is at most every ratio of levels of noise at t and s."""
-        raise NotImplementedError
-
-    def kept_rate(self, t):
-        """[V]: -db/dt at s = t."""
+    def changed(self, t, s=None):
+        """[V, V, V] by (x0, x_t, y): the chance, given x0, that the token changed between s and t, from y to x_t;
+        without s per unit of t, at t."""
         raise NotImplementedError
 
     def prior(self, t):
@@ -77,18 +71,12 @@ class Process:
         return np.abs(self.matrix(0.0) - np.eye(V)).max() < 1e-15
 
     def reverse(self, t, s):
-        """[V, V, V]: q(x_s | x_t, x0) indexed [x0, x_t, x_s], by Bayes' rule on the forward process given x0: a kept
-        token stays kept with chance alpha_t / alpha_s, noise stays with chance b, and all else is drawn from what
-        q_t still lacks. Zero for impossible x_t."""
-        before, after, b = self.noise(s), self.noise(t), self.survival(t, s)[:, None]
-        fresh = after - b * before
-        assert fresh.min() > -1e-15, "the conditional process would need negative probabilities"
-        fresh = np.maximum(fresh, 0) / np.maximum(fresh.sum(1, keepdims=True), 1e-300)
-        left = self.alpha(s) - self.alpha(t)
-        eye = np.eye(V)
-        sources = left * eye + (1 - b) * before  # [x0, x_s]: who is redrawn
-        joint = fresh[:, :, None] * sources[:, None, :]
-        joint = joint + eye[None] * (b * before + self.alpha(t) * eye)[:, None, :]
+        """[V, V, V]: q(x_s | x_t, x0) indexed [x0, x_t, x_s], by Bayes' rule on the forward process given x0: who did
+        not change stayed. Zero for impossible x_t."""
+        joint, at_t = self.changed(t, s), self.matrix(t)
+        stayed = at_t - joint.sum(-1)
+        assert min(joint.min(), stayed.min()) > -1e-15, "the conditional process would need negative probabilities"
+        joint = np.maximum(joint + np.maximum(stayed, 0)[..., None] * np.eye(V), 0)
         total = joint.sum(-1, keepdims=True)
         return np.where(total > 1e-300, joint / np.where(total > 1e-300, total, 1), 0)
 
@@ -145,19 +133,54 @@ class Toy(Process):
                 q[i, j] += mass
         return q
 
-    def _pieces(self, i, t):
-        """All levels of row i, a jump once for every share that changes on its own, and what no jump has met."""
-        near, jump = self.levels(i, t)
-        alpha, _, sigma, _ = self.weights(t)
-        return np.array([*near, *(jump * share for share in (self.shares(t) if self.shares else (1,))), alpha + sigma])
+    def _states(self, t):
+        """What q_t consists of: alpha; the neighbors, [V, V]; jumps, [V, V] for every share that changes on its own."""
+        near, jumps = np.zeros((2, V, V), np.result_type(t, np.float64))
+        for i, row in enumerate(self.rows):
+            weights, jumps[i] = self.levels(i, t)
+            near[i, list(row)] = weights
+        shares = [(1, self.nu)] if self.shares is None else zip(self.shares(t), (self.nu, AT_MASK), strict=True)
+        return [np.asarray(self.alpha(t)), near, *(jumps * share * prior for share, prior in shares)]
 
-    def survival(self, t, s):
-        return np.array([min(1, _ratios(self._pieces(i, t), self._pieces(i, s), np.inf).min()) for i in range(V)])
+    def changed(self, t, s=None):
+        """A jump takes every token with the same chance. A kept token drifts, a near one may drift on."""
+        if s is None:
+            states = self._states(t + 1e-30j)
+            now, change = [x.real for x in states], [x.imag / 1e-30 for x in states]
+        else:
+            now, after = self._states(s), self._states(t)
+            change = [x - y for x, y in zip(after, now, strict=True)]
+        return np.stack(
+            [_moves(i, *([x if x.ndim == 0 else x[i] for x in xs] for xs in (now, change))) for i in range(V)]
+        )
 
-    def kept_rate(self, t):
-        pieces = np.stack([[*self._pieces(i, t + 1e-30j), *[np.inf] * (K - len(self.rows[i]))] for i in range(V)])
-        rates = -_ratios(pieces.imag / 1e-30, pieces.real, np.inf)
-        return np.where(np.isfinite(pieces.real), rates, -np.inf).max(1)
+
+def _moves(i, now, change):
+    """[V, V] by (where to, where from): the masses that change, given the clean token i. now, change: of alpha, the
+    near tokens, and the far ones, by their components."""
+    (kept, near, *far), (kept_gain, near_gain, *far_gain) = now, change
+    total = sum(part.sum() for part in far)
+    gain = sum(part.sum() for part in far_gain)
+    unjumped = kept + near.sum()
+    # The share of the far tokens that is drawn anew: that which jumps, or more where a component shrinks.
+    shrinking = [_ratio(-dot.sum(), part.sum()) for part, dot in zip(far, far_gain, strict=True)]
+    lost = max(0, _ratio(gain, unjumped), *shrinking)
+    jumping = min(max(gain, 0) * _ratio(kept, unjumped), -kept_gain)  # of the kept tokens
+    near_jumping = max(gain, 0) - jumping
+    near_lost = max(0, _ratio(near_jumping, near.sum()), *map(_ratio, -near_gain, near))
+    eye, all_far = np.eye(V)[i], sum(far)
+    from_near, from_far = near * _ratio(1, near.sum()), all_far * _ratio(1, total)
+    to_far = jumping * eye + near_jumping * from_near + (lost * total - max(-gain, 0)) * from_far
+    to_near = (-kept_gain - jumping) * eye + max(-gain, 0) * from_far
+    to_near = to_near + (near_lost * near.sum() - near_jumping) * from_near
+    came_far, came_near = sum(far_gain) + lost * all_far, near_gain + near_lost * near
+    return sum(
+        np.outer(came, origin) * _ratio(1, came.sum()) for came, origin in ((came_far, to_far), (came_near, to_near))
+    )
+
+
+def _ratio(x, y):
+    return x / y if y > 1e-300 else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,40 +203,15 @@ class Softmax(Process):
         weight = np.exp(sharpness * (EMBEDDINGS @ EMBEDDINGS.T - 1))
         return (1 - alpha) * weight / weight.sum(1, keepdims=True)
 
-    def survival(self, t, s):
-        return np.minimum(_ratios(self.noise(t), self.noise(s), np.inf).min(1), self.alpha(t) / self.alpha(s))
-
-    def kept_rate(self, t):
-        rates = -_ratios(self.noise_derivative(t), self.noise(t), np.inf)
-        return np.maximum(rates.max(1), -self.alpha_derivative(t) / self.alpha(t))
-
-
-@dataclasses.dataclass(frozen=True)
-class Registered(Process):
-    """A kernel as its own code defines it, pair by pair; b from the code is only held to what makes it valid."""
-
-    def _pairwise(self, function):
-        with jax.enable_x64(True):
-            kernel = self.build()
-            return np.asarray(function(kernel, *pairs()))
-
-    def alpha(self, t):
-        return self._pairwise(lambda kernel, x0, xt: kernel.alpha(jnp.asarray(t)))
-
-    def noise(self, t):
-        return self._pairwise(lambda kernel, x0, xt: kernel.noise_prob(xt, x0, jnp.asarray(t)))
-
-    def noise_derivative(self, t):
-        return (self.noise(t + 1e-6) - self.noise(t - 1e-6)) / 2e-6
-
-    def alpha_derivative(self, t):
-        return (self.alpha(t + 1e-6) - self.alpha(t - 1e-6)) / 2e-6
-
-    def survival(self, t, s):
-        return self._pairwise(lambda kernel, x0, xt: kernel.noise_kept(x0[:, 0], jnp.asarray(t), jnp.asarray(s)))
-
-    def kept_rate(self, t):
-        return self._pairwise(lambda kernel, x0, xt: kernel.noise_kept_rate(jnp.asarray(t)))
-
-    def prior(self, t):
-        return self._pairwise(lambda kernel, x0, xt: kernel.prior_probs(jnp.asarray(t)))
+    def changed(self, t, s=None):
+        """Noise stays with the largest chance that all tokens allow, but not longer than kept tokens; what does not is
+        drawn anew."""
+        if s is None:
+            now, gain, left = self.noise(t), self.noise_derivative(t), -self.alpha_derivative(t)
+            lost = np.maximum((-gain / now).max(1), left / self.alpha(t) if self.alpha(t) > 0 else 0)[:, None]
+        else:
+            now, left = self.noise(s), self.alpha(s) - self.alpha(t)
+            gain = self.noise(t) - now
+            lost = np.maximum(_ratios(-gain, now, 0).max(1), left / self.alpha(s))[:, None]
+        came, sources = gain + lost * now, left * np.eye(V) + lost * now
+        return came[:, :, None] * (sources / sources.sum(1, keepdims=True))[:, None, :]

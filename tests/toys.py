@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import scipy.stats
-from toy_processes import Registered, Softmax, Toy
+from toy_processes import Softmax, Toy
 from toy_vocabulary import (  # noqa: F401  tests find all of a toy here
     ALONE,
     AT_MASK,
@@ -193,7 +193,14 @@ REMEMBERING = (
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "less_drift.py"
 _spec = importlib.util.spec_from_file_location("less_drift", EXAMPLE)
 _spec.loader.exec_module(importlib.util.module_from_spec(_spec))  # registers it
-TOYS["less_drift"] = Registered("less_drift", named("less_drift"), rtol=1e-9)
+TOYS["less_drift"] = Toy(
+    "less_drift",
+    named("less_drift"),
+    lambda t: (1 - t, t * (1 - (1 - t) / 2), t * (1 - t) / 2, (K - 1) * t),
+    ROWS,
+    FLAT,
+    kinks=kinks(1.0),
+)
 
 
 def key(seed):
@@ -237,22 +244,13 @@ def log(p):
 
 
 def true_rates(toy, posterior, t):
-    """[V, V] by (x0, x_t): the integrand of the NELBO for posteriors [V, V] by x_t, written out:
-
-    h(z | k) = (m'_t(z | k) + lambda(k) m_t(z | k)) / q_t(z | k), lambda the rate at which noise is renewed: what
-    arrives at z. It was k itself, from which -alpha' leave, or other noise, of which lambda (1 - alpha) is renewed,
-    in proportion: R(y) = h(z | k) (-alpha' 1[y = k] + lambda(k) m_t(y | k)) / (-alpha' + lambda(k) (1 - alpha));
-    R_theta(y) = sum_k p(k) R(y | k);   the sum over y != z of R_theta - R + R log(R / R_theta).
-    NaN where x_t cannot come from x0.
+    """[V, V] by (x0, x_t): the integrand of the NELBO for posteriors [V, V] by x_t, written out: with the rate
+    R(z -> y | k) = `toy.changed` / q_t(z | k), R_theta(y) = sum_k p(k) R(y | k), the sum over y != z of
+    R_theta - R + R log(R / R_theta). NaN where x_t cannot come from x0.
     """
-    q, m, left = toy.matrix(t), toy.noise(t), -toy.alpha_derivative(t)
-    renewed = toy.kept_rate(t)
-    arrived = toy.noise_derivative(t) + renewed[:, None] * m
-    assert arrived.min() > -1e-6 * (1 + np.abs(renewed).max())
-    h = np.where(q > 0, np.maximum(arrived, 0) / np.where(q > 0, q, 1), 0)
-    sources = left * np.eye(V) + renewed[:, None] * m
-    sources = sources / (left + renewed * (1 - toy.alpha(t)))[:, None]
-    rate = h[:, :, None] * sources[:, None, :]
+    q, changed = toy.matrix(t), toy.changed(t)
+    assert changed.min() > -1e-6 * (1 + np.abs(changed).max())
+    rate = np.maximum(changed, 0) / np.where(q > 0, q, 1)[..., None] * (q > 0)[..., None]
     model = np.broadcast_to(np.einsum("zk,kzy->zy", posterior, rate), rate.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = model - rate + np.where(rate > 0, rate * np.log(rate / model), 0)

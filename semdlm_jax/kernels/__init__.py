@@ -6,7 +6,8 @@ from semdlm_jax.kernels.neighbors import NeighborTable
 from semdlm_jax.kernels.numerics import LOG_ZERO
 from semdlm_jax.kernels.prior import GlobalPrior
 from semdlm_jax.kernels.protocol import KernelBase
-from semdlm_jax.kernels.reverse import noise_share, return_rates, reverse_step, stay_probability
+from semdlm_jax.kernels.renewal import KeepOrRenew
+from semdlm_jax.kernels.reverse import Coupled, Origins, Reverse
 from semdlm_jax.kernels.schedules import SCHEDULES
 from semdlm_jax.kernels.sparse import Kernel
 from semdlm_jax.kernels.vocabulary import Vocabulary
@@ -15,17 +16,17 @@ __all__ = [
     "KERNELS",
     "LOG_ZERO",
     "SCHEDULES",
+    "Coupled",
     "GlobalPrior",
+    "KeepOrRenew",
     "Kernel",
     "KernelBase",
     "KernelSpec",
     "NeighborTable",
+    "Origins",
+    "Reverse",
     "Vocabulary",
     "branches",
     "make_kernel",
-    "noise_share",
-    "return_rates",
-    "reverse_step",
     "schedules",
-    "stay_probability",
 ]

@@ -49,6 +49,11 @@ def take(values, ids):
     return values[(*_grid(values, ids), ids)]
 
 
+def at_token(values_V, x0):
+    """values [..., V] at the token x0 [...]."""
+    return take(values_V, x0[..., None])[..., 0]
+
+
 def put(base, ids, values):
     """base [..., V] with values [..., D] written at ids [..., D]; the id V is dropped."""
     base = jnp.broadcast_to(base, ids.shape[:-1] + base.shape[-1:])

@@ -10,14 +10,18 @@ adds an axis V.
 
 import abc
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.former import RenamedMethods
-from semdlm_jax.kernels.numerics import derivative, ratio, safe_log, take
+from semdlm_jax.kernels.numerics import derivative, safe_log
 from semdlm_jax.kernels.shapes import TakesTimes, as_times, as_tokens, check_shape
+
+if TYPE_CHECKING:
+    from semdlm_jax.kernels.reverse import Reverse
 
 Array = jax.Array
 
@@ -41,7 +45,6 @@ class KernelBase(RenamedMethods, TakesTimes, abc.ABC):
         "push_noise": "noise_matvec",
         "push_noise_at": "noise_matvec_at",
         "fresh_rate": "arrival_rate",
-        "fresh_rates": "arrival_rates",
     }
     vocab_size: int
     mask_id: int | None
@@ -80,12 +83,30 @@ class KernelBase(RenamedMethods, TakesTimes, abc.ABC):
         """y -> sum_k w(k) m_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
 
     @abc.abstractmethod
-    def noise_kept(self, x0: Array, t: Array, s: Array) -> Array:
-        """b(x0), shape of x0: the chance that noise at time s is unchanged at t > s. b m_s <= m_t for every token."""
+    def reverse(self, xt: Array, t: Array, s: Array | None = None) -> "Reverse":
+        """Where x_t came from, for every clean token: `reverse.Reverse`. Rates at t, or chances of a step to s < t."""
 
     @abc.abstractmethod
-    def noise_kept_rate(self, t: Array) -> Array:
-        """lambda = -db/dt at s = t of every clean token: [..., V], in 1 / unit of t."""
+    def reverse_step(self, key: Array, xt: Array, x0: Array, t: Array, s: Array) -> Array:
+        """Draws x_s ~ q(x_s | x_t, x0), exact for any step size s < t.
+
+        Args:
+            key: a JAX random key.
+            xt, x0: noisy and clean tokens of one shape.
+            t, s: numbers, or times as for `corrupt`.
+
+        Returns:
+            int32 tokens of xt's shape.
+        """
+
+    @abc.abstractmethod
+    def reverse_leap(self, key: Array, xt: Array, x0: Array, t: Array, s: Array) -> Array:
+        """As `reverse_step`, by tau-leaping: a token takes at most one jump back, at the rates of time t."""
+
+    @abc.abstractmethod
+    def arrival_rate(self, xt: Array, x0: Array, t: Array) -> Array:
+        """h(xt | x0), shape of xt, in 1 / unit of t: the rate, back in time, at which x_t is found to have just arrived
+        at its value."""
 
     @abc.abstractmethod
     def sample_prior(self, key: Array, shape: tuple[int, ...]) -> Array:
@@ -174,28 +195,6 @@ class KernelBase(RenamedMethods, TakesTimes, abc.ABC):
     def log_evidence(self, logits: Array, xt: Array, t: Array) -> Array:
         """log sum_k e^logits(k) q_t(xt | k): shape of xt."""
         return jax.nn.logsumexp(self.add_log_likelihoods(logits, xt, t), axis=-1)
-
-    def arrival_rates(self, xt: Array, t: Array) -> Array:
-        """h(xt | k) of every clean token k, [..., V], in 1 / unit of t: the rate, back in time, at which x_t is found
-        to have just arrived at its value.
-
-        h(z | k) = (m'_t(z | k) + lambda(k) m_t(z | k)) / q_t(z | k), lambda(k) the rate of `noise_kept_rate`: noise
-        grows by m', and what was lost was drawn anew. The share of the kept token cancels.
-        """
-        xt = as_tokens("xt", xt)
-        t = as_times(t, "xt", xt, more=True)
-        noise, noise_dot = derivative(lambda t: self.noise_likelihoods(xt, t), t)
-        arrived = jnp.maximum(noise_dot + self.noise_kept_rate(t) * noise, 0)
-        total = noise + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
-        return ratio(arrived, total, 0)
-
-    def arrival_rate(self, xt: Array, x0: Array, t: Array) -> Array:
-        """h(xt | x0): `arrival_rates` of one clean token; shape of xt."""
-        xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
-        t = as_times(t, "xt", xt)
-        noise, noise_dot = derivative(lambda t: self.noise_prob(xt, x0, t), jnp.broadcast_to(t, xt.shape))
-        lost = take(self.noise_kept_rate(t), x0[..., None])[..., 0]
-        return ratio(jnp.maximum(noise_dot + lost * noise, 0), self.prob(xt, x0, t), 0)
 
     def _is(self, tokens):
         """[..., V] bool: one-hot rows."""

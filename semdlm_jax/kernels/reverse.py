@@ -1,77 +1,212 @@
-"""The reverse process when the clean token is known: stay, or go back to one of its earlier states.
+"""The reverse process when the clean token is known.
 
-Given x0, between s and t a kept token stays kept with chance alpha_t / alpha_s, noise stays as it is with chance
-b(x0), and what did not stay is noise anew. This has the marginals q_t for any b with b m_s <= m_t; the kernel's b is
-the largest that is at most (1 - beta_t) / (1 - beta_s): a jump redraws any token, a drift moves only a kept one. For
-kernels without a semantic branch that is alpha_t / alpha_s, "keep with a chance of all tokens or redraw", and the
-reverse of the papers' Markov chains. Seen backwards:
+A kernel chooses a joint law of x_s and x_t given x0 with the marginals q_s and q_t. Here it is told by *origins*: given
+x0 and the token x_t, with which chance x_t is x_s itself (it stayed), and with which chance it has changed since, from
+x0 or from a part of the noise of time s. For times that approach each other these chances become rates.
 
-    x_s = x_t           with probability  rho = (alpha_t 1[x_t = x0] + b m_s(x_t | x0)) / q_t(x_t | x0), and otherwise
-    x_s = x0            with probability  1 - kappa
-    x_s ~ m_s(. | x0)   with probability  kappa = (1 - b) (1 - alpha_s) / ((1 - b) (1 - alpha_s) + alpha_s - alpha_t)
+`renewal` and `split` choose such laws. The tighter of two has less information about x0 in a step back, and the
+likelihood bound is the tighter for it; the marginals, and so what `corrupt` draws, are the same.
 """
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.kernels.numerics import derivative, ratio
+from semdlm_jax.kernels.numerics import add_at, at_token, take
 from semdlm_jax.kernels.protocol import KernelBase
-from semdlm_jax.kernels.shapes import as_times, as_tokens, takes_times
+from semdlm_jax.kernels.shapes import as_times, as_tokens
+
+Array = jax.Array
 
 
-def stay_probability(kernel: KernelBase, xt, x0, t, s):
-    """rho, shape of xt: the posterior probability that the token did not change between s and t.
+class Origins(NamedTuple):
+    """Where x_t came from, given x_t and a clean token.
 
-    0 where q_t(xt | x0) = 0: such a pair has no posterior, and the step redraws.
+    Chances of a step to s, which sum to 1; or rates at t, in 1 / unit of t, without `stay`. All zero where x_t cannot
+    come from the clean token.
+
+    Attributes:
+        stay: x_s is x_t, because it did not change.
+        kept: it has changed, and x_s is the clean token.
+        noise: it has changed, and x_s is noise: one array for each of the kernel's parts of noise.
     """
-    t, s = as_times(t, "xt", xt, more=True), as_times(s, "xt", xt, more=True, which="s")
-    kept = jnp.where(xt == x0, kernel.alpha(t), 0)
-    survived = kernel.noise_kept(x0, t, s) * kernel.noise_prob(xt, x0, s)
-    return jnp.minimum(ratio(kept + survived, kernel.prob(xt, x0, t), 0), 1)
+
+    stay: Array | None
+    kept: Array
+    noise: tuple[Array, ...]
+
+    @property
+    def changed(self) -> Array:
+        """The chance, or rate, of having changed: shape of `kept`."""
+        return sum(self.noise, start=self.kept)
 
 
-@takes_times
-def noise_share(kernel: KernelBase, noise_kept, t, s):
-    """kappa: the share of noise among the tokens at s that change until t; shapes of noise_kept and t broadcast."""
-    renewed = (1 - noise_kept) * kernel.noise(s)
-    return ratio(renewed, renewed + (kernel.alpha(s) - kernel.alpha(t)), 0)
+class NoisePart(abc.ABC):
+    """A part of the noise at a certain time: a distribution over tokens for every clean token k."""
+
+    @abc.abstractmethod
+    def prob_at(self, x0: Array, y: Array) -> Array:
+        """The chances of the tokens y [..., S] given x0 [...]: [..., S]."""
+
+    @abc.abstractmethod
+    def probs(self, x0: Array) -> Array:
+        """The chance of every token: [..., V]."""
+
+    @abc.abstractmethod
+    def likelihoods(self, xt: Array) -> Array:
+        """The chance of xt given every clean token: [..., V]."""
+
+    @abc.abstractmethod
+    def matvec(self, w: Array) -> Array:
+        """y -> sum_k w(k) P(y | k): [..., V] of w [..., V]."""
+
+    @abc.abstractmethod
+    def matvec_at(self, w: Array, y: Array) -> Array:
+        """`matvec` at the tokens y [..., S] alone: [..., S]."""
+
+    @abc.abstractmethod
+    def sample(self, key: Array, x0: Array) -> Array:
+        """int32 tokens of x0's shape. All parts are given the same key."""
 
 
-def reverse_step(kernel: KernelBase, key, xt, x0, t, s):
-    """Draws x_s ~ q(x_s | x_t, x0), exact for any step size s < t.
+class Reverse(abc.ABC):
+    """The changes of x_t back in time, for every clean token k: R(x_t -> y | k), rates or chances.
 
-    Args:
-        kernel: the process.
-        key: a JAX random key.
-        xt, x0: noisy and clean tokens of one shape.
-        t, s: numbers, or times as for `KernelBase.corrupt`.
-
-    Returns:
-        int32 tokens of xt's shape.
+    Attributes:
+        stay: [..., V], the chance that x_t did not change, for a step; None for rates.
+        total: [..., V], the sum over all y of R(x_t -> y | k).
+        unseen: [..., V], R(x_t -> x_t | k): changes that lead to the same token.
     """
-    xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
-    t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
-    stay_key, return_key, noise_key = jax.random.split(key, 3)
-    stay = stay_probability(kernel, xt, x0, t, s)
-    share = noise_share(kernel, kernel.noise_kept(x0, t, s), t, s)
-    stays = jax.random.uniform(stay_key, xt.shape, stay.dtype) < stay
-    noisy = jax.random.uniform(return_key, xt.shape, share.dtype) < share
-    return jnp.where(stays, xt, jnp.where(noisy, kernel.sample_noise(noise_key, x0, s), x0))
+
+    stay: Array | None
+    total: Array
+    unseen: Array
+
+    @abc.abstractmethod
+    def true(self, x0: Array) -> Array:
+        """R(x_t -> y | x0) of every token y: [..., V]. x0: [...]."""
+
+    @abc.abstractmethod
+    def mixed(self, posterior: Array) -> Array:
+        """sum_k p(k) R(x_t -> y | k) of every token y: [..., V]. posterior: [..., V]."""
+
+    @abc.abstractmethod
+    def true_at(self, x0: Array, y: Array) -> Array:
+        """`true` at the tokens y [..., S] alone: [..., S]."""
+
+    @abc.abstractmethod
+    def mixed_at(self, posterior: Array, y: Array) -> Array:
+        """`mixed` at the tokens y [..., S] alone: [..., S]."""
+
+    @abc.abstractmethod
+    def sample(self, key: Array, x0: Array, count: int) -> Array:
+        """int32 tokens [..., count] from R(x_t -> . | x0), normalized; x_t itself included."""
 
 
-@takes_times
-def return_rates(kernel: KernelBase, t):
-    """Where a token came from that has just arrived at its value, given the clean token k.
+@dataclasses.dataclass(frozen=True)
+class FromOrigins(Reverse):
+    """origins: of all clean tokens, [..., V] each. parts: of the noise at the time of the step back."""
 
-    Args:
-        kernel: the process.
-        t: [...].
+    xt: Array
+    origins: Origins
+    parts: tuple[NoisePart, ...]
 
-    Returns:
-        (returned, redrawn), both [..., V] over k: P(the token was k) = returned(k), and
-        P(it was the noise y) = redrawn(k) m_t(y | k).
-    """
-    alpha, alpha_dot = derivative(kernel.alpha, t)
-    lost = kernel.noise_kept_rate(t)
-    total = lost * kernel.noise(t)[..., None] - alpha_dot[..., None]
-    return -alpha_dot[..., None] / total, lost / total
+    @property
+    def stay(self):
+        return self.origins.stay
+
+    @property
+    def total(self):
+        return self.origins.changed
+
+    @property
+    def unseen(self):
+        here = self.xt[..., None] == jnp.arange(self.origins.kept.shape[-1])
+        back = jnp.where(here, self.origins.kept, 0)
+        return sum((w * part.likelihoods(self.xt) for w, part in self._noise()), back)
+
+    def true(self, x0):
+        rows = sum(at_token(w, x0)[..., None] * part.probs(x0) for w, part in self._noise())
+        return add_at(rows, x0[..., None], at_token(self.origins.kept, x0)[..., None])
+
+    def mixed(self, posterior):
+        return sum((part.matvec(posterior * w) for w, part in self._noise()), posterior * self.origins.kept)
+
+    def true_at(self, x0, y):
+        back = jnp.where(y == x0[..., None], at_token(self.origins.kept, x0)[..., None], 0)
+        noise = (at_token(w, x0)[..., None] * part.prob_at(x0, y) for w, part in self._noise())
+        return sum(noise, back)
+
+    def mixed_at(self, posterior, y):
+        back = take(posterior * self.origins.kept, y)
+        return sum((part.matvec_at(posterior * w, y) for w, part in self._noise()), back)
+
+    def sample(self, key, x0, count):
+        origins = Origins(None, at_token(self.origins.kept, x0), tuple(at_token(w, x0) for w, _ in self._noise()))
+        shape = (count, *x0.shape)
+        origins = jax.tree.map(lambda weight: jnp.broadcast_to(weight, shape), origins)
+        drawn = draw_origin(jax.random.split(key), origins, jnp.broadcast_to(x0, shape), self.parts)
+        return jnp.moveaxis(drawn, 0, -1)
+
+    def _noise(self):
+        return zip(self.origins.noise, self.parts, strict=True)
+
+
+def draw_origin(keys: Array, origins: Origins, x0: Array, parts: Sequence[NoisePart]) -> Array:
+    """Draws x_s of tokens that have changed: int32 of x0's shape; x0 where no origin is possible. keys: two."""
+    coin_key, noise_key = keys
+    u = jax.random.uniform(coin_key, x0.shape, origins.kept.dtype) * origins.changed
+    drawn, below = x0, sum(origins.noise)
+    for part, weight in zip(parts, origins.noise, strict=True):
+        drawn = jnp.where(u < below, part.sample(noise_key, x0), drawn)
+        below = below - weight
+    return drawn
+
+
+class Coupled(KernelBase):
+    """A kernel whose reverse process is told by origins."""
+
+    @abc.abstractmethod
+    def origins(self, xt: Array, x0: Array, t: Array, s: Array | None = None) -> Origins:
+        """The Origins of xt given x0, arrays of xt's shape. s: of a step back; None for rates."""
+
+    @abc.abstractmethod
+    def all_origins(self, xt: Array, t: Array, s: Array | None = None) -> Origins:
+        """The Origins of xt given every clean token: [..., V] each."""
+
+    @abc.abstractmethod
+    def noise_parts(self, t: Array) -> tuple[NoisePart, ...]:
+        """The parts of the noise at time t."""
+
+    def reverse(self, xt, t, s=None):
+        xt = as_tokens("xt", xt)
+        t = as_times(t, "xt", xt, more=True)
+        s = s if s is None else as_times(s, "xt", xt, more=True, which="s")
+        parts = self.noise_parts(t if s is None else s)
+        return FromOrigins(xt=xt, origins=self.all_origins(xt, t, s), parts=parts)
+
+    def reverse_step(self, key, xt, x0, t, s):
+        xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
+        t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
+        keys = jax.random.split(key, 3)
+        origins = self.origins(xt, x0, t, s)
+        assert origins.stay is not None  # of a step
+        stays = jax.random.uniform(keys[0], xt.shape, origins.stay.dtype) < origins.stay
+        return jnp.where(stays, xt, draw_origin(keys[1:], origins, x0, self.noise_parts(s)))
+
+    def reverse_leap(self, key, xt, x0, t, s):
+        xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
+        t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
+        keys = jax.random.split(key, 3)
+        origins = self.origins(xt, x0, t)
+        chance = -jnp.expm1(-origins.changed * (t - s))
+        arrived = jax.random.uniform(keys[0], xt.shape, chance.dtype) < chance
+        return jnp.where(arrived, draw_origin(keys[1:], origins, x0, self.noise_parts(t)), xt)
+
+    def arrival_rate(self, xt, x0, t):
+        xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
+        return self.origins(xt, x0, as_times(t, "xt", xt)).changed

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import derivative, ratio
-from semdlm_jax.kernels.protocol import KernelBase
+from semdlm_jax.kernels.renewal import KeepOrRenew
 from semdlm_jax.kernels.schedules import Schedule
 from semdlm_jax.options import number
 
@@ -33,7 +33,7 @@ BLOCK = 128  # tokens whose similarities to all others are alive at a time
     meta_fields=["schedule", "tau_min", "tau_scale"],
 )
 @dataclasses.dataclass(frozen=True)
-class SoftmaxKernel(KernelBase):
+class SoftmaxKernel(KeepOrRenew):
     """embeddings: [V, E], rows of unit length or zero. nearest: [V], the largest similarity of each row, its own
     included. log_sums, slopes: [N, V], log Z_b(i) - b nearest(i) at N even b from 0 to 1 / tau_min, and its slope."""
 

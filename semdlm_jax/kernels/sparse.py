@@ -20,17 +20,18 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from semdlm_jax.kernels import split
 from semdlm_jax.kernels.branches import Branches
 from semdlm_jax.kernels.neighbors import NeighborTable
-from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, derivative, inner, put, ratio, safe_log, take
+from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, inner, put, safe_log, take
 from semdlm_jax.kernels.prior import GlobalPrior
-from semdlm_jax.kernels.protocol import KernelBase
+from semdlm_jax.kernels.reverse import Coupled
 from semdlm_jax.kernels.shapes import as_times
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Kernel(KernelBase):
+class Kernel(Coupled):
     """A kernel of three branches; a pytree of device arrays.
 
     Args:
@@ -96,6 +97,11 @@ class Kernel(KernelBase):
         w = self.branches.weights(t)
         return w.sigma * jnp.maximum(w.k_minus_1 - (count - 1), 0) / w.k
 
+    def near_weight(self, count, t):
+        """The semantic weight that a row of `count` neighbors places; shape of count and t broadcast."""
+        w = self.branches.weights(t)
+        return w.sigma * jnp.minimum(count, w.k) / w.k
+
     def global_weight(self, x0, t):
         """g_t(x0), the weight of the global branch; shape of x0 and t broadcast."""
         return self.branches.weights(t).beta + self.overflow_weight(self.table.counts[x0], t)
@@ -122,19 +128,23 @@ class Kernel(KernelBase):
 
     def sample_noise(self, key, x0, t):
         jump_key, rank_key, global_key = jax.random.split(key, 3)
-        w, counts = self.branches.weights(t), self.table.counts[x0]
+        w = self.branches.weights(t)
         # Jumps, the rarer at small t, take the low end of the unit interval.
         u = jax.random.uniform(jump_key, x0.shape, w.alpha.dtype)
         jumps = u * (w.beta + w.sigma) < self.global_weight(x0, t)
         jumped = self.sample_global(global_key, x0.shape, t)
+        return jnp.where(jumps, jumped, self.sample_near(rank_key, x0, t)) if self.table.k_max else jumped
+
+    def sample_near(self, key, x0, t):
+        """int32 neighbors of x0 from the semantic branch; x0 where its row is empty."""
         if not self.table.k_max:
-            return jumped
+            return x0
+        w, counts = self.branches.weights(t), self.table.counts[x0]
         # Rank r holds the unit interval [r, r + 1) of [0, k_t), cut off at the row's length.
         reach = jnp.minimum(counts, w.k)
-        position = jax.random.uniform(rank_key, x0.shape, w.alpha.dtype) * reach
+        position = jax.random.uniform(key, x0.shape, w.alpha.dtype) * reach
         rank = jnp.clip(position.astype(jnp.int32), 0, jnp.maximum(counts - 1, 0))
-        drifted = jnp.where(counts > 0, self.table.ids[x0, rank], x0)
-        return jnp.where(jumps, jumped, drifted)
+        return jnp.where(counts > 0, self.table.ids[x0, rank], x0)
 
     def sample_global(self, key, shape, t):
         """int32 tokens of this shape from nu_t."""
@@ -155,15 +165,19 @@ class Kernel(KernelBase):
 
     def noise_matvec(self, w, t):
         weight = jnp.sum(w * self.global_weights(t), axis=-1, keepdims=True)
-        return self._near_matvec(w, t) + weight * self.global_probs(t)
+        return self.near_matvec(w, t) + weight * self.global_probs(t)
 
     def noise_matvec_at(self, w, y, t):
+        weight = inner(w, self.global_weights(t))[..., None]
+        return self.near_matvec_at(w, y, t) + weight * self.global_prob(y, t[..., None])
+
+    def near_matvec_at(self, w, y, t):
+        """`near_matvec` at the tokens y [..., S] alone: [..., S]."""
         ids, ranks = self.in_neighbors(y)
         near = take(w[..., None, :], jnp.minimum(ids, self.vocab_size - 1)) * self.near(ranks, t[..., None, None])
-        weight = inner(w, self.global_weights(t))[..., None]
-        return jnp.sum(near, axis=-1) + weight * self.global_prob(y, t[..., None])
+        return jnp.sum(near, axis=-1)
 
-    def _near_matvec(self, w, t):
+    def near_matvec(self, w, t):
         """y -> sum_k w(k) near(rank(y; k), t). w: [..., V], t: [...]."""
         if not self.table.k_max:
             return jnp.zeros_like(w)
@@ -218,39 +232,11 @@ class Kernel(KernelBase):
         far = jax.nn.logsumexp(logits + safe_log(self.global_weights(t)), axis=-1) + safe_log(self.global_prob(xt, t))
         return jnp.logaddexp(near, at_least(far, LOG_ZERO))
 
-    def _levels(self, t):
-        """The values of noise in a row.
+    def origins(self, xt, x0, t, s=None):
+        return split.origins(self, xt, x0, t, s)
 
-        Returns:
-            near: [..., K], the semantic branch by rank. far: [..., K + 1, 1 or 2], the factor of the prior's nu by the
-            row's number of neighbors, and that of the mask where it has a share of its own.
-        """
-        w, k_max = self.branches.weights(t), self.table.k_max
-        near = self.near(jnp.arange(k_max), t[..., None])
-        weight = w.beta[..., None] + self.overflow_weight(jnp.arange(k_max + 1), t[..., None])
-        shares = [jnp.ones_like(w.beta)] if w.prior_share is None else [w.prior_share, w.mask_share]
-        return near, weight[..., None] * jnp.stack(shares, axis=-1)[..., None, :]
+    def all_origins(self, xt, t, s=None):
+        return split.all_origins(self, xt, t, s)
 
-    def _unjumped(self, t):
-        """1 - beta: the probability that the token has not jumped."""
-        w = self.branches.weights(t)
-        return w.alpha + w.sigma
-
-    def _survival(self, unjumped, near, far):
-        """The smallest ratio of the levels of noise at two times, by a row's number of neighbors: [..., K + 1].
-
-        A neighbor has both kinds of noise: a ratio of sums is at least the smaller of the two ratios.
-        """
-        nearest = jax.lax.cummin(near, axis=near.ndim - 1)
-        nearest = jnp.concatenate([jnp.full_like(unjumped[..., None], jnp.inf), nearest], axis=-1)
-        return jnp.minimum(jnp.minimum(unjumped[..., None], nearest), jnp.min(far, axis=-1))
-
-    def noise_kept(self, x0, t, s):
-        levels = [ratio(at_t, at_s) for at_t, at_s in zip(self._levels(t), self._levels(s), strict=True)]
-        kept = self._survival(ratio(self._unjumped(t), self._unjumped(s)), *levels)
-        return jnp.clip(take(kept, self.table.counts[x0][..., None])[..., 0], 0, 1)
-
-    def noise_kept_rate(self, t):
-        growth = [ratio(dot, level) for level, dot in zip(*derivative(self._levels, t), strict=True)]
-        unjumped, unjumped_dot = derivative(self._unjumped, t)
-        return -self._survival(ratio(unjumped_dot, unjumped), *growth)[..., self.table.counts]
+    def noise_parts(self, t):
+        return split.Near(self, t), split.Far(self, t)

@@ -1,38 +1,27 @@
 """The negative evidence lower bound of any kernel: one formula, in discrete and in continuous time.
 
-Suppose that x_t has just jumped to z, at the rate h(z | x0). Given x0, it jumped from x0 with probability `returned`,
-and from the noise token y with probability `redrawn` m_t(y | x0) (`kernels.reverse`). The rate of the reverse jump is
-therefore
-
-    R(z -> y | x0) = h(z | x0) (returned(x0) 1[y = x0] + redrawn(x0) m_t(y | x0)),
-
-which for kernels without a semantic branch is h(z | x0) q_t(y | x0). The model mixes these over its posterior:
-R_theta(z -> y) = sum_k p_theta(k | x_t) R(z -> y | k). Both bounds are a generalized Kullback-Leibler divergence
-between the two, summed over y. All functions are elementwise in positions: tokens [...], times [...] that broadcast
-against them, posteriors [..., V], results [...] in nats.
+R(z -> y | x0) is the rate at which x_t = z goes back to y, in the process given x0 that the kernel chose
+(`kernels.reverse`). For kernels without a semantic branch it is h(z | x0) q_t(y | x0), with h the rate at which z has
+just arrived. The model mixes these rates over its posterior: R_theta(z -> y) = sum_k p_theta(k | x_t) R(z -> y | k).
+Both bounds are a generalized Kullback-Leibler divergence between the two, summed over y. All functions are elementwise
+in positions: tokens [...], times [...] that broadcast against them, posteriors [..., V], results [...] in nats.
 
 Near t = 1 both rates are of size 1 / (1 - t) and nearly equal, because noise replaces noise. The divergence is
 therefore computed from their relative difference x as x - log(1 + x), so that rounding enters by its square only.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from semdlm_jax.kernels import KernelBase, noise_share, return_rates
-from semdlm_jax.kernels.numerics import add_at, ratio, take
+from semdlm_jax.kernels import KernelBase
+from semdlm_jax.kernels.numerics import add_at, at_token
 from semdlm_jax.kernels.shapes import takes_times
 
 # Rates are infinite at t = 1: the integrand there is its limit, computed at this time.
 T_NUMERIC_MAX = 1 - 2**-17
-
-
-def at_token(values_V, x0):
-    """values [..., V] at the token x0 [...]."""
-    return take(values_V, x0[..., None])[..., 0]
 
 
 @jax.custom_jvp
@@ -66,40 +55,6 @@ def _instantiate(tangent, like):
     return jnp.zeros_like(like) if isinstance(tangent, SymbolicZero) else tangent
 
 
-class Rates(NamedTuple):
-    """Reverse rates out of x_t for every clean token k, [..., V] each:
-
-        R(x_t -> y | k) = returned(k) 1[y = k] + redrawn(k) m_t(y | k).
-
-    Attributes:
-        returned: the rate of the jump back to the clean token.
-        redrawn: the rate of the jump back to noise, divided by the total weight of m_t.
-    """
-
-    returned: jax.Array
-    redrawn: jax.Array
-
-
-@takes_times
-def reverse_rates(kernel: KernelBase, xt, t):
-    fresh = kernel.arrival_rates(xt, t)
-    returned, redrawn = return_rates(kernel, t)
-    return Rates(fresh * returned, fresh * redrawn)
-
-
-@takes_times
-def mixed_rates(kernel: KernelBase, rates: Rates, posterior, t):
-    """R_theta(x_t -> y) of every token y, [..., V]."""
-    return posterior * rates.returned + kernel.noise_matvec(posterior * rates.redrawn, t)
-
-
-@takes_times
-def true_rates(kernel: KernelBase, rates: Rates, x0, t):
-    """R(x_t -> y | x0) of every token y, [..., V]."""
-    true = at_token(rates.redrawn, x0)[..., None] * kernel.noise_probs(x0, t)
-    return add_at(true, x0[..., None], at_token(rates.returned, x0)[..., None])
-
-
 @takes_times
 def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t):
     """The continuous-time integrand l_t at each position, in nats per unit of t.
@@ -113,9 +68,8 @@ def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t):
         t: times in (0, 1], which broadcast against the tokens.
     """
     t = jnp.minimum(t, T_NUMERIC_MAX)
-    rates = reverse_rates(kernel, xt, t)
-    model = mixed_rates(kernel, rates, jnp.exp(log_posterior), t)
-    true = true_rates(kernel, rates, x0, t)
+    rates = kernel.reverse(xt, t)
+    model, true = rates.mixed(jnp.exp(log_posterior)), rates.true(x0)
     terms = divergence(true, model, model - true)
     return jnp.sum(jnp.where(jnp.arange(kernel.vocab_size) == xt[..., None], 0, terms), axis=-1)
 
@@ -123,16 +77,11 @@ def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t):
 @takes_times
 def nelbo_step(kernel: KernelBase, log_posterior, x0, xt, t, s):
     """The discrete-time term KL( q(x_s | x_t, x0) || p_theta(x_s | x_t) ) at each position, in nats."""
-    all_tokens = jnp.arange(kernel.vocab_size)
-    kept = kernel.noise_kept(jnp.broadcast_to(all_tokens, (*t.shape, kernel.vocab_size)), t[..., None], s[..., None])
-    here = xt[..., None] == all_tokens
-    survived = kept * kernel.noise_likelihoods(xt, s) + jnp.where(here, kernel.alpha(t)[..., None], 0)
-    stay = jnp.minimum(ratio(survived, kernel.likelihoods(xt, t), 0), 1)
-    share = noise_share(kernel, kept, t[..., None], s[..., None])
-    rates = Rates((1 - stay) * (1 - share), ratio((1 - stay) * share, kernel.noise(s)[..., None], 0))
-    posterior = jnp.exp(log_posterior)
-    true = true_rates(kernel, rates, x0, s) + at_token(stay, x0)[..., None] * here
-    model = mixed_rates(kernel, rates, posterior, s) + jnp.sum(posterior * stay, axis=-1, keepdims=True) * here
+    changes, posterior = kernel.reverse(xt, t, s), jnp.exp(log_posterior)
+    assert changes.stay is not None  # of a step
+    here = xt[..., None] == jnp.arange(kernel.vocab_size)
+    true = changes.true(x0) + at_token(changes.stay, x0)[..., None] * here
+    model = changes.mixed(posterior) + jnp.sum(posterior * changes.stay, axis=-1, keepdims=True) * here
     return jnp.sum(divergence(true, model, model - true), axis=-1)
 
 

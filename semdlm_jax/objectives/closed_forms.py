@@ -5,9 +5,9 @@ Same signature and result as `bound.nelbo_rate`. They hold for any schedule.
 
 import jax.numpy as jnp
 
-from semdlm_jax.kernels.numerics import LOG_ZERO, safe_log
+from semdlm_jax.kernels.numerics import LOG_ZERO, at_token, safe_log
 from semdlm_jax.kernels.shapes import takes_times
-from semdlm_jax.objectives.bound import T_NUMERIC_MAX, at_token, divergence
+from semdlm_jax.objectives.bound import T_NUMERIC_MAX, divergence
 
 
 @takes_times

@@ -14,6 +14,7 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
+from semdlm_jax.kernels.numerics import at_token
 from semdlm_jax.kernels.shapes import TakesTimes
 from semdlm_jax.objectives import bound, closed_forms, sampled
 from semdlm_jax.objectives.posterior import Bayes, Parameterization, forbid_mask, network_log_ratios
@@ -132,7 +133,7 @@ class D3pm(Loss):
         log_posterior = objective.posterior.log_probs(objective.kernel, x.logits, x.xt, x.t)
         s = jnp.maximum(x.t - 1 / self.timesteps, 0)
         loss = bound.nelbo_step(objective.kernel, log_posterior, x.x0, x.xt, x.t, s)
-        loss = loss - self.ce_weight * bound.at_token(log_posterior, x.x0)
+        loss = loss - self.ce_weight * at_token(log_posterior, x.x0)
         return loss * x.importance, jnp.ones_like(loss)
 
     def times(self, t):
@@ -186,11 +187,11 @@ class ScoreEntropy(Loss):
         alpha = kernel.alpha(x.t)[..., None]
         clean = jnp.arange(kernel.vocab_size) == x.x0[..., None]
         row = kernel.noise(x.t)[..., None] * kernel.prior_probs(x.t) + jnp.where(clean, alpha, 0)
-        true = row / bound.at_token(row, x.xt)[..., None]
+        true = row / at_token(row, x.xt)[..., None]
         known = jnp.where(true > 0, true * (jnp.log(jnp.where(true > 0, true, 1)) - 1), 0)
         entropy = jnp.exp(scores) - true * scores + known
         entropy = jnp.sum(jnp.where(jnp.arange(kernel.vocab_size) == x.xt[..., None], 0, entropy), axis=-1)
-        rate = -kernel.alpha_dot(x.t) / kernel.alpha(x.t) * bound.at_token(kernel.prior_probs(x.t), x.xt)
+        rate = -kernel.alpha_dot(x.t) / kernel.alpha(x.t) * at_token(kernel.prior_probs(x.t), x.xt)
         return _integral(objective, x, rate * entropy)
 
 

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels import KernelBase
+from semdlm_jax.kernels.numerics import at_token
 from semdlm_jax.objectives.base import Scoring, SequenceTerms
-from semdlm_jax.objectives.bound import at_token, nelbo_rate
+from semdlm_jax.objectives.bound import nelbo_rate
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.objectives.posterior import Posterior
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.kernels import KernelBase, return_rates, reverse_step
+from semdlm_jax.kernels import KernelBase
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, field
 from semdlm_jax.samplers import time_grid
@@ -122,26 +122,21 @@ class Ancestral(Method):
     """Algorithm 2 with the process of `kernels.reverse`: exact for any step size when the draft is."""
 
     def step(self, kernel, key, xt, proposal, context, state):
-        return step_to(reverse_step(kernel, key, xt, proposal.draft, context.t, context.s))
+        return step_to(kernel.reverse_step(key, xt, proposal.draft, context.t, context.s))
 
 
 @dataclasses.dataclass(frozen=True)
 class TauLeaping(Method):
     """In (s, t] a token arrived at its value with chance 1 - exp(-h (t - s)), h its arrival rate at t given the draft.
-    It then goes back to where it came from: to the draft, or to noise of time t.
+    It then goes back to where it came from: to the draft, or to noise of time t. Cheaper per step than `ancestral`, and
+    exact only for small steps.
 
     Source:
         Campbell et al. (2022), "A continuous time framework for discrete denoising models".
     """
 
     def step(self, kernel, key, xt, proposal, context, state):
-        arrive_key, return_key, noise_key = jax.random.split(key, 3)
-        draft = proposal.draft
-        chance = -jnp.expm1(-kernel.arrival_rate(xt, draft, context.t) * (context.t - context.s))
-        arrived = jax.random.uniform(arrive_key, xt.shape, chance.dtype) < chance
-        returned, _ = return_rates(kernel, context.t)
-        back = jax.random.uniform(return_key, xt.shape, returned.dtype) < returned[draft]
-        return step_to(jnp.where(arrived, jnp.where(back, draft, kernel.sample_noise(noise_key, draft, context.t)), xt))
+        return step_to(kernel.reverse_leap(key, xt, proposal.draft, context.t, context.s))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels.numerics import derivative, put, safe_log
-from semdlm_jax.objectives.bound import at_token
+from semdlm_jax.kernels.numerics import at_token, derivative, put, safe_log
 from semdlm_jax.objectives.posterior import T_SCORE_MAX
 from semdlm_jax.samplers.methods import Method, step_to
 

@@ -1,4 +1,6 @@
-"""Stay, return or redraw against Bayes' rule on V x V x V arrays."""
+"""The reverse process given x0 against Bayes' rule on V x V x V arrays."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import pytest
 import toys
 from toys import TOYS, V
 
-from semdlm_jax.kernels import noise_share, return_rates, reverse_step, stay_probability
+from semdlm_jax.kernels import split
 
 # Steps small and large, within a neighborhood size and across several, from the start and to the end.
 STEPS = ((0.31, 0.3), (0.62, 0.15), (0.97, 0.93), (0.999, 0.001), (1.0, 0.75), (0.4, 0.0), (1.0, 0.0))
@@ -15,104 +17,97 @@ TIMES = (0.05, 0.31, 0.62, 0.9, 0.999)
 every_toy = pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
 
 
-def steps():
-    """(t, s), each [N, 1, 1]."""
-    return (jnp.array(column)[:, None, None] for column in zip(*STEPS, strict=True))
+@functools.partial(jax.jit, static_argnames="is_step")
+def _changes(kernel, t, s, is_step):
+    """(stay, R) by (time, x0, x_t): [N, V, V] and with y [N, V, V, V], from all clean tokens at once."""
+    xt = jnp.broadcast_to(jnp.arange(V), (t.shape[0], V))
+    reverse = kernel.reverse(xt, t[:, None], s[:, None] if is_step else None)
+    rates = jax.lax.map(lambda x0: reverse.true(jnp.full(xt.shape, x0)), jnp.arange(V))
+    stay = jnp.swapaxes(reverse.stay, 1, 2) if is_step else jnp.zeros(())
+    return stay, jnp.moveaxis(rates, 0, 1)
 
 
-@jax.jit
-def _chances(kernel, x0, xt, t, s):
-    kept = kernel.noise_kept(x0, t, s)
-    return kept, stay_probability(kernel, xt, x0, t, s), noise_share(kernel, kept, t, s)
+def steps_of(toy):
+    """(stay [N, V, V], changes [N, V, V, V]) of the code."""
+    t, s = (jnp.array(column) for column in zip(*STEPS, strict=True))
+    return [np.asarray(x) for x in _changes(toy.build(), t, s, True)]
 
 
-def chances(toy):
-    """(b, rho, kappa) of the code, each [N, V, V] by x0, x_t."""
-    x0, xt = (jnp.broadcast_to(x, (len(STEPS), V, V)) for x in toys.pairs())
-    return [np.asarray(x) for x in _chances(toy.build(), x0, xt, *steps())]
+def posteriors(toy):
+    """[N, V, V, V]: q(x_s | x_t, x0) of the code."""
+    stay, changes = steps_of(toy)
+    return changes + stay[..., None] * np.eye(V)
 
 
 @every_toy
 def test_float32_chances_are_chances(toy):
-    for chance in chances(toy):
-        assert np.isfinite(chance).all() and chance.min() >= 0 and chance.max() <= 1 + 1e-6
+    stay, changes = steps_of(toy)
+    assert np.isfinite(stay).all() and np.isfinite(changes).all()
+    assert min(stay.min(), changes.min()) >= 0 and (stay + changes.sum(-1)).max() <= 1 + 3e-6
 
 
 @every_toy
-def test_stay_return_or_redraw(float64, toy):
-    """The chance that noise survives; the posterior by Bayes' rule, which sums to one; and so the marginals."""
-    kept, stay, share = chances(toy)
-    eye, loose = np.eye(V), max(1e-12, 10 * toy.rtol)
-    for (t, s), b, rho, kappa in zip(STEPS, kept, stay, share, strict=True):
-        at_t, at_s, noise = toy.matrix(t), toy.matrix(s), toy.noise(s)
-        np.testing.assert_allclose(b[:, 0], toy.survival(t, s), atol=loose)
-        # Nothing above it, so that what is drawn anew is a distribution.
-        assert (toy.noise(t) - b[:, :1] * noise).min() > -1e-15 - toy.rtol
-
-        drawn = noise / np.maximum(noise.sum(1, keepdims=True), 1e-300)
-        moved = (1 - kappa)[..., None] * eye[:, None, :] + kappa[..., None] * drawn[:, None, :]
-        posterior = rho[..., None] * eye + (1 - rho)[..., None] * moved
+def test_a_step_is_the_posterior(float64, toy):
+    """By Bayes' rule on the forward process given x0; it sums to one; and the marginals at s come from those at t."""
+    loose = max(1e-12, 10 * toy.rtol)
+    for (t, s), posterior in zip(STEPS, posteriors(toy), strict=True):
+        at_t, at_s = toy.matrix(t), toy.matrix(s)
         possible = at_t > 0
         np.testing.assert_allclose(posterior[possible], toy.reverse(t, s)[possible], atol=loose)
         np.testing.assert_allclose(posterior[possible].sum(-1), 1, atol=loose)
-        assert (rho[~possible] == 0).all()
-        marginals = np.einsum("ij,ijy->iy", at_t, posterior)
-        np.testing.assert_allclose(marginals, at_s, atol=loose)
+        assert (posterior[~possible] == 0).all()
+        np.testing.assert_allclose(np.einsum("ij,ijy->iy", at_t, posterior), at_s, atol=loose)
 
 
-EXACT = {name: toy for name, toy in TOYS.items() if toy.exact}
+@functools.partial(jax.jit, static_argnames="is_step")
+def _origins(kernel, t, s, is_step):
+    """(of pairs, of all clean tokens), arrays [N, V, V] by (time, x_t, x0)."""
+    x0, xt = (jnp.broadcast_to(x.T, (t.shape[0], V, V)) for x in toys.pairs())
+    of_pairs = kernel.origins(xt, x0, t[:, None, None], s[:, None, None] if is_step else None)
+    return of_pairs, kernel.all_origins(xt[..., 0], t[:, None], s[:, None] if is_step else None)
 
 
-@pytest.mark.parametrize("toy", EXACT.values(), ids=EXACT)
-def test_jumps_are_redrawn_like_any_token(float64, toy):
-    """Where every change is a jump to one prior, noise stays as long as the token would: keep all, or redraw from
-    q_s."""
-    kept, _, share = chances(toy)
-    for (t, s), b, kappa in zip(STEPS, kept, share, strict=True):
-        np.testing.assert_allclose(b, toy.alpha(t) / toy.alpha(s), atol=1e-12)
-        if b.min() < 1:
-            np.testing.assert_allclose(kappa, 1 - toy.alpha(s), atol=1e-9)
+@every_toy
+@pytest.mark.parametrize("is_step", [True, False], ids=["step", "rates"])
+def test_one_clean_token_is_as_all(float64, toy, is_step):
+    """Origins pair by pair, which samplers draw from, against those of all clean tokens, which bounds sum over."""
+    t, s = (jnp.array(column) for column in (zip(*STEPS, strict=True) if is_step else (TIMES, TIMES)))
+    of_pairs, of_all = _origins(toy.build(), t, s, is_step)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12), of_pairs, of_all)
 
 
-def test_drift_leaves_noise_where_it_is():
-    """Without jumps noise is never redrawn while neighborhoods grow slowly; with late growth the nearest lose mass."""
-    for (t, s), slow, late in zip(STEPS, chances(TOYS["semantic_knn"])[0], chances(TOYS["late_knn"])[0], strict=True):
-        np.testing.assert_array_equal(slow, 1)
-        if t > 0.9 and s > 0.7:
-            assert late[[3, 6, 7, 8]].max() < 1
-    # SemDLM+ redraws as often as it jumps, 1 - b = 1 - (1 - t^2) / (1 - s^2), where its neighbors lose no more.
-    b = chances(TOYS["semdlm_plus"])[0]
-    np.testing.assert_allclose(b[1], (1 - 0.62**2) / (1 - 0.15**2), rtol=1e-5)
-    # Near t = 1 the first neighbors lose mass faster than that, and here no jump makes up for it.
-    assert b[2][3, 0] < (1 - 0.97**2) / (1 - 0.93**2) - 1e-3
+def test_what_has_jumped_never_comes_back_near(float64):
+    """And what is near jumps as often as anything: 1 - (1 - t^2) / (1 - s^2), where its neighbors lose no more."""
+    plus, drifting = (_flows(TOYS[name].build(), 0.62, 0.15) for name in ("semdlm_plus", "semantic_knn"))
+    assert (plus.far_to_near == 0).all() and (plus.kept_to_far > 0).all() and (plus.near_to_near >= 0).all()
+    np.testing.assert_allclose(plus.far_lost[-1], 1 - (1 - 0.62**2) / (1 - 0.15**2), rtol=1e-12)
+    assert drifting.kept_to_far[-1] == drifting.near_to_far[-1] == 0  # a full row never jumps
+
+
+def _flows(kernel, t, s):
+    now, after = (split.levels(kernel, jnp.array(time)) for time in (s, t))
+    return split.flows(now, jax.tree.map(jnp.subtract, after, now))
 
 
 def test_absorbing_is_the_ancestral_step_of_mdlm(float64):
     """A mask stays with chance s / t and else becomes x0; a visible token stays."""
-    _, stay, share = chances(TOYS["absorbing"])
-    eye = np.eye(V)
-    for (t, s), rho, kappa in zip(STEPS, stay, share, strict=True):
+    for (t, s), posterior in zip(STEPS, posteriors(TOYS["absorbing"]), strict=True):
         for x0 in set(range(V)) - {toys.MASK}:
-            moved = (1 - kappa[x0, 0]) * eye[x0] + kappa[x0, 0] * toys.AT_MASK
-            masked = rho[x0, toys.MASK] * toys.AT_MASK + (1 - rho[x0, toys.MASK]) * moved
-            np.testing.assert_allclose(masked[[toys.MASK, x0]], [s / t, 1 - s / t], atol=1e-14)
+            np.testing.assert_allclose(posterior[x0, toys.MASK][[toys.MASK, x0]], [s / t, 1 - s / t], atol=1e-14)
             if t < 1:
-                np.testing.assert_allclose(rho[x0, x0] + (1 - rho[x0, x0]) * moved[x0], 1, atol=1e-14)
+                np.testing.assert_allclose(posterior[x0, x0, x0], 1, atol=1e-14)
 
 
 def test_uniform_is_the_posterior_of_d3pm(float64):
     """As UDLM writes it, with the clean token plugged in."""
-    _, stay, share = chances(TOYS["uniform"])
     eye = np.eye(V)
-    for (t, s), rho, kappa in zip(STEPS, stay, share, strict=True):
+    for (t, s), posterior in zip(STEPS, posteriors(TOYS["uniform"]), strict=True):
         at, as_, ats = 1 - t, 1 - s, (1 - t) / (1 - s)
         for x0 in range(V):
             for z in range(V):
                 x, e = eye[x0], eye[z]
                 expected = at * V * x * e + (ats - at) * e + (as_ - at) * x + (1 - ats) * (1 - as_) / V
-                expected = expected / (at * V * x[z] + 1 - at)
-                moved = (1 - kappa[x0, z]) * x + kappa[x0, z] / V
-                np.testing.assert_allclose(rho[x0, z] * e + (1 - rho[x0, z]) * moved, expected, atol=1e-14)
+                np.testing.assert_allclose(posterior[x0, z], expected / (at * V * x[z] + 1 - at), atol=1e-14)
 
 
 def gidd_posterior(toy, x, z, t, s):
@@ -125,51 +120,33 @@ def gidd_posterior(toy, x, z, t, s):
 
 def test_hybrid_is_the_posterior_of_gidd(float64):
     toy = TOYS["hybrid"]
-    _, stay, share = chances(toy)
-    for (t, s), rho, kappa in zip(STEPS[:4], stay, share, strict=False):
-        noise = toy.noise(s) / (1 - toy.alpha(s))
+    for (t, s), posterior in zip(STEPS[:4], posteriors(toy), strict=False):
         for x in set(range(V)) - {toys.MASK}:
             for z in range(V):
-                moved = (1 - kappa[x, z]) * np.eye(V)[x] + kappa[x, z] * noise[x]
-                got = rho[x, z] * np.eye(V)[z] + (1 - rho[x, z]) * moved
-                np.testing.assert_allclose(got, gidd_posterior(toy, x, z, t, s), atol=1e-13)
+                np.testing.assert_allclose(posterior[x, z], gidd_posterior(toy, x, z, t, s), atol=1e-13)
 
 
 @every_toy
 def test_rates_are_the_limit_of_small_steps(float64, toy):
-    """The survival of noise, what arrives, and where from: (1 - b) / (t - s), (1 - rho) / (t - s), kappa."""
+    """The rates against the derivative of the definition, and against two small steps of the code."""
     kernel = toy.build()
-    x0, xt = toys.pairs()
     for t in TIMES:
         if min(np.abs(np.array(toy.kinks) - t), default=1) < 0.02:
             continue
-        now = jnp.array([t])
-        rate = np.asarray(kernel.noise_kept_rate(now))[0]
-        np.testing.assert_allclose(rate, toy.kept_rate(t), rtol=max(1e-9, 100 * toy.rtol), atol=1e-9)
+        q = toy.matrix(t)
+        occurs = q > 0
+        rates = np.asarray(_changes(kernel, jnp.array([t]), jnp.array([t]), False)[1])[0]
+        changed = toy.changed(t)[occurs] / q[occurs][:, None]
+        np.testing.assert_allclose(rates[occurs], changed, rtol=max(1e-8, 100 * toy.rtol), atol=1e-9)
         step = 1e-4 * (1 - t)
-        kept, stay, share = (
-            np.stack(x) for x in zip(*(_limits(kernel, x0, xt, t, t - h) for h in (step, step / 2)), strict=True)
-        )
-        loose = {"rtol": max(1e-5, 1e3 * toy.rtol), "atol": 1e-4}
-        lost = (1 - kept) / np.array([step, step / 2])[:, None]
-        np.testing.assert_allclose(rate, 2 * lost[1] - lost[0], **loose)
-
-        fresh = np.asarray(kernel.arrival_rates(jnp.arange(V), jnp.full(V, t))).T
-        occurs = toy.matrix(t) > 0
-        arrived = (1 - stay) / np.array([step, step / 2])[:, None, None]
-        np.testing.assert_allclose(fresh[occurs], (2 * arrived[1] - arrived[0])[occurs], **loose)
-        pairwise = np.asarray(kernel.arrival_rate(xt, x0, jnp.full((V, 1), t)))
-        np.testing.assert_allclose(pairwise[occurs], fresh[occurs], rtol=1e-9, atol=1e-9)
-
-        returned, redrawn = (np.asarray(x)[0] for x in return_rates(kernel, now))
-        np.testing.assert_allclose(returned, 1 - (2 * share[1] - share[0]), **loose)
-        np.testing.assert_allclose(returned + redrawn * (1 - toy.alpha(t)), 1, rtol=1e-12)
-
-
-@jax.jit
-def _limits(kernel, x0, xt, t, s):
-    kept = kernel.noise_kept(x0[:, 0], t, s)
-    return kept, stay_probability(kernel, xt, x0, t, s), noise_share(kernel, kept, t, s)
+        s = jnp.array([t - step, t - step / 2])
+        _, changes = _changes(kernel, jnp.full(2, t), s, True)
+        large, small = np.asarray(changes) / np.array([step, step / 2])[:, None, None, None]
+        limit = (2 * small - large)[occurs]
+        np.testing.assert_allclose(rates[occurs], limit, rtol=max(1e-5, 1e3 * toy.rtol), atol=1e-4)
+        x0, xt = toys.pairs()
+        arrived = np.asarray(kernel.arrival_rate(xt, x0, jnp.full((V, 1), t)))
+        np.testing.assert_allclose(arrived[occurs], rates[occurs].sum(-1), rtol=max(1e-9, 10 * toy.rtol), atol=1e-9)
 
 
 @every_toy
@@ -181,8 +158,8 @@ def test_reverse_step_draws_from_the_posterior(toy):
     x0, xt = reachable[np.linspace(0, len(reachable) - 1, 12).astype(int)].T
     shape = (3, 4000, len(x0))
     t, s = (jnp.array(column)[:, None, None] for column in zip(*chosen, strict=True))
-    drawn = reverse_step(
-        kernel, toys.key(8), jnp.broadcast_to(jnp.asarray(xt), shape), jnp.broadcast_to(jnp.asarray(x0), shape), t, s
+    drawn = kernel.reverse_step(
+        toys.key(8), jnp.broadcast_to(jnp.asarray(xt), shape), jnp.broadcast_to(jnp.asarray(x0), shape), t, s
     )
     drawn = np.asarray(drawn)
     for index, (t, s) in enumerate(chosen):
@@ -200,6 +177,6 @@ def test_steps_compose(name):
     keys = jax.random.split(toys.key(9), 4)
     x = kernel.corrupt(keys[0], x0, jnp.full((3, 1, 1), 0.99))
     for key, t, s in zip(keys[1:], (0.99, 0.8, 0.35), (0.8, 0.35, 0.2), strict=True):
-        x = reverse_step(kernel, key, x, x0, jnp.full((3, 1, 1), t), jnp.full((3, 1, 1), s))
+        x = kernel.reverse_step(key, x, x0, jnp.full((3, 1, 1), t), jnp.full((3, 1, 1), s))
     for token in range(V):
         toys.assert_frequencies(np.asarray(x)[..., token], toy.matrix(0.2)[token])

@@ -8,7 +8,6 @@ import toys
 from toys import TOYS, V
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import noise_share, return_rates, reverse_step, stay_probability
 
 X = jnp.zeros((4, 4), int)
 T = jnp.full(4, 0.5)
@@ -19,10 +18,10 @@ CALLS = {
     "log_prob": lambda kernel, x, t: kernel.log_prob(x, x, t),
     "likelihoods": lambda kernel, x, t: kernel.likelihoods(x, t),
     "arrival_rate": lambda kernel, x, t: kernel.arrival_rate(x, x, t),
-    "arrival_rates": lambda kernel, x, t: kernel.arrival_rates(x, t),
+    "reverse": lambda kernel, x, t: kernel.reverse(x, t).total,
     "log_evidence": lambda kernel, x, t: kernel.log_evidence(jnp.zeros((*x.shape, V)), x, t),
-    "reverse_step": lambda kernel, x, t: reverse_step(kernel, toys.key(0), x, x, t, t),
-    "stay_probability": lambda kernel, x, t: stay_probability(kernel, x, x, t, t),
+    "reverse_step": lambda kernel, x, t: kernel.reverse_step(toys.key(0), x, x, t, t),
+    "reverse_leap": lambda kernel, x, t: kernel.reverse_leap(toys.key(0), x, x, t, t),
 }
 
 
@@ -63,10 +62,6 @@ def test_a_number_is_a_time():
         np.testing.assert_array_equal(kernel.prob(X, X, t), kernel.prob(X, X, jnp.full(X.shape, t, jnp.float32)))
 
 
-def shares(kernel, t):
-    return noise_share(kernel, kernel.noise_kept(X, t, t / 2), t, t / 2)
-
-
 OF_TIMES = {
     "alpha": lambda kernel, t: kernel.alpha(t),
     "alpha_dot": lambda kernel, t: kernel.alpha_dot(t),
@@ -77,8 +72,9 @@ OF_TIMES = {
     "noise_matvec_at": lambda kernel, t: kernel.noise_matvec_at(W[:, None], X[:, None], t=t),
     "prior_probs": lambda kernel, t: kernel.prior_probs(t),
     "add_log_likelihoods": lambda kernel, t: kernel.add_log_likelihoods(jnp.zeros((4, 4, V)), X, t),
-    "noise_share": shares,
-    "return_rates": lambda kernel, t: return_rates(kernel, t)[1],
+    "reverse": lambda kernel, t: kernel.reverse(X, t).total,
+    "reverse_step": lambda kernel, t: kernel.reverse(X, t, t / 2).stay,
+    "origins": lambda kernel, t: kernel.origins(X, X, t).kept,
     "kept_weight": lambda kernel, t: kernel.kept_weight(t) if kernel.kept_weight else t,
     "schedule": lambda kernel, t: getattr(kernel, "branches", kernel).schedule.alpha_dot(t),
 }
@@ -103,7 +99,7 @@ def test_a_number_is_a_time_of_every_method(name):
     ("t", "told"), [(jnp.array(1), r"t is int32 \[\]: give times"), ("late", "t is 'late': give a number from 0 to 1")]
 )
 def test_what_is_no_time_is_refused_by_every_method(t, told):
-    for call in ("alpha", "noise_matvec", "return_rates", "schedule"):
+    for call in ("alpha", "noise_matvec", "reverse", "schedule"):
         with pytest.raises(UserError, match=told):
             OF_TIMES[call](TOYS["hybrid"].build(), t)
 

@@ -29,8 +29,8 @@ def test_the_sampled_bound_is_unbiased(float64, toy):
 
 @jax.jit
 def _exact_and_expected(kernel, log_posterior, direction, x0, xt, t):
-    rates = bound.reverse_rates(kernel, xt, t)
-    chance = bound.true_rates(kernel, rates, x0, t)
+    rates = kernel.reverse(xt, t)
+    chance = rates.true(x0)
     chance = chance / jnp.maximum(jnp.sum(chance, axis=-1, keepdims=True), 1e-300)
     everything = jnp.broadcast_to(jnp.arange(V), chance.shape)
 
@@ -39,7 +39,7 @@ def _exact_and_expected(kernel, log_posterior, direction, x0, xt, t):
 
     def expected(size):
         tilted = jax.nn.log_softmax(log_posterior + size * direction)[xt]
-        estimates = sampled.rate_at(kernel, rates, tilted, x0, xt, t, everything)
+        estimates = sampled.rate_at(rates, tilted, x0, xt, everything)
         # Where nothing arrives nothing is drawn, and every estimate is the sum itself.
         return jnp.sum(jnp.where(jnp.any(chance > 0, axis=-1, keepdims=True), chance, 1 / V) * estimates, axis=-1)
 
@@ -50,19 +50,16 @@ def _exact_and_expected(kernel, log_posterior, direction, x0, xt, t):
 def test_targets_are_drawn_in_proportion_to_their_rate(toy):
     """False alarms: 1e-6 for each of 12 pairs a toy; and the estimate is their mean."""
     kernel, t = toy.build(), 0.4
-    q, m, renewed, left = toy.matrix(t), toy.noise(t), toy.kept_rate(t), -toy.alpha_derivative(t)
-    arrives = toy.noise_derivative(t) + renewed[:, None] * m > 1e-9
-    pairs = np.argwhere((q > 0) & arrives & (np.arange(V) != toy.mask_id)[:, None])
+    changed = np.maximum(toy.changed(t), 0)
+    pairs = np.argwhere((changed.sum(-1) > 1e-9) & (np.arange(V) != toy.mask_id)[:, None])
     x0, xt = (jnp.asarray(x) for x in pairs[np.linspace(0, len(pairs) - 1, 12).astype(int)].T)
     times = jnp.full(x0.shape, t)
-    rates = bound.reverse_rates(kernel, xt, times)
-    drawn = np.asarray(sampled.draw_targets(kernel, rates, toys.key(6), x0, times, 8000))
-    for place, clean in enumerate(np.asarray(x0)):
-        source = left * np.eye(V)[clean] + renewed[clean] * m[clean]
+    rates = kernel.reverse(xt, times)
+    drawn = np.asarray(rates.sample(toys.key(6), x0, 8000))
+    for place, (clean, noisy) in enumerate(zip(np.asarray(x0), np.asarray(xt), strict=True)):
+        source = np.where(changed[clean, noisy] > 1e-12, changed[clean, noisy], 0)
         toys.assert_frequencies(drawn[place], source / source.sum())
     log_posterior = jnp.asarray(toys.log(toys.random_posteriors(toy, t, np.random.default_rng(4))), jnp.float32)[xt]
     one = sampled.nelbo_rate(kernel, log_posterior, x0, xt, times, toys.key(7), 3)
-    y = sampled.draw_targets(kernel, rates, toys.key(7), x0, times, 3)
-    np.testing.assert_allclose(
-        one, sampled.rate_at(kernel, rates, log_posterior, x0, xt, times, y).mean(-1), rtol=1e-4, atol=1e-4
-    )
+    y = rates.sample(toys.key(7), x0, 3)
+    np.testing.assert_allclose(one, sampled.rate_at(rates, log_posterior, x0, xt, y).mean(-1), rtol=1e-4, atol=1e-4)
