@@ -145,28 +145,29 @@ class Toy(Process):
     def changed(self, t, s=None):
         """A jump takes every token with the same chance. A kept token drifts, a near one may drift on."""
         if s is None:
-            states = self._states(t + 1e-30j)
+            states, (alpha, beta, sigma, _) = self._states(t + 1e-30j), self.weights(t + 1e-30j)
             now, change = [x.real for x in states], [x.imag / 1e-30 for x in states]
+            hazard = _ratio(np.imag(beta) / 1e-30, np.real(alpha + sigma))
         else:
-            now, after = self._states(s), self._states(t)
+            now, after, (alpha, beta, sigma, _) = self._states(s), self._states(t), self.weights(s)
             change = [x - y for x, y in zip(after, now, strict=True)]
-        return np.stack(
-            [_moves(i, *([x if x.ndim == 0 else x[i] for x in xs] for xs in (now, change))) for i in range(V)]
-        )
+            hazard = _ratio(self.weights(t)[1] - beta, alpha + sigma)
+        return np.stack([_moves(i, hazard, _row(now, i), _row(change, i)) for i in range(V)])
 
 
-def _moves(i, now, change):
-    """[V, V] by (where to, where from): the masses that change, given the clean token i. now, change: of alpha, the
-    near tokens, and the far ones, by their components."""
-    (kept, near, *far), (kept_gain, near_gain, *far_gain) = now, change
-    total = sum(part.sum() for part in far)
-    gain = sum(part.sum() for part in far_gain)
-    unjumped = kept + near.sum()
+def _row(states, i):
+    return [x[i] if x.ndim else x for x in states]
+
+
+def _moves(i, hazard, now, change):
+    """[V, V] by (where to, where from): the masses that change, given the clean token i. hazard: the chance to jump.
+    now, change: of alpha, the near tokens, and the far ones, by their components."""
+    (_, near, *far), (kept_gain, near_gain, *far_gain) = now, change
+    total, gain = (sum(part.sum() for part in parts) for parts in (far, far_gain))
     # The share of the far tokens that is drawn anew: that which jumps, or more where a component shrinks.
-    shrinking = [_ratio(-dot.sum(), part.sum()) for part, dot in zip(far, far_gain, strict=True)]
-    lost = max(0, _ratio(gain, unjumped), *shrinking)
-    jumping = min(max(gain, 0) * _ratio(kept, unjumped), -kept_gain)  # of the kept tokens
-    near_jumping = max(gain, 0) - jumping
+    lost = max(0, hazard, *(_ratio(-dot.sum(), part.sum()) for part, dot in zip(far, far_gain, strict=True)))
+    near_jumping = min(max(gain, 0), max(hazard * near.sum(), max(gain, 0) + kept_gain)) if near.sum() > 0 else 0
+    jumping = max(gain, 0) - near_jumping  # of the kept tokens
     near_lost = max(0, _ratio(near_jumping, near.sum()), *map(_ratio, -near_gain, near))
     eye, all_far = np.eye(V)[i], sum(far)
     from_near, from_far = near * _ratio(1, near.sum()), all_far * _ratio(1, total)

@@ -2,17 +2,17 @@
 
 Given x0, a token is in one of three states: *kept* with chance alpha_t, *near* (a neighbor of x0) or *far* (a draw from
 the global branch, with what a short row cannot place). Write near_t(z) and far_t(z) for the last two branches of
-q_t(z | x0), F for the sum of far_t, and S for that of near_t. Between s and t
+q_t(z | x0). Between s and t
 
-    jumps    reach every state alike: far noise stays as it is with chance U = (1 - F_t) / (1 - F_s), or less where a
-             part of far_t(z) shrinks by more; what jumps is drawn anew from what far_t lacks
-    drift    takes kept tokens, and near ones to other neighbors: near noise stays with chance b, the largest for which
-             no neighbor keeps more than near_t(z)
-    nothing  leads from far to near (unless F itself shrinks), and nothing back to kept.
+    jumps    reach every state alike, whatever x0 is: a token has not jumped with chance (1 - beta_t) / (1 - beta_s).
+             Far noise stays with that chance, or less where a part of far_t(z) shrinks by more; what jumps is drawn
+             anew from what far_t(z) lacks. What a short row cannot place comes from kept tokens first
+    drift    takes kept tokens, and near ones to other neighbors: near noise stays with the largest chance for which no
+             neighbor keeps more than near_t(z)
+    nothing  leads from far to near (unless far noise itself becomes less), and nothing back to kept.
 
 A renewal (`renewal`) has one state for all noise: a token that returns from far may then have been near, which tells of
-x0. Here it may not, and the bound is tighter: 0.07 nats above the entropy in place of 0.10 for one position, V = 24 and
-K = 6. Without a semantic branch both are the same.
+x0. Here it may not, and the bound is tighter. Without a semantic branch both are the same.
 
 All masses below are tables over n, the number of neighbors in the row of x0: [..., K + 1]. A step from s to t and the
 rates at t are one formula, linear in how the branches *change*: by their differences, or by their derivatives in t.
@@ -71,17 +71,17 @@ def flows(now: Levels, change: Levels) -> Flows:
     """The Flows of branches that have the values `now`, before the change."""
     far, far_gain = sum(now.far), sum(change.far)
     near, near_gain = _sums(now.near), _sums(change.near)
-    unjumped = now.alpha + near
-    # The sum that has not lost its digits: the far branch grows from 0, the others vanish at t = 1.
-    jumped = jnp.where(far < 0.5, far_gain, -(change.alpha + near_gain))
-    shrinking = [ratio(-dot, value, 0) for value, dot in zip(now.far, change.far, strict=True)]
-    far_lost = jnp.maximum(ratio(jumped, unjumped, 0), 0)
-    for lost in shrinking:
-        far_lost = jnp.maximum(far_lost, lost)
-    gain, loss = jnp.maximum(jumped, 0), jnp.maximum(-jumped, 0)
     kept_lost = -change.alpha
-    kept_to_far = jnp.minimum(gain * ratio(now.alpha, unjumped, 0), kept_lost)
-    near_to_far = jnp.where(near > 0, jnp.maximum(gain - kept_to_far, 0), 0)
+    # The row of K neighbors places all of its drift: its far branch is beta, and 1 - beta is what has not jumped. Of
+    # the two forms of the change the one that has not lost its digits: beta grows from 0, the others vanish at t = 1.
+    jumped = jnp.where(far[..., -1:] < 0.5, far_gain[..., -1:], kept_lost - near_gain[..., -1:])
+    hazard = jnp.maximum(ratio(jumped, now.alpha + near[..., -1:], 0), 0)
+    far_lost = jnp.broadcast_to(hazard, far.shape)
+    for part, dot in zip(now.far, change.far, strict=True):
+        far_lost = jnp.maximum(far_lost, ratio(-dot, part, 0))
+    gain, loss = jnp.maximum(far_gain, 0), jnp.maximum(-far_gain, 0)
+    kept_to_far = jnp.where(near > 0, jnp.clip(gain - hazard * near, 0, kept_lost), gain)
+    near_to_far = gain - kept_to_far
     near_lost = jnp.maximum(ratio(near_to_far, near, 0), _largest(ratio(-change.near, now.near, 0)))
     return Flows(
         far_lost,
@@ -89,7 +89,7 @@ def flows(now: Levels, change: Levels) -> Flows:
         kept_to_far,
         near_to_far,
         jnp.maximum(far_lost * far - loss, 0),
-        kept_lost - kept_to_far,
+        jnp.maximum(kept_lost - kept_to_far, 0),
         loss,
         jnp.maximum(near_lost * near - near_to_far, 0),
     )
