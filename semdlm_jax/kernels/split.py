@@ -69,7 +69,7 @@ class Flows(NamedTuple):
 
 def flows(now: Levels, change: Levels) -> Flows:
     """The Flows of branches that have the values `now`, before the change."""
-    far, far_gain = sum(now.far), sum(change.far)
+    far, far_gain = (sum(parts[1:], start=parts[0]) for parts in (now.far, change.far))
     near, near_gain = _sums(now.near), _sums(change.near)
     kept_lost = -change.alpha
     # The row of K neighbors places all of its drift: its far branch is beta, and 1 - beta is what has not jumped. Of
