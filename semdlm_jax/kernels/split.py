@@ -19,7 +19,8 @@ rates at t are one formula, linear in how the branches *change*: by their differ
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -126,69 +127,71 @@ def origins(kernel: "Kernel", xt: Array, x0: Array, t: Array, s: Array | None = 
     def look(table):
         return take(table, counts[..., None])[..., 0]
 
-    return _origins(kernel, _Pairs(kernel.rank(xt, x0), xt, look), t, s, t, s)
+    now, change = _with_change(lambda t: levels(kernel, t), t, s)
+    return _origins(kernel, _Pairs(xt, kernel.rank(xt, x0), look), now, change, t, s)
 
 
 def all_origins(kernel: "Kernel", xt: Array, t: Array, s: Array | None = None) -> Origins:
     """The Origins of xt given every clean token: [..., V] each."""
-    counts, (ids, ranks) = kernel.table.counts, kernel.in_neighbors(xt)
-    rank = put(jnp.full(kernel.vocab_size, kernel.table.k_max), ids, ranks)
-    pairs = _Pairs(
-        put(rank, xt[..., None], jnp.full_like(xt[..., None], -1)), xt[..., None], lambda table: table[..., counts]
-    )
-    return _origins(kernel, pairs, t, s, t[..., None], s if s is None else s[..., None])
+    xt, (ids, ranks) = xt[..., None], kernel.in_neighbors(xt)
+    rank = put(put(jnp.full(kernel.vocab_size, kernel.table.k_max), ids, ranks), xt, jnp.full_like(xt, -1))
+
+    def look(table):
+        return table[..., kernel.table.counts]
+
+    now, change = _with_change(lambda t: levels(kernel, t), t, s)
+    return _origins(kernel, _Pairs(xt, rank, look), now, change, t[..., None], s if s is None else s[..., None])
+
+
+def _with_change(function, t, s):
+    """(what is there before, its change): at s and until t, or at t and per unit of t."""
+    if s is None:
+        return derivative(function, t)
+    before = function(s)
+    return before, jax.tree.map(jnp.subtract, function(t), before)
 
 
 class _Pairs(NamedTuple):
     """Pairs of a noisy and a clean token. rank: of the one in the row of the other. look: reads a table over numbers of
     neighbors at that of the clean token."""
 
-    rank: Array
     xt: Array
-    look: Any
+    rank: Array
+    look: Callable[[Array], Array]
 
 
-def _origins(kernel, pairs, t, s, wide_t, wide_s):
-    """wide_t, wide_s: times that broadcast against the pairs."""
-    look = pairs.look
-
-    def near(t):
-        return kernel.near(pairs.rank, t)
-
-    if s is None:
-        now, change = derivative(lambda t: levels(kernel, t), t)
-        near_now, near_change = derivative(near, jnp.broadcast_to(wide_t, pairs.rank.shape))
-        near_after, far_after = near_now, now.far
-    else:
-        now, after = levels(kernel, s), levels(kernel, t)
-        change = jax.tree.map(jnp.subtract, after, now)
-        near_now, near_after = near(wide_s), near(wide_t)
-        near_change, far_after = near_after - near_now, after.far
-    f = flows(now, change)
+def _origins(kernel, pairs, now, change, t, s):
+    """t, s: times that broadcast against the pairs."""
     hits = [kernel.global_prior.probs[pairs.xt], pairs.xt == kernel.mask_id][: len(now.far)]
 
     def far(parts):
-        return sum(look(part) * hit for part, hit in zip(parts, hits, strict=True))
+        return sum(pairs.look(part) * hit for part, hit in zip(parts, hits, strict=True))
 
-    kept = jnp.where(pairs.rank < 0, kernel.alpha(wide_t), 0)
-    prob = kept + near_after + far(far_after)
-    arrived = [
-        jnp.maximum(far([dot + f.far_lost * part for part, dot in zip(now.far, change.far, strict=True)]), 0),
-        jnp.maximum(near_change + look(f.near_lost) * near_now, 0),
-    ]
-    to_far, to_near = (ratio(mass, prob, 0) for mass in arrived)
-    jumps = f.kept_to_far + f.near_to_far + f.far_to_far
-    drifts = f.kept_to_near + f.far_to_near + f.near_to_near
+    f = flows(now, change)
+    near, near_change = _with_change(lambda t: kernel.near(pairs.rank, t), t, s)
+    kept = jnp.where(pairs.rank < 0, kernel.alpha(t), 0)
+    before, gained = near + far(now.far), near_change + far(change.far)
+    prob = kept + before if s is None else kept + before + gained  # q_t(x_t | x0)
+    came_far = far([dot + f.far_lost * part for part, dot in zip(now.far, change.far, strict=True)])
+    came_near = near_change + pairs.look(f.near_lost) * near
+    jumped, drifted = (ratio(jnp.maximum(came, 0), prob, 0) for came in (came_far, came_near))
 
-    def source(jumped, drifted):
-        return to_far * look(ratio(jumped, jumps, 0)) + to_near * look(ratio(drifted, drifts, 0))
+    def source(of_jumps, of_drifts):
+        return jumped * pairs.look(of_jumps) + drifted * pairs.look(of_drifts)
 
+    jumps = _shares(f.kept_to_far, f.near_to_far, f.far_to_far)
+    drifts = _shares(f.kept_to_near, f.near_to_near, f.far_to_near)
     stay = None
     if s is not None:
-        stayed = kept + look(1 - f.near_lost) * near_now + far([(1 - f.far_lost) * part for part in now.far])
-        stay = jnp.clip(ratio(stayed, prob, 0), 0, 1)
-    noise = source(f.near_to_far, f.near_to_near), source(f.far_to_far, f.far_to_near)
-    return Origins(stay, source(f.kept_to_far, f.kept_to_near), noise)
+        stayed = before - far([f.far_lost * part for part in now.far]) - pairs.look(f.near_lost) * near
+        stay = jnp.clip(ratio(kept + stayed, prob, 0), 0, 1)
+    from_kept, *from_noise = map(source, jumps, drifts)
+    return Origins(stay, from_kept, tuple(from_noise))
+
+
+def _shares(*masses):
+    total = sum(masses[1:], start=masses[0])
+    return [ratio(mass, total, 0) for mass in masses]
 
 
 @dataclasses.dataclass(frozen=True)
