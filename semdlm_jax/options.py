@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from semdlm_jax.errors import UserError, nearest
+from semdlm_jax.errors import UserError, did_you_mean, nearest
 
 # module:Class, the name of a user's own plug-in.
 OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -106,7 +106,9 @@ class Option:
         if found or unnamed or not self.among or (self.own and OWN.fullmatch(value)):
             return found
         name = head if self.path == "after" else value
-        return "" if name in (valid := self.names()) else f"is unknown: {nearest(name, valid)}"
+        if name in (valid := self.names()):
+            return ""
+        return f"is unknown: {(nearest_or_own if self.own else nearest)(name, valid)}"
 
     def names(self) -> tuple[str, ...]:
         """The valid names of a text; () if any text is valid."""
@@ -200,6 +202,14 @@ def nest(flat: dict[str, Any]) -> dict:
             here = here.setdefault(section, {})
         here[name] = value
     return tree
+
+
+def nearest_or_own(name: str, valid: Iterable[str]) -> str:
+    """`nearest`, where a class of a user's own may be named, too: as module:Class."""
+    valid, (module, _, attribute) = list(valid), name.rpartition(".")
+    if OWN.fullmatch(spelled := f"{module}:{attribute}"):
+        return f"for a class of your own give module:Class, here {spelled}"
+    return did_you_mean(name, valid) or f"{nearest(name, valid)}; or a class of your own, as module:Class"
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:

@@ -15,7 +15,6 @@ a name.
 
 import contextlib
 import dataclasses
-import importlib
 import importlib.util
 import re
 import sys
@@ -24,7 +23,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from semdlm_jax.errors import UserError, choose, did_you_mean, nearest
 from semdlm_jax.former import check_arguments, renamed_argument
-from semdlm_jax.options import OWN, Option
+from semdlm_jax.options import OWN, Option, nearest_or_own
+from semdlm_jax.users_code import UsersCode, failure, file_of, full_name, import_class
 
 P = TypeVar("P", bound="Plugin")
 PLAIN = (bool, int, float, str)
@@ -47,7 +47,7 @@ def part(registry: "Registry", default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"part": registry}, kw_only=True)
 
 
-class Plugin:
+class Plugin(UsersCode):
     """The base of all plug-ins: checks its options when it is made.
 
     Raises:
@@ -115,12 +115,15 @@ class Registry(dict[str, type[P]], Generic[P]):
 
     def find(self, name: str) -> type[P]:
         """The class of a name, or of a user's own `module:Class`. UserError: none, or not of this kind."""
+        if not isinstance(name, str):
+            return choose(self.kind, name, self)  # which refuses it
         if ":" not in name:
-            return choose(self.kind, name, self)
+            if name not in self:
+                raise UserError(f"unknown {self.kind} {name!r}: {nearest_or_own(name, self)}")
+            return self[name]
         if not OWN.fullmatch(name):
             raise UserError(f"{self.kind} {name!r} is no name of a class: give module:Class")
-        found: Any = _imported(self.kind, name)
-        base = f"{self.base.__module__}.{self.base.__name__}"
+        found, base = import_class(self.kind, name, self.base), full_name(self.base)
         if not (isinstance(found, type) and issubclass(found, self.base) and dataclasses.is_dataclass(found)):
             raise UserError(f"{self.kind} {name!r} is no {self.kind}: give a frozen dataclass that extends {base}")
         if unwritten := sorted(getattr(found, "__abstractmethods__", ())):
@@ -185,6 +188,8 @@ class ArgumentRegistry(Registry[P]):
         return ":" in name and name.partition(":")[0] not in self
 
     def find(self, name: str) -> type[P]:
+        if not isinstance(name, str):
+            return super().find(name)
         head = name.partition(":")[0]
         if not self.is_users(name):
             return choose(self.kind, head, self)
@@ -224,8 +229,7 @@ class ArgumentRegistry(Registry[P]):
         except Exception as error:  # whatever a user's own code raises
             if not self.is_users(name):
                 raise
-            cause = " ".join(f"{type(error).__name__} {error}".split())
-            raise UserError(f"{self.kind} {name!r} failed ({cause}): mend its code") from error
+            raise failure(f"{self.kind} {name!r} failed", error, file_of(name.partition(":")[0])) from error
 
 
 def _has_class(module, name):
@@ -242,14 +246,3 @@ def _has_class(module, name):
 def is_imported(name: str) -> bool:
     """Whether a plug-in of this name can be used without importing a module that this process has not imported."""
     return ":" not in name or name.partition(":")[0] in sys.modules
-
-
-def _imported(kind, name):
-    module, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except UserError as error:  # what this package says to it
-        raise UserError(f"{kind} {name!r}: {error}") from None
-    except (Exception, SystemExit) as error:  # whatever the user's own module does
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{kind} {name!r} cannot be imported ({cause}): run where Python finds {module}") from None

@@ -5,6 +5,7 @@
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from semdlm_jax.evaluation import quality
 from semdlm_jax.kernels import NeighborTable
-from semdlm_jax.options import number
+from semdlm_jax.options import number, shown
 from semdlm_jax.plugins import Plugin, Registry, field
 
 GENERATED, HELDOUT, SHUFFLED = "generated", "heldout", "shuffled"
@@ -49,6 +50,7 @@ class Measure(Plugin, abc.ABC):
         meaning: a line that explains it to the reader of the report; '' for none.
     """
 
+    RETURNS = {"of": lambda found, samples: _values_problem(found)}
     title: ClassVar[str] = ""
     meaning: ClassVar[str] = ""
 
@@ -56,6 +58,15 @@ class Measure(Plugin, abc.ABC):
     def of(self, samples: Samples) -> Found:
         """{"generated": value, "heldout": value}, and values of other rows that it compares with, such as "shuffled".
         None where it has no value for such rows."""
+
+
+def _values_problem(found):
+    """What is wrong with the result of a user's own `of`; '' for {name: a finite float or None}."""
+    if isinstance(found, dict) and all(
+        v is None or isinstance(v, int | float) and math.isfinite(v) for v in found.values()
+    ):
+        return ""
+    return f"{shown(found)}: return a dict as {{'{GENERATED}': 1.5, '{HELDOUT}': None}}, of finite floats or None"
 
 
 @dataclasses.dataclass(frozen=True)

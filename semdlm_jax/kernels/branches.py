@@ -21,7 +21,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.former import RenamedMethods, renamed_fields
 from semdlm_jax.kernels.numerics import derivative
 from semdlm_jax.kernels.schedules import SCHEDULES, Linear, Schedule, fall, power
-from semdlm_jax.kernels.shapes import TakesTimes, takes_times
+from semdlm_jax.kernels.shapes import TakesTimes, misfit, takes_times
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, field, part
 
@@ -65,6 +65,8 @@ class Weights(NamedTuple):
 class Branches(Plugin, TakesTimes, abc.ABC):
     """The weights of the branches as functions of time. jumps_only, closed_form: as in `KernelBase`."""
 
+    RETURNS = {"weights": lambda found, t: _weights_problem(found, t)}
+
     schedule: Schedule = part(SCHEDULES, Linear())
 
     jumps_only = False
@@ -81,6 +83,16 @@ class Branches(Plugin, TakesTimes, abc.ABC):
     def kept_weight(self, vocab_size: int) -> Callable[[jax.Array], jax.Array] | None:
         """`KernelBase.kept_weight` at this vocabulary."""
         return None
+
+
+def _weights_problem(found, t):
+    """What is wrong with the result of a user's own `weights`; '' for Weights of times t."""
+    if not isinstance(found, Weights):
+        return f"a {type(found).__name__}: return branches.Weights"
+    for name, values in zip(found._fields[:4], found):
+        if wrong := misfit(values, jnp.shape(t), jnp.floating):
+            return f"{wrong} as {name}: return floats of the shape of t, here {list(jnp.shape(t))}"
+    return ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,7 @@ class KernelSpec(Plugin, abc.ABC):
     needs_neighbors: whether it reads the neighbor table or the embeddings that come with it.
     """
 
+    RETURNS = {"build": lambda found, vocabulary: _kernel_problem(found)}
     schedule: Schedule = part(SCHEDULES, Linear())
 
     needs_neighbors = False
@@ -37,6 +38,11 @@ class KernelSpec(Plugin, abc.ABC):
     @abc.abstractmethod
     def build(self, vocabulary: Vocabulary) -> KernelBase:
         """The kernel. UserError when the vocabulary lacks what it needs."""
+
+
+def _kernel_problem(found):
+    """What is wrong with the result of a user's own `build`; '' for a kernel."""
+    return "" if isinstance(found, KernelBase) else f"a {type(found).__name__}: return a Kernel, or another KernelBase"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,8 @@ import numpy as np
 
 from semdlm_jax.former import RenamedMethods
 from semdlm_jax.kernels.numerics import derivative, safe_log
-from semdlm_jax.kernels.shapes import TakesTimes, as_times, as_tokens, check_shape
+from semdlm_jax.kernels.shapes import TakesTimes, as_times, as_tokens, check_shape, misfit
+from semdlm_jax.users_code import UsersCode
 
 if TYPE_CHECKING:
     from semdlm_jax.kernels.reverse import Reverse
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 Array = jax.Array
 
 
-class KernelBase(RenamedMethods, TakesTimes, abc.ABC):
+def _tokens_problem(found, shape):
+    """What is wrong with a method's result, unless it is tokens of this shape; else ''."""
+    wrong = misfit(found, shape, jnp.integer)
+    return f"{wrong}: return token ids, integers of shape {list(shape)}" if wrong else ""
+
+
+class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
     """A transition kernel: the methods a kernel must have are abstract, the others follow from them.
 
     Attributes:
@@ -45,6 +52,10 @@ class KernelBase(RenamedMethods, TakesTimes, abc.ABC):
         "push_noise": "noise_matvec",
         "push_noise_at": "noise_matvec_at",
         "fresh_rate": "arrival_rate",
+    }
+    RETURNS = {
+        "sample_noise": lambda found, key, x0, t: _tokens_problem(found, jnp.shape(x0)),
+        "sample_prior": lambda found, key, shape: _tokens_problem(found, tuple(shape)),
     }
     vocab_size: int
     mask_id: int | None

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels.shapes import TakesTimes
+from semdlm_jax.kernels.shapes import TakesTimes, misfit
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, Registry, field
 
@@ -23,6 +23,8 @@ LEFT = number(1e-3, "[0, 1)", "alpha at t = 1")
 
 class Schedule(Plugin, TakesTimes, abc.ABC):
     """How alpha falls with time; all methods are elementwise in t."""
+
+    RETURNS = {name: lambda found, t: _elementwise_problem(found, t) for name in ("alpha", "noise", "alpha_dot")}
 
     @abc.abstractmethod
     def alpha(self, t: jax.Array) -> jax.Array:
@@ -35,6 +37,12 @@ class Schedule(Plugin, TakesTimes, abc.ABC):
     @abc.abstractmethod
     def alpha_dot(self, t: jax.Array) -> jax.Array:
         """d alpha / dt."""
+
+
+def _elementwise_problem(found, t):
+    """What is wrong with the result of a user's own method of times t; '' for floats of their shape."""
+    wrong = misfit(found, jnp.shape(t), jnp.floating)
+    return f"{wrong}: return floats of the shape of t, here {list(jnp.shape(t))}" if wrong else ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,6 +106,15 @@ def check_shape(name: str, values: Any, shape: tuple[int | None, ...], like: str
         raise UserError(f"{name} is {shown(values)}: its dtype must be {dtype.__name__}")
 
 
+def misfit(values: Any, shape: tuple[int, ...], dtype: Any = None) -> str:
+    """What `values` are, in words, unless they are an array that broadcasts to this shape with as many axes, and whose
+    dtype is of this kind; then ''."""
+    if not (hasattr(values, "shape") and hasattr(values, "dtype")):
+        return f"a {type(values).__name__}"
+    fits = len(values.shape) == len(shape) and all(one in (1, size) for one, size in zip(values.shape, shape))
+    return "" if fits and (dtype is None or jnp.issubdtype(values.dtype, dtype)) else shown(values)
+
+
 def shown(values: Any) -> str:
     """`float32 [4, 4]`."""
     return f"{jnp.result_type(values)} {list(np.shape(values))}"

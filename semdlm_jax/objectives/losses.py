@@ -15,7 +15,7 @@ import numpy as np
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
 from semdlm_jax.kernels.numerics import at_token
-from semdlm_jax.kernels.shapes import TakesTimes
+from semdlm_jax.kernels.shapes import TakesTimes, misfit
 from semdlm_jax.objectives import bound, closed_forms, sampled
 from semdlm_jax.objectives.posterior import Bayes, Parameterization, forbid_mask, network_log_ratios
 from semdlm_jax.options import number, text
@@ -55,6 +55,7 @@ class Loss(Plugin, TakesTimes, abc.ABC):
         unchanged_weight: the weight of unchanged positions relative to changed ones.
     """
 
+    RETURNS = {"terms": lambda found, objective, x: _terms_problem(found, x)}
     scores = False
 
     @property
@@ -84,6 +85,15 @@ class Loss(Plugin, TakesTimes, abc.ABC):
     def importance(self, objective: "Objective", t: jax.Array) -> jax.Array:
         """The weight that makes unevenly drawn times count like evenly drawn ones; shape of t."""
         return objective.even_importance(t)
+
+
+def _terms_problem(found, x):
+    """What is wrong with the result of a user's own `terms`; '' for a loss and a weight of every position."""
+    told = f"return (loss, weight), two float arrays [B, c], here {list(x.x0.shape)}"
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        return f"{misfit(found, (), bool)}: {told}"
+    wrong = [misfit(values, x.x0.shape, jnp.floating) for values in found]
+    return f"({wrong[0] or 'a loss'}, {wrong[1] or 'a weight'}): {told}" if any(wrong) else ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.former import tells_renamed
 from semdlm_jax.kernels import LOG_ZERO, KernelBase
 from semdlm_jax.kernels.numerics import at_least, put, safe_log
-from semdlm_jax.kernels.shapes import TakesTimes, takes_times
+from semdlm_jax.kernels.shapes import TakesTimes, misfit, takes_times
 from semdlm_jax.plugins import Plugin, Registry
 
 # The smallest share of its score that a clean token keeps: learned scores need not belong to any distribution of text.
@@ -41,6 +41,7 @@ class Parameterization(Plugin, TakesTimes, abc.ABC):
         scores: they are log-ratios (SEDD).
     """
 
+    RETURNS = {"log_weights": lambda found, kernel, logits, xt, t: _weights_problem(found, logits)}
     any_kernel = False
     scores = False
 
@@ -60,6 +61,12 @@ class Parameterization(Plugin, TakesTimes, abc.ABC):
         """-log p_theta(x0 | xt), shape of x0."""
         log_probs = jax.nn.log_softmax(self.log_weights(kernel, logits, xt, t), axis=-1)
         return -jnp.take_along_axis(log_probs, x0[..., None], axis=-1)[..., 0]
+
+
+def _weights_problem(found, logits):
+    """What is wrong with the result of a user's own `log_weights`; '' for floats of the shape of the logits."""
+    wrong = misfit(found, logits.shape, jnp.floating)
+    return f"{wrong}: return floats [..., V], here {list(logits.shape)}" if wrong else ""
 
 
 class Direct(Parameterization):

@@ -33,6 +33,7 @@ class LearningRate(Plugin, abc.ABC):
     Step 0 gets 1 / warmup_steps of the peak.
     """
 
+    RETURNS = {"shape": lambda found, step, total_steps: _factor_problem(found)}
     learning_rate: float = field(number(3e-4, "(0, 1000]", "at its peak"))
     warmup_steps: int = field(number(2500, "[0, 1000000000]", "in which the learning rate rises"))
 
@@ -58,6 +59,12 @@ class LearningRate(Plugin, abc.ABC):
             return self.learning_rate * warmup * self.shape(step, total_steps)
 
         return schedule
+
+
+def _factor_problem(found):
+    """What is wrong with the result of a user's own `shape`; '' for a number."""
+    right = isinstance(found, int | float) or getattr(found, "shape", None) == ()
+    return "" if right else f"a {type(found).__name__}: return one number"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +128,7 @@ class Optimizer(Plugin, abc.ABC):
     by the learning rate, and applied to matrices only.
     """
 
+    RETURNS = {"updates": lambda found, schedule: _updates_problem(found)}
     b1: float = field(number(0.9, BELOW_ONE, "of Adam: memory of the gradient"))
     b2: float = field(number(0.999, BELOW_ONE, "and of its square"))
     eps: float = field(number(1e-8, "[1e-30, 1]", "of Adam"))
@@ -146,6 +154,12 @@ class Optimizer(Plugin, abc.ABC):
         """The whole transformation. schedule: step -> learning rate."""
         clip = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
         return optax.chain(clip, self.updates(schedule))
+
+
+def _updates_problem(found):
+    """What is wrong with the result of a user's own `updates`; '' for a transformation."""
+    right = isinstance(found, optax.GradientTransformation)
+    return "" if right else f"a {type(found).__name__}: return an optax.GradientTransformation"
 
 
 def _decays(path, _):

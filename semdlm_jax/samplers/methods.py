@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels import KernelBase
+from semdlm_jax.kernels.shapes import misfit
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, field
 from semdlm_jax.samplers import time_grid
@@ -71,6 +72,7 @@ class Method(Plugin):
         UserError: an option out of its range.
     """
 
+    RETURNS = {"step": lambda found, kernel, key, xt, proposal, context, state: _step_problem(found, xt, state)}
     clean_drafts = True
     corrections = 0
     correction_time = 0.0
@@ -110,6 +112,21 @@ class Method(Plugin):
     def correct(self, text, proposal: Proposal, active, progress):
         """(text [B, L], progress) after one correction. progress: two arrays [B], of -1 and of 0 before the first."""
         raise NotImplementedError
+
+
+def _step_problem(found, xt, state):
+    """What is wrong with the result of a user's own `step` from xt and its state; '' for a Step."""
+    told = f"[B, L], here {list(xt.shape)}"
+    if not isinstance(found, Step):
+        return f"a {type(found).__name__}: return a Step, as methods.step_to(tokens) does"
+    if wrong := misfit(found.tokens, xt.shape, jnp.integer):
+        return f"a Step whose tokens are {wrong}: return token ids, integers {told}"
+    if wrong := misfit(found.frozen, xt.shape, jnp.bool_):
+        return f"a Step whose `frozen` is {wrong}: return booleans {told}"
+    before, after = (jax.eval_shape(lambda state=state: state) for state in (state, found.state))
+    if before != after:
+        return f"a Step whose state is {after}: return one like that of `init`, {before}"
+    return ""
 
 
 def step_to(tokens, state=None) -> Step:

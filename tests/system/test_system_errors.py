@@ -87,9 +87,12 @@ TRAIN = {
     ),
     "kernel of one's own": (
         ["--config.kernel.name=nowhere:kernel"],
-        ["kernel 'nowhere:kernel' cannot be imported", "where Python finds nowhere"],
+        ["kernel 'nowhere:kernel': there is no module nowhere", "where Python finds nowhere.py"],
     ),
-    "module without the kernel": (["--config.kernel.name=json:kernel"], ["'json:kernel' cannot be imported", "json"]),
+    "module without the kernel": (
+        ["--config.kernel.name=json:kernel"],
+        ["'json:kernel': json has no kernel", "extends"],
+    ),
     "causal diffusion": (["--config.network.causal=True"], ["'denoising' needs network.causal = False"]),
     "chain rule of what is seen": (
         ["--config.objective.name=autoregressive", "--config.warmup.steps=0"],

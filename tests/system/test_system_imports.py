@@ -10,7 +10,18 @@ PACKAGE = Path(__file__).parents[2] / "semdlm_jax"
 MATHEMATICS = {"kernels", "objectives", "samplers"}
 # What every room may import: to raise a UserError, ask for an extra, read neighbor lists both ways, write files, lock
 # them, check options, be a plug-in, read what had another name, and compute an entropy.
-LEAVES = {"errors", "extras", "neighbor_lists", "storage", "locks", "options", "plugins", "former", "entropy"}
+LEAVES = {
+    "errors",
+    "extras",
+    "neighbor_lists",
+    "storage",
+    "locks",
+    "options",
+    "plugins",
+    "former",
+    "entropy",
+    "users_code",
+}
 # What each room may import of the package beside these and itself.
 ROOMS = {
     "kernels": set(),
@@ -31,6 +42,7 @@ ROOMS = {
     "plugins": set(),
     "former": set(),
     "entropy": set(),
+    "users_code": set(),
     "core_keys": {"data.corpora"},
     "keys": MATHEMATICS | {"core_keys", "runtime", "semantics.settings", "data.corpora", "data.tokenizers"},
     "record": {"keys", "runtime"},

@@ -260,7 +260,7 @@ def test_they_are_evaluated_and_sampled(workdir, tmp_path):
         (["--config.objective.focus=nan"], ["objective.focus = nan is no finite number"]),
         (["--config.kernel.flatness=1.5"], ["kernel.flatness = 1.5", "[0, 1]"]),
         ([f"--config.objective.name={NAME}:Flattened"], ["is no objective", "extends semdlm_jax.objectives"]),
-        ([f"--config.optimizer.name={NAME}:Absent"], ["cannot be imported"]),
+        ([f"--config.optimizer.name={NAME}:Absent"], [f"{NAME} has no Absent"]),
         (["--config.data.first=-1"], ["data.first = -1", "[0, 1000]"]),
         (["--config.data.first=7"], ["was prepared with first = 100", "config.data.first is 7"]),
         ([f"--config.data.tokenizer={NAME}:Chunks"], ["is no tokenizer", "TokenizerSpec"]),
