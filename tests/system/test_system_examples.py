@@ -1,9 +1,18 @@
-"""The examples in the docstrings of what users call."""
+"""The examples in the docstrings of what users call, and those of the documentation, as the pages name them."""
 
 import doctest
 import importlib
+import json
+import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+import tiny
+import toys
+
+from semdlm_jax.samplers.methods import Proposal, StepContext
 
 
 @pytest.mark.parametrize(
@@ -12,3 +21,63 @@ import pytest
 def test_examples_give_what_they_say(module):
     found = doctest.testmod(importlib.import_module(f"semdlm_jax.{module}"))
     assert found.attempted and not found.failed
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """The files are where the command is started, and what is imported from them is forgotten afterwards."""
+    monkeypatch.syspath_prepend(toys.EXAMPLES)
+    yield
+    for path in toys.EXAMPLES.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.mark.parametrize(
+    ("plugins", "sampling"),
+    [
+        (["--config.kernel.name=less_drift:LessDrift"], []),
+        (
+            ["--config.kernel.name=mixed_noise:MixedNoise", "--config.objective.name=focal_loss:Focal"],
+            ["--sampler=lazy_steps:Lazy", "--waiting=0.5"],
+        ),
+    ],
+)
+def test_examples_train_and_sample(config_file, tmp_path, beside, plugins, sampling):
+    """Training, the bound and a sample, by the commands of the page."""
+    run, steps = f"--workdir={tmp_path}/run", ["--config.training.steps=8"]
+    result = tiny.command("train", run, f"--config={config_file}", *plugins, *steps)
+    assert result.status == 0, result.err
+    assert tiny.command("evaluate", run, "--samples=0", f"--output={tmp_path}/report.json").status == 0
+    likelihood = json.loads((tmp_path / "report.json").read_text())["likelihood"]
+    assert 0 < likelihood["nelbo"] < np.inf and likelihood["prior"] < 1e-3
+    result = tiny.command("generate", run, "--num_samples=1", "--steps=4", *sampling)
+    assert result.status == 0 and "── 0 ──" in result.out, result.err
+
+
+def test_the_mixed_noise_is_uniform_and_unigram_noise():
+    """By its definition: a quarter of the noise is uniform."""
+    kernel = toys.example("mixed_noise").MixedNoise(uniform_part=0.25).build(toys.vocabulary())
+    noise = 0.25 * toys.FLAT + 0.75 * toys.SKEWED
+    found = kernel.prob(jnp.arange(toys.V), jnp.full(toys.V, 2), 0.6)
+    np.testing.assert_allclose(found, 0.4 * (np.arange(toys.V) == 2) + 0.6 * noise, rtol=1e-6)
+
+
+def test_lazy_positions_wait():
+    """From masks all the way to the draft, a position is written unless it waits."""
+    kernel, rows = toys.TOYS["absorbing"].build(), (4, 500)
+    masks, draft = jnp.full(rows, toys.MASK), jnp.zeros(rows, int)
+    now = StepContext(jnp.float32(1), jnp.float32(1e-6), jnp.float32(0), jnp.ones(rows, bool))
+    proposal = Proposal(draft, jnp.ones(rows), jnp.ones(rows))
+    step = toys.example("lazy_steps").Lazy(waiting=0.3).step(kernel, jax.random.key(0), masks, proposal, now, None)
+    assert set(np.unique(step.tokens)) == {0, toys.MASK} and not step.frozen.any()
+    assert np.mean(step.tokens == toys.MASK) == pytest.approx(0.3, abs=0.05)  # five standard errors
+
+
+def test_the_own_loop_learns_the_text():
+    """Its bound falls towards the 0.30 nats per token of the text, and its samples count upwards."""
+    loop = toys.example("own_loop")
+    params, losses = loop.train(300)
+    assert np.mean(losses[-50:]) < 0.6 < np.mean(losses[:5])
+    rows = np.asarray(loop.sample(params))
+    steps = np.diff(rows, axis=1) % (loop.SIZE - 1)
+    assert rows.max() < loop.SIZE - 1 and np.mean(steps == 1) > 0.8

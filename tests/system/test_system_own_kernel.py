@@ -1,13 +1,11 @@
 """A kernel of one's own, beside one's own configuration: named `module:Class`, it goes through everything."""
 
 import json
-import shutil
 import sys
 
 import numpy as np
 import pytest
 import tiny
-import toys
 
 from semdlm_jax.experiment.load import load_trained
 
@@ -74,22 +72,6 @@ def test_it_is_built_with_its_own_options_and_the_schedule(workdir, own):
     kernel = trained.objective.kernel
     np.testing.assert_allclose(kernel.global_prior.probs, wanted / wanted.sum(), atol=1e-6)
     assert kernel.alpha(np.float32(1)) == pytest.approx(1e-3, abs=1e-6)
-
-
-def test_the_kernel_of_the_documentation(config_file, tmp_path, monkeypatch):
-    """Its very text, saved as the page says, by the commands it names: training, the bound, and a sample."""
-    shutil.copy(toys.EXAMPLE, tmp_path / "my_kernels.py")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(sys.modules, "my_kernels", None)  # so that what is imported here is forgotten afterwards
-    del sys.modules["my_kernels"]
-    run = f"--workdir={tmp_path}/run"
-    options = [f"--config={config_file}", "--config.kernel.name=my_kernels:LessDrift", "--config.training.steps=8"]
-    assert tiny.command("train", run, *options).status == 0
-    assert tiny.command("evaluate", run, "--samples=0", f"--output={tmp_path}/report.json").status == 0
-    likelihood = json.loads((tmp_path / "report.json").read_text())["likelihood"]
-    assert 0 < likelihood["nelbo"] < np.inf and likelihood["prior"] < 1e-3
-    result = tiny.command("generate", run, "--num_samples=1", "--steps=4")
-    assert result.status == 0 and "── 0 ──" in result.out
 
 
 def test_elsewhere_it_is_not_run_unasked(workdir, own, monkeypatch):
