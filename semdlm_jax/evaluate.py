@@ -18,7 +18,7 @@ from semdlm_jax.data.packing import pack
 from semdlm_jax.data.protocols import PROTOCOLS
 from semdlm_jax.data.scored import bits_per_byte, scored_bytes, scored_counts
 from semdlm_jax.data.unknown import UNKNOWN_WARNED, unknown_share_of
-from semdlm_jax.entropy import entropy
+from semdlm_jax.entropy import entropy, smoothed_cross_entropy
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import with_error
 from semdlm_jax.evaluation.measures import GENERATED, HELDOUT, MEASURES, SHUFFLED
@@ -50,15 +50,16 @@ def _bits(report):
 
 def table(report):
     """The report as text for a terminal. report: of `report_likelihood` and `report_samples`, and the split's name."""
-    nelbo = report["likelihood"]
+    nelbo, scored = report["likelihood"], "text" if report.get("text") else "split"
     lines = [
-        f"{'split':<28}{report['split']}: {nelbo['tokens']:,} tokens in {counted(nelbo['sequences'], 'row')}",
+        f"{scored:<28}{report['split']}: {nelbo['tokens']:,} tokens in {counted(nelbo['sequences'], 'row')}",
         f"{'protocol':<28}{report['protocol']}",
         f"{'NELBO':<28}{with_error(nelbo['nelbo'], nelbo['standard_error'])} nats/token "
         f"(integral {nelbo['integral']:.4f}, prior {nelbo['prior']:.4f}, reconstruction {nelbo['reconstruction']:.4f})",
         f"{'perplexity bound':<28}{_perplexity(report)}",
         f"{'bits per byte':<28}{_bits(report)}",
-        f"{'unigram entropy':<28}{report['unigram_entropy']:.4f} nats/token of the same tokens",
+        f"{'unigram model of train':<28}{report['unigram_cross_entropy']:.4f} nats/token of these tokens (counts + 1)",
+        f"{'unigram entropy':<28}{report['unigram_entropy']:.4f} nats/token of these tokens' own counts",
         f"{'unknown tokens':<28}{report['unknown_share']:.3%} of the text",
     ]
     if nelbo["error_over"] != "sequences":
@@ -136,6 +137,7 @@ def report_likelihood(trained, tokens, protocol, options):
         "scored_bytes": size,
         "bits_per_byte": bits_per_byte(likelihood.nelbo, likelihood.tokens, size),
         "bits_per_byte_standard_error": bits_per_byte(likelihood.standard_error, likelihood.tokens, size),
+        "unigram_cross_entropy": smoothed_cross_entropy(counts, prepared_of(trained).unigram),
         "unigram_entropy": entropy(counts),
         "unknown_share": unknown,
     }
@@ -185,6 +187,7 @@ def main(options):
     report = {
         "workdir": str(source),
         "split": options.text or options.split,
+        "text": options.text,
         "seed": options.seed,
         **report_likelihood(trained, tokens, protocol, options),
         **report_samples(trained, options),

@@ -47,10 +47,36 @@ def check_no_field(what: str, field: str) -> None:
         raise UserError(f"data.field = {field!r}, but {what} has no fields: leave it out")
 
 
-def _matching(spec, pattern):
+def absolute(spec: str) -> str:
+    """A spec 'text:PATTERN' or 'lines:PATTERN' with the absolute path of its pattern; any other as it is."""
+    kind, colon, pattern = spec.partition(":")
+    return f"{kind}{colon}{os.path.abspath(pattern)}" if kind in ("text", "lines") else spec
+
+
+def same_files(one: str, other: str) -> bool:
+    """Whether two specs name the same files for the same reader, however the paths are spelled."""
+    one, other = absolute(one), absolute(other)
+    kinds = {spec.partition(":")[0] for spec in (one, other)}
+    if one == other or kinds not in ({"text"}, {"lines"}):
+        return one == other
+    files, others = (_files(spec.partition(":")[2]) for spec in (one, other))
+    return bool(files) and files == others
+
+
+def _files(pattern):
+    """The files of a pattern, whatever path leads to them."""
+    return {os.path.realpath(path) for path in _found(pattern) if os.path.isfile(path)}
+
+
+def _found(pattern):
+    """What a pattern matches, sorted."""
     if os.path.isdir(pattern):
         pattern = os.path.join(glob.escape(pattern), "**", "*")  # all below it but what is hidden
-    found = sorted(glob.glob(pattern, recursive=True))
+    return sorted(glob.glob(pattern, recursive=True))
+
+
+def _matching(spec, pattern):
+    found = _found(pattern)
     paths = tuple(path for path in found if os.path.isfile(path))
     if not paths:
         for path in found:

@@ -23,7 +23,16 @@ from semdlm_jax.data.documents import SPLITS, Corpus, Streamed, TrainingText, ch
 from semdlm_jax.data.encoding import encode_corpus, padding_report
 from semdlm_jax.data.given import corpus_of
 from semdlm_jax.data.lm1b import prepare_lm1b
-from semdlm_jax.data.prepared import COMMAND, LEARNED, UNIGRAM, Prepared, describe, open_prepared, write_meta
+from semdlm_jax.data.prepared import (
+    COMMAND,
+    LEARNED,
+    UNIGRAM,
+    Prepared,
+    describe,
+    open_prepared,
+    sources_of,
+    write_meta,
+)
 from semdlm_jax.data.store import appearing, locked
 from semdlm_jax.data.tokenizers import TOKENIZERS, build_tokenizer
 from semdlm_jax.errors import UserError
@@ -93,6 +102,7 @@ def prepare(
                 "sha256_of_splits": {split: found.hexdigest() for split, found in digest.splits.items()},
                 **text.notes,
                 "settings": {**settings, "corpus_sha256": digest.hex()},
+                "sources": sources_of(settings),
                 "corpus_files": stamp,
             }
             write_meta(folder, meta, built)
@@ -112,12 +122,12 @@ def _reopen(directory, settings, corpus, given, progress):
     prepared = open_prepared(directory)
     old, settings = prepared.meta["settings"], dict(settings)
     stamp = stamp_of(corpus)
-    if all(old.get(key) == value for key, value in settings.items()):
+    if not prepared.differing(settings):
         same_files = stamp is not None and stamp == prepared.meta.get("corpus_files")
         settings["corpus_sha256"] = old["corpus_sha256"] if same_files else digest_of(corpus)
         if given is not None and given.fingerprint != prepared.tokenizer.fingerprint:
             settings["tokenizer"] += f" with pieces {given.fingerprint[:12]}"
-    differing = [f"{key} ({old.get(key)!r}, now {value!r})" for key, value in settings.items() if old.get(key) != value]
+    differing = [f"{key} ({then!r}, now {now!r})" for key, (then, now) in prepared.differing(settings).items()]
     if differing:
         raise UserError(
             f"{directory} was prepared with other settings, {', '.join(differing)}: "

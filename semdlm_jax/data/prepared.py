@@ -3,18 +3,21 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from semdlm_jax.data.documents import SPLITS
 from semdlm_jax.data.encoding import count_tokens, ids_below, starts_file, tokens_file
+from semdlm_jax.data.matching import absolute, same_files
 from semdlm_jax.data.protocols import document_starts
 from semdlm_jax.data.records import FIELD
 from semdlm_jax.data.sealing import WHOLE, check_seals, digest_of, seal_of
 from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.data.tokenizers import load_tokenizer, sampled
 from semdlm_jax.data.unknown import UNKNOWN_WARNED, unknown_share_of
-from semdlm_jax.entropy import entropy
+from semdlm_jax.entropy import entropy, smoothed_cross_entropy
 from semdlm_jax.errors import CodeNotLoadedError, UserError
 from semdlm_jax.former import rename
 from semdlm_jax.options import counted
@@ -22,6 +25,7 @@ from semdlm_jax.storage import PathLike, check_regular, write_text
 
 COMMAND = "python -m semdlm_jax.data.prepare --config=…"
 META, UNIGRAM = "meta.json", "unigram.npy"
+SOURCES = ("corpus", *SPLITS)  # settings that name files
 LEARNED = "sentencepiece"
 # Values of settings in directories that were prepared before these settings existed.
 FORMER = {"tokenizer": LEARNED, "train": "", "valid": "", "test": "", "field": FIELD}
@@ -53,13 +57,23 @@ class Prepared:
         return entropy(self._counts(split))
 
     def unigram_cross_entropy(self, split):
-        """The cross-entropy of the split under the train frequencies plus one, in nats per token."""
-        counts, smoothed = self._counts(split), self.unigram + 1
-        return float(-(counts / counts.sum() * np.log(smoothed / smoothed.sum())).sum())
+        """The cross-entropy of the split under the train frequencies, each count plus one, in nats per token."""
+        return smoothed_cross_entropy(self._counts(split), self.unigram)
 
     def unknown_share(self, split) -> float:
         """The share of unknown tokens among the split's tokens of text."""
         return unknown_share_of(self.tokenizer, self._counts(split))
+
+    def differing(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """{name: (value then, value now)} of settings with other values than this was prepared with. Specs of corpora
+        are equal if they name the same files."""
+        then, sources = self.meta["settings"], self.meta.get("sources", {})
+
+        def same(name, now):
+            former = then.get(name)
+            return former == now or (name in SOURCES and former and now and same_files(sources.get(name, former), now))
+
+        return {name: (then.get(name), now) for name, now in settings.items() if not same(name, now)}
 
     def _counts(self, split):
         return self.unigram if split == "train" else count_tokens(self.splits[split], self.tokenizer.vocab_size)
@@ -134,6 +148,11 @@ def _fault(prepared, whole):
     if prepared.unigram[[i for i in tokenizer.special_ids if i not in framing]].any():
         return "text was taken for special tokens, as versions before this one could"
     return None
+
+
+def sources_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """{name: absolute spec} of settings that name files, to be recognized from any directory."""
+    return {name: absolute(settings[name]) for name in SOURCES if settings.get(name)}
 
 
 def write_meta(directory: pathlib.Path, meta: dict, tokenizer: Tokenizer) -> None:

@@ -93,12 +93,12 @@ def build_run_data(config, prepared: Prepared | None = None):
         return RunData(vocabulary, SYNTHETIC_SPECIALS, None)
     prepared = prepared or open_prepared(config.data.directory)
     tokenizer = prepared.tokenizer
-    for key, value in prepared.meta["settings"].items():
-        if key in config.data and config.data[key] != value:
-            raise UserError(
-                f"{config.data.directory} was prepared with {key} = {value!r} but config.data.{key} is "
-                f"{config.data[key]!r}: prepare another directory or change the key"
-            )
+    settings = {key: config.data[key] for key in prepared.meta["settings"] if key in config.data}
+    for key, (then, now) in prepared.differing(settings).items():
+        raise UserError(
+            f"{config.data.directory} was prepared with {key} = {then!r} but config.data.{key} is {now!r}: prepare "
+            "another directory or change the key"
+        )
     read, meta = {}, {}
     if config.semantics.table or table_path(config).exists():
         table, meta = load_table(table_path(config), tokenizer.fingerprint)

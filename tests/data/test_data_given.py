@@ -187,3 +187,27 @@ def test_a_text_of_one_long_line_is_read_in_pieces(tmp_path, monkeypatch):
         prepared = preparing.prepare(corpus, tmp_path / tokenizer, 18, True, tokenizer=tokenizer)
         whole = prepared.tokenizer.encode(text)
         assert prepared.splits["train"][1:-1].tolist() == whole.tolist()
+
+
+def test_files_are_the_same_however_their_paths_are_spelled(folder, monkeypatch):
+    """Prepared from one directory by relative globs, opened and prepared again from another."""
+    os.symlink(folder / "train", folder / "link")
+
+    def make(*named, kind="lines"):
+        data = defaults.get_config().data
+        data.update(corpus="", train=f"{kind}:{named[0]}", valid=f"lines:{named[1]}", test=f"lines:{named[2]}")
+        return data
+
+    def prepare(data):
+        return preparing.prepare(corpus_of(data), folder / "data", 0, True, tokenizer="bytes")
+
+    monkeypatch.chdir(folder)
+    prepare(make("train/**/*.txt", "valid.txt", "test.txt"))
+    monkeypatch.chdir(folder / "train")
+    same = make(f"{folder}/link", "../valid.txt", f"{folder}/train/../t?st.txt")
+    prepared, splits = prepare(same), ("train", "valid", "test")
+    assert prepared.differing({split: same[split] for split in splits}) == {}
+    other = make(f"{folder}/train/*.txt", "../test.txt", "valid.txt", kind="text")
+    assert prepared.differing({split: other[split] for split in splits}).keys() == set(splits)
+    with pytest.raises(UserError, match=r"valid \('lines:valid.txt', now 'lines:../test.txt'\)"):
+        prepare(make("../train", "../test.txt", "../valid.txt"))

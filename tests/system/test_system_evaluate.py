@@ -42,6 +42,8 @@ def test_the_report_of_a_split(whole_run, trained, tmp_path):
     assert report["bits_per_byte"] == pytest.approx(likelihood["nelbo"] * len(tokens) / size / math.log(2))
     assert f"{report['bits_per_byte']:.4f}" in printed and report["scored_bytes"] == size
     assert report["unigram_entropy"] == pytest.approx(trained.corpus.prepared.unigram_entropy("test"))
+    assert report["unigram_cross_entropy"] == pytest.approx(trained.corpus.prepared.unigram_cross_entropy("test"))
+    assert f"unigram model of train      {report['unigram_cross_entropy']:.4f}" in printed
     for words in ("windows of 16 tokens", "EMA weights, step 12"):
         assert words in report["protocol"]
     samples = report["samples"]
@@ -63,7 +65,9 @@ def test_a_text_shorter_than_a_window(config_file, whole_run, trained, tmp_path)
     tokens = len(trained.corpus.prepared.tokenizer.encode("one two")) + 2
     assert tokens < 16 and report["likelihood"]["tokens"] == tokens and report["likelihood"]["sequences"] == 1
     assert np.isfinite(report["likelihood"]["nelbo"])
-    assert report["split"] == str(text) and report["samples"] == {} and "3 t in [0.001" in report["protocol"]
+    assert f"\ntext                        {text}: " in f"\n{shown}"
+    assert report["split"] == report["text"] == str(text)
+    assert report["samples"] == {} and "3 t in [0.001" in report["protocol"]
     stages = [shown.index(f"{stage}\n") for stage in (f"reading {whole_run}", "encode 0/7", "NELBO 0/3")]
     assert stages == sorted(stages)  # each tells of itself before it begins
 
