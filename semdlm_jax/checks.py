@@ -210,7 +210,11 @@ def fit_warmup(config: Any, given: dict, recorded: dict | None = None) -> str:
     if decays and fraction > room > 0 and then.get("optimizer.decay_fraction") != fraction:
         changed["optimizer.decay_fraction"] = config.optimizer.decay_fraction = room
     shown = ", ".join(f"{key} = {value:g}" for key, value in changed.items())
-    return f"note: with training.steps = {steps} instead of {before}: {shown}" if shown else ""
+    if not shown:
+        return ""
+    if recorded is None:
+        return f"note: with training.steps = {steps} instead of {before}: {shown}"
+    return f"note: as at the first start of this run, with training.steps = {steps} instead of {before}: {shown}"
 
 
 def tell_stages(config: Any, done: int = 0) -> str:

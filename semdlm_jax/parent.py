@@ -155,7 +155,8 @@ def _resolve(request, config, corpus, abstract):
             raise UserError(f"{error}, or leave out --init_optimizer") from None
     here, there = (flatten({"network": one.network.to_dict()}) for one in (config, former))
     if differing := differences(here, there, MUTABLE):
-        print(f"note: the network differs from that of {request.run}: {differing}", flush=True)
+        taken = f"all weights of {request.run} are taken, and the network uses them otherwise"
+        print(f"note: {taken}: {differing}", flush=True)
     digest = on_process_0(lambda: reader.digest(step))
     return {**request._said(), "step": step, "checkpoint": request.checkpoint, "integrity": digest}
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.options import counted
 from semdlm_jax.runtime.paths import map_with_path
 
 AXES = ("data", "fsdp", "tensor")
@@ -37,9 +38,9 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[Any] | None =
     if rest:
         sizes[rest[0]] = len(devices) // known
     if math.prod(sizes.values()) != len(devices):
-        needs = f"a multiple of {known}" if rest else known
+        needs = f"a multiple of {known} devices" if rest else counted(known, "device")
         raise UserError(
-            f"mesh {asked} needs {needs} devices but {len(devices)} are here:"
+            f"mesh {asked} needs {needs}, and JAX has {counted(len(devices), 'device')} here:"
             f" give sizes with product {len(devices)}, or -1 in one place for the rest"
         )
     # Auto axes: the compiler propagates shardings; under Explicit ones flax's Embed and cuDNN attention misbehave.

@@ -19,8 +19,8 @@ class Progress:
     """Shows step, values, units per second and the remaining time on stderr, on process 0 only.
 
     On a terminal this is a bar. Otherwise a plain line is printed before the first step, at the first update, then at
-    most every 10 s, and at the end. Rates are counted from the first update, so the compilation of the first step is
-    not included.
+    most every 10 s, and at the end. The rate is the mean since the first update: the compilation of the first step is
+    not included, pauses between later steps are.
 
     Args:
         total_steps: steps of the whole job.
@@ -66,7 +66,7 @@ class Progress:
             return []
         rate = (step - first) / (now - since)
         left = tqdm.format_interval(max(self._total - step, 0) / rate)
-        return [f"{tqdm.format_sizeof(rate * self._units)} {self._unit}/s", f"{left} left"]
+        return [f"{tqdm.format_sizeof(rate * self._units)} {self._unit}/s overall", f"{left} left"]
 
     def _print_line(self, now):
         print(self._line, file=sys.stderr, flush=True)

@@ -16,8 +16,8 @@ from semdlm_jax.runtime.mesh import check_batch, make_mesh, place_batch
 def test_mesh_takes_the_rest_and_refuses_misfits():
     assert dict(make_mesh(-1, 1, 1, jax.devices()[:1]).shape) == {"data": 1, "fsdp": 1, "tensor": 1}
     for sizes, words in (
-        ((2, 3, 1), "data=2 x fsdp=3 x tensor=1 needs 6 devices but 1 are here"),
-        ((-1, 2, 1), "needs a multiple of 2 devices but 1"),
+        ((2, 3, 1), "data=2 x fsdp=3 x tensor=1 needs 6 devices, and JAX has 1 device here"),
+        ((-1, 2, 1), "needs a multiple of 2 devices, and JAX has 1 device here"),
         ((-1, -1, 1), "at most one"),
         ((0, 1, 1), "at least 1"),
     ):

@@ -115,7 +115,7 @@ def test_progress_lines_in_a_log(clock, capsys):
         progress.write("saved")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "train 11/100, loss 2"
-    assert lines[1].startswith("train 12/100, loss 2, 8.33 tok/s")
+    assert lines[1].startswith("train 12/100, loss 2, 8.33 tok/s overall")
     steps = [int(line.split()[1].split("/")[0]) for line in lines if line.startswith("train")]
     assert steps == [11, 12, 22, 32, 42, 50]
     assert "saved" in lines
@@ -126,7 +126,7 @@ def test_progress_rate_and_time_left(clock, capsys):
     progress.update(1)
     clock[0] += 20
     progress.update(11)
-    assert capsys.readouterr().err.splitlines()[2] == "11/100, 250 tok/s, 02:58 left"
+    assert capsys.readouterr().err.splitlines()[2] == "11/100, 250 tok/s overall, 02:58 left"
 
 
 def test_progress_bar_on_a_terminal(clock, monkeypatch):
@@ -142,7 +142,7 @@ def test_progress_bar_on_a_terminal(clock, monkeypatch):
         progress.update(11, loss=1.5)
         progress.write("a line of its own")
     shown = terminal.getvalue()
-    assert "11/20" in shown and "loss 1.5, 250 tok/s, 00:18 left" in shown and "a line of its own\n" in shown
+    assert "11/20" in shown and "loss 1.5, 250 tok/s overall, 00:18 left" in shown and "a line of its own\n" in shown
 
 
 def test_stop_flag_and_former_handlers():

@@ -148,6 +148,10 @@ def test_a_smoke_run(config_file, tmp_path):
     assert recorded["optimizer"]["warmup_steps"] == 1
     # Later with more steps, into which the warm-up would fit: it stays as it was.
     arguments[2] = "--config.training.steps=3"
+    config, recorded["training"]["steps"] = CONFIGS[0].get_config(), 40
+    config.training.steps = 60
+    note = checks.fit_warmup(config, {"training.steps": 2800}, recorded)
+    assert note.startswith("note: as at the first start of this run, with training.steps = 40 instead of 2800: ")
     grown = tiny.command("train", *arguments, "--config.optimizer.muon_momentum=0.9", "--config.seed=5")
     tiny.assert_refused(grown, "holds a run of another config (seed is 5 and was 0)")
 

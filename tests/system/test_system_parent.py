@@ -33,14 +33,16 @@ def assert_equal(tree, wanted):
 
 
 @pytest.mark.parametrize("weights, moments", [("ema", False), ("raw", True)])
-def test_a_run_that_begins_with_another_ones_weights(config_file, whole_run, tmp_path, weights, moments):
+def test_a_run_that_begins_with_another_ones_weights(config_file, whole_run, tmp_path, weights, moments, capsys):
     workdir, before = tmp_path / "run", sorted((path, path.stat().st_mtime_ns) for path in whole_run.rglob("*"))
     initial = [f"--init_from={whole_run}:10", f"--init_weights={weights}"] + ["--init_optimizer"] * moments
     flags = [f"--config={config_file}", f"--workdir={workdir}", "--config.optimizer.schedule=cosine"]
     flags += ["--config.training.steps=3", "--config.training.batch_size=16", "--config.warmup.steps=0"]
+    flags.append("--config.network.time_conditioning=False")
     config = ConfigDict(tiny.record(whole_run))
     config.optimizer.schedule, config.warmup.steps = "cosine", 0
     config.training.update(steps=3, batch_size=16)
+    config.network.time_conditioning = False
     config = ConfigDict({name: config[name] for name in keys.SECTIONS})
     parent_state = state_of(whole_run, 10)
     with contextlib.closing(Run(config, workdir, parent.parse(f"{whole_run}:10", weights, moments))) as run:
@@ -52,6 +54,8 @@ def test_a_run_that_begins_with_another_ones_weights(config_file, whole_run, tmp
         assert int(adam.count) == (10 if moments else 0) and int(schedule.count) == 0
         if moments:
             assert_equal(adam.mu, parent_state.opt_state[1][0].mu)
+    note = f"note: all weights of {whole_run} are taken, and the network uses them otherwise: "
+    assert f"{note}network.time_conditioning is false and was true\n" in capsys.readouterr().out
     entry = tiny.record(workdir)["parent"]
     assert entry == {
         "workdir": str(whole_run),
