@@ -23,35 +23,19 @@ def test_examples_give_what_they_say(module):
     assert found.attempted and not found.failed
 
 
-@pytest.fixture
-def beside(monkeypatch):
-    """The files are where the command is started, and what is imported from them is forgotten afterwards."""
+def test_the_kernel_with_drift(config_file, tmp_path, monkeypatch):
+    """By the commands of its page, where its file lies: training, the bound, and a sample."""
     monkeypatch.syspath_prepend(toys.EXAMPLES)
-    yield
-    for path in toys.EXAMPLES.glob("*.py"):
-        sys.modules.pop(path.stem, None)
-
-
-@pytest.mark.parametrize(
-    ("plugins", "sampling"),
-    [
-        (["--config.kernel.name=less_drift:LessDrift"], []),
-        (
-            ["--config.kernel.name=mixed_noise:MixedNoise", "--config.objective.name=focal_loss:Focal"],
-            ["--sampler=lazy_steps:Lazy", "--waiting=0.5"],
-        ),
-    ],
-)
-def test_examples_train_and_sample(config_file, tmp_path, beside, plugins, sampling):
-    """Training, the bound and a sample, by the commands of the page."""
-    run, steps = f"--workdir={tmp_path}/run", ["--config.training.steps=8"]
-    result = tiny.command("train", run, f"--config={config_file}", *plugins, *steps)
+    run = f"--workdir={tmp_path}/run"
+    options = [f"--config={config_file}", "--config.kernel.name=less_drift:LessDrift", "--config.training.steps=8"]
+    result = tiny.command("train", run, *options)
     assert result.status == 0, result.err
     assert tiny.command("evaluate", run, "--samples=0", f"--output={tmp_path}/report.json").status == 0
     likelihood = json.loads((tmp_path / "report.json").read_text())["likelihood"]
     assert 0 < likelihood["nelbo"] < np.inf and likelihood["prior"] < 1e-3
-    result = tiny.command("generate", run, "--num_samples=1", "--steps=4", *sampling)
+    result = tiny.command("generate", run, "--num_samples=1", "--steps=4")
     assert result.status == 0 and "── 0 ──" in result.out, result.err
+    monkeypatch.delitem(sys.modules, "less_drift")
 
 
 def test_the_mixed_noise_is_uniform_and_unigram_noise():
@@ -76,8 +60,8 @@ def test_lazy_positions_wait():
 def test_the_own_loop_learns_the_text():
     """Its bound falls towards the 0.30 nats per token of the text, and its samples count upwards."""
     loop = toys.example("own_loop")
-    params, losses = loop.train(300)
-    assert np.mean(losses[-50:]) < 0.6 < np.mean(losses[:5])
+    params, losses = loop.train(200)
+    assert np.mean(losses[-50:]) < 0.8 < np.mean(losses[:5])
     rows = np.asarray(loop.sample(params))
     steps = np.diff(rows, axis=1) % (loop.SIZE - 1)
-    assert rows.max() < loop.SIZE - 1 and np.mean(steps == 1) > 0.8
+    assert rows.max() < loop.SIZE - 1 and np.mean(steps == 1) > 0.7
