@@ -47,7 +47,7 @@ def test_splits_that_are_given(config_file, tmp_path):
     result = tiny.command("train", *options, f"--workdir={tmp_path}/run")
     tiny.assert_refused(result, "was prepared with train = 'lines:", "but config.data.train is ''")
     other = [option.replace(str(tmp_path), f"{tmp_path}/../{tmp_path.name}") for option in given]
-    tiny.assert_refused(tiny.command("train", *options, *other, "--dry_run"), "semantics.build")  # the next to be missed
+    tiny.assert_refused(tiny.command("train", *options, *other, "--dry_run"), "semantics.build")  # is missed next
     tiny.assert_refused(
         tiny.command("data.prepare", *options, *given, "--config.data.corpus=sotu"),
         "--config.data.corpus and --config.data.train exclude one another",

@@ -26,6 +26,8 @@ def test_examples_give_what_they_say(module):
 def test_the_kernel_with_drift(config_file, tmp_path, monkeypatch):
     """By the commands of its page, where its file lies: training, the bound, and a sample."""
     monkeypatch.syspath_prepend(toys.EXAMPLES)
+    monkeypatch.setitem(sys.modules, "less_drift", None)  # so that what is imported here is forgotten afterwards
+    del sys.modules["less_drift"]
     run = f"--workdir={tmp_path}/run"
     options = [f"--config={config_file}", "--config.kernel.name=less_drift:LessDrift", "--config.training.steps=8"]
     result = tiny.command("train", run, *options)
@@ -35,7 +37,6 @@ def test_the_kernel_with_drift(config_file, tmp_path, monkeypatch):
     assert 0 < likelihood["nelbo"] < np.inf and likelihood["prior"] < 1e-3
     result = tiny.command("generate", run, "--num_samples=1", "--steps=4")
     assert result.status == 0 and "── 0 ──" in result.out, result.err
-    monkeypatch.delitem(sys.modules, "less_drift")
 
 
 def test_the_mixed_noise_is_uniform_and_unigram_noise():
