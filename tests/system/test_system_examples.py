@@ -3,7 +3,9 @@
 import doctest
 import importlib
 import json
+import re
 import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 import tiny
 import toys
 
+import semdlm_jax as sd
 from semdlm_jax.samplers.methods import Proposal, StepContext
 
 
@@ -66,3 +69,16 @@ def test_the_own_loop_learns_the_text():
     rows = np.asarray(loop.sample(params))
     steps = np.diff(rows, axis=1) % (loop.SIZE - 1)
     assert rows.max() < loop.SIZE - 1 and np.mean(steps == 1) > 0.7
+
+
+def test_the_lines_of_the_pages_in_python(monkeypatch, capsys):
+    """At toy size, with one model of the package for all of them."""
+    model, loaded = sd.load("quickstart-mdlm"), []
+    monkeypatch.setattr(sd, "load", lambda source: loaded.append(source) or model, raising=False)
+    for page in (*sorted((tiny.ROOT / "docs").glob("*.md")), tiny.ROOT / "README.md"):
+        for lines in re.findall(r"^    import semdlm_jax as sd\n(?:    .*\n|\n)*", page.read_text(), re.M):
+            code = re.sub(r"(num_samples|steps)=\d+", r"\1=2", textwrap.dedent(lines)).replace("draws=16", "draws=1")
+            exec(code.replace(", num_samples=2)", ", num_samples=2, steps=2)"), {})
+            perplexity = float(capsys.readouterr().out.split()[-1])
+            assert 1 < perplexity < 1000, page
+    assert set(loaded) == {"quickstart-mdlm", "runs/mine", "mine"}
