@@ -25,4 +25,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return [*globals(), *_PUBLIC]
+    return [*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))]

@@ -58,8 +58,8 @@ def check_recorded(config: Any, workdir: str | os.PathLike, *, trust_code: bool 
         name, registry = flat[choice.key], choice.registry
         if registry.is_users(name) and not (choice.to_prepare or trust_code or is_imported(name)):
             raise UserError(
-                f"this run's {registry.kind} {name!r} is code of whoever trained it: give --trust_code to run it, "
-                f"or import {name.partition(':')[0]} first"
+                f"this run's {registry.kind} {name!r} is code of whoever trained it: give --trust_code (in Python "
+                f"trust_code=True) to run it, or import {name.partition(':')[0]} first"
             )
     own = keys.users_options(config, recorded=True)  # a missing plug-in is reported before anything is read
     unread = [choice for choice in keys.CHOICES if choice.to_prepare]
@@ -242,6 +242,9 @@ def find_data(config: Any, recorded: Any, data_directory: str | None = None) -> 
         config: of this start, changed in place.
         recorded: the record, with the absolute paths of the first start, used if a relative path does not exist here.
         data_directory: where the prepared data are now; None if they were not moved.
+
+    Raises:
+        UserError: there is no such directory, nor one where the data were.
     """
     here, there = flatten(config), flatten(recorded)
     for key in PATHS:
@@ -251,6 +254,11 @@ def find_data(config: Any, recorded: Any, data_directory: str | None = None) -> 
             config[section][name] = data_directory
         elif path and path == there.get(key) and isinstance(absolute, str) and not os.path.exists(path):
             config[section][name] = absolute
+    if config.data.corpus != "synthetic" and not os.path.isdir(config.data.directory):
+        raise UserError(
+            f"{config.data.directory}: no prepared data there: say where this run's data are now with "
+            "--data_directory (in Python data_directory=…), or prepare them there again"
+        )
 
 
 def _in_use(config, key):

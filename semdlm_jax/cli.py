@@ -13,7 +13,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from semdlm_jax import config_flag, keys, models, storage, streams
-from semdlm_jax.errors import UserError, nearest, refuse
+from semdlm_jax.errors import UserError, did_you_mean, nearest, refuse
 from semdlm_jax.options import Option, flatten
 from semdlm_jax.owned import ownership
 from semdlm_jax.runtime.compilation import keep_programs
@@ -280,8 +280,7 @@ def _parse_flags(argv, needs):
     try:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(argv[0])]
-        raise UserError(f"unknown flag --{error.flagname}: {nearest(error.flagname, own)}") from None
+        raise UserError(f"unknown flag --{error.flagname}: {_nearest_flag(argv[0], error.flagname)}") from None
     except flags.Error as error:
         cause = " ".join(str(error).split()).rstrip(".")
         _check_text(argv, cause)
@@ -289,11 +288,23 @@ def _parse_flags(argv, needs):
         raise UserError(f"{cause}: {config_flag.hint_of(key, overridden[key])}" if key else cause) from None
 
 
+def _nearest_flag(program, name):
+    """`nearest` among the flags of a program, with the key of a configuration after a misspelled --config."""
+    own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)]
+    first, dot, key = name.partition(".")
+    if dot and "config" in own and did_you_mean(first, ["config"]):
+        return f"did you mean '--config.{key}'?"
+    return nearest(f"--{name}", [f"--{flag}" for flag in own])
+
+
 def _check_text(argv, cause):
     """UserError in the words of the option's own check, for the argument that absl refuses with `cause`."""
     if found := re.match(r"flag (--(?:config\.)?([\w.]+))=", cause):
         shown, name = found.groups()
         given = config_flag.flag_text(argv, shown[2:])
+        values = getattr(flags.FLAGS[name].parser, "enum_values", None) if name in flags.FLAGS else None
+        if values and given is not None:
+            raise UserError(f"{shown}={given} is unknown: {nearest(given, values)}")
         option = keys.KEYS.get(name) if shown.startswith("--config.") else option_of(name)
         if option is not None and given is not None:
             option.check(shown, given)

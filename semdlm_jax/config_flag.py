@@ -14,6 +14,7 @@ from semdlm_jax import keys
 from semdlm_jax.errors import UserError, nearest, refuse
 from semdlm_jax.experiment import configs
 from semdlm_jax.former import renamed
+from semdlm_jax.users_code import failure
 
 flags.disclaim_key_flags()  # --config belongs to the entry point that asks for it: its --help lists it
 _named: dict[str, str] = {}  # the plug-ins that the command line names, by their keys
@@ -149,10 +150,11 @@ def parse_config(path: str) -> Any:
             raise  # the list of systems was printed, as requested
         if system and "get_config() takes 0 positional" in str(error):
             raise UserError(f"--config={path}: {file} knows no systems: give it without :{system}") from None
-        cause = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise UserError(
-            f"--config={path}: not a configuration ({cause}): it needs a function get_config(system=None)"
-        ) from None
+        if isinstance(error, AttributeError) and error.name == "get_config":
+            raise UserError(
+                f"--config={path}: {file} has no function get_config(system=None): write one that returns a ConfigDict"
+            ) from None
+        raise failure(f"--config={path}: {file} failed", error, os.path.abspath(file)) from None
     finally:
         logging.set_verbosity(verbosity)
     if not isinstance(config, ConfigDict):

@@ -186,6 +186,8 @@ def main(options):
         tokens = encode(text, prepared.tokenizer, by_line=PROTOCOLS[protocol].padded)
     report = {
         "workdir": str(source),
+        "checkpoint": options.checkpoint,
+        "step": trained.step,
         "split": options.text or options.split,
         "text": options.text,
         "seed": options.seed,

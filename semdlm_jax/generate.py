@@ -4,7 +4,8 @@ Or, without training: python -m semdlm_jax.generate --model=quickstart-mdlm --pr
 The whole reverse process is one compiled program (a scan over the steps). Samples are drawn in batches. The same
 command on the same number of devices of the same kind gives the same text; another batch size or number of samples
 gives other text. Samples are printed as soon as their batch is finished. With --output=FILE each batch is first written
-to disk, one line {"index": 0, "prompt": "…", "text": "…", "tokens": [...]} for each sample. Until all samples are
+to disk, one line {"index": 0, "prompt": "…", "text": "…", "tokens": [...], "run": "…", …} for each sample, which ends
+with how it was made: run, checkpoint, step, seed, batch_size, and the settings of the sampler. Until all samples are
 finished they are in FILE.partial. A stopped run leaves this file, and the next start does not change it (it writes
 FILE.partial-2).
 
@@ -20,6 +21,7 @@ A sample is a row of the run's protocol. Each document in it is printed as one l
 """
 
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -182,11 +184,12 @@ def main(options):
         for _ in batches:
             pass
         return
-    count = 0
+    count, made = 0, _made(source, options, trained.step, settings)
     with _growing(options.output) as append:
         for tokens, replay in batches:
             prompts = [conditions[i // options.num_samples].text for i in range(count, count + len(tokens))]
-            samples = [_sample(tokenizer, count + i, *pair) for i, pair in enumerate(zip(prompts, tokens, strict=True))]
+            pairs = enumerate(zip(prompts, tokens, strict=True))
+            samples = [_sample(tokenizer, count + i, *pair) | made for i, pair in pairs]
             append("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
             if not count:
                 _show(f"{settings}; EMA weights, step {trained.step}; {_what_repeats(options)}")
@@ -225,6 +228,18 @@ def _sample(tokenizer, index, prompt, row):
     """A line of the file."""
     row = row[row != tokenizer.pad_id]
     return {"index": index, "prompt": prompt, "text": read_row(tokenizer, row), "tokens": row.tolist()}
+
+
+def _made(source, options, step, settings):
+    """How samples were made, the same on every line of the file."""
+    return {
+        "run": str(source),
+        "checkpoint": options.checkpoint,
+        "step": step,
+        "seed": options.seed,
+        "batch_size": options.batch_size,
+        "settings": dataclasses.asdict(settings),
+    }
 
 
 def _write_trace(options, trained, settings, replay):

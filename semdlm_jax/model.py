@@ -69,10 +69,10 @@ class Model:
 
     def generate(
         self,
-        prompt: str = "",
+        prompt: str | None = "",
         *,
         num_samples: int = 1,
-        suffix: str = "",
+        suffix: str | None = "",
         infill: str | None = None,
         preset: str | None = None,
         seed: int = 0,
@@ -82,7 +82,7 @@ class Model:
         """Generates text. A second call with the same shapes compiles nothing.
 
         Args:
-            prompt, suffix: text that starts and ends every sample.
+            prompt, suffix: text that starts and ends every sample; '' or None for none.
             num_samples: number of samples.
             infill: instead of these, text with blanks [___], one underscore for each token to fill in.
             preset: a name of `samplers.presets.PRESETS`, the settings of a system's authors; `settings` change them.
@@ -97,6 +97,7 @@ class Model:
         Raises:
             UserError: impossible settings, a prompt that is too long or that the vocabulary does not know.
         """
+        prompt, suffix = ("" if text is None else text for text in (prompt, suffix))
         for name, text in (("prompt", prompt), ("suffix", suffix), ("infill", infill or "")):
             if not isinstance(text, str):
                 raise UserError(
@@ -136,8 +137,9 @@ class Model:
             UserError: there is no text, or the likelihood is not finite.
         """
         documents = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else [texts]
-        if wrong := next((text for text in documents if not isinstance(text, str)), None):
-            raise UserError(f"a text to score is a str, not {type(wrong).__name__}: give one or several")
+        wrong = [type(text).__name__ for text in documents if not isinstance(text, str)]
+        if wrong:
+            raise UserError(f"a text to score is a str, not {wrong[0]}: give one or several")
         if not any(text.strip() for text in documents):
             raise UserError("there is no text to score: give one or several texts")
         rows = scores.rows_of(self.trained, pack(documents, self.tokenizer), protocol)

@@ -88,6 +88,8 @@ class Option:
             return "" if isinstance(value, bool) else "is neither true nor false: give one of them"
         whole = self.kind is int
         a = "a whole number" if whole else "a number"
+        if hasattr(value, "dtype") and not isinstance(value, numbers.Number):  # numpy's own numbers are Python's
+            return f"is an array and not {a}: give {self.kind.__name__}(…) of it, in {self.within}"
         if isinstance(value, bool) or not isinstance(value, numbers.Integral if whole else numbers.Real):
             return f"is not {a}: give one in {self.within}"
         if not whole and not math.isfinite(value):

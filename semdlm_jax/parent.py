@@ -1,4 +1,4 @@
-"""Starting a run from the weights of another run: which weights, whether they fit, and the record of it."""
+"""Starting a run from the weights of another run or portable model: which, whether they fit, and the record of it."""
 
 import dataclasses
 import pathlib
@@ -7,8 +7,11 @@ from typing import Any
 
 import optax
 
+from semdlm_jax import models
+from semdlm_jax.data.sealing import digest_of
 from semdlm_jax.data.tokenizers import load_tokenizer
 from semdlm_jax.errors import UserError, choose
+from semdlm_jax.experiment import portable
 from semdlm_jax.experiment.data import RunData
 from semdlm_jax.experiment.load import make_reader, read_run
 from semdlm_jax.options import flatten
@@ -28,7 +31,7 @@ class Request:
     """What --init_from asks for.
 
     Attributes:
-        run: a work directory.
+        run: a work directory, or the folder of a portable model.
         checkpoint: 'latest', 'best' or a step.
         weights: a name of WEIGHTS.
         optimizer: whether the optimizer's state is taken too.
@@ -55,7 +58,7 @@ def parse(init_from: str | None, weights: str | None = None, optimizer: bool = F
     """The Request of the three flags.
 
     Args:
-        init_from: RUN[:step|best|latest]; None if not given.
+        init_from: RUN[:step|best|latest], or a portable model as `models.find` takes it; None if not given.
         weights: a name of WEIGHTS; None for the default.
         optimizer: whether the optimizer's state is taken too.
 
@@ -75,7 +78,9 @@ def parse(init_from: str | None, weights: str | None = None, optimizer: bool = F
     if not run:
         raise UserError(f"--init_from={init_from} names no run: give the work directory of one")
     checkpoint = int(which) if which.isdigit() else which or "latest"
-    return Request(pathlib.Path(run).expanduser(), checkpoint, weights or "ema", optimizer)
+    named = run in models.names() or run.startswith(models.HUB)
+    path = models.find(run) if named else pathlib.Path(run).expanduser()
+    return Request(path, checkpoint, weights or "ema", optimizer)
 
 
 def settle(
@@ -127,23 +132,58 @@ def begin(entry: dict, optimizer: optax.GradientTransformation, abstract: TrainS
     Raises:
         UserError: the parent's checkpoint has changed since it was recorded, or is gone.
     """
-    wanted = _parts(entry["weights"], entry["optimizer"], abstract)
-    reader = make_reader(entry["workdir"])
-    found = reader.restore_parts(wanted, entry["step"])
-    if found is None or on_process_0(lambda: reader.digest(found[1])) != entry["integrity"]:
+    read = _read_portable if portable.is_portable(entry["workdir"]) else _read_checkpoint
+    parts = read(entry, _parts(entry["weights"], entry["optimizer"], abstract))
+    if parts is None:
         raise UserError(
             f"{entry['workdir']}: its checkpoint of step {entry['step']}, which this run starts from, has changed or "
             "is gone: put it back, or start in another work directory"
         )
     print(f"beginning with {describe(entry)}", flush=True)
-    parts, _ = found
     return state_from(parts[WEIGHTS[entry["weights"]]], optimizer, abstract, parts.get("opt_state"))
+
+
+def _read_checkpoint(entry, wanted):
+    """The parts of the parent's checkpoint; None if it is not the recorded one."""
+    reader = make_reader(entry["workdir"])
+    found = reader.restore_parts(wanted, entry["step"])
+    same = found is not None and on_process_0(lambda: reader.digest(found[1])) == entry["integrity"]
+    return found[0] if found is not None and same else None
+
+
+def _read_portable(entry, wanted):
+    """The same of a portable model, which holds weights alone."""
+    if digest_of(portable.read_manifest(entry["workdir"])) != entry["integrity"]:
+        return None
+    return {name: portable.read_weights(entry["workdir"], tree) for name, tree in wanted.items()}
 
 
 def _resolve(request, config, corpus, abstract):
     """The entry to record for a run that has not started yet."""
     former: Any = read_run(request.run)
     _check_vocabulary(request.run, former, corpus)
+    find = _find_portable if portable.is_portable(request.run) else _find_checkpoint
+    step, digest = find(request, abstract)
+    here, there = (flatten({"network": one.network.to_dict()}) for one in (config, former))
+    if differing := differences(here, there, MUTABLE):
+        taken = f"all weights of {request.run} are taken, and the network uses them otherwise"
+        print(f"note: {taken}: {differing}", flush=True)
+    return {**request._said(), "step": step, "checkpoint": request.checkpoint, "integrity": digest}
+
+
+def _find_portable(request, abstract):
+    """(step, digest) of a portable model. UserError: it is not what is asked for, or does not fit."""
+    manifest, told = portable.read_manifest(request.run), f"--init_from={request.run} is a portable model"
+    if request.weights != "ema" or request.optimizer:
+        raise UserError(f"{told}, which holds averaged weights alone: leave out --init_weights and --init_optimizer")
+    if request.checkpoint not in ("best", "latest", manifest["step"]):
+        raise UserError(f"{told}, of step {manifest['step']} alone: leave out the checkpoint {request.checkpoint}")
+    portable.read_weights(request.run, abstract.params, "set the keys of config.network as it has them")
+    return manifest["step"], digest_of(manifest)
+
+
+def _find_checkpoint(request, abstract):
+    """(step, digest) of a run's checkpoint. UserError: it is not there, or does not fit."""
     reader = make_reader(request.run)
     step = reader.find(_parts(request.weights, False, abstract), request.checkpoint)
     if step is None:
@@ -153,12 +193,7 @@ def _resolve(request, config, corpus, abstract):
             reader.find(_parts(request.weights, True, abstract), step)
         except UserError as error:
             raise UserError(f"{error}, or leave out --init_optimizer") from None
-    here, there = (flatten({"network": one.network.to_dict()}) for one in (config, former))
-    if differing := differences(here, there, MUTABLE):
-        taken = f"all weights of {request.run} are taken, and the network uses them otherwise"
-        print(f"note: {taken}: {differing}", flush=True)
-    digest = on_process_0(lambda: reader.digest(step))
-    return {**request._said(), "step": step, "checkpoint": request.checkpoint, "integrity": digest}
+    return step, on_process_0(lambda: reader.digest(step))
 
 
 def _parts(weights, optimizer, abstract):

@@ -262,7 +262,9 @@ if __name__ == "__main__":
     CONFIG = config_flag.define_config_flag()
     WORKDIR = flags.DEFINE_string("workdir", None, "a directory for the run: created at first, continued afterwards")
     DATA = cli.define_data_flag()
-    INIT_FROM = flags.DEFINE_string("init_from", None, "RUN[:STEP|best|latest]: start with the weights of that run.")
+    INIT_FROM = flags.DEFINE_string(
+        "init_from", None, "RUN[:STEP|best|latest], or a portable model: start with its weights."
+    )
     WEIGHTS = flags.DEFINE_enum("init_weights", None, list(parent.WEIGHTS), "Which of its weights. Default: ema.")
     MOMENTS = flags.DEFINE_bool("init_optimizer", False, "Also take the state of its optimizer.")
     WANDB = flags.DEFINE_string("wandb", None, "A project of Weights & Biases that also receives the metrics.")

@@ -218,7 +218,7 @@ def _whole_files(spec, paths, skipped):
 def _cut_files(spec, paths, skipped):
     runs = {path: find_runs(path) for path in paths}
     if not any(runs.values()):
-        raise UserError(f"corpus {spec!r}: every matching file is empty")
+        raise UserError(f"corpus {spec!r}: every matching file is empty: give files with text")
     for split in SPLITS:
         check_split(spec, split, sum(split in run for run in runs.values()))
     skipped.rows, skipped.first = sum(not run for run in runs.values()), next((p for p in paths if not runs[p]), None)
@@ -263,6 +263,6 @@ def _many(spec, paths, read):
         if characters > IN_MEMORY_CHARACTERS or size > IN_MEMORY_SIZE:
             return streamed
     if not copies:
-        raise UserError(f"corpus {spec!r}: every matching file is empty")
+        raise UserError(f"corpus {spec!r}: every matching file is empty: give files with text")
     train, valid, test = map(tuple, splitting.split_copies(copies))
     return Corpus(train, valid, test, origin=origin, files=paths, skipped=skipped)

@@ -166,7 +166,9 @@ def opened(path) -> Iterator[Any]:
         raise UserError(f"{path}: broken gzip ({error}): fetch or write it again") from None
     except OSError as error:
         cause = error.strerror or error
-        raise UserError(f"{path}: cannot be read ({cause}): give the path of a UTF-8 text file") from None
+        raise UserError(
+            f"{path}: cannot be read ({cause}): give the path of a file that is there and may be read"
+        ) from None
 
 
 def is_text(text: str) -> bool:

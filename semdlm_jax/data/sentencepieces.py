@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import pathlib
+import re
 from typing import Any
 
 import google.protobuf.message
@@ -123,9 +124,13 @@ class SentencePieceTokenizer(Tokenizer):
             )
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split()).rpartition("] ")[2]
-            raise UserError(
-                f"data.vocab_size = {vocab_size} does not suit this text: {reason} (the same for every command)"
-            ) from None
+            if found := re.search(r"set it to a value <= (\d+)", reason):
+                mend = f"is more pieces than can be learned from this text: set it to {found[1]} or less"
+            elif found := re.search(r"required_chars\. (\d+) vs (\d+)", reason):
+                mend = f"is too small for the characters of this text: set it to {found[2]} or more"
+            else:
+                mend = f"does not suit this text ({reason}): set it to another number"
+            raise UserError(f"data.vocab_size = {vocab_size} {mend}, in every command that reads these data") from None
         return cls(_renamed(model.getvalue()), bool(lowercase), bool(normalized))
 
     def save(self, path):

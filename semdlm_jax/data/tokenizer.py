@@ -195,7 +195,7 @@ class OwnTokenizer(Plugin, Tokenizer):
         if not imported:
             raise CodeNotLoadedError(
                 f"{path}: the tokenizer is code of whoever prepared the text, {name}: name it in data.tokenizer, or "
-                "import its module first, or give --trust_code where that is a flag"
+                "import its module first, or give --trust_code (in Python trust_code=True) where there is one"
             )
         try:
             found = CLASSES.find(name)

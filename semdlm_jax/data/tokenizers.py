@@ -24,6 +24,7 @@ from semdlm_jax.options import switch
 from semdlm_jax.plugins import ArgumentRegistry, WithArgument, field
 
 NOTHING = TrainingText(Corpus((), (), ()))
+TRIED = 20  # pieces that a tokenizer of a user's own must write as text before any is encoded
 KINDS = (OwnTokenizer, WordPieceTokenizer, HuggingFaceTokenizer, SentencePieceTokenizer)
 
 
@@ -195,6 +196,8 @@ def build_tokenizer(spec: TokenizerSpec, text: TrainingText) -> Tokenizer:
         )
     if isinstance(found, OwnTokenizer):
         _check_findable(spec, type(found))
+        with TOKENIZERS.explaining(spec.spec):
+            found.decode(range(TRIED))
     return found
 
 

@@ -102,8 +102,9 @@ def read_run_data(folder: str | os.PathLike, config: Any, manifest: dict) -> Run
     return build_run_data(config, prepared)
 
 
-def read_weights(folder: str | os.PathLike, abstract: Any) -> Any:
-    """The weights, as a tree with the shapes and shardings of `abstract`. UserError: they have other shapes."""
+def read_weights(folder: str | os.PathLike, abstract: Any, mend: str = "export the run again") -> Any:
+    """The weights, as a tree with the shapes and shardings of `abstract`. UserError: they have other shapes; `mend` is
+    what to do then."""
     path = pathlib.Path(folder) / WEIGHTS
     try:
         found = load_file(path)
@@ -111,7 +112,7 @@ def read_weights(folder: str | os.PathLike, abstract: Any) -> Any:
         raise _damaged(folder, f"{WEIGHTS}: {type(error).__name__} {error}") from None
     wanted = {path_text(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(abstract)[0]}
     if differing := differences(*({n: list(leaf.shape) for n, leaf in tree.items()} for tree in (wanted, found))):
-        raise UserError(f"{path} holds the weights of another network ({differing}): export the run again")
+        raise UserError(f"{path} holds the weights of another network ({differing}): {mend}")
 
     def place(name, leaf):
         values = found[name].astype(leaf.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from semdlm_jax.errors import choose
+from semdlm_jax.errors import UserError, choose
 from semdlm_jax.kernels import branches
 from semdlm_jax.kernels.neighbors import NeighborTable
 from semdlm_jax.kernels.prior import EXPONENT, MIN_COUNT, GlobalPrior
@@ -17,7 +17,7 @@ from semdlm_jax.kernels.schedules import SCHEDULES, Linear, Schedule
 from semdlm_jax.kernels.softmax import TAU_MIN, TAU_SCALE, SoftmaxKernel
 from semdlm_jax.kernels.sparse import Kernel
 from semdlm_jax.kernels.vocabulary import Vocabulary
-from semdlm_jax.options import text
+from semdlm_jax.options import shown, text
 from semdlm_jax.plugins import Plugin, Registry, field, part
 
 UNIGRAM = "kernel.prior: unigram"
@@ -230,4 +230,6 @@ def make_kernel(name: str, vocabulary: Vocabulary, **options: Any) -> KernelBase
         >>> kernel.prob(jnp.array([0, 4, 1]), jnp.array([0, 0, 0]), 0.25)
         Array([0.75, 0.25, 0.  ], dtype=float32)
     """
+    if not isinstance(vocabulary, Vocabulary):
+        raise UserError(f"vocabulary is {shown(vocabulary)}: give a Vocabulary(size=V, mask_id=…)")
     return KERNELS.make(name, **options).build(vocabulary)

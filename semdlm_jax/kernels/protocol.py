@@ -18,7 +18,7 @@ import numpy as np
 
 from semdlm_jax.former import RenamedMethods
 from semdlm_jax.kernels.numerics import derivative, safe_log
-from semdlm_jax.kernels.shapes import TakesTimes, as_times, as_tokens, check_shape, misfit
+from semdlm_jax.kernels.shapes import TakesTimes, as_times, as_tokens, check_key, check_shape, misfit
 from semdlm_jax.users_code import UsersCode
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     def prob(self, xt: Array, x0: Array, t: Array) -> Array:
         """q_t(xt | x0)."""
-        xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
+        xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
         t = as_times(t, "x0", x0 if x0.ndim >= xt.ndim else xt, more=True)
         return jnp.where(xt == x0, self.alpha(t), 0) + self.noise_prob(xt, x0, t)
 
@@ -160,7 +160,8 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
             Noisy tokens, int32 of x0's shape.
 
         Raises:
-            UserError: x0 is not of integers, or the shape of t leaves open which axis it belongs to.
+            UserError: x0 holds no token ids, t is outside [0, 1], key is no key, or the shape of t leaves open which
+                axis it belongs to. Under jit, where values are not known, they are not checked.
 
         Example: at t = 1 an absorbing kernel leaves masks alone.
 
@@ -171,7 +172,8 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
             Array([[0, 1, 2],
                    [4, 4, 4]], dtype=int32)
         """
-        x0 = as_tokens("x0", x0)
+        check_key(key)
+        x0 = as_tokens("x0", x0, self.vocab_size)
         t = as_times(t, "x0", x0)
         coin_key, noise_key = jax.random.split(key)
         noise = self.noise(t)
@@ -195,7 +197,7 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     def likelihoods(self, xt: Array, t: Array) -> Array:
         """q_t(xt | k) of every clean token k: [..., V] (Eq. 20's forward likelihood)."""
-        xt = as_tokens("xt", xt)
+        xt = as_tokens("xt", xt, self.vocab_size)
         t = as_times(t, "xt", xt, more=True)
         return self.noise_likelihoods(xt, t) + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
 

@@ -183,14 +183,14 @@ class Coupled(KernelBase):
         """The parts of the noise at time t."""
 
     def reverse(self, xt, t, s=None):
-        xt = as_tokens("xt", xt)
+        xt = as_tokens("xt", xt, self.vocab_size)
         t = as_times(t, "xt", xt, more=True)
         s = s if s is None else as_times(s, "xt", xt, more=True, which="s")
         parts = self.noise_parts(t if s is None else s)
         return FromOrigins(xt=xt, origins=self.all_origins(xt, t, s), parts=parts)
 
     def reverse_step(self, key, xt, x0, t, s):
-        xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
+        xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
         keys = jax.random.split(key, 3)
         origins = self.origins(xt, x0, t, s)
@@ -199,7 +199,7 @@ class Coupled(KernelBase):
         return jnp.where(stays, xt, draw_origin(keys[1:], origins, x0, self.noise_parts(s)))
 
     def reverse_leap(self, key, xt, x0, t, s):
-        xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
+        xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
         keys = jax.random.split(key, 3)
         origins = self.origins(xt, x0, t)
@@ -208,5 +208,5 @@ class Coupled(KernelBase):
         return jnp.where(arrived, draw_origin(keys[1:], origins, x0, self.noise_parts(t)), xt)
 
     def arrival_rate(self, xt, x0, t):
-        xt, x0 = as_tokens("xt", xt), as_tokens("x0", x0)
+        xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
         return self.origins(xt, x0, as_times(t, "xt", xt)).changed

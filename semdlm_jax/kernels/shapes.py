@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.options import shown as shown_value
@@ -16,12 +17,32 @@ from semdlm_jax.options import shown as shown_value
 F = TypeVar("F", bound=Callable)
 
 
-def as_tokens(name: str, tokens: Any) -> jax.Array:
-    """The tokens as an array. UserError unless they are integers."""
+def as_tokens(name: str, tokens: Any, vocab_size: int | None = None) -> jax.Array:
+    """The tokens as an array. UserError unless they are integers, and ids below vocab_size if that is given: values are
+    known, and checked, outside of jit alone."""
     tokens = jnp.asarray(tokens)
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise UserError(f"{name} is {shown(tokens)}: give token ids, which are integers")
+    if vocab_size is not None and (wrong := _outside(tokens, 0, vocab_size - 1)) is not None:
+        raise UserError(f"{name} holds {wrong}: give token ids from 0 to {vocab_size - 1}")
     return tokens
+
+
+def _outside(values, low, high):
+    """A value that is not in [low, high], None if there is none or values are not known, as under jit."""
+    if isinstance(values, Tracer) or not values.size or not values.is_fully_addressable:
+        return None
+    known = np.asarray(values)
+    wrong = known[~((known >= low) & (known <= high))]
+    return wrong[0] if wrong.size else None
+
+
+def check_key(key: Any) -> None:
+    """UserError unless this is one random key of JAX, of either form."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    new = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (shape == () if new else dtype == jnp.uint32 and shape is not None and len(shape) == 1):
+        raise UserError(f"key is {shown_value(key)}: give one random key, as jax.random.key(0)")
 
 
 def as_times(
@@ -62,6 +83,8 @@ def as_floats(t: Any, which: str = "t") -> jax.Array:
         raise UserError(f"{which} is {shown_value(t)}: give a number from 0 to 1, or an array of such") from None
     if not jnp.issubdtype(t.dtype, jnp.floating):
         raise UserError(f"{which} is {shown(t)}: give times from 0 to 1 as floats")
+    if (wrong := _outside(t, 0, 1)) is not None:
+        raise UserError(f"{which} holds {wrong:g}: give times from 0 to 1")
     return t
 
 

@@ -6,8 +6,10 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.neighbors import NeighborTable
+from semdlm_jax.options import number
 
 BUILD = "python -m semdlm_jax.semantics.build --config=…"
+LARGEST = "[2, 2147483647]"  # V: ids are int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Vocabulary:
         embeddings: [V, E], rows of unit length, or zero for a token without a meaning.
 
     Raises:
-        UserError: their sizes disagree.
+        UserError: their sizes disagree, V is no whole number above 1, or mask_id is no token.
     """
 
     size: int
@@ -34,6 +36,8 @@ class Vocabulary:
     embeddings: np.ndarray | None = None
 
     def __post_init__(self):
+        number(None, LARGEST, "", kind=int).check("size", self.size)
+        number(None, f"[0, {self.size})", "", kind=int).check("mask_id", self.mask_id)
         known = {"neighbor table": None if self.table is None else self.table.vocab_size}
         for name in ("unigram", "valid", "embeddings"):
             values = getattr(self, name)
@@ -47,5 +51,8 @@ class Vocabulary:
         value = getattr(self, name)
         if value is None:
             what = {"table": "is no neighbor table", "unigram": "are no token counts"}
-            raise UserError(f"there {what.get(name, f'are no {name}')} here, which this kernel needs: run {BUILD}")
+            raise UserError(
+                f"there {what.get(name, f'are no {name}')} here, which this kernel needs: run {BUILD}, or give "
+                f"Vocabulary({name}=…) in Python"
+            )
         return value

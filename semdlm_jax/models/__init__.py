@@ -20,6 +20,8 @@ def find(given: str | os.PathLike) -> pathlib.Path:
 
     UserError: it is none, or cannot be downloaded.
     """
+    if not isinstance(given, str | os.PathLike):
+        raise UserError(f"{given!r:.80} is no name or folder of a model: give one of {', '.join(names())}, or a path")
     text = os.fspath(given)
     if text in names():
         return _HERE / text

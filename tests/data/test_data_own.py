@@ -97,6 +97,22 @@ class Listing(TokenizerSpec):
 
 
 @dataclasses.dataclass(frozen=True)
+class Mute(Letters):
+    """A tokenizer that gives no text."""
+
+    def text_of(self, ids):
+        return 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Muted(TokenizerSpec):
+    """What is read and cannot be written."""
+
+    def build(self, text):
+        return Mute(("a", "b"))
+
+
+@dataclasses.dataclass(frozen=True)
 class Hidden(TokenizerSpec):
     """A tokenizer whose class nobody finds again."""
 
@@ -220,6 +236,10 @@ def test_a_saved_tokenizer_runs_no_code_that_nobody_imported(tmp_path, monkeypat
             "its file /nonexistent cannot be read",
         ),
         (lambda: prepare.prepare(Corpus(*[("a",)] * 3), "x", 9, True, tokenizer=f"{HERE}:Hidden"), "found again"),
+        (
+            lambda: prepare.prepare(Corpus(*[("a",)] * 3), "x", 9, True, tokenizer=f"{HERE}:Muted"),
+            "Mute: its text_of returns 5: return a str",
+        ),
         (lambda: load_corpus(f"{HERE}:Unwritten"), "lacks the method load"),
         (lambda: load_corpus(f"{HERE}:Letters"), "is no corpus: give a frozen dataclass that extends .*CorpusSpec"),
         (lambda: load_corpus("tex:books"), "there is no module tex here.*did you mean 'text'"),

@@ -26,7 +26,7 @@ def test_a_mark_at_the_start_of_the_file_is_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "cannot be read .*: give the path of a UTF-8 text file"),
+        (None, "cannot be read .*: give the path of a file that is there"),
         (b"caf\xe9 noir\n", "line 1: not UTF-8 text .*: convert it to UTF-8"),
         (b"", "holds no text: give a prompt a line"),
         (b"\n \n\t\r\n", "holds no text: give a prompt a line"),

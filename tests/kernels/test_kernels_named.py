@@ -295,3 +295,19 @@ def test_arguments_that_never_were_are_python_errors():
 
 def test_tables_are_required_by_drift_alone():
     assert isinstance(build("absorbing").table, NeighborTable) and build("absorbing").table.k_max == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Vocabulary("100", 99), "size = '100' is not a whole number"),
+        (lambda: Vocabulary(100, 100), r"mask_id = 100 is not possible: give a whole number in \[0, 100\)"),
+        (lambda: Vocabulary(100, -1), "mask_id = -1"),
+        (lambda: make_kernel("uniform", 100), "vocabulary is 100: give a Vocabulary"),
+        (lambda: make_kernel("semdlm_plus", Vocabulary(100, 99)), r"or give Vocabulary\(table=…\) in Python"),
+        (lambda: make_kernel("unigram", Vocabulary(100, 99)), r"or give Vocabulary\(unigram=…\) in Python"),
+    ],
+)
+def test_what_is_no_vocabulary(make, words):
+    with pytest.raises(UserError, match=words):
+        make()

@@ -8,6 +8,7 @@ import toys
 from toys import TOYS, V
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import Vocabulary, make_kernel
 
 X = jnp.zeros((4, 4), int)
 T = jnp.full(4, 0.5)
@@ -110,3 +111,23 @@ def test_counts_are_carried_forward_as_other_weights(name):
     counts = np.arange(V)
     found = TOYS[name].build().push_forward(counts, 0.5)
     np.testing.assert_allclose(found, counts @ TOYS[name].matrix(0.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x0": X + 99}, "x0 holds .*: give token ids from 0 to 4"),
+        ({"x0": X - 9}, "x0 holds -9: give token ids from 0 to 4"),
+        ({"t": 2.0}, "t holds 2: give times from 0 to 1"),
+        ({"t": np.array([[0.5], [np.nan]])}, "t holds nan"),
+        ({"key": 0}, r"key is 0: give one random key, as jax.random.key\(0\)"),
+        ({"key": jax.random.split(jax.random.key(0))}, "give one random key"),
+    ],
+)
+def test_values_that_are_known_are_checked(change, words):
+    """Under jit they are not known; a key of either form is one."""
+    kernel = make_kernel("uniform", Vocabulary(5, 4))
+    given = {"key": jax.random.PRNGKey(0), "x0": X, "t": 0.5}
+    assert kernel.corrupt(**given).shape == jax.jit(kernel.corrupt)(**given | {"x0": X + 9}).shape
+    with pytest.raises(UserError, match=words):
+        kernel.corrupt(**given | change)

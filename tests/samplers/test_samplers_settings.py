@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import toys
 from toys import TOYS
@@ -70,6 +71,7 @@ def test_changes_go_over_presets_and_presets_over_defaults():
         (lambda: make_settings(options={"etta": 1}), "unknown sampling setting 'etta': valid names"),
         (lambda: make_settings(sampler="remdm_cap", eta=2.0), r"eta = 2.0 is not possible: give a number in \[0, 1\]"),
         (lambda: make_settings(options=3), "options = 3 is no dict of the sampler's own options: give each"),
+        (lambda: make_settings(steps=np.array(4)), r"is an array and not a whole number: give int\(…\) of it"),
         (lambda: SamplingSettings(options={1: 2}), "options = {1: 2} is no dict"),
         (lambda: make_settings(preset=3), "preset is 3, which is no name: valid names: .*mdlm"),
         (

@@ -71,7 +71,7 @@ def test_inspecting_an_old_table(command, tmp_path):
     [
         (["inspect"], ["no neighbor table is given"]),
         (["inspect", "t.npz", "--shown=0"], ["--shown=0"]),
-        (["inspect", "t.npz", "--show=3"], ["unknown flag --show", "'shown'"]),
+        (["inspect", "t.npz", "--show=3"], ["unknown flag --show", "'--shown'"]),
         (["build"], ["--config is missing"]),
         (["build", "CONFIG", "king"], ["unexpected argument 'king'"]),
         (["build", "CONFIG", "--hubness=cups"], ["cups", "cap"]),

@@ -208,7 +208,7 @@ def test_a_run_finds_its_data_from_elsewhere(config_file, whole_run, tmp_path, m
 
     for places in ({}, {"data": 3}, {"data": {"directory": 3}}):
         tiny.assert_refused(generate(places=places), "data/tiny: no prepared data")
-    tiny.assert_refused(generate("--data_directory=gone"), "gone: no prepared data")
+    tiny.assert_refused(generate("--data_directory=gone"), "gone: no prepared data", "--data_directory (in Python")
     for result in (generate(f"--data_directory={here}", places={}), generate()):
         assert result.status == 0, result.err
     train = [f"--config={config_file}", f"--workdir={tmp_path}/run", "--config.data.directory=gone"]

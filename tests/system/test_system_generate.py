@@ -79,6 +79,7 @@ def test_the_file_holds_every_sample_and_its_text(samples, tokenizer):
     for row in rows:
         assert len(row["tokens"]) == 16 and tokenizer.decode(row["tokens"]) == row["text"]
         assert row["text"] in printed
+        assert (row["step"], row["seed"], row["settings"]["sampler"]) == (12, 3, "ancestral")
     assert "5 samples written" in printed
     again = "repeat it with the same flags and --seed=3 --num_samples=5 --batch_size=2 on 1 device"
     assert f"EMA weights, step 12; {again}" in printed

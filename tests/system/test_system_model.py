@@ -42,7 +42,12 @@ def test_scores(whole_run, model, text, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     found = model.nelbo(text, draws=2, seed=1)
     assert (found.nelbo, found.tokens) == pytest.approx((report["likelihood"]["nelbo"], report["likelihood"]["tokens"]))
-    for wrong, words in (([], "no text to score"), (3, "a text to score is a str, not int"), ([b"x"], "not bytes")):
+    for wrong, words in (
+        ([], "no text to score"),
+        (3, "a text to score is a str, not int"),
+        ([b"x"], "not bytes"),
+        (np.zeros((2, 4), int), "not ndarray"),
+    ):
         with pytest.raises(UserError, match=words):
             model.nelbo(wrong)
     with pytest.raises(UserError, match="draws = 0"):
@@ -55,4 +60,8 @@ def test_what_it_is_made_of(model):
     assert np.shape(model.params["embed"]["embedding"]) == (model.tokenizer.vocab_size, 32)
     kernel = sd.make_kernel("absorbing", sd.Vocabulary(5, 4))
     assert "absorbing" in sd.KERNELS and kernel.alpha(np.float32(0.25)) == pytest.approx(0.75)
-    assert {"load", "make_kernel"} <= set(dir(sd)) and not hasattr(sd, "no_such_name")
+    assert {name for name in dir(sd) if not name.startswith("__")} == set(sd.__all__) and not hasattr(
+        sd, "no_such_name"
+    )
+    with pytest.raises(UserError, match="3 is no name or folder of a model"):
+        sd.load(3)

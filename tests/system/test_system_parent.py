@@ -112,3 +112,24 @@ def test_a_parent_that_has_changed(config_file, whole_run, tmp_path):
     (tmp_path / "run" / "config.json").write_text(json.dumps(changed))
     result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}/run")
     tiny.assert_refused(result, "its checkpoint of step 12", "has changed or is gone")
+
+
+def test_a_run_that_begins_with_a_portable_model(config_file, whole_run, tmp_path):
+    """Its averaged weights, a new optimizer state, and the recorded parent; what it does not hold is refused."""
+    model, workdir = tmp_path / "model", tmp_path / "run"
+    assert tiny.command("export", f"--workdir={whole_run}", f"--output={model}").status == 0
+    flags = [f"--config={config_file}", f"--workdir={workdir}", f"--init_from={model}"]
+    for more, words in (
+        (["--init_weights=raw"], ["portable model", "averaged weights alone"]),
+        (["--init_optimizer"], ["averaged weights alone", "leave out"]),
+        ([f"--init_from={model}:3"], ["of step 12 alone", "checkpoint 3"]),
+        (["--config.network.width=64"], ["weights of another network", "set the keys of config.network"]),
+    ):
+        tiny.assert_refused(tiny.command("train", *flags, *more), *words)
+        assert not workdir.exists()
+    config = ConfigDict({name: tiny.record(whole_run)[name] for name in keys.SECTIONS})
+    with contextlib.closing(Run(config, workdir, parent.parse(str(model)))) as run:
+        assert_equal(run.state.params, state_of(whole_run, 12).ema_params)
+        assert int(run.state.step) == int(run.state.opt_state[1][0].count) == 0
+    entry = tiny.record(workdir)["parent"]
+    assert (entry["workdir"], entry["step"], entry["weights"], entry["optimizer"]) == (str(model), 12, "ema", False)

@@ -99,7 +99,7 @@ def test_an_unknown_system(config_file, tmp_path, given, words):
     ("given", "words"),
     [
         ("base.py:mdlm", ["base.py knows no systems", "without :mdlm"]),
-        ("systems.py", ["not a configuration", "get_config(system=None)"]),
+        ("systems.py", ["has no function get_config(system=None)"]),
     ],
 )
 def test_a_file_that_is_no_configuration(tmp_path, given, words):

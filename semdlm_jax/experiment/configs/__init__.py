@@ -3,7 +3,7 @@
 import os
 import pkgutil
 
-from semdlm_jax.errors import UserError
+from semdlm_jax.errors import UserError, did_you_mean
 
 
 def names() -> list[str]:
@@ -18,7 +18,8 @@ def find(given: str) -> str:
     if given in names():
         return os.path.join(__path__[0], f"{given}.py")
     if not os.path.isfile(given):
-        mend = f"give one, or a name that comes with the package: {', '.join(names())}"
+        known = f"or a name that comes with the package: {', '.join(names())}"
+        mend = did_you_mean(given, names()) or f"give one, {known}"
         if os.path.isfile(f"{given}.py"):
             mend = f"did you mean {given}.py?"
         raise UserError(f"--config={given}: no such file: {mend}")
