@@ -23,7 +23,7 @@ from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.extras import EXTRAS, MISSING, incomplete, is_installed
 from semdlm_jax.kernels import KERNELS
-from semdlm_jax.options import flatten
+from semdlm_jax.options import counted, flatten
 from semdlm_jax.runtime import compilation
 from semdlm_jax.semantics.table import read_table, table_path
 
@@ -39,7 +39,7 @@ def environment() -> Iterator[str]:
     devices = jax.devices()
     memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     room = f", {memory / 2**30:.1f} GiB each" if memory else ""
-    yield f"{len(devices)} device{'s' * (len(devices) > 1)}: {devices[0].device_kind}{room}"
+    yield f"{counted(len(devices), 'device')}: {devices[0].device_kind}{room}"
     tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if devices[0].platform == "cpu" and sys.platform == "linux" and not tuned:
         yield "GLIBC_TUNABLES is not set: `source launch/setup.sh` makes training on a CPU faster"

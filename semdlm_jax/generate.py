@@ -39,7 +39,7 @@ from semdlm_jax.data.protocols import read_row
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import whole_rows
 from semdlm_jax.experiment.load import Trained, load_trained
-from semdlm_jax.generator import make_generator
+from semdlm_jax.generator import check_conditions, make_generator
 from semdlm_jax.keys import check_options
 from semdlm_jax.options import counted
 from semdlm_jax.plugins import options_of
@@ -49,19 +49,6 @@ from semdlm_jax.samplers import METHODS, SamplingSettings
 from semdlm_jax.samplers.presets import PRESETS, make_settings
 
 BATCH_SIZE = 64  # samples drawn at once, if not given
-
-
-def check_conditions(conditions, settings, chain):
-    """UserError if generated tokens could not depend on the given ones."""
-    if all(condition.only_prompt for condition in conditions):
-        return
-    if chain:
-        raise UserError("an autoregressive run sees only the tokens before: give a prompt, no suffix and no blanks")
-    if settings.strides > 1:
-        raise UserError(
-            f"strides = {settings.strides}: a sample is generated in {settings.strides} parts, left to right, and the "
-            "first does not see a suffix or what follows a blank: give strides=1 as well (--strides=1)"
-        )
 
 
 def generate(
@@ -217,7 +204,7 @@ def _show(text):
 def _what_repeats(options):
     """What else the text depends on."""
     batch, devices = f"--num_samples={options.num_samples} --batch_size={options.batch_size}", jax.device_count()
-    return f"repeat it with the same flags and --seed={options.seed} {batch} on {devices} device{'s' * (devices > 1)}"
+    return f"repeat it with the same flags and --seed={options.seed} {batch} on {counted(devices, 'device')}"
 
 
 def _warn(text):

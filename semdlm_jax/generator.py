@@ -1,7 +1,7 @@
 """Writing text with a trained model: what of it is compiled, and when it is compiled again."""
 
 import abc
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ClassVar
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from semdlm_jax import trace
-from semdlm_jax.data.conditioning import Layout
+from semdlm_jax.data.conditioning import Condition, Layout
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_network
 from semdlm_jax.experiment.load import Trained
@@ -28,6 +28,19 @@ from semdlm_jax.samplers import (
 from semdlm_jax.samplers.presets import make_settings
 
 PROGRAMS = 8  # compiled programs that a model keeps, each for all the shapes it has met
+
+
+def check_conditions(conditions: Iterable[Condition], settings: SamplingSettings, chain: bool) -> None:
+    """UserError if generated tokens could not depend on the given ones."""
+    if all(condition.only_prompt for condition in conditions):
+        return
+    if chain:
+        raise UserError("an autoregressive run sees only the tokens before: give a prompt, no suffix and no blanks")
+    if settings.strides > 1:
+        raise UserError(
+            f"strides = {settings.strides}: a sample is generated in {settings.strides} parts, left to right, and the "
+            "first does not see a suffix or what follows a blank: give strides=1 as well (--strides=1)"
+        )
 
 
 class Generator(abc.ABC):

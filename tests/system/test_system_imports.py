@@ -48,7 +48,8 @@ ROOMS = {
     "record": {"keys", "runtime"},
     "owned": set(),
     "config_flag": {"keys", "experiment.configs"},
-    "cli": {"config_flag", "keys", "models", "owned", "streams", "runtime"},
+    "help_text": {"keys"},
+    "cli": {"config_flag", "help_text", "keys", "models", "owned", "streams", "runtime"},
     "models": set(),
     "__init__": {"runtime"},  # nothing but runtime/startup.py and extras.py
     "streams": set(),
