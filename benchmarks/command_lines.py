@@ -25,16 +25,16 @@ NO_KEYS = ("zzz", "kernel.zzz", "zzz.kernel", "seed.x", "kernel", "kernel.schedu
 # Texts of configuration files, and a word that the message about each must contain.
 NO_CONFIGS = {
     "empty": (b"", "get_config"),
-    "syntax": (b"def get_config(:\n", "get_config"),
-    "binary": (bytes(range(256)), "get_config"),
+    "syntax": (b"def get_config(:\n", "syntax.py line 1"),
+    "binary": (bytes(range(256)), "mend its code"),
     "other": (b"def get_configuration(): pass\n", "get_config"),
-    "number": (b"get_config = 3\n", "get_config"),
+    "number": (b"get_config = 3\n", "not callable"),
     "nothing": (b"def get_config(): pass\n", "returns nothing"),
     "dict": (b"def get_config(): return {'seed': 1}\n", "returns dict"),
     "raises": (b"def get_config(): raise ValueError('one\\ntwo')\n", "two"),
-    "exits": (b"import sys\nsys.exit(3)\n", "get_config"),
+    "exits": (b"import sys\nsys.exit(3)\n", "SystemExit"),
     "recursion": (b"def get_config(): return get_config()\n", "recursion"),
-    "arguments": (b"def get_config(a, b): pass\n", "get_config"),
+    "arguments": (b"def get_config(a, b): pass\n", "arguments"),
     "import": (b"import no_such_module\n", "no_such_module"),
     **{
         f"changed_{index}": (

@@ -148,13 +148,15 @@ def parse_config(path: str) -> Any:
     except (Exception, SystemExit) as error:  # the user's own file may raise anything
         if isinstance(error, SystemExit) and not error.code:
             raise  # the list of systems was printed, as requested
+        if str(error).startswith("Error whilst parsing") and error.__context__:  # ml_collections hides the cause
+            error = error.__context__
         if system and "get_config() takes 0 positional" in str(error):
             raise UserError(f"--config={path}: {file} knows no systems: give it without :{system}") from None
         if isinstance(error, AttributeError) and error.name == "get_config":
             raise UserError(
                 f"--config={path}: {file} has no function get_config(system=None): write one that returns a ConfigDict"
             ) from None
-        raise failure(f"--config={path}: {file} failed", error, os.path.abspath(file)) from None
+        raise failure(f"--config={path}: the file failed", error, os.path.abspath(file)) from None
     finally:
         logging.set_verbosity(verbosity)
     if not isinstance(config, ConfigDict):
