@@ -230,6 +230,7 @@ def make_kernel(name: str, vocabulary: Vocabulary, **options: Any) -> KernelBase
         >>> kernel.prob(jnp.array([0, 4, 1]), jnp.array([0, 0, 0]), 0.25)
         Array([0.75, 0.25, 0.  ], dtype=float32)
     """
+    kernel = KERNELS.make(name, **options)
     if not isinstance(vocabulary, Vocabulary):
         raise UserError(f"vocabulary is {shown(vocabulary)}: give a Vocabulary(size=V, mask_id=…)")
-    return KERNELS.make(name, **options).build(vocabulary)
+    return kernel.build(vocabulary)

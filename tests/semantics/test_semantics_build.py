@@ -196,7 +196,7 @@ def test_the_command_line(prepared, table, tmp_path):
     command = [sys.executable, "-m", "semdlm_jax.semantics.build", f"--config={tmp_path}/config.py"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert "700 rows" in run.stdout and "->" in run.stdout and "in-degree" in run.stdout
+    assert "700 tokens: " in run.stdout and "->" in run.stdout and "in-degree" in run.stdout
     run = subprocess.run([*command, f"--config.data.directory={tmp_path}/none"], capture_output=True, text=True)
     assert run.returncode == 2 and run.stderr.startswith("error: ") and "semdlm_jax.data.prepare" in run.stderr
 

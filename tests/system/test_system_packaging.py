@@ -37,11 +37,12 @@ def test_a_configuration_by_its_name(elsewhere, name):
 
 
 def test_an_unknown_name(elsewhere):
-    for given in ("lm2b", "configs/lm1b.py:mdlm", "", "configs"):
+    for given, told in {
+        "lm2b": "did you mean 'lm1b'",
+        **dict.fromkeys(("configs/lm1b.py:mdlm", "", "configs"), "lm1b, openwebtext, quickstart"),
+    }.items():
         result = tiny.command("train", f"--config={given}", "--workdir=run")
-        tiny.assert_refused(
-            result, f"--config={given.partition(':')[0]}: no such file", "lm1b, openwebtext, quickstart"
-        )
+        tiny.assert_refused(result, f"--config={given.partition(':')[0]}: no such file", told)
 
 
 def test_files_of_a_checkout(tmp_path, monkeypatch):
