@@ -13,7 +13,7 @@ from semdlm_jax.data.given import check_sources
 from semdlm_jax.errors import UserError
 from semdlm_jax.objectives import AUTOREGRESSIVE
 from semdlm_jax.options import flatten, nest
-from semdlm_jax.plugins import is_imported
+from semdlm_jax.plugins import Registry, is_imported
 from semdlm_jax.record import CONFIG, HISTORY, PLACES
 from semdlm_jax.semantics.settings import from_config
 
@@ -116,6 +116,11 @@ def unread(config: Any) -> list[str]:
         if unused:
             found.append(key)
     return found
+
+
+def chosen(config: Any, registry: Registry) -> list[str]:
+    """The names of the plug-ins of one kind that the configuration uses."""
+    return [name for choice, name in _chosen(config) if choice.registry is registry]
 
 
 def _chosen(config):

@@ -17,13 +17,13 @@ from typing import Any
 import jax
 from absl import flags
 
-from semdlm_jax import cli, config_flag, keys
+from semdlm_jax import checks, cli, config_flag
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.extras import EXTRAS, MISSING, incomplete, is_installed
 from semdlm_jax.kernels import KERNELS
-from semdlm_jax.options import counted, flatten
+from semdlm_jax.options import counted
 from semdlm_jax.runtime import compilation
 from semdlm_jax.semantics.table import read_table, table_path
 
@@ -65,14 +65,14 @@ def _mesh(config):
 def _table(config):
     if config.data.corpus == "synthetic":
         return "made with the synthetic tokens"
-    flat, path = flatten(config), table_path(config)
-    kernels = [flat[choice.key] for choice in keys.CHOICES if choice.registry is KERNELS]
-    used = kernels if config.warmup.steps else kernels[:1]
-    needed = [name for name in used if KERNELS.find(name).needs_neighbors]
+    path, used = table_path(config), checks.chosen(config, KERNELS)
+    kinds = [KERNELS.find(name) for name in used]
+    needed = any(kind.needs_neighbors or kind.needs_partitions for kind in kinds)
     if not (needed or config.semantics.table or path.exists()):
-        return f"none, and kernel {used[0]} needs none"
+        return f"none, and {f'kernel {used[0]}' if used else 'this objective'} needs none"
     table, _, _ = read_table(path)
-    return f"{path}: up to {table.ids.shape[1]} neighbors a token"
+    levels = "none" if table.partitions is None else ", ".join(map(str, table.partitions.max(1)))
+    return f"{path}: up to {table.ids.shape[1]} neighbors a token; blocks of its partitions: {levels}"
 
 
 def _data(config):

@@ -45,6 +45,9 @@ EARLIER = {
     "semantics.characters": "auto",
     "semantics.separate_continuations": False,
     "semantics.prior_tokens": "words",
+    # No kernel read partitions then: today's defaults, so that a run goes on with its configuration.
+    "semantics.blocks": "256,64,16",
+    "semantics.partition": "kmeans",
     "kernel.prior": "uniform",
     "kernel.prior_exponent": 1.0,
     "kernel.min_count": 1,

@@ -7,18 +7,22 @@ import pathlib
 import jax
 import numpy as np
 
+from semdlm_jax.checks import chosen
 from semdlm_jax.data import pipeline
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import NeighborTable, Vocabulary
+from semdlm_jax.kernels import KERNELS, NeighborTable, Vocabulary
 from semdlm_jax.runtime.mesh import local_rows
 from semdlm_jax.semantics.candidates import prior_tokens
+from semdlm_jax.semantics.partitions import consecutive_partitions, fitting_levels
+from semdlm_jax.semantics.settings import from_config
 from semdlm_jax.semantics.table import load_table, table_path
 
 SYNTHETIC_SPECIALS = (0, 1, 2, 3, 4)
 SYNTHETIC_MASK = 4
+OF_TABLE = ("neighbor table", "partitions")  # parts of RunData.identity that the file of the table holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +35,14 @@ class RunData:
         prepared: the splits; None for synthetic data, which have no text and only a train split.
         table_made: how the neighbor table was built. A table named by semantics.table may have been built under another
             configuration.
+        reads_partitions: whether a kernel of the run does.
     """
 
     vocabulary: Vocabulary
     special_ids: tuple[int, ...]
     prepared: Prepared | None
     table_made: dict = dataclasses.field(default_factory=dict)
+    reads_partitions: bool = False
 
     @property
     def vocab_size(self):
@@ -58,9 +64,14 @@ class RunData:
         }
         if self.vocabulary.table is not None:
             # Ids alone: similarities differ in their last bits from machine to machine.
-            ids = np.asarray(self.vocabulary.table.ids, np.int32)
-            known["neighbor table"] = hashlib.sha256(ids.tobytes()).hexdigest()
+            known["neighbor table"] = _digest(self.vocabulary.table.ids)
+        if self.reads_partitions:  # or a run of another kernel could not go on after they are made anew
+            known["partitions"] = _digest(self.vocabulary.partitions)
         return known
+
+
+def _digest(ids):
+    return hashlib.sha256(np.asarray(ids, np.int32).tobytes()).hexdigest()
 
 
 def build_run_data(config, prepared: Prepared | None = None):
@@ -74,23 +85,11 @@ def build_run_data(config, prepared: Prepared | None = None):
         RunData; without neighbors if there is no table, which kernels without neighbors do not need.
 
     Raises:
-        UserError: the data, or the table that semantics.table names, are missing or belong to another vocabulary.
+        UserError: the data, or the table that semantics.table names, are missing or belong to another vocabulary; or
+            there are no partitions, which a kernel reads, or too few synthetic tokens for semantics.blocks.
     """
-    k_max = config.kernel.k_max
     if config.data.corpus == "synthetic":
-        vocab_size = config.data.vocab_size
-        # Token i's neighbors are the next K on a ring.
-        ring = (np.arange(vocab_size)[:, None] + 1 + np.arange(k_max)) % vocab_size
-        angles = 2 * np.pi * np.arange(vocab_size) / vocab_size
-        vocabulary = Vocabulary(
-            vocab_size,
-            SYNTHETIC_MASK,
-            table=NeighborTable.from_lists(ring, np.ones(ring.shape)),
-            # Often enough that no token is rare.
-            unigram=1000 * ~np.isin(np.arange(vocab_size), SYNTHETIC_SPECIALS),
-            embeddings=np.stack([np.cos(angles), np.sin(angles)], axis=1),
-        )
-        return RunData(vocabulary, SYNTHETIC_SPECIALS, None)
+        return RunData(_synthetic_vocabulary(config), SYNTHETIC_SPECIALS, None)
     prepared = prepared or open_prepared(config.data.directory)
     tokenizer = prepared.tokenizer
     settings = {key: config.data[key] for key in prepared.meta["settings"] if key in config.data}
@@ -102,8 +101,8 @@ def build_run_data(config, prepared: Prepared | None = None):
     read, meta = {}, {}
     if config.semantics.table or table_path(config).exists():
         table, meta = load_table(table_path(config), tokenizer.fingerprint)
-        neighbors = NeighborTable.from_lists(table.ids, table.similarities, k_max, table.inverted)
-        read = {"table": neighbors, "embeddings": table.embeddings}
+        neighbors = NeighborTable.from_lists(table.ids, table.similarities, config.kernel.k_max, table.inverted)
+        read = {"table": neighbors, "embeddings": table.embeddings, "partitions": table.partitions}
     vocabulary = Vocabulary(
         tokenizer.vocab_size,
         tokenizer.mask_id,
@@ -111,7 +110,27 @@ def build_run_data(config, prepared: Prepared | None = None):
         valid=prior_tokens(tokenizer, config.semantics.prior_tokens),
         **read,
     )
-    return RunData(vocabulary, tokenizer.special_ids, prepared, meta)
+    reads = any(KERNELS.find(name).needs_partitions for name in chosen(config, KERNELS))
+    if reads:
+        vocabulary.require("partitions")
+    return RunData(vocabulary, tokenizer.special_ids, prepared, meta, reads)
+
+
+def _synthetic_vocabulary(config):
+    """Tokens on a ring: the neighbors of one are the next K, and blocks are made of consecutive ones."""
+    vocab_size = config.data.vocab_size
+    ring = (np.arange(vocab_size)[:, None] + 1 + np.arange(config.kernel.k_max)) % vocab_size
+    angles = 2 * np.pi * np.arange(vocab_size) / vocab_size
+    special = np.isin(np.arange(vocab_size), SYNTHETIC_SPECIALS)
+    levels = fitting_levels(from_config(config.semantics).levels, int((~special).sum()))
+    return Vocabulary(
+        vocab_size,
+        SYNTHETIC_MASK,
+        table=NeighborTable.from_lists(ring, np.ones(ring.shape)),
+        unigram=1000 * ~special,  # often enough that no token is rare
+        embeddings=np.stack([np.cos(angles), np.sin(angles)], axis=1),
+        partitions=consecutive_partitions(special, levels) if levels else None,
+    )
 
 
 def check_unchanged(workdir, trained_on, config, corpus: RunData):
@@ -126,7 +145,7 @@ def check_unchanged(workdir, trained_on, config, corpus: RunData):
     now = corpus.identity
     for what, then in trained_on.items():
         if now.get(what) != then:
-            where = table_path(config) if what == "neighbor table" else pathlib.Path(config.data.directory)
+            where = table_path(config) if what in OF_TABLE else pathlib.Path(config.data.directory)
             raise UserError(
                 f"{workdir} was trained with another {what} than {where} holds now ({str(then)[:12]}, now "
                 f"{now.get(what, 'none')[:12]}): make {where} again as it was, or train in another work directory"

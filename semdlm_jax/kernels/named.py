@@ -28,12 +28,14 @@ class KernelSpec(Plugin, abc.ABC):
     """The options of a kernel, from which `build` makes it for a vocabulary.
 
     needs_neighbors: whether it reads the neighbor table or the embeddings that come with it.
+    needs_partitions: whether it reads the partitions of the vocabulary.
     """
 
     RETURNS = {"build": lambda found, vocabulary: _kernel_problem(found)}
     schedule: Schedule = part(SCHEDULES, Linear())
 
     needs_neighbors = False
+    needs_partitions = False
 
     @abc.abstractmethod
     def build(self, vocabulary: Vocabulary) -> KernelBase:

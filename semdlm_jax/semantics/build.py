@@ -27,11 +27,13 @@ from semdlm_jax.semantics.candidates import candidate_tokens, prior_tokens
 from semdlm_jax.semantics.embeddings import ppmi_svd, remove_common
 from semdlm_jax.semantics.inspection import describe
 from semdlm_jax.semantics.knn import directions, nearest_neighbors
+from semdlm_jax.semantics.partitions import build_partitions, fitting_levels
 from semdlm_jax.semantics.settings import TableSettings, from_config
 from semdlm_jax.semantics.sources import load_vectors
 from semdlm_jax.semantics.table import TABLE, Notes, Table, read_table, save_table, table_path
 from semdlm_jax.storage import PathLike
 
+PARTED = ("blocks", "partition")  # settings of partitions, which neighbors do not depend on
 Progress = Callable[[str], None]  # is given one line at a time
 
 
@@ -66,10 +68,11 @@ def build_table(
     prepared: Prepared | None = None,
     progress: Progress = lambda line: None,
 ) -> Table:
-    """Builds the neighbor table of a vocabulary and writes it to `path`.
+    """Builds the neighbor table of a vocabulary, with its partitions, and writes it to `path`.
 
-    A table there of the same vocabulary, settings and sources is read back instead; another one is replaced. The mean
-    and the components removed from given embeddings are those of the tokens that have neighbors.
+    A table there of the same vocabulary, settings and sources is read back instead; another one is replaced. Where only
+    settings of the partitions differ, its neighbors stay. The mean and the components removed from given embeddings are
+    those of the tokens that have neighbors.
 
     Args:
         tokenizer: of the vocabulary.
@@ -82,8 +85,8 @@ def build_table(
         The Table.
 
     Raises:
-        UserError: PPMI without a corpus, embeddings that are not there or of another vocabulary, or no token that
-            could have neighbors.
+        UserError: PPMI without a corpus, embeddings that are not there or of another vocabulary, no token that could
+            have neighbors, or more blocks than the vocabulary can fill.
     """
     if prepared is None and settings.embeddings == "ppmi":
         raise UserError("--embeddings=ppmi counts a corpus: give the --config of a prepared one, or other embeddings")
@@ -91,6 +94,8 @@ def build_table(
     candidates = candidate_tokens(tokenizer, unigram, settings.min_count, settings.characters)
     if not candidates.any():
         raise UserError(f"no token occurs {settings.min_count} times or more: lower semantics.min_count")
+    special = np.isin(np.arange(tokenizer.vocab_size), tokenizer.special_ids)
+    levels = fitting_levels(settings.levels, int((~special).sum()))
     given = None if settings.embeddings == "ppmi" else load_vectors(settings.embeddings, tokenizer)
     # Corpora may share a vocabulary and differ in counts; checkpoints of one run differ in vectors.
     meta = {
@@ -99,8 +104,18 @@ def build_table(
         "counts": _digest(unigram),
         "vectors": _digest(given),
     }
-    if (found := _existing(path, tokenizer.fingerprint, meta)) is not None:
+    counts = np.zeros(tokenizer.vocab_size, np.int64) if unigram is None else unigram
+    found, complete = _existing(path, tokenizer.fingerprint, meta)
+    if found is not None and complete:
         return found
+    table = found or _find_neighbors(tokenizer, settings, prepared, candidates, given, progress)
+    table = table._replace(partitions=_partitions(table, counts, special, levels, settings, progress))
+    notes = Notes(tokenizer.pieces, counts, prior_tokens(tokenizer, settings.prior_tokens))
+    return save_table(path, table, tokenizer.fingerprint, meta, notes)
+
+
+def _find_neighbors(tokenizer, settings, prepared, candidates, given, progress):
+    """A Table without partitions. given: the vectors of an embedding source; None for those of PPMI."""
     if given is None:
         vectors = _ppmi(prepared, settings, progress)
     else:
@@ -115,10 +130,18 @@ def build_table(
         hubness=settings.hubness,
         groups=tokenizer.starts_word if settings.separate_continuations else None,
     )
-    table = Table(ids, similarities, directions(vectors) * candidates[:, None])
-    counts = np.zeros(tokenizer.vocab_size, np.int64) if unigram is None else unigram
-    notes = Notes(tokenizer.pieces, counts, prior_tokens(tokenizer, settings.prior_tokens))
-    return save_table(path, table, tokenizer.fingerprint, meta, notes)
+    return Table(ids, similarities, directions(vectors) * candidates[:, None])
+
+
+def _partitions(table, counts, special, levels, settings, progress):
+    """[P, V] of the tokens that the table has vectors of, and the others; None for no level."""
+    if left_out := settings.levels[: len(settings.levels) - len(levels)]:
+        told = counted(int((~special).sum()), "token")
+        progress(f"{told} of text are too few for partitions of {', '.join(map(str, left_out))} blocks: left out")
+    if not levels:
+        return None
+    progress(f"partitioning the vocabulary into {', '.join(map(str, levels))} blocks ({settings.partition})")
+    return build_partitions(table.embeddings, counts, special, levels, settings.partition)
 
 
 def _ppmi(prepared, settings, progress):
@@ -145,12 +168,15 @@ def _digest(array):
 
 
 def _existing(path, fingerprint, meta):
-    """The table at `path` if it was built of the same, else None."""
+    """(the table at `path` if its neighbors were found from the same, else None; whether its partitions were, too)."""
     try:
         table, found_fingerprint, found_meta = read_table(path)
     except UserError:
-        return None
-    return table if (found_fingerprint, found_meta) == (fingerprint, meta) else None
+        return None, False
+    neighbors, found_neighbors = ({k: v for k, v in of.items() if k not in PARTED} for of in (meta, found_meta))
+    if (found_fingerprint, found_neighbors) != (fingerprint, neighbors):
+        return None, False
+    return table, found_meta == meta
 
 
 def main(config: Any = None, tokenizer: str | None = None, output: PathLike | None = None, **changes: Any) -> None:

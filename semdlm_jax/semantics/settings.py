@@ -1,11 +1,12 @@
 """How a neighbor table is built: the keys of the configuration's `semantics` section, checked before long work."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 from semdlm_jax.errors import UserError, choose
-from semdlm_jax.options import number, switch, text
+from semdlm_jax.options import number, shown, switch, text
 from semdlm_jax.plugins import Plugin, field, options_of
 
 EMBEDDINGS = {
@@ -29,6 +30,10 @@ PRIOR_TOKENS = {
     "pieces": "tokens that hold a letter or digit",
     "any": "every token of text",
 }
+PARTITIONS = {
+    "kmeans": "tokens of like meaning",
+    "random": "tokens at random in blocks of the same sizes, to compare with",
+}
 BY_SOURCE = -1  # of remove_components
 PRETRAINED_COMPONENTS = 3
 OF_PPMI = "semantics.embeddings: ppmi"
@@ -51,6 +56,9 @@ class TableSettings(Plugin):
         separate_continuations: tokens that begin a word and tokens that continue one are never neighbors.
         prior_tokens: a name of PRIOR_TOKENS, what a unigram prior may produce. kernel.min_count says how rare these may
             be, and kernel.prior_exponent to which power their counts are taken.
+        blocks: numbers of blocks of text of the nested partitions, from fine to coarse; '' for no partitions. Special
+            tokens are one more block on every level.
+        partition: a name of PARTITIONS, what the blocks hold.
 
     Raises:
         UserError: a value that no table can be built with.
@@ -94,6 +102,16 @@ class TableSettings(Plugin):
             only="kernel.prior: unigram",
         )
     )
+    blocks: str = field(
+        text("256,64,16", "numbers of blocks of text of the nested partitions, from fine to coarse; '' for none")
+    )
+    partition: str = field(
+        text(
+            "kmeans",
+            "what a block holds: kmeans (tokens of like meaning), or random (to compare with)",
+            "semantics.settings:PARTITIONS",
+        )
+    )
 
     def __post_init__(self):
         check_source(self.embeddings)
@@ -103,6 +121,20 @@ class TableSettings(Plugin):
                 f"semantics.remove_components = {self.components} leaves none of {self.dimensions} dimensions: "
                 "give less"
             )
+        if not self.levels and self.partition != "kmeans":
+            raise UserError(f"semantics.partition = {self.partition!r} has no blocks: give semantics.blocks, too")
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Numbers of blocks from fine to coarse, of `blocks`."""
+        parts = [part.strip() for part in self.blocks.split(",")] if self.blocks.strip() else []
+        levels = tuple(int(part) if part.isascii() and part.isdigit() else 0 for part in parts)
+        if any(blocks < 1 for blocks in levels) or any(fine <= coarse for fine, coarse in itertools.pairwise(levels)):
+            raise UserError(
+                f"semantics.blocks = {shown(self.blocks)} is not possible: give whole numbers that fall, as "
+                "'256,64,16', or '' for none"
+            )
+        return levels
 
     @property
     def components(self) -> int:

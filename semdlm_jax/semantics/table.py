@@ -26,12 +26,15 @@ class Table(NamedTuple):
             without a meaning.
         inverted: the index of ids. `save_table` makes it anew and ignores what is here; None in files of earlier
             versions.
+        partitions: [P, V] int32, the block of every token on P levels from fine to coarse, as `kernels.Vocabulary` has
+            them; None where none were built, and in files of earlier versions.
     """
 
     ids: np.ndarray
     similarities: np.ndarray
     embeddings: np.ndarray
     inverted: InvertedIndex | None = None
+    partitions: np.ndarray | None = None
 
 
 class Notes(NamedTuple):
@@ -77,12 +80,15 @@ def save_table(path: PathLike, table: Table, fingerprint: str, meta: dict[str, A
     """
     inverted = invert(np.asarray(table.ids))
     table = table._replace(inverted=inverted)
+    more = {IN + name: array for name, array in inverted._asdict().items()}
+    if table.partitions is not None:
+        more["partitions"] = np.asarray(table.partitions, np.int32)
     with replacing(path, "wb") as file:
         np.savez_compressed(
             file,
             ids=np.asarray(table.ids, np.int32),
             similarities=np.asarray(table.similarities, np.float32),
-            **{IN + name: array for name, array in inverted._asdict().items()},
+            **more,
             embeddings=np.asarray(table.embeddings, np.float32),
             fingerprint=np.array(fingerprint),
             meta=np.array(json.dumps(meta)),
@@ -111,8 +117,10 @@ def read_table(path: PathLike) -> tuple[Table, str, dict[str, Any]]:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load alone leaks a damaged file
             written = IN + "rows" in file  # not by earlier versions
             inverted = InvertedIndex(*(file[IN + name] for name in InvertedIndex._fields)) if written else None
-            table = Table(file["ids"], file["similarities"], file["embeddings"], inverted)
-            _ = table.ids.shape[1], table.embeddings.shape[1]  # raises for arrays of one axis
+            partitions = file["partitions"] if "partitions" in file else None
+            table = Table(file["ids"], file["similarities"], file["embeddings"], inverted, partitions)
+            two_axes = [array for array in (table.ids, table.embeddings, partitions) if array is not None]
+            _ = [array.shape[1] for array in two_axes]  # raises for arrays of one axis
             meta = rename(TABLE_MADE, json.loads(str(file["meta"])))
             found = table, str(file["fingerprint"]), meta
     except FileNotFoundError:

@@ -47,7 +47,7 @@ def test_the_table_keeps_to_its_settings(prepared, table):
 
 def test_embeddings_are_what_the_similarities_are_cosines_of(prepared, table):
     """Rows of unit length to 1e-6, none for what has no neighbors, cosines to 1e-5: float32 sums of 32 products."""
-    ids, similarities, embeddings, _ = table
+    ids, similarities, embeddings, *_ = table
     assert embeddings.shape == (700, 32) and embeddings.dtype == np.float32
     candidates = building.candidate_tokens(prepared.tokenizer, prepared.unigram, 10)
     assert not embeddings[~candidates].any()
