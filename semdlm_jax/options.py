@@ -155,6 +155,19 @@ def text(default: str | None, meaning: str, among: tuple[str, ...] | str = (), *
     return Option(default, meaning, str, among=among, **more)
 
 
+def numbers_in(name: str, text: str, within: str, kind: type = float) -> tuple:
+    """The numbers of a text like '256,64,16'; () of ''. UserError unless all are of this kind and in the interval."""
+    found = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        try:
+            found.append(kind(part))
+        except ValueError:
+            what = "whole numbers" if kind is int else "numbers"
+            raise UserError(f"{name} = {shown(text)} holds {part!r}: give {what} with commas between them") from None
+        number(None, within, "", kind=kind).check(f"{name} = {shown(text)}: {part}", found[-1])
+    return tuple(found)
+
+
 def path_problem(path: str) -> str:
     """What keeps a text from being the path of a file here, '' for nothing. No file is looked for."""
     if "\0" in path:

@@ -216,3 +216,44 @@ class Softmax(Process):
             lost = np.maximum(_ratios(-gain, now, 0).max(1), left / self.alpha(s))[:, None]
         came, sources = gain + lost * now, left * np.eye(V) + lost * now
         return came[:, :, None] * (sources / sources.sum(1, keepdims=True))[:, None, :]
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested(Process):
+    """A Markov chain of events. S_d(t) is the chance of none above level d; one of level d draws from nu within a block,
+    one of the last level gives the mask if there is one."""
+
+    above: Callable  # t -> [1 - S_0, ..., 1 - S_D]
+    blocks: tuple  # [V] each, of the levels that draw
+    nu: np.ndarray
+
+    def events(self):
+        """[D, V, V]."""
+        found = []
+        for block in self.blocks:
+            block = np.where(np.arange(V) == self.mask_id, -1, block)
+            within = (block[:, None] == block) * self.nu
+            found.append(within / within.sum(1, keepdims=True))
+        return np.stack(found if self.mask_id is None else [*found, np.tile(AT_MASK, (V, 1))])
+
+    def alpha(self, t):
+        return 1 - self.above(t)[0]
+
+    def prior(self, t):
+        return self.events()[-1][0]
+
+    def noise(self, t):
+        return np.einsum("d,dij->ij", -np.diff(self.above(t)), self.events())
+
+    def changed(self, t, s=None):
+        if s is None:
+            with np.errstate(divide="ignore"):
+                falls = [-np.imag(x) / 1e-30 / (1 - np.real(x)) for x in self.above(t + 1e-30j)]
+            events, before = np.diff(falls), self.matrix(t)
+        else:
+            left = (1 - np.array(self.above(t))) / (1 - np.array(self.above(s)))
+            events, before = np.diff(left), self.matrix(s)
+        forward = np.einsum("d,dyz->yz", events, self.events())
+        if self.mask_id is not None:
+            forward[self.mask_id] = 0  # a mask stays
+        return np.einsum("iy,yz->izy", before, forward)

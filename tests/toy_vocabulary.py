@@ -26,6 +26,10 @@ P_DATA = P_DATA / P_DATA.sum()
 LOG_P_DATA = np.log(np.where(P_DATA > 0, P_DATA, 1e-300))
 ENTROPY = -np.sum(P_DATA * LOG_P_DATA)
 
+# Nested blocks of text, fine and coarse; special tokens are one more block.
+FINE = np.array([4, 4, 4, 0, 0, 1, 1, 1, 2, 3, 3, 3])
+COARSE = np.array([2, 2, 2, 0, 0, 0, 0, 0, 1, 1, 1, 1])
+
 # Directions on a sphere; two tokens have no meaning.
 EMBEDDINGS = np.random.default_rng(11).standard_normal((V, 3))
 EMBEDDINGS = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True) * (np.arange(V) > 1)[:, None]
@@ -43,7 +47,12 @@ def table(rows=ROWS):
 
 def vocabulary(**changes):
     """Everything a kernel may ask for; the counts make the unigram prior SKEWED."""
-    known = {"table": table(), "unigram": np.arange(1, V + 1) ** 2, "embeddings": EMBEDDINGS}
+    known = {
+        "table": table(),
+        "unigram": np.arange(1, V + 1) ** 2,
+        "embeddings": EMBEDDINGS,
+        "partitions": np.stack([FINE, COARSE]),
+    }
     return Vocabulary(V, MASK, **{**known, **changes})
 
 

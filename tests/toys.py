@@ -10,12 +10,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import scipy.stats
-from toy_processes import Softmax, Toy
+from toy_processes import Nested, Softmax, Toy
 from toy_vocabulary import (  # noqa: F401  tests find all of a toy here
     ALONE,
     AT_MASK,
+    COARSE,
     EMBEDDINGS,
     ENTROPY,
+    FINE,
     FLAT,
     GAPPED,
     LOG_P_DATA,
@@ -128,6 +130,11 @@ def _hybrid_toy(name, share, schedule="linear"):
     return Toy(name, build, weights, ALONE, nu, shares, exact=True, mask_id=MASK)
 
 
+def _above(*powers, clock=_clock("linear")):
+    return lambda t: [clock(t) ** power for power in (1, *powers)] + [0 * t]
+
+
+_WHOLE = np.zeros(V)
 _POLYNOMIAL = schedules.Polynomial(2.0)
 _SEMANTIC_MASK = named("semantic_mask")
 TOYS = {
@@ -149,6 +156,24 @@ TOYS = {
         Softmax("semantic_softmax", named("semantic_softmax"), _clock("linear"), rtol=2e-6),
         _direct("gapped", _semantic(4.0), branches.SemanticThenGlobal(K, 4.0), ROWS, GAPPED, kinks=kinks(4.0)),
         Toy("semantic_mask", _SEMANTIC_MASK, _semantic(1.0), ROWS, AT_MASK, mask_id=MASK, kinks=kinks(1.0)),
+        Nested("nested", named("nested", blocks="4"), _above(2), (FINE, _WHOLE), FLAT, exact=True),
+        Nested(
+            "nested_deep",
+            named("nested", blocks="4,2", powers="1.5,4", prior="unigram"),
+            _above(1.5, 4),
+            (FINE, COARSE, _WHOLE),
+            SMOOTHED,
+            exact=True,
+        ),
+        Nested(
+            "nested_mask",
+            named("nested", blocks="4", resampled=1, schedule=_POLYNOMIAL),
+            _above(2, clock=_clock("polynomial")),
+            (FINE,),
+            FLAT,
+            exact=True,
+            mask_id=MASK,
+        ),
         # Every schedule, each on a kernel of another kind.
         Toy(
             "absorbing_cosine",

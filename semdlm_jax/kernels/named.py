@@ -2,7 +2,6 @@
 `module:Class` without touching this package.
 """
 
-import abc
 import dataclasses
 from typing import Any
 
@@ -11,40 +10,15 @@ import jax.numpy as jnp
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.kernels import branches
 from semdlm_jax.kernels.neighbors import NeighborTable
-from semdlm_jax.kernels.prior import EXPONENT, MIN_COUNT, GlobalPrior
+from semdlm_jax.kernels.nested_spec import Nested
+from semdlm_jax.kernels.prior import EXPONENT, MIN_COUNT, PRIOR, UNIGRAM, GlobalPrior
 from semdlm_jax.kernels.protocol import KernelBase
-from semdlm_jax.kernels.schedules import SCHEDULES, Linear, Schedule
 from semdlm_jax.kernels.softmax import TAU_MIN, TAU_SCALE, SoftmaxKernel
 from semdlm_jax.kernels.sparse import Kernel
+from semdlm_jax.kernels.spec import KernelSpec
 from semdlm_jax.kernels.vocabulary import Vocabulary
-from semdlm_jax.options import shown, text
-from semdlm_jax.plugins import Plugin, Registry, field, part
-
-UNIGRAM = "kernel.prior: unigram"
-
-
-@dataclasses.dataclass(frozen=True)
-class KernelSpec(Plugin, abc.ABC):
-    """The options of a kernel, from which `build` makes it for a vocabulary.
-
-    needs_neighbors: whether it reads the neighbor table or the embeddings that come with it.
-    needs_partitions: whether it reads the partitions of the vocabulary.
-    """
-
-    RETURNS = {"build": lambda found, vocabulary: _kernel_problem(found)}
-    schedule: Schedule = part(SCHEDULES, Linear())
-
-    needs_neighbors = False
-    needs_partitions = False
-
-    @abc.abstractmethod
-    def build(self, vocabulary: Vocabulary) -> KernelBase:
-        """The kernel. UserError when the vocabulary lacks what it needs."""
-
-
-def _kernel_problem(found):
-    """What is wrong with the result of a user's own `build`; '' for a kernel."""
-    return "" if isinstance(found, KernelBase) else f"a {type(found).__name__}: return a Kernel, or another KernelBase"
+from semdlm_jax.options import shown
+from semdlm_jax.plugins import Registry, field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +77,7 @@ class _Drifting(KernelSpec):
 class _DriftingAndJumping(_Drifting):
     """prior, prior_exponent, min_count: of the global branch."""
 
-    prior: str = field(text("uniform", "of the global branch: uniform, or unigram (Eq. 119)", "kernels.named:PRIORS"))
+    prior: str = field(PRIOR)
     prior_exponent: float = field(dataclasses.replace(EXPONENT, only=UNIGRAM))
     min_count: int = field(dataclasses.replace(MIN_COUNT, only=UNIGRAM))
 
@@ -209,6 +183,7 @@ KERNELS = Registry(
         "semdlm_plus": SemDLMPlus,
         "semdlm_plus_practical": SemDLMPlusPractical,
         "semantic_mask": SemanticMask,
+        "nested": Nested,
     },
 )
 

@@ -8,8 +8,10 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.former import tells_renamed
-from semdlm_jax.options import number
+from semdlm_jax.options import number, text
 
+PRIOR = text("uniform", "what jumps, or draws from blocks, give: uniform, or unigram (Eq. 119)", "kernels.named:PRIORS")
+UNIGRAM = "kernel.prior: unigram"
 EXPONENT = number(1.0, "(0, 1]", "the unigram prior is the training frequency to this power")
 MIN_COUNT = number(
     1, "[0, 1000000000]", "training occurrences below which the unigram prior (Eq. 119) leaves a token out"
@@ -34,7 +36,7 @@ class GlobalPrior:
         """probs: [V] non-negative, normalized here in float64."""
         probs = np.asarray(probs, np.float64)
         probs = probs / probs.sum()
-        threshold, alias = _alias_table(probs)
+        threshold, alias = alias_table(probs)
         dtype = jnp.result_type(float)
         flat = bool((probs == probs[0]).all())
         return cls(jnp.asarray(probs, dtype), jnp.asarray(threshold, dtype), jnp.asarray(alias, jnp.int32), flat)
@@ -86,7 +88,7 @@ class GlobalPrior:
         return jnp.where(coin < self.threshold[column], column, self.alias[column])
 
 
-def _alias_table(probs):
+def alias_table(probs):
     scaled = probs * len(probs)
     threshold, alias = np.ones(len(probs)), np.arange(len(probs))
     small, large = list(np.flatnonzero(scaled < 1)), list(np.flatnonzero(scaled >= 1))

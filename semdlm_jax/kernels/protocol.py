@@ -4,8 +4,10 @@ A kernel keeps a token with chance alpha_t and otherwise redraws it from noise:
 
     q_t(j | i) = alpha_t 1[j = i] + m_t(j | i),      sum over j of m_t = 1 - alpha_t
 
-Shapes: tokens [...], times that broadcast against them: a number, or t[:, None] for tokens [B, L]. "Of every token"
-adds an axis V.
+Noise may consist of tokens and of other states, such as symbols of blocks of tokens: their ids are V and up.
+
+Shapes: tokens [...], times that broadcast against them: a number, or t[:, None] for tokens [B, L]. "Of every clean
+token" adds an axis V; "of every state" adds an axis N, which is V for most kernels.
 """
 
 import abc
@@ -38,6 +40,7 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     Attributes:
         vocab_size: V.
+        num_states: N, the states that a noisy token may have: V, and more where noise has states of its own.
         mask_id: a token that only noise produces and no clean text contains; None otherwise.
         jumps_only: whether every change is a jump to one and the same prior, as scores (SEDD) need it.
         closed_form: the name of an integrand in `objectives.closed_forms`, which needs no sum over the vocabulary; None
@@ -83,7 +86,7 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     @abc.abstractmethod
     def noise_probs(self, x0: Array, t: Array) -> Array:
-        """m_t(y | x0) of every noisy token y: [..., V]."""
+        """m_t(y | x0) of every state y: [..., N]."""
 
     @abc.abstractmethod
     def noise_likelihoods(self, xt: Array, t: Array) -> Array:
@@ -91,7 +94,7 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     @abc.abstractmethod
     def noise_matvec(self, w: Array, t: Array) -> Array:
-        """y -> sum_k w(k) m_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
+        """y -> sum_k w(k) m_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., N]."""
 
     @abc.abstractmethod
     def reverse(self, xt: Array, t: Array, s: Array | None = None) -> "Reverse":
@@ -125,9 +128,13 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     @abc.abstractmethod
     def prior_probs(self, t: Array) -> Array:
-        """The prior of the bound when its latest time is t: [V] or [..., V]."""
+        """The prior of the bound when its latest time is t: [N] or [..., N]."""
 
     # What follows from that.
+
+    @property
+    def num_states(self) -> int:
+        return self.vocab_size
 
     @property
     def only_masks(self) -> bool:
@@ -140,7 +147,7 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     def prob(self, xt: Array, x0: Array, t: Array) -> Array:
         """q_t(xt | x0)."""
-        xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
+        xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
         t = as_times(t, "x0", x0 if x0.ndim >= xt.ndim else xt, more=True)
         return jnp.where(xt == x0, self.alpha(t), 0) + self.noise_prob(xt, x0, t)
 
@@ -182,10 +189,10 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
         return jnp.where(moves, self.sample_noise(noise_key, x0, t), x0)
 
     def push_forward(self, w: Array, t: Array) -> Array:
-        """(w K_t)(y) = sum_k w(k) q_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., V]."""
+        """(w K_t)(y) = sum_k w(k) q_t(y | k). w: [..., V] over clean tokens, t: [...]; returns [..., N]."""
         check_shape("w", w, (*np.shape(w)[:-1], self.vocab_size), f"[..., {self.vocab_size}], over all clean tokens")
         t, w = as_times(t, "w", w, -1, more=True), jnp.asarray(w, jnp.result_type(w, float))  # counts are weights, too
-        return w * self.alpha(t)[..., None] + self.noise_matvec(w, t)
+        return self._of_states(w * self.alpha(t)[..., None]) + self.noise_matvec(w, t)
 
     def noise_matvec_at(self, w: Array, y: Array, t: Array) -> Array:
         """`noise_matvec` at the tokens y [..., S] alone: [..., S]. w: [..., V], t: [...]."""
@@ -197,7 +204,7 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     def likelihoods(self, xt: Array, t: Array) -> Array:
         """q_t(xt | k) of every clean token k: [..., V] (Eq. 20's forward likelihood)."""
-        xt = as_tokens("xt", xt, self.vocab_size)
+        xt = as_tokens("xt", xt, self.num_states)
         t = as_times(t, "xt", xt, more=True)
         return self.noise_likelihoods(xt, t) + jnp.where(self._is(xt), self.alpha(t)[..., None], 0)
 
@@ -212,3 +219,12 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
     def _is(self, tokens):
         """[..., V] bool: one-hot rows."""
         return tokens[..., None] == jnp.arange(self.vocab_size)
+
+    def _is_state(self, states):
+        """[..., N] bool: one-hot rows."""
+        return states[..., None] == jnp.arange(self.num_states)
+
+    def _of_states(self, values):
+        """values [..., V] of tokens with zeros for all other states: [..., N]."""
+        more = self.num_states - self.vocab_size
+        return jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, more)]) if more else values

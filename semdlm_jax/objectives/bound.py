@@ -71,7 +71,7 @@ def nelbo_rate(kernel: KernelBase, log_posterior, x0, xt, t):
     rates = kernel.reverse(xt, t)
     model, true = rates.mixed(jnp.exp(log_posterior)), rates.true(x0)
     terms = divergence(true, model, model - true)
-    return jnp.sum(jnp.where(jnp.arange(kernel.vocab_size) == xt[..., None], 0, terms), axis=-1)
+    return jnp.sum(jnp.where(jnp.arange(kernel.num_states) == xt[..., None], 0, terms), axis=-1)
 
 
 @takes_times
@@ -79,7 +79,7 @@ def nelbo_step(kernel: KernelBase, log_posterior, x0, xt, t, s):
     """The discrete-time term KL( q(x_s | x_t, x0) || p_theta(x_s | x_t) ) at each position, in nats."""
     changes, posterior = kernel.reverse(xt, t, s), jnp.exp(log_posterior)
     assert changes.stay is not None  # of a step
-    here = xt[..., None] == jnp.arange(kernel.vocab_size)
+    here = xt[..., None] == jnp.arange(kernel.num_states)
     true = changes.true(x0) + at_token(changes.stay, x0)[..., None] * here
     model = changes.mixed(posterior) + jnp.sum(posterior * changes.stay, axis=-1, keepdims=True) * here
     return jnp.sum(divergence(true, model, model - true), axis=-1)
@@ -92,7 +92,8 @@ def prior_divergences(kernel: KernelBase, t):
     pi_t = alpha_t / V + (1 - alpha_t) nu: the kernel's prior nu, and a uniform share for the clean tokens that are
     still kept where t is below 1.
     """
-    prior = kernel.alpha(t) / kernel.vocab_size + kernel.noise(t) * kernel.prior_probs(t)
+    kept = jnp.where(jnp.arange(kernel.num_states) < kernel.vocab_size, kernel.alpha(t) / kernel.vocab_size, 0)
+    prior = kept + kernel.noise(t) * kernel.prior_probs(t)
 
     def one(x0):
         mass = add_at(kernel.noise_probs(x0, t), x0[None], kernel.alpha(t)[None])

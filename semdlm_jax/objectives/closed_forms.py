@@ -3,6 +3,7 @@
 Same signature and result as `bound.nelbo_rate`. They hold for any schedule.
 """
 
+import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import LOG_ZERO, at_token, safe_log
@@ -15,6 +16,18 @@ def absorbing(kernel, log_posterior, x0, xt, t):
     """MDLM: -alpha' / (1 - alpha) times the cross-entropy at masked positions; 1/t for the linear schedule."""
     rate = -kernel.alpha_dot(t) / kernel.noise(t)
     return jnp.where(xt == kernel.mask_id, -rate * at_token(log_posterior, x0), 0.0)
+
+
+@takes_times
+def symbols(kernel, log_posterior, x0, xt, t):
+    """HDLM and TDLM: at the symbol of a block, cross-entropies of the finer blocks that the clean token lies in, and of the
+    token itself, each times the rate of going back to it."""
+    t = jnp.minimum(t, T_NUMERIC_MAX)
+    terms = 0.0
+    for level, rate in enumerate(kernel.ancestor_rates(xt, t)):
+        inside = jnp.where(kernel.same_ancestor(x0, level), log_posterior, LOG_ZERO)
+        terms = terms - rate * jax.nn.logsumexp(inside, axis=-1)
+    return terms
 
 
 @takes_times
@@ -70,7 +83,7 @@ def gidd_divergence(kernel, log_x_theta, x0, xt, t):
     return kl + divergence(jnp.ones_like(model_here), true_here / model_here, -change / model_here)
 
 
-CLOSED_FORMS = {"masks": absorbing, "uniform": uniform, "masks_and_uniform": hybrid}
+CLOSED_FORMS = {"masks": absorbing, "symbols": symbols, "uniform": uniform, "masks_and_uniform": hybrid}
 
 
 def closed_form(kernel):

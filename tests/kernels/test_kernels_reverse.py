@@ -67,7 +67,7 @@ def _origins(kernel, t, s, is_step):
     return of_pairs, kernel.all_origins(xt[..., 0], t[:, None], s[:, None] if is_step else None)
 
 
-@every_toy
+@pytest.mark.parametrize("toy", [toy for toy in TOYS.values() if not isinstance(toy, toys.Nested)], ids=lambda toy: toy.name)
 @pytest.mark.parametrize("is_step", [True, False], ids=["step", "rates"])
 def test_one_clean_token_is_as_all(float64, toy, is_step):
     """Origins pair by pair, which samplers draw from, against those of all clean tokens, which bounds sum over."""

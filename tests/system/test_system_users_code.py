@@ -60,7 +60,7 @@ def told(action):
         ("mine:Loss", "is no kernel: give a frozen dataclass"),
         ("mine.Mine", "unknown kernel 'mine.Mine': for a class of your own give module:Class, here mine:Mine"),
         ("mien:Mine", "there is no module mien here: run where Python finds mien.py, or add its folder to PYTHONPATH"),
-        ("json:dump2", "json has no dump2: write a frozen dataclass that extends semdlm_jax.kernels.named.KernelSpec"),
+        ("json:dump2", "json has no dump2: write a frozen dataclass that extends semdlm_jax.kernels.spec.KernelSpec"),
         ("unifrm", "did you mean 'uniform'?"),
         ("qqq", "valid names: absorbing, .*; or a class of your own, as module:Class"),
     ],

@@ -1,0 +1,197 @@
+"""When the events of nested kernels happen: the chances and rates of their levels over time.
+
+Level 0 is the clean token; an event of level d = 1, ..., D replaces a token by what stands for its block of level d.
+Lists of arrays: `weights` by level; `chances` and `rates` by the level of the state and by that of the event. The
+arrays have the shape of the times.
+"""
+
+import abc
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels.numerics import derivative, ratio
+from semdlm_jax.kernels.schedules import Schedule, fall, power
+from semdlm_jax.kernels.shapes import TakesTimes
+
+Array = jax.Array
+Table = list[list[Array]]
+# Of the time -log(1 - n) of `Sequential`, where all has happened: exp(-40) is below what any float adds to 1.
+LATEST = 40.0
+
+
+class LevelProcess(TakesTimes, abc.ABC):
+    """A process of levels: frozen dataclasses, whose fields can be hashed.
+
+    Attributes:
+        schedule: of the noise level n.
+        steps_up: whether every event leads to the next level, so that no state forgets on which level it is.
+    """
+
+    schedule: Schedule
+    steps_up: bool = False
+
+    @property
+    @abc.abstractmethod
+    def levels(self) -> int:
+        """D."""
+
+    @abc.abstractmethod
+    def kept(self, t: Array) -> tuple[Array, Array]:
+        """(a_0, 1 - a_0), each with its own relative accuracy."""
+
+    @abc.abstractmethod
+    def weights(self, t: Array) -> list[Array]:
+        """[a_1, ..., a_D]: the chances that a clean token is on each level at time t."""
+
+    @abc.abstractmethod
+    def chances(self, t: Array, s: Array) -> Table:
+        """c[l][e]: the chance that a state of level l at time s is taken to level e by time t; by nothing for e = 0."""
+
+    @abc.abstractmethod
+    def rates(self, t: Array) -> Table:
+        """r[l][e], per unit of t: the rate at which a state of level l is taken to level e; r[l][0] is not read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Direct(LevelProcess):
+    """Events of every level happen to every state, and those of a level hide the lower ones.
+
+    S_d = 1 - n^p_d is the chance of no event above level d, with p_0 = 1; S_D = 1. Then a_d = S_d - S_{d-1}, from s to
+    t with S_d(t) / S_d(s) in the place of S_d.
+
+    powers: p_1 < p_2 < ... of all levels but the last. (2,) gives the weights of Eq. 22.
+    """
+
+    schedule: Schedule
+    powers: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if any(not low < high for low, high in zip((1.0, *self.powers), self.powers)):
+            raise UserError(f"powers {self.powers} must rise from level to level, and be above 1")
+
+    @property
+    def levels(self):
+        return len(self.powers) + 1
+
+    def kept(self, t):
+        return self.schedule.alpha(t), self.schedule.noise(t)
+
+    def weights(self, t):
+        alpha, noise = self.kept(t)
+        powers = (1.0, *self.powers)
+        return [*(power(noise, p) * fall(alpha, q - p) for p, q in zip(powers, powers[1:])), power(noise, powers[-1])]
+
+    def survivals(self, t: Array) -> list[Array]:
+        """[S_0, ..., S_D]."""
+        alpha = self.schedule.alpha(t)
+        return [alpha, *(fall(alpha, p) for p in self.powers), jnp.ones_like(alpha)]
+
+    def chances(self, t, s):
+        left = [ratio(after, before, 1) for after, before in zip(self.survivals(t), self.survivals(s), strict=True)]
+        return _by_state(left[0], [high - low for low, high in zip(left, left[1:])])
+
+    def rates(self, t):
+        """r_d = -d log(S_{d-1} / S_d) / dt. With n = e^-u, -S_d' / S_d = n' / n p / (e^(p u) - 1)."""
+        noise, noise_dot = derivative(self.schedule.noise, t)
+        early = noise < 0.5
+        u = jnp.where(early, -jnp.log(jnp.where(early & (noise > 0), noise, 0.5)), -jnp.log1p(-self.schedule.alpha(t)))
+        speed, powers = ratio(noise_dot, noise, 0), (1.0, *self.powers)
+        between = [_hazard_fall(p, q, u) for p, q in zip(powers, powers[1:])]
+        last = ratio(jnp.full_like(u, powers[-1]), jnp.expm1(powers[-1] * u))
+        return _by_state(jnp.zeros_like(noise), [speed * rate for rate in (*between, last)])
+
+
+def _hazard_fall(p, q, u):
+    """p / (e^(p u) - 1) - q / (e^(q u) - 1) for p < q, where both are nearly 1 / u by the series of x / (e^x - 1)."""
+    near = q * u < 0.2
+    terms = ((2, -1 / 2), (3, 1 / 12), (5, -1 / 720), (7, 1 / 30240), (9, -1 / 1209600))
+    small = sum(value * (p ** (power - 1) - q ** (power - 1)) * u ** (power - 2) for power, value in terms)
+    far = jnp.where(near, 1, u)
+    return jnp.where(near, small, p / jnp.expm1(p * far) - q / jnp.expm1(q * far))
+
+
+def _by_state(stay, events):
+    """A Table of events that happen to every state; those not above its level change nothing."""
+    table = [[stay, *events]]
+    for level in range(1, len(events) + 1):
+        nothing = [jnp.zeros_like(stay)] * level
+        table.append([sum(events[:level], start=stay), *nothing, *events[level:]])
+    return table
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequential(LevelProcess):
+    """Every state moves to the next level: from d - 1 to d at the rate speeds[d - 1] times -d log(1 - n) / dt.
+
+    With the linear schedule and speeds (gamma, 1) these are HDLM's gamma / (1 - t) and 1 / (1 - t).
+    """
+
+    schedule: Schedule
+    speeds: tuple[float, ...] = (1.0, 1.0)
+    steps_up = True
+
+    def __post_init__(self):
+        if min(self.speeds) <= 0:
+            raise UserError(f"speeds {self.speeds} must be above 0")
+
+    @property
+    def levels(self):
+        return len(self.speeds)
+
+    def kept(self, t):
+        alpha, noise = self.schedule.alpha(t), self.schedule.noise(t)
+        return power(alpha, self.speeds[0]), fall(noise, self.speeds[0])
+
+    def weights(self, t):
+        chances = self._moved(-self._log_alpha(t))
+        return [chances[..., 0, level] for level in range(1, self.levels + 1)]
+
+    def chances(self, t, s):
+        lost = ratio(self.schedule.alpha(s) - self.schedule.alpha(t), self.schedule.alpha(s), 0)
+        passed = jnp.where(lost < 0.5, -jnp.log1p(-jnp.minimum(lost, 0.5)), self._log_alpha(s) - self._log_alpha(t))
+        chances, nothing = self._moved(passed), jnp.zeros_like(lost)
+        table = [[chances[..., low, high] for high in range(self.levels + 1)] for low in range(self.levels + 1)]
+        return [[row[low], *(nothing if e <= low else row[e] for e in range(1, len(row)))] for low, row in enumerate(table)]
+
+    def rates(self, t):
+        alpha, noise_dot = self.schedule.alpha(t), derivative(self.schedule.noise, t)[1]
+        nothing, pace = jnp.zeros_like(alpha), noise_dot / alpha
+        return [
+            [speed * pace if event == level + 1 else nothing for event in range(self.levels + 1)]
+            for level, speed in enumerate((*self.speeds, 0.0))
+        ]
+
+    def _log_alpha(self, t):
+        alpha, noise = self.schedule.alpha(t), self.schedule.noise(t)
+        late = jnp.log(jnp.maximum(alpha, jnp.finfo(alpha.dtype).tiny))
+        return jnp.maximum(jnp.where(noise < 0.5, jnp.log1p(-jnp.minimum(noise, 0.5)), late), -LATEST)
+
+    def _moved(self, time):
+        """[..., D + 1, D + 1]: exp(G time) of the generator G. All its terms are positive, so that no digits are lost:
+        the powers of 1 + G / fastest (uniformization), and squares of it for long times."""
+        fastest = max(self.speeds)
+        generator = np.diag([*self.speeds, 0.0]) @ (np.eye(self.levels + 1, k=1) - np.eye(self.levels + 1))
+        short = time * fastest < SHORT
+        halvings = int(np.ceil(np.log2(max(LATEST * fastest / SHORT, 1))))
+        near = _uniformized(generator, fastest, jnp.where(short, time, 0))
+        far = _uniformized(generator, fastest, jnp.where(short, 0, time) / 2**halvings)
+        for _ in range(halvings):
+            far = jnp.matmul(far, far, precision=jax.lax.Precision.HIGHEST)
+        return jnp.where(short[..., None, None], near, far)
+
+
+SHORT, TERMS = 8.0, 48
+
+
+def _uniformized(generator, fastest, time):
+    """exp(generator time) for fastest time up to SHORT."""
+    step = np.eye(len(generator)) + generator / fastest
+    powers = np.stack([np.linalg.matrix_power(step, k) for k in range(TERMS)])
+    counts = [jnp.exp(-fastest * time)]
+    for k in range(1, TERMS):
+        counts.append(counts[-1] * (fastest * time / k))
+    return jnp.einsum("k...,kij->...ij", jnp.stack(counts), jnp.asarray(powers, time.dtype), precision="highest")

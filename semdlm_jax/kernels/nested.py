@@ -1,0 +1,265 @@
+"""Nested partitions: noise over tokens of like meaning that is a Markov chain, so that its bound is tight.
+
+Partitions of the vocabulary P_1, ..., P_D, every block inside one of the next, P_D of one block alone. An event of
+level d draws the token anew from its block of P_d, in proportion to a base measure pi; or it replaces the token by the
+symbol of that block. The symbol of the last level is the mask; a symbol hides events of the levels below it. Then
+
+    q_t(j | i) = sum over d of a_d(t) E_d(i, j),   E_0 = 1,
+
+with E_d(i, .) the measure pi within i's block of level d, or its symbol, and a_d(t) the chance of level d at time t
+(`levels`). Events of a higher level hide those of lower ones, E_d E_e = E_max(d, e), and so a step back is drawn in
+O(D^2) without a sum over the vocabulary.
+
+D = 1 is absorbing, uniform or unigram noise. D = 2 with S_1 = 1 - n^2 has the weights of SemDLM+ (Eq. 22), with a block
+for the neighborhood. With symbols alone it is HDLM, and TDLM where D > 2.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from semdlm_jax.kernels.levels import LevelProcess
+from semdlm_jax.kernels.markov import MarkovKernel
+from semdlm_jax.kernels.numerics import ratio
+from semdlm_jax.kernels.partitions import Partitions
+from semdlm_jax.kernels.shapes import as_times, as_tokens
+
+Array = jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NestedKernel(MarkovKernel):
+    """A chain of nested events; a pytree of device arrays.
+
+    Args:
+        partitions: of all levels but that of the mask; with the mask apart if there is one.
+        process: when events of each level happen.
+        mask_id: the symbol of the last level; None: the last level draws, or has a symbol of its own.
+
+    Raises:
+        UserError: the process has another number of levels.
+    """
+
+    partitions: Partitions
+    process: LevelProcess = dataclasses.field(metadata={"static": True})
+    mask_id: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    @property
+    def vocab_size(self):
+        return self.partitions.vocab_size
+
+    @property
+    def num_states(self):
+        return self.partitions.num_states
+
+    @property
+    def levels(self):
+        """D."""
+        return self.partitions.blocks.shape[0] + (self.mask_id is not None)
+
+    @property
+    def closed_form(self):
+        return None if self.partitions.drawing else "symbols"
+
+    def alpha(self, t):
+        return self.process.kept(t)[0]
+
+    def noise(self, t):
+        return self.process.kept(t)[1]
+
+    # The forward process.
+
+    def noise_prob(self, y, x0, t):
+        return self._noise_prob(self.process.weights(t), y, x0)
+
+    def _noise_prob(self, weights, y, x0):
+        """sum over d >= 1 of w_d E_d(x0, y); shapes broadcast."""
+        p = self.partitions
+        token = jnp.minimum(y, self.vocab_size - 1)
+        drawn = sum(
+            jnp.where(block[x0] == block[token], w, 0) / mass[x0] for w, block, mass in zip(weights, p.blocks, p.masses)
+        )
+        return jnp.where(y < self.vocab_size, drawn * p.probs[token], 0) + sum(
+            jnp.where(symbol == y, w, 0) for w, symbol in zip(weights[p.drawing :], self._symbols_of(x0), strict=True)
+        )
+
+    def _symbols_of(self, x0):
+        """The symbol of the block of x0 on every level that has symbols; shape of x0 each."""
+        symbols = [symbols[x0] for symbols in self.partitions.symbols]
+        return symbols if self.mask_id is None else [*symbols, jnp.full_like(x0, self.mask_id)]
+
+    def noise_probs(self, x0, t):
+        return self.noise_prob(jnp.arange(self.num_states), x0[..., None], t[..., None])
+
+    def noise_likelihoods(self, xt, t):
+        return self.noise_prob(xt[..., None], jnp.arange(self.vocab_size), t[..., None])
+
+    def noise_matvec(self, w, t):
+        weights, p = [a[..., None] for a in self.process.weights(t)], self.partitions
+        drawn = sum(a * p.block_sums(w, d) / mass for d, (a, mass) in enumerate(zip(weights, p.masses)))
+        carried = jnp.broadcast_to(drawn * p.probs, jnp.broadcast_shapes(jnp.shape(drawn), w.shape))
+        if self.mask_id is not None:
+            # The mask, which no clean text holds, is its own symbol on every level.
+            masked = weights[-1] * jnp.sum(w, axis=-1, keepdims=True)
+            masked += sum(weights[p.drawing : -1]) * w[..., self.mask_id, None]
+            carried = carried + jnp.where(jnp.arange(self.vocab_size) == self.mask_id, masked, 0)
+        if not p.members.shape[0]:
+            return carried
+        return jnp.concatenate([carried, self._by_symbol(weights[p.drawing :]) * p.symbol_sums(w)], axis=-1)
+
+    def _by_symbol(self, weights):
+        """[..., N - V] of [..., 1] for every level that has symbols."""
+        levels = self.state_levels[self.vocab_size :] - self.partitions.drawing - 1
+        return jnp.take(jnp.concatenate(weights, axis=-1), levels, axis=-1)
+
+    def expectations(self, values, t):
+        weights, p = [a[..., None] for a in self.process.weights(t)], self.partitions
+        text = values[..., : self.vocab_size]
+        means = [p.block_sums(text * p.probs, d) / mass for d, mass in enumerate(p.masses)]
+        means += [jnp.take(values, symbols, axis=-1) for symbols in p.symbols]
+        means += [] if self.mask_id is None else [values[..., self.mask_id, None]]
+        return text * self.alpha(t)[..., None] + sum(a * mean for a, mean in zip(weights, means, strict=True))
+
+    def sample_noise(self, key, x0, t):
+        level_key, token_key = jax.random.split(key)
+        level = pick(level_key, self.process.weights(t), x0.shape) + 1
+        return self._event(token_key, x0, level)
+
+    def _event(self, key, x, level):
+        """int32 states: what an event of a level makes of the states x; of level 0: x itself."""
+        p = self.partitions
+        drawn, text = x, self._member(x)
+        if p.drawing:
+            drawn = jnp.where(level > 0, p.sample(key, text, jnp.clip(level - 1, 0, p.drawing - 1)), x)
+        for d, symbol in enumerate(self._symbols_of(text), p.drawing + 1):
+            drawn = jnp.where(level == d, symbol, drawn)
+        return jnp.where(level < self.state_levels[x], x, drawn).astype(jnp.int32)
+
+    def _member(self, x):
+        """A token of the block of every symbol; tokens themselves."""
+        members = self.partitions.members
+        return jnp.where(x < self.vocab_size, x, members[x - self.vocab_size]) if members.shape[0] else x
+
+    @property
+    def state_levels(self):
+        """[N] int32: 0 for tokens, d for symbols of level d."""
+        p, levels = self.partitions, jnp.zeros(self.num_states, jnp.int32)
+        for d, symbols in enumerate(p.symbols, p.drawing + 1):
+            levels = levels.at[symbols].set(d)
+        return levels if self.mask_id is None else levels.at[self.mask_id].set(self.levels)
+
+    def sample_prior(self, key, shape):
+        return self._event(key, jnp.full(shape, self.partitions.order[0]), jnp.full(shape, self.levels))
+
+    def prior_probs(self, t):
+        last = [jnp.zeros(())] * (self.levels - 1) + [jnp.ones((), self.partitions.probs.dtype)]
+        return self._noise_prob(last, jnp.arange(self.num_states), self.partitions.order[0])
+
+    # The reverse process.
+
+    def jump_rates(self, xt, t):
+        return self._into(xt, self.process.rates(t))
+
+    def transitions(self, xt, t, s):
+        chances = self.process.chances(t, s)
+        stays = jnp.take_along_axis(
+            jnp.stack(jnp.broadcast_arrays(*(row[0] for row in chances)), axis=-1), self.state_levels[xt][..., None], axis=-1
+        )
+        return self._into(xt, chances) + jnp.where(self._is_state(xt), stays, 0)
+
+    def _into(self, xt, table):
+        """sum over e >= 1 of c[l(y)][e] E_e(y, xt) of every state y: [..., N]."""
+        p, tokens = self.partitions, jnp.arange(self.vocab_size)
+        into = self._noise_prob([c[..., None] for c in table[0][1:]], xt[..., None], tokens)
+        if self.mask_id is not None:
+            into = jnp.where(tokens == self.mask_id, 0, into)
+        if not p.members.shape[0]:
+            return into
+        events = [self._by_symbol([row[e][..., None] for row in table[p.drawing + 1 :]]) for e in range(self.levels + 1)]
+        above = enumerate(self._symbols_of(p.members), p.drawing + 1)
+        return jnp.concatenate(
+            [into, sum(jnp.where(symbol == xt[..., None], events[e], 0) for e, symbol in above)], axis=-1
+        )
+
+    def reverse_step(self, key, xt, x0, t, s):
+        xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
+        t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
+        return self._back(key, xt, x0, self._histories(xt, x0, s, self.process.chances(t, s)))
+
+    def reverse_leap(self, key, xt, x0, t, s):
+        xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
+        t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
+        leap_key, target_key = jax.random.split(key)
+        chance = -jnp.expm1(-self.arrival_rate(xt, x0, t) * (t - s))
+        leaps = jax.random.uniform(leap_key, xt.shape, chance.dtype) < chance
+        return jnp.where(leaps, self._back(target_key, xt, x0, self._events(xt, x0, t)), xt)
+
+    def arrival_rate(self, xt, x0, t):
+        xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
+        t = as_times(t, "xt", xt)
+        return ratio(sum(self._events(xt, x0, t).values()), self.prob(xt, x0, t), 0)
+
+    def _events(self, xt, x0, t):
+        """`_histories` whose event happens at time t."""
+        found = self._histories(xt, x0, t, self.process.rates(t))
+        return {(d, e): weight for (d, e), weight in found.items() if e}
+
+    def _histories(self, xt, x0, s, table):
+        """{(d, e): weight}: that x0 was on level d at time s, and the highest event after it, of level e, led to xt."""
+        p = self.partitions
+        before = [self.alpha(s), *self.process.weights(s)]
+        if self.mask_id is not None:  # which stays, were it ever clean
+            table = [[c if e == 0 else jnp.where(x0 == self.mask_id, 0, c) for e, c in enumerate(row)] for row in table]
+        reached = [xt == x0, *(self._noise_prob(unit, xt, x0) for unit in np.eye(self.levels))]
+        return {
+            (d, e): before[d] * table[d if d > p.drawing else 0][e] * reached[max(d, e)]
+            for d in range(self.levels + 1)
+            for e in range(self.levels + 1)
+            if e == 0 or e > d or d <= p.drawing
+        }
+
+    def _back(self, key, xt, x0, histories):
+        """int32 x_s: xt without an event, and else a draw of the lower of the two events, from x0 or from x_t's block."""
+        pair_key, token_key = jax.random.split(key)
+        weights = [jnp.broadcast_to(weight, xt.shape) for weight in histories.values()]
+        d, e = jnp.array(list(histories), jnp.int32)[pick(pair_key, weights, xt.shape)].transpose(-1, *range(xt.ndim))
+        drawn = self._event(token_key, jnp.where(d <= e, x0, xt), jnp.minimum(d, e))
+        return jnp.where(sum(weights) > 0, jnp.where(e == 0, xt, drawn), x0).astype(jnp.int32)
+
+    # Cross-entropies of ancestors, for `objectives.closed_forms`.
+
+    def ancestor_rates(self, xt: Array, t: Array) -> list[Array]:
+        """[r_e a_e / a_d for e < D], shape of xt: of the symbol xt of level d becoming that of level e, or the token, back in
+        time; 0 where xt is no higher."""
+        level, rates = self.state_levels[xt], self.process.rates(t)
+        weights = [self.alpha(t), *self.process.weights(t)]
+        return [
+            sum(
+                jnp.where(level == d, ratio(rates[e][d] * weights[e], weights[d], 0), 0)
+                for d in range(e + 1, self.levels + 1)
+            )
+            for e in range(self.levels)
+        ]
+
+    def same_ancestor(self, x0: Array, level: int) -> Array:
+        """[..., V] bool: the clean tokens that have the same symbol of a level as x0; of level 0: x0 itself."""
+        if level == 0:
+            return self._is(x0)
+        symbols = self.partitions.symbols[level - 1]
+        return symbols[x0][..., None] == symbols
+
+
+def pick(key: Array, weights: Sequence[Array], shape: tuple[int, ...]) -> Array:
+    """int32: indices of `weights` in proportion to them. The last ones take the low end of the unit interval, where
+    float32 uniforms resolve small chances."""
+    total = sum(weights)
+    u = jax.random.uniform(key, shape, jnp.result_type(total)) * total
+    picked, below = jnp.zeros(shape, jnp.int32), jnp.zeros_like(total)
+    for index in reversed(range(len(weights))):
+        picked = jnp.where((u >= below) & (u < below + weights[index]), index, picked)
+        below = below + weights[index]
+    return picked

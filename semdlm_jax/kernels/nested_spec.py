@@ -1,0 +1,105 @@
+"""The options of the kernel `nested`."""
+
+import dataclasses
+
+import numpy as np
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels.levels import Direct, LevelProcess, Sequential
+from semdlm_jax.kernels.nested import NestedKernel
+from semdlm_jax.kernels.partitions import Partitions
+from semdlm_jax.kernels.prior import EXPONENT, PRIOR, UNIGRAM
+from semdlm_jax.kernels.spec import KernelSpec
+from semdlm_jax.kernels.vocabulary import BUILD, Vocabulary
+from semdlm_jax.options import counted, numbers_in, number, text
+from semdlm_jax.plugins import field
+
+COUNT, POWER = "[1, 2147483647]", "(0, 1000]"
+PATHS = ("direct", "sequential")
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested(KernelSpec):
+    """Tokens are drawn anew from blocks of like meaning, from coarser ones, and at last from the whole vocabulary; or they
+    become the symbols of blocks and at last MASK. A Markov chain, whose bound is tight.
+
+    The D levels are the partitions named by `blocks`, from fine to coarse, and a last one: the whole vocabulary. On the
+    first `resampled` of them tokens are drawn anew, on the others they become symbols; the last symbol is MASK.
+    """
+
+    blocks: str = field(text("64", "numbers of blocks, from fine to coarse, of partitions in the neighbor table"))
+    resampled: int = field(number(-1, "[-1, 100]", "levels that draw tokens, the others have symbols; -1: all"))
+    path: str = field(text("direct", "how levels are reached: direct, or sequential by all levels between", PATHS))
+    powers: str = field(
+        text("", "p_1,p_2,…: n^p is the chance of an event above the level; '': 2,3,…", only="kernel.path: direct")
+    )
+    speeds: str = field(
+        text("", "of each level to the next; 'gamma,1' is HDLM; '': …,3,2,1", only="kernel.path: sequential")
+    )
+    prior: str = field(PRIOR)
+    prior_exponent: float = field(dataclasses.replace(EXPONENT, only=UNIGRAM))
+
+    needs_partitions = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        blocks = numbers_in("kernel.blocks", self.blocks, COUNT, kind=int)
+        if any(fine <= coarse for fine, coarse in zip(blocks, blocks[1:])):
+            raise UserError(f"kernel.blocks = {self.blocks!r} must fall from level to level: give them as '256,64,16'")
+        if self.resampled > self.levels:
+            told = f"there are {counted(self.levels, 'level')}, the last one included"
+            raise UserError(f"kernel.resampled = {self.resampled}, but {told}: give at most {self.levels}")
+        if self.path == "sequential" and self.drawing:
+            raise UserError("kernel.path = 'sequential' is for symbols alone: set kernel.resampled = 0")
+        self.process  # noqa: B018  checks the numbers of its levels
+
+    @property
+    def levels(self) -> int:
+        """D."""
+        return len(numbers_in("kernel.blocks", self.blocks, COUNT, kind=int)) + 1
+
+    @property
+    def drawing(self) -> int:
+        """How many levels draw tokens."""
+        return self.levels if self.resampled < 0 else self.resampled
+
+    @property
+    def process(self) -> LevelProcess:
+        if self.path == "direct":
+            powers = numbers_in("kernel.powers", self.powers, POWER) or tuple(range(2, self.levels + 1))
+            self._check_count("kernel.powers", powers, self.levels - 1)
+            return Direct(self.schedule, tuple(map(float, powers)))
+        speeds = numbers_in("kernel.speeds", self.speeds, POWER) or tuple(range(self.levels, 0, -1))
+        self._check_count("kernel.speeds", speeds, self.levels)
+        return Sequential(self.schedule, tuple(map(float, speeds)))
+
+    def _check_count(self, key, values, wanted):
+        if len(values) != wanted:
+            raise UserError(
+                f"{key} has {counted(len(values), 'number')}, but kernel.blocks = {self.blocks!r} makes "
+                f"{counted(self.levels, 'level')}: give {wanted}"
+            )
+
+    def build(self, vocabulary):
+        masked = self.drawing < self.levels
+        levels = [_partition(vocabulary, n) for n in numbers_in("kernel.blocks", self.blocks, COUNT, kind=int)]
+        levels += [] if masked else [np.zeros(vocabulary.size, int)]
+        base = np.ones(vocabulary.size)
+        if self.prior == "unigram":
+            # Half a count for every token, so that every block has something to draw.
+            base = (vocabulary.require("unigram") + 0.5) ** self.prior_exponent
+        mask_id = vocabulary.mask_id if masked else None
+        partitions = Partitions.from_blocks(np.array(levels, int), base, self.drawing, apart=mask_id)
+        return NestedKernel(partitions, self.process, mask_id)
+
+
+def _partition(vocabulary: Vocabulary, blocks: int) -> np.ndarray:
+    """[V]: the partition of the vocabulary into so many blocks of text."""
+    there = {int(level.max()): level for level in np.asarray(vocabulary.require("partitions"))}
+    if blocks not in there:
+        sizes = ", ".join(map(str, sorted(there, reverse=True)))
+        raise UserError(
+            f"kernel.blocks asks for {blocks} blocks, but the partitions have {sizes}: give some of these, or set "
+            f"semantics.blocks and run {BUILD}"
+        )
+    return there[blocks]
