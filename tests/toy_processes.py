@@ -220,7 +220,7 @@ class Softmax(Process):
 
 @dataclasses.dataclass(frozen=True)
 class Nested(Process):
-    """A Markov chain of events. S_d(t) is the chance of none above level d; one of level d draws from nu within a block,
+    """A Markov chain of events, with the chance S_d(t) of none above level d. One of level d draws from nu in a block,
     one of the last level gives the mask if there is one."""
 
     above: Callable  # t -> [1 - S_0, ..., 1 - S_D]

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 
+from semdlm_jax.checks import chosen
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import compile_terms
 from semdlm_jax.experiment.data import RunData
@@ -36,7 +37,14 @@ def build_stages(config, corpus: RunData):
 
 def build_kernel(config, corpus: RunData, name):
     """The named kernel with those keys of config.kernel that are options of its own."""
-    return KERNELS.pick(name, config.kernel).build(corpus.vocabulary)
+    spec = KERNELS.pick(name, config.kernel)
+    kernel = spec.build(corpus.vocabulary)
+    if kernel.num_states != (known := corpus.vocab_size + spec.num_symbols(corpus.vocabulary)):
+        raise UserError(
+            f"kernel {name!r} has {kernel.num_states} states, but {known} tokens and symbols: let num_symbols of "
+            f"{type(spec).__name__} return the states beyond the {corpus.vocab_size} tokens"
+        )
+    return kernel
 
 
 def _objective(config, corpus, kernel_name, loss_name):
@@ -60,7 +68,10 @@ def build_score(config, denoiser, objective, mesh, posterior=None):
 
 
 def build_denoiser(config, corpus: RunData):
-    return Denoiser(vocab_size=corpus.vocab_size, **config.network)
+    """The network; it reads the symbols of all kernels that it trains under."""
+    specs = [KERNELS.pick(name, config.kernel) for name in chosen(config, KERNELS)]
+    symbols = max((spec.num_symbols(corpus.vocabulary) for spec in specs), default=0)
+    return Denoiser(vocab_size=corpus.vocab_size, symbols=symbols, **config.network)
 
 
 def build_network(denoiser: Denoiser, params):

@@ -86,6 +86,23 @@ def _sedd(kernel, schedule):
     }
 
 
+# Nested partitions: semantic noise with a tight bound (kernels/nested.py), trained as the systems with neighbors are.
+def _nested(**kernel):
+    changes = _semantic("nested")
+    return {**changes, "kernel": {"name": "nested", "resampled": -1, "path": "direct", "powers": "", **kernel}}
+
+
+# C. Zhou et al., 2025 (HDLM), and its deep form (TDLM): gamma = 1 is the rates gamma / (1 - t) and 1 / (1 - t), and in
+# training weights of cross-entropies are clipped to [0, 2].
+def _symbols(blocks, speeds):
+    kernel = {"name": "nested", "blocks": blocks, "resampled": 0, "path": "sequential", "speeds": speeds}
+    return {
+        "kernel": {**kernel, "schedule": {"name": "linear"}},
+        "objective": {"name": "nelbo", "parameterization": "bayes", "max_weight": 2.0},
+        "network": {"time_conditioning": True},
+    }
+
+
 SYSTEMS = {
     "semdlm_plus": System(
         "SemDLM+: drift to growing neighborhoods and jump anywhere (Eq. 22)", _semantic("semdlm_plus"), MDLM_ADAMW
@@ -95,6 +112,13 @@ SYSTEMS = {
         "SemDLM: softmax over all similarities (Eq. 8)", _semantic("semantic_softmax"), MDLM_ADAMW
     ),
     "semantic_mask": System("drift to neighbors, with masks for jumps", _semantic("semantic_mask"), MDLM_ADAMW),
+    "semdlm_nested": System(
+        "SemDLM+ with blocks for neighborhoods: the weights of Eq. 22, a tight bound", _nested(blocks="64"), MDLM_ADAMW
+    ),
+    "semdlm_nested_deep": System("the same with blocks that grow with time", _nested(blocks="256,64,16"), MDLM_ADAMW),
+    "semdlm_nested_mask": System("the same with masks for jumps", _nested(blocks="64", resampled=1), MDLM_ADAMW),
+    "hdlm": System("HDLM: tokens become symbols of blocks, then masks", _symbols("64", "1,1"), MDLM_ADAMW),
+    "tdlm": System("TDLM: the same through three levels of blocks", _symbols("256,64,16", "1,1,1,1"), MDLM_ADAMW),
     # google-research d3pm/text: hybrid_lambda 0 in the uniform configuration, 0.01 in the mask's.
     "d3pm_uniform": System("D3PM, uniform noise, 1000 steps", _d3pm("uniform", 0.0), D3PM_ADAM),
     "d3pm_absorbing": System("D3PM, masks, 1000 steps", _d3pm("absorbing", 0.01), D3PM_ADAM),

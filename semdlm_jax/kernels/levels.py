@@ -155,7 +155,9 @@ class Sequential(LevelProcess):
         passed = jnp.where(lost < 0.5, -jnp.log1p(-jnp.minimum(lost, 0.5)), self._log_alpha(s) - self._log_alpha(t))
         chances, nothing = self._moved(passed), jnp.zeros_like(lost)
         table = [[chances[..., low, high] for high in range(self.levels + 1)] for low in range(self.levels + 1)]
-        return [[row[low], *(nothing if e <= low else row[e] for e in range(1, len(row)))] for low, row in enumerate(table)]
+        return [
+            [row[low], *(nothing if e <= low else row[e] for e in range(1, len(row)))] for low, row in enumerate(table)
+        ]
 
     def rates(self, t):
         alpha, noise_dot = self.schedule.alpha(t), derivative(self.schedule.noise, t)[1]

@@ -1,4 +1,4 @@
-"""Kernels whose noise is a Markov chain: what happens to a token depends on the token that is there, not on the clean one.
+"""Kernels whose noise is a Markov chain: what happens to a token depends on what is there, not on the clean token.
 
 The reverse process given x0 follows from Bayes' rule,
 

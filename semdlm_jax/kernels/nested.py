@@ -167,7 +167,9 @@ class NestedKernel(MarkovKernel):
     def transitions(self, xt, t, s):
         chances = self.process.chances(t, s)
         stays = jnp.take_along_axis(
-            jnp.stack(jnp.broadcast_arrays(*(row[0] for row in chances)), axis=-1), self.state_levels[xt][..., None], axis=-1
+            jnp.stack(jnp.broadcast_arrays(*(row[0] for row in chances)), axis=-1),
+            self.state_levels[xt][..., None],
+            axis=-1,
         )
         return self._into(xt, chances) + jnp.where(self._is_state(xt), stays, 0)
 
@@ -179,7 +181,9 @@ class NestedKernel(MarkovKernel):
             into = jnp.where(tokens == self.mask_id, 0, into)
         if not p.members.shape[0]:
             return into
-        events = [self._by_symbol([row[e][..., None] for row in table[p.drawing + 1 :]]) for e in range(self.levels + 1)]
+        events = [
+            self._by_symbol([row[e][..., None] for row in table[p.drawing + 1 :]]) for e in range(self.levels + 1)
+        ]
         above = enumerate(self._symbols_of(p.members), p.drawing + 1)
         return jnp.concatenate(
             [into, sum(jnp.where(symbol == xt[..., None], events[e], 0) for e, symbol in above)], axis=-1
@@ -223,7 +227,7 @@ class NestedKernel(MarkovKernel):
         }
 
     def _back(self, key, xt, x0, histories):
-        """int32 x_s: xt without an event, and else a draw of the lower of the two events, from x0 or from x_t's block."""
+        """int32 x_s: xt if nothing happened, and else a draw of the lower of the two events, from x0 or x_t's block."""
         pair_key, token_key = jax.random.split(key)
         weights = [jnp.broadcast_to(weight, xt.shape) for weight in histories.values()]
         d, e = jnp.array(list(histories), jnp.int32)[pick(pair_key, weights, xt.shape)].transpose(-1, *range(xt.ndim))
@@ -233,17 +237,19 @@ class NestedKernel(MarkovKernel):
     # Cross-entropies of ancestors, for `objectives.closed_forms`.
 
     def ancestor_rates(self, xt: Array, t: Array) -> list[Array]:
-        """[r_e a_e / a_d for e < D], shape of xt: of the symbol xt of level d becoming that of level e, or the token, back in
-        time; 0 where xt is no higher."""
+        """[r_e a_e / a_d for e < D], shape of xt: the rates, back in time, at which the symbol xt of level d becomes
+        one of level e, or the token for e = 0; 0 where xt is no higher."""
         level, rates = self.state_levels[xt], self.process.rates(t)
         weights = [self.alpha(t), *self.process.weights(t)]
-        return [
-            sum(
-                jnp.where(level == d, ratio(rates[e][d] * weights[e], weights[d], 0), 0)
-                for d in range(e + 1, self.levels + 1)
+        nothing, above = jnp.zeros_like(level, t.dtype), self.levels + 1
+
+        def back_to(e):
+            found = (
+                jnp.where(level == d, ratio(rates[e][d] * weights[e], weights[d], 0), 0) for d in range(e + 1, above)
             )
-            for e in range(self.levels)
-        ]
+            return sum(found, start=nothing)
+
+        return [back_to(e) for e in range(self.levels)]
 
     def same_ancestor(self, x0: Array, level: int) -> Array:
         """[..., V] bool: the clean tokens that have the same symbol of a level as x0; of level 0: x0 itself."""

@@ -11,7 +11,7 @@ from semdlm_jax.kernels.partitions import Partitions
 from semdlm_jax.kernels.prior import EXPONENT, PRIOR, UNIGRAM
 from semdlm_jax.kernels.spec import KernelSpec
 from semdlm_jax.kernels.vocabulary import BUILD, Vocabulary
-from semdlm_jax.options import counted, numbers_in, number, text
+from semdlm_jax.options import counted, number, numbers_in, text
 from semdlm_jax.plugins import field
 
 COUNT, POWER = "[1, 2147483647]", "(0, 1000]"
@@ -20,8 +20,8 @@ PATHS = ("direct", "sequential")
 
 @dataclasses.dataclass(frozen=True)
 class Nested(KernelSpec):
-    """Tokens are drawn anew from blocks of like meaning, from coarser ones, and at last from the whole vocabulary; or they
-    become the symbols of blocks and at last MASK. A Markov chain, whose bound is tight.
+    """Tokens are drawn anew from blocks of like meaning, from coarser ones, and at last from the whole vocabulary; or
+    they become the symbols of blocks and at last MASK. A Markov chain, whose bound is tight.
 
     The D levels are the partitions named by `blocks`, from fine to coarse, and a last one: the whole vocabulary. On the
     first `resampled` of them tokens are drawn anew, on the others they become symbols; the last symbol is MASK.
@@ -80,9 +80,16 @@ class Nested(KernelSpec):
                 f"{counted(self.levels, 'level')}: give {wanted}"
             )
 
+    def num_symbols(self, vocabulary):
+        text = np.arange(vocabulary.size) != vocabulary.mask_id
+        return sum(len(np.unique(level[text])) for level in self._partitions(vocabulary)[self.drawing :])
+
+    def _partitions(self, vocabulary):
+        return [_partition(vocabulary, n) for n in numbers_in("kernel.blocks", self.blocks, COUNT, kind=int)]
+
     def build(self, vocabulary):
         masked = self.drawing < self.levels
-        levels = [_partition(vocabulary, n) for n in numbers_in("kernel.blocks", self.blocks, COUNT, kind=int)]
+        levels = self._partitions(vocabulary)
         levels += [] if masked else [np.zeros(vocabulary.size, int)]
         base = np.ones(vocabulary.size)
         if self.prior == "unigram":

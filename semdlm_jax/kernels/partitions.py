@@ -1,4 +1,4 @@
-"""Nested partitions of the vocabulary as device arrays: the blocks from which noise draws, and the symbols of blocks."""
+"""Nested partitions of the vocabulary as device arrays: blocks from which noise draws, and symbols of blocks."""
 
 import dataclasses
 

@@ -23,6 +23,10 @@ class KernelSpec(Plugin, abc.ABC):
     needs_neighbors = False
     needs_partitions = False
 
+    def num_symbols(self, vocabulary: Vocabulary) -> int:
+        """How many states its kernel has beyond the V tokens."""
+        return 0
+
     @abc.abstractmethod
     def build(self, vocabulary: Vocabulary) -> KernelBase:
         """The kernel. UserError when the vocabulary lacks what it needs."""

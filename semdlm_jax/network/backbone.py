@@ -96,6 +96,7 @@ class Backbone(nn.Module):
     """Tokens and times to features [B, L, D]; `output_table` maps features to logits."""
 
     vocab_size: int
+    symbols: int
     width: int
     layers: int
     heads: int
@@ -122,7 +123,8 @@ class Backbone(nn.Module):
         )
         # Looked up in float32 for every compute dtype: the gradient of the table adds the positions of a token one by
         # one, and in bfloat16 a sum stops growing once it is 256 times its terms.
-        self.embed = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.normal(0.02), name="embed")
+        states = self.vocab_size + self.symbols
+        self.embed = nn.Embed(states, self.width, embedding_init=nn.initializers.normal(0.02), name="embed")
         self.time_embedding = TimeEmbedding(self.condition_width)
         self.blocks = stack(self.heads, self.expansion, self.causal, self.dropout, self.attention, self.dtype)
         self.final_modulation = _dense(2 * self.width, jnp.float32, None, zero=True, bias=True)
@@ -151,7 +153,7 @@ class Backbone(nn.Module):
         return _modulate(x_BxLxD, shift, scale, self.dtype), new
 
     def logits(self, features):
-        table = (self.embed if self.tied_output else self.output).embedding
+        table = (self.embed if self.tied_output else self.output).embedding[: self.vocab_size]
 
         def project(x_NxD):
             return jnp.einsum("nd,vd->nv", x_NxD, table.astype(self.dtype), preferred_element_type=jnp.float32)
@@ -168,6 +170,7 @@ class Denoiser:
 
     Attributes:
         vocab_size: V.
+        symbols: states of noisy tokens besides these, with ids from V on: symbols of blocks.
         width: D.
         layers: number of layers.
         heads: H.
@@ -186,6 +189,7 @@ class Denoiser:
     """
 
     vocab_size: int
+    symbols: int = 0
     width: int = 768
     layers: int = 12
     heads: int = 12

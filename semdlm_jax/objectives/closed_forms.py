@@ -14,19 +14,31 @@ from semdlm_jax.objectives.bound import T_NUMERIC_MAX, divergence
 @takes_times
 def absorbing(kernel, log_posterior, x0, xt, t):
     """MDLM: -alpha' / (1 - alpha) times the cross-entropy at masked positions; 1/t for the linear schedule."""
-    rate = -kernel.alpha_dot(t) / kernel.noise(t)
-    return jnp.where(xt == kernel.mask_id, -rate * at_token(log_posterior, x0), 0.0)
+    return cross_entropies(kernel, log_posterior, x0, mask_rates(kernel, xt, t))
 
 
 @takes_times
 def symbols(kernel, log_posterior, x0, xt, t):
-    """HDLM and TDLM: at the symbol of a block, cross-entropies of the finer blocks that the clean token lies in, and of the
-    token itself, each times the rate of going back to it."""
-    t = jnp.minimum(t, T_NUMERIC_MAX)
-    terms = 0.0
-    for level, rate in enumerate(kernel.ancestor_rates(xt, t)):
+    """HDLM and TDLM: at the symbol of a block, cross-entropies of the clean token and of its finer blocks, each times
+    the rate of going back there."""
+    return cross_entropies(kernel, log_posterior, x0, symbol_rates(kernel, xt, t))
+
+
+def mask_rates(kernel, xt, t):
+    return [jnp.where(xt == kernel.mask_id, -kernel.alpha_dot(t) / kernel.noise(t), 0.0)]
+
+
+def symbol_rates(kernel, xt, t):
+    return kernel.ancestor_rates(xt, jnp.minimum(t, T_NUMERIC_MAX))
+
+
+def cross_entropies(kernel, log_posterior, x0, weights):
+    """The sum of w_e times the cross-entropy of the block of level e that x0 lies in; of x0 itself for e = 0. weights:
+    [w_0, w_1, ...], each of the shape of x0."""
+    terms = -weights[0] * at_token(log_posterior, x0)
+    for level, weight in enumerate(weights[1:], 1):
         inside = jnp.where(kernel.same_ancestor(x0, level), log_posterior, LOG_ZERO)
-        terms = terms - rate * jax.nn.logsumexp(inside, axis=-1)
+        terms = terms - weight * jax.nn.logsumexp(inside, axis=-1)
     return terms
 
 
@@ -84,6 +96,10 @@ def gidd_divergence(kernel, log_x_theta, x0, xt, t):
 
 
 CLOSED_FORMS = {"masks": absorbing, "symbols": symbols, "uniform": uniform, "masks_and_uniform": hybrid}
+
+
+# Of those that are weighed cross-entropies alone: (kernel, xt, t) -> the weights.
+CROSS_ENTROPIES = {"masks": mask_rates, "symbols": symbol_rates}
 
 
 def closed_form(kernel):

@@ -114,21 +114,45 @@ class Denoising(Loss):
 
 @dataclasses.dataclass(frozen=True)
 class Nelbo(Loss):
-    """The likelihood bound, in nats per token; by a closed form where the kernel has one."""
+    """The likelihood bound, in nats per token; by a closed form where the kernel has one.
+
+    Two options make it another loss with the same minimum, whose gradients vary less. Texts are always scored by the
+    bound itself.
+    """
 
     y_samples: int = field(
         number(0, "[0, 1000000]", "sampled tokens that estimate the bound's sum, without a closed form; 0: exact")
     )
+    noise_power: float = field(
+        number(0.0, "[0, 10]", "the integrand is weighed by (1 - alpha)^noise_power; 0: the bound itself")
+    )
+    max_weight: float = field(
+        number(0.0, WEIGHT, "cross-entropies of masks and symbols weigh at most this much, as in HDLM; 0: no limit")
+    )
+
+    def check(self, kernel, parameterization):
+        super().check(kernel, parameterization)
+        if self.max_weight and kernel.closed_form not in closed_forms.CROSS_ENTROPIES:
+            raise UserError(
+                "objective.max_weight limits the weights of cross-entropies, which the bound of this kernel does not "
+                "consist of: set it to 0"
+            )
 
     def terms(self, objective, x):
-        kernel = objective.kernel
-        arguments = kernel, objective.posterior.log_probs(kernel, x.logits, x.xt, x.t), x.x0, x.xt, x.t
-        rate = closed_forms.closed_form(kernel)
-        if rate is not None:
-            return _integral(objective, x, rate(*arguments))
+        weight = objective.kernel.noise(x.t) ** self.noise_power if self.noise_power else 1.0
+        loss, ones = _integral(objective, x, self._rate(objective.kernel, objective.posterior, x))
+        return loss * weight, ones * weight
+
+    def _rate(self, kernel, posterior, x):
+        arguments = kernel, posterior.log_probs(kernel, x.logits, x.xt, x.t), x.x0, x.xt, x.t
+        if self.max_weight:
+            weights = closed_forms.CROSS_ENTROPIES[kernel.closed_form](kernel, x.xt, x.t)
+            return closed_forms.cross_entropies(*arguments[:3], [jnp.minimum(w, self.max_weight) for w in weights])
+        if (rate := closed_forms.closed_form(kernel)) is not None:
+            return rate(*arguments)
         if self.y_samples:
-            return _integral(objective, x, sampled.nelbo_rate(*arguments, x.key, self.y_samples))
-        return _integral(objective, x, bound.nelbo_rate(*arguments))
+            return sampled.nelbo_rate(*arguments, x.key, self.y_samples)
+        return bound.nelbo_rate(*arguments)
 
 
 @dataclasses.dataclass(frozen=True)

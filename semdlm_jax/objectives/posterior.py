@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from semdlm_jax.errors import UserError
 from semdlm_jax.former import tells_renamed
 from semdlm_jax.kernels import LOG_ZERO, KernelBase
-from semdlm_jax.kernels.numerics import at_least, put, safe_log
+from semdlm_jax.kernels.numerics import at_least, put, safe_log, take
 from semdlm_jax.kernels.shapes import TakesTimes, misfit, takes_times
 from semdlm_jax.plugins import Plugin, Registry
 
@@ -166,8 +166,9 @@ class Posterior(TakesTimes):
         trained = self.trained_log_weights(kernel, logits, xt, t)
         if self.unchanged_weight == 1.0:
             return trained
-        same = jnp.take_along_axis(trained, xt[..., None], axis=-1) - jnp.log(self.unchanged_weight)
-        return put(trained, xt[..., None], same)
+        place = xt[..., None]  # of no token, if it is a symbol
+        same = take(trained, jnp.minimum(place, trained.shape[-1] - 1)) - jnp.log(self.unchanged_weight)
+        return put(trained, place, same)
 
     def log_probs(self, kernel: KernelBase, logits, xt, t):
         """log p_theta(x_0 = k | x_t): [..., V] float32, for bounds and samplers."""

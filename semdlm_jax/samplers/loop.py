@@ -220,7 +220,10 @@ class Sampler:
             drafts, total = draw(jax.random.fold_in(key, start), kept, greedy=controls.greedy(s))
             if controls.truncates:
                 total = jax.nn.logsumexp(weights, axis=-1)
-            picked = jnp.take_along_axis(weights, jnp.stack([drafts, xt], axis=-1), axis=-1)
+            # A symbol of noise is no draft: its probability as text is 0.
+            picked = jnp.take_along_axis(
+                weights, jnp.stack([drafts, xt], axis=-1), axis=-1, mode="fill", fill_value=-jnp.inf
+            )
             return carry, Proposal(drafts, *jnp.moveaxis(jnp.exp(picked - total[..., None]), -1, 0))
 
         return _by_positions(propose_chunk, carry, (features, xt_BxL), self.kernel.vocab_size)
