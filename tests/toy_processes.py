@@ -240,7 +240,9 @@ class Nested(Process):
         return 1 - self.above(t)[0]
 
     def prior(self, t):
-        return self.events()[-1][0]
+        """What becomes of nu, for text without the mask."""
+        text = np.where(np.arange(V) == self.mask_id, 0, self.nu)
+        return text / text.sum() @ self.noise(t) / (1 - self.alpha(t))
 
     def noise(self, t):
         return np.einsum("d,dij->ij", -np.diff(self.above(t)), self.events())

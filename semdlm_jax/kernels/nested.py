@@ -156,8 +156,12 @@ class NestedKernel(MarkovKernel):
         return self._event(key, jnp.full(shape, self.partitions.order[0]), jnp.full(shape, self.levels))
 
     def prior_probs(self, t):
-        last = [jnp.zeros(())] * (self.levels - 1) + [jnp.ones((), self.partitions.probs.dtype)]
-        return self._noise_prob(last, jnp.arange(self.num_states), self.partitions.order[0])
+        """What noise of time t makes of a token from pi: where symbols are left before the end, they are in it."""
+        p = self.partitions
+        if p.drawing == self.levels:
+            return p.probs
+        text = p.probs if self.mask_id is None else p.probs.at[self.mask_id].set(0)
+        return ratio(self.noise_matvec(text / jnp.sum(text), t), self.noise(t)[..., None], 0)
 
     # The reverse process.
 

@@ -1,0 +1,258 @@
+"""Nested kernels whose blocks have symbols, against generators and differential equations on all N states."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import toys
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.kernels import Vocabulary, make_kernel, schedules
+from semdlm_jax.objectives import bound, closed_forms
+
+# Six tokens; the mask lies in the block of special tokens, as in tables.
+V, MASK = 6, 5
+FINE, COARSE = np.array([0, 0, 1, 2, 2, 3]), np.array([0, 0, 0, 1, 1, 2])
+VOCABULARY = Vocabulary(V, MASK, partitions=np.stack([FINE, COARSE]))
+P_DATA = np.array([0.3, 0.05, 0.25, 0.1, 0.3, 0.0])
+ENTROPY = -np.sum(P_DATA[:5] * np.log(P_DATA[:5]))
+TIMES = (0.2, 0.55, 0.9)
+
+
+def _direct(*powers):
+    """[r_1, ..., r_D] of S_d = 1 - t^p_d, with S_D = 1."""
+
+    def rates(t):
+        falls = [p * t ** (p - 1) / (1 - t**p) for p in (1, *powers)]
+        return [low - high for low, high in zip(falls, [*falls[1:], 0], strict=True)]
+
+    return rates
+
+
+class Member:
+    """A kernel beside its generator. symbols: the levels from fine to coarse that have symbols; the mask is one more.
+
+    rates(t): of events of each level for `direct`, of each level to the next for `sequential`.
+    """
+
+    def __init__(self, rates, symbols, drawing=(), **options):
+        self.rates, self.drawing, self.sequential = rates, drawing, options.get("path") == "sequential"
+        self.build = lambda: make_kernel("nested", VOCABULARY, resampled=len(drawing), **options)
+        self.levels, self.tokens = [0] * V, [{k} for k in range(V)]
+        for level, blocks in enumerate(symbols, len(drawing) + 1):
+            for block in sorted(set(blocks[:MASK])):
+                self.levels.append(level)
+                self.tokens.append({k for k in range(MASK) if blocks[k] == block})
+        self.top = len(drawing) + len(symbols) + 1
+        self.levels[MASK], self.tokens[MASK] = self.top, set(range(V))
+        self.N = len(self.levels)
+
+    def generator(self, t):
+        """[N, N]: the rate of every state (row) becoming another."""
+        q = np.zeros((self.N, self.N))
+        for y in range(self.N):
+            for level, rate in enumerate(self.rates(t), 1):
+                if level <= self.levels[y] or (self.sequential and level != self.levels[y] + 1):
+                    continue
+                if level <= len(self.drawing):
+                    inside = np.flatnonzero(self.drawing[level - 1][:MASK] == self.drawing[level - 1][y])
+                    q[y, inside] += rate / len(inside)
+                else:
+                    q[y, self._symbol(y, level)] += rate
+        return q - np.diag(q.sum(1))
+
+    def _symbol(self, y, level):
+        if level == self.top:
+            return MASK
+        return next(n for n in range(V, self.N) if self.levels[n] == level and self.tokens[y] <= self.tokens[n])
+
+    def moved(self, s, t):
+        """[N, N]: what a state at s is at t, by the differential equation."""
+        solved = scipy.integrate.solve_ivp(
+            lambda time, p: (p.reshape(self.N, self.N) @ self.generator(time)).ravel(),
+            (s, t),
+            np.eye(self.N).ravel(),
+            rtol=1e-10,
+            atol=1e-12,
+        )
+        return solved.y[:, -1].reshape(self.N, self.N)
+
+
+def _speeds(*speeds):
+    return lambda t: [speed / (1 - t) for speed in speeds]
+
+
+MEMBERS = {
+    "symbols": Member(_direct(2), [FINE], blocks="3"),
+    "hdlm": Member(_speeds(1, 1), [FINE], blocks="3", path="sequential", speeds="1,1"),
+    "hdlm_gamma": Member(_speeds(2.5, 1), [FINE], blocks="3", path="sequential", speeds="2.5,1"),
+    "tdlm": Member(_speeds(3, 2, 1), [FINE, COARSE], blocks="3,2", path="sequential"),
+    "drawn_then_symbols": Member(_direct(1.5, 3), [COARSE], drawing=(FINE,), blocks="3,2", powers="1.5,3"),
+}
+every_member = pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
+TEXT = np.flatnonzero(P_DATA)
+
+
+def marginals(kernel, t):
+    """[V, N]: q_t of the code."""
+    x0, xt = np.indices((V, kernel.num_states))
+    return np.asarray(kernel.prob(jnp.asarray(xt), jnp.asarray(x0), t))
+
+
+@every_member
+def test_the_chain_is_its_generator(float64, member):
+    kernel, states = member.build(), jnp.arange(member.N)
+    assert kernel.num_states == member.N
+    for t in TIMES:
+        expected = member.generator(t)
+        np.fill_diagonal(expected, 0)
+        found = np.array(kernel.jump_rates(states, jnp.full(member.N, t))).T
+        np.fill_diagonal(found, 0)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    start = 1e-3  # where the rates of all levels are finite
+    first = marginals(kernel, start)
+    for t in TIMES:
+        np.testing.assert_allclose(marginals(kernel, t)[TEXT], (first @ member.moved(start, t))[TEXT], atol=1e-8)
+    np.testing.assert_allclose(first[TEXT].sum(1), 1, atol=1e-14)
+    assert (marginals(kernel, 0.0) == np.eye(V, member.N)).all()
+    s, t = 0.3, 0.8
+    steps = np.asarray(kernel.transitions(states, jnp.full(member.N, t), jnp.full(member.N, s))).T
+    np.testing.assert_allclose(steps, member.moved(s, t), atol=1e-8)
+
+
+@every_member
+def test_sums_and_prior(float64, member):
+    kernel, rng = member.build(), np.random.default_rng(0)
+    q = np.stack([marginals(kernel, t) for t in TIMES])
+    w, v, t = rng.random((3, V)), rng.random((3, member.N)), jnp.array(TIMES)
+    np.testing.assert_allclose(kernel.push_forward(jnp.asarray(w), t), np.einsum("tk,tky->ty", w, q), atol=1e-14)
+    np.testing.assert_allclose(kernel.expectations(jnp.asarray(v), t), np.einsum("ty,tky->tk", v, q), atol=1e-14)
+    xt = jnp.arange(member.N)
+    np.testing.assert_allclose(kernel.likelihoods(xt, jnp.full(member.N, 0.55)), q[1].T, atol=1e-15)
+    flat = np.where(np.arange(V) == MASK, 0, 0.2)
+    noise = q[1] - float(kernel.alpha(0.55)) * np.eye(V, member.N)
+    np.testing.assert_allclose(kernel.prior_probs(0.55), flat @ noise / noise[0].sum(), atol=1e-14)
+    divergences = bound.prior_divergences(kernel, 0.999)
+    assert (np.asarray(divergences)[TEXT] < 0.02).all() and (np.asarray(divergences)[TEXT] > 0).all()
+
+
+@every_member
+def test_float32_keeps_relative_accuracy(member):
+    t = np.float32([1e-3, 0.4, 0.7, 1 - 1e-3])
+    single = [marginals(member.build(), float(time)) for time in t]
+    with jax.enable_x64(True):
+        double = [marginals(member.build(), float(time)) for time in t]
+    np.testing.assert_allclose(single, double, rtol=1e-5)
+
+
+@jax.jit
+def _integrand(kernel, posterior, x0, xt, t):
+    """[V, N]: the bound's integrand by its closed form, or else in general; and in general."""
+    log_posterior = jnp.broadcast_to(jnp.log(jnp.maximum(posterior, 1e-300)), (V, *posterior.shape))
+    general = bound.nelbo_rate(kernel, log_posterior, x0, xt, jnp.broadcast_to(t, x0.shape))
+    closed = closed_forms.closed_form(kernel)
+    return general if closed is None else closed(kernel, log_posterior, x0, xt, jnp.broadcast_to(t, x0.shape)), general
+
+
+def integrand(kernel, posterior, t):
+    x0, xt = (jnp.asarray(x) for x in np.indices((V, kernel.num_states)))
+    return [np.asarray(x) for x in _integrand(kernel, jnp.asarray(posterior), x0, xt, jnp.asarray(t))]
+
+
+def bayes(q, p=P_DATA):
+    """[N, V]: the exact posterior; zero where x_t cannot occur."""
+    joint = (p[:, None] * q).T
+    total = joint.sum(1, keepdims=True)
+    return np.where(total > 0, joint / np.where(total > 0, total, 1), 0)
+
+
+@every_member
+def test_the_exact_denoiser_reaches_the_entropy(float64, member):
+    kernel = member.build()
+    edges = [1e-9, 1e-4, 1e-2, 0.2, 0.8, 0.99, 0.9999, bound.T_NUMERIC_MAX]
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    total = 0.0
+    for low, high in zip(edges, edges[1:]):
+        for node, weight in zip(nodes, weights, strict=True):
+            t = (low + high) / 2 + (high - low) / 2 * node
+            q = marginals(kernel, t)
+            rate = np.where(P_DATA[:, None] * q > 0, integrand(kernel, bayes(q), t)[0], 0)
+            total += (high - low) / 2 * weight * np.sum(P_DATA[:, None] * q * rate)
+    assert total == pytest.approx(ENTROPY, abs=1e-4)
+
+
+@every_member
+def test_the_closed_form_is_the_bound(float64, member):
+    """For posteriors that are nobody's Bayes posterior."""
+    kernel, rng = member.build(), np.random.default_rng(1)
+    for t in TIMES:
+        q = marginals(kernel, t)
+        posterior = bayes(np.where(q > 0, rng.random(q.shape), 0), np.where(np.arange(V) == MASK, 0, 1))
+        closed, general = integrand(kernel, posterior, t)
+        occurs = (q > 0) & (np.arange(V) != MASK)[:, None]
+        np.testing.assert_allclose(closed[occurs], general[occurs], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.5])
+def test_weights_of_hdlm(float64, gamma):
+    """As its authors write them: w_c gamma (1 - t)^(gamma - 1) / c_t at a symbol; at the mask the rate of symbols."""
+    kernel, t = MEMBERS["hdlm" if gamma == 1 else "hdlm_gamma"].build(), np.array(TIMES)
+    c = -(1 - t) * np.log(1 - t) if gamma == 1 else gamma * (1 - t) * (1 - (1 - t) ** (gamma - 1)) / (gamma - 1)
+    m = t + (1 - t) * np.log(1 - t) if gamma == 1 else 1 - (1 - t) ** gamma - c
+    symbol = jnp.full(3, V)
+    token_rate, none = kernel.ancestor_rates(symbol, jnp.asarray(t))
+    np.testing.assert_allclose(token_rate, gamma * (1 - t) ** (gamma - 1) / c, rtol=1e-10)
+    nothing, symbol_rate = kernel.ancestor_rates(jnp.full(3, MASK), jnp.asarray(t))
+    np.testing.assert_allclose(symbol_rate, c / (1 - t) / m, rtol=1e-10)
+    assert not np.any(none) and not np.any(nothing)
+
+
+@every_member
+def test_steps_back_draw_from_the_posterior(member):
+    """Whole marginals, and one x_t at a time. False alarms: 1e-6 each, for at most 20 pairs a member."""
+    kernel, t, s = member.build(), 0.8, 0.3
+    q_t, q_s = marginals(kernel, t), marginals(kernel, s)
+    forward = np.asarray(kernel.transitions(jnp.arange(member.N), jnp.full(member.N, t), jnp.full(member.N, s))).T
+    pairs = np.argwhere((q_t > 1e-4) & (np.arange(V) != MASK)[:, None])
+    pairs = pairs[np.linspace(0, len(pairs) - 1, 20).astype(int)]
+    shape = (4000, len(pairs))
+    x0, xt = (jnp.broadcast_to(jnp.asarray(x), shape) for x in pairs.T)
+    drawn = np.asarray(
+        jax.jit(type(kernel).reverse_step)(kernel, toys.key(3), xt, x0, jnp.full((), t), jnp.full((), s))
+    )
+    for place, (clean, noisy) in enumerate(pairs):
+        joint = q_s[clean] * forward[:, noisy]
+        toys.assert_frequencies(drawn[:, place], np.where(joint > 1e-9, joint, 0) / joint[joint > 1e-9].sum())
+
+
+def test_a_time_for_each_level_is_a_schedule_of_the_user(float64):
+    """With the cosine schedule the marginals are those of the linear one at the time of equal noise."""
+    there = make_kernel("nested", VOCABULARY, blocks="3", resampled=0, schedule=schedules.Cosine(eps=0.0))
+    here = MEMBERS["symbols"].build()
+    for t in TIMES:
+        np.testing.assert_allclose(marginals(there, t), marginals(here, float(there.noise(t))), atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"blocks": "4"}, "asks for 4 blocks, but the partitions have 3, 2"),
+        ({"blocks": "2,3"}, "must fall from level to level"),
+        ({"blocks": "x"}, "holds 'x'"),
+        ({"blocks": "3", "powers": "2,3"}, "has 2 numbers, but kernel.blocks = '3' makes 2 levels: give 1"),
+        ({"blocks": "3", "powers": "0.5"}, "must rise"),
+        ({"blocks": "3", "path": "sequential"}, "set kernel.resampled = 0"),
+        ({"blocks": "3", "resampled": 3}, "give at most 2"),
+        ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "1"}, "has 1 number"),
+        ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "0,1"}, "0 is not possible"),
+    ],
+)
+def test_what_cannot_be(options, told):
+    with pytest.raises(UserError, match=told):
+        make_kernel("nested", VOCABULARY, **options)
+
+
+def test_without_partitions():
+    with pytest.raises(UserError, match="no partitions here, which this kernel needs"):
+        make_kernel("nested", Vocabulary(V, MASK))
