@@ -16,7 +16,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS, NeighborTable, Vocabulary
 from semdlm_jax.runtime.mesh import local_rows
 from semdlm_jax.semantics.candidates import prior_tokens
-from semdlm_jax.semantics.partitions import consecutive_partitions, fitting_levels
+from semdlm_jax.semantics.partitions import build_partitions, fitting_levels
 from semdlm_jax.semantics.settings import from_config
 from semdlm_jax.semantics.table import load_table, table_path
 
@@ -123,13 +123,15 @@ def _synthetic_vocabulary(config):
     angles = 2 * np.pi * np.arange(vocab_size) / vocab_size
     special = np.isin(np.arange(vocab_size), SYNTHETIC_SPECIALS)
     levels = fitting_levels(from_config(config.semantics).levels, int((~special).sum()))
+    # Without vectors and of equal frequency, tokens go to blocks in their order.
+    partitions = build_partitions(np.zeros((vocab_size, 1)), np.zeros(vocab_size), special, levels) if levels else None
     return Vocabulary(
         vocab_size,
         SYNTHETIC_MASK,
         table=NeighborTable.from_lists(ring, np.ones(ring.shape)),
         unigram=1000 * ~special,  # often enough that no token is rare
         embeddings=np.stack([np.cos(angles), np.sin(angles)], axis=1),
-        partitions=consecutive_partitions(special, levels) if levels else None,
+        partitions=partitions,
     )
 
 

@@ -1,4 +1,4 @@
-"""Builds a neighbor table.
+"""Builds a neighbor table: the neighbors of every token, and nested partitions of the vocabulary.
 
 python -m semdlm_jax.semantics.build --config=configs/quickstart.py [flags]
     The table of a prepared corpus, written beside it; flags and --config.semantics.… keys say how.
@@ -23,6 +23,7 @@ from semdlm_jax.data.tokenizers import Tokenizer, given_tokenizer
 from semdlm_jax.errors import UserError
 from semdlm_jax.options import counted
 from semdlm_jax.plugins import options_of
+from semdlm_jax.semantics import partition_report
 from semdlm_jax.semantics.candidates import candidate_tokens, prior_tokens
 from semdlm_jax.semantics.embeddings import ppmi_svd, remove_common
 from semdlm_jax.semantics.inspection import describe
@@ -213,6 +214,8 @@ def main(config: Any = None, tokenizer: str | None = None, output: PathLike | No
             cli.check_output(output, "config.semantics.table", builds_tables=True)
     table = build_table(vocabulary, settings, output, prepared, lambda line: print(line, flush=True))
     print(describe(vocabulary.pieces, table.ids, None if prepared is None else prepared.unigram))
+    if table.partitions is not None:
+        print(partition_report.summary(table))
     print(f"written to {output}")
 
 

@@ -24,24 +24,30 @@ def cluster(vectors: np.ndarray, clusters: int, rng: np.random.Generator) -> np.
     """Clusters of vectors of like direction.
 
     Args:
-        vectors: [N, E], none of them zero.
+        vectors: [N, E]; a longer one counts more in the center of its cluster.
         clusters: how many, 1 to N; in two steps where they are more than WIDEST.
         rng: of the first centers.
 
     Returns:
         [N] int, 0 to clusters - 1. Every cluster has a size within `size_limits`; in two steps, within those of each.
     """
-    unit = _on_grid(vectors)
     if clusters <= WIDEST:
-        return _lloyd(unit, clusters, rng)
-    coarse = _lloyd(unit, math.isqrt(clusters), rng)
+        return _lloyd(vectors, clusters, rng)
+    coarse = _lloyd(vectors, math.isqrt(clusters), rng)
     parts = shares(np.bincount(coarse), clusters)
-    found, before = np.empty(len(unit), int), 0
+    found, before = np.empty(len(vectors), int), 0
     for index, part in enumerate(parts):
         members = np.flatnonzero(coarse == index)
-        found[members] = before + cluster(unit[members], part, rng)
+        found[members] = before + cluster(vectors[members], part, rng)
         before += part
     return found
+
+
+def sums_of(vectors: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """[C, E]: the sum of the vectors [N, E] of every cluster. clusters: [N] int, 0 to C - 1, none of them empty."""
+    order = np.argsort(clusters, kind="stable")
+    ordered = clusters[order]
+    return np.add.reduceat(vectors[order], np.searchsorted(ordered, np.arange(ordered[-1] + 1)))
 
 
 def shares(lengths: Sequence[int] | np.ndarray, wanted: int) -> np.ndarray:
@@ -59,24 +65,21 @@ def shares(lengths: Sequence[int] | np.ndarray, wanted: int) -> np.ndarray:
 
 
 def _on_grid(vectors):
-    """Rows of unit length, rounded."""
-    vectors = np.asarray(vectors, np.float64)
-    return np.round(vectors / np.linalg.norm(vectors, axis=1, keepdims=True) / STEP) * STEP
+    """Rows of unit length, rounded; zero stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.round(vectors / np.where(lengths > 0, lengths, 1) / STEP) * STEP
 
 
-def _lloyd(unit, clusters, rng):
+def _lloyd(vectors, clusters, rng):
     """[N] int: centers and clusters in turn until the clusters stay."""
+    unit = _on_grid(vectors)
     low, high = size_limits(len(unit), clusters)
     centers, found = _first_centers(unit, clusters, rng), np.full(len(unit), -1)
     for _ in range(ROUNDS):
         before, found = found, limited(unit @ centers.T, low, high)
         if (before == found).all():
             break
-        order = np.argsort(found, kind="stable")
-        sums = np.add.reduceat(unit[order], np.searchsorted(found[order], np.arange(clusters)))
-        empty = ~sums.any(1)  # opposite directions
-        sums[empty] = centers[empty]
-        centers = _on_grid(sums)
+        centers = _on_grid(sums_of(vectors, found))
     return found
 
 

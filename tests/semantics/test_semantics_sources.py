@@ -268,7 +268,8 @@ def test_the_real_table_against_float64():
 def test_the_packaged_table_is_in_the_order_of_bert_base_uncased(tmp_path):
     """Were its rows in another order, words would not lie near their kin."""
     tokenizer = given_tokenizer("bert-base-uncased", True)
-    table = build_table(tokenizer, TableSettings(neighbors=16, embeddings=f"package:{MINILM}"), tmp_path / "t.npz")
+    settings = TableSettings(neighbors=16, embeddings=f"package:{MINILM}", blocks="")
+    table = build_table(tokenizer, settings, tmp_path / "t.npz")
     assert table.ids.shape == (30522, 16)
     kin = {"king": "queen", "paris": "france", "walked": "walking", "three": "four", "money": "cash", "##ing": "##ed"}
     kin |= {"monday": "tuesday", "1999": "1998", "doctor": "physician", "##ly": "##ally"}
