@@ -13,6 +13,7 @@ ROUNDS = 30  # at most
 STEP = 2.0**-20  # of the grid of vectors
 SMALLEST, LARGEST = 0.5, 2.0  # a cluster has at least and at most this many times the mean number of points
 WIDEST = 256  # clusters found at once: bounds memory
+SAMPLE, TRIED = 16, 16  # of the first centers: with 4 tries, a quarter of planted clusterings are missed
 
 
 def size_limits(points: int, clusters: int) -> tuple[int, int]:
@@ -84,15 +85,17 @@ def _lloyd(vectors, clusters, rng):
 
 
 def _first_centers(unit, clusters, rng):
-    """[clusters, E]: some of the vectors, far from one another: each the best of a few, which are drawn by their
-    squared distance from those before (greedy k-means++)."""
-    tried = 2 + int(math.log(clusters))
-    chosen = [int(rng.integers(len(unit)))]
-    distance = np.maximum(1 - unit @ unit[chosen[0]], 0)
+    """[clusters, E]: some of the vectors, far from one another.
+
+    Among SAMPLE vectors a cluster, each is the best of TRIED, which are drawn by their squared distance from those
+    before (greedy k-means++).
+    """
+    unit = unit[rng.permutation(len(unit))[: SAMPLE * clusters]]
+    chosen, distance = [0], np.maximum(1 - unit @ unit[0], 0)
     while len(chosen) < clusters:
         total = distance.sum()
         weights = distance / total if total > 0 else np.full(len(unit), 1 / len(unit))
-        drawn = rng.choice(len(unit), tried, p=weights)
+        drawn = rng.choice(len(unit), TRIED, p=weights)
         left = np.minimum(distance[:, None], np.maximum(1 - unit @ unit[drawn].T, 0))
         best = left.sum(0).argmin()
         chosen.append(int(drawn[best]))

@@ -171,6 +171,29 @@ def test_the_file_is_what_was_returned_and_building_again_reads_it(prepared, tab
             np.testing.assert_array_equal(one, wanted)
 
 
+def test_other_partitions_leave_the_neighbors(prepared, table, tmp_path, monkeypatch):
+    """A table of an earlier version gets its partitions with the neighbors that a run was trained on."""
+    path, lines = tmp_path / "table.npz", []
+    settings = TableSettings(**SETTINGS)
+    save = building.save_table
+    _, fingerprint, meta = building.read_table(prepared.directory / building.TABLE)
+    earlier = {name: value for name, value in meta.items() if name not in building.PARTED}
+    save(path, table._replace(partitions=None, ids=table.ids[:, ::-1]), fingerprint, earlier)  # of another machine
+    monkeypatch.setattr(building, "nearest_neighbors", None)  # would fail if called
+    for changes, sizes in (({}, [256, 64, 16]), ({"blocks": "30,3"}, [30, 3]), ({"blocks": ""}, None)):
+        build = dataclasses.replace(settings, **changes)
+        found = building.build_table(prepared.tokenizer, build, path, prepared, lines.append)
+        np.testing.assert_array_equal(found.ids, table.ids[:, ::-1])
+        read = building.read_table(path)[0]
+        assert (None if read.partitions is None else read.partitions.max(1).tolist()) == sizes
+    assert [line.split("(")[0] for line in lines] == [
+        "partitioning the vocabulary into 256, 64, 16 blocks ",
+        "partitioning the vocabulary into 30, 3 blocks ",
+    ]
+    special = list(prepared.tokenizer.special_ids)
+    assert (table.partitions[:, special] == [[256], [64], [16]]).all()
+
+
 def test_other_settings_or_an_unreadable_file_rebuild(prepared, table):
     """A damaged file, and one of before embeddings were kept."""
     path = prepared.directory / building.TABLE
@@ -217,6 +240,7 @@ def test_counts_of_another_corpus_rebuild(prepared, table):
         ({"characters": "asci"}, "did you mean 'ascii'"),
         ({"remove_components": -2}, r"remove_components = -2 .*\[-1, "),
         ({"min_count": 10**9}, "lower semantics.min_count"),
+        ({"blocks": "348,16"}, "semantics.blocks = '348,16' for 695 tokens of text: give at most 347 blocks"),
         ({"remove_components": 32}, "leaves none of 32 dimensions"),
     ],
 )

@@ -36,9 +36,12 @@ def test_the_table_is_written_beside_the_corpus_or_elsewhere(command, config, pr
 def test_flags_change_the_settings(command, config, tmp_path):
     path = tmp_path / "table.npz"
     options = ["--neighbors=5", "--nocenter", "--remove_components=2", "--hubness=none", "--separate_continuations"]
+    options += ["--blocks=20,2", "--partition=random"]
     run = command("semantics.build", config, f"--output={path}", *options)
     assert run.status == 0, run.err
+    assert "2 blocks of text: " in run.out and "mean cosine of two tokens of a block" in run.out
     found, _, meta = read_table(path)
+    assert found.partitions.max(1).tolist() == [20, 2]
     assert found.ids.shape == (700, 5) and meta.items() >= SETTINGS.items() - {("neighbors", 8)}
     changed = {"neighbors": 5, "center": False, "remove_components": 2, "hubness": "none"}
     assert meta.items() >= (changed | {"separate_continuations": True}).items()
@@ -55,7 +58,15 @@ def test_what_is_built_can_be_looked_into(command, config, tmp_path):
     assert "Government (government, in " in lines[1] and lines[1].count(",") == 3
     assert "##ing (ing, in " in lines[2] and "<mask>" in lines[3] and "no neighbors" in lines[3]
     assert lines[4].startswith("700 tokens: ") and lines[5].startswith("largest hubs: ") and lines[5].count(",") == 1
-    assert lines[6].startswith("unigram prior: ") and len(lines) == 7
+    assert lines[6].startswith("unigram prior: ")
+    told = [line.split("(")[0].split() for line in lines[7:]]
+    for word, place in (("Government", 7), ("##ing", 11), ("<mask>", 15)):
+        assert told[place - 7][0] == word and all(
+            block[0] in ("block", "special") for block in told[place - 6 : place - 3]
+        )
+    assert [line.split()[0] for line in lines[19:]] == ["256", *["most"] * 2, *["least"] * 2] + [
+        one for level in ("64", "16") for one in (level, *["most"] * 2, *["least"] * 2)
+    ]
     command("semantics.inspect", path, "governmint").refused("governmint", "similar pieces are 'government'")
 
 
@@ -63,6 +74,9 @@ def test_inspecting_an_old_table(command, tmp_path):
     path = tmp_path / "old.npz"
     table.save_table(path, table.Table([[1], [0]], [[1], [1]], [[1], [1]]), "a", {"embeddings": "ppmi"})
     command("semantics.inspect", path).refused("without the pieces", "rebuild")
+    notes = table.Notes(("king", "queen"), np.zeros(2), np.ones(2, bool))
+    table.save_table(path, table.Table([[1], [0]], [[1], [1]], [[1], [1]]), "a", {"embeddings": "ppmi"}, notes)
+    assert "no partitions: give semantics.blocks and build the table again" in command("semantics.inspect", path).out
     command("semantics.inspect", tmp_path / "none.npz").refused("no neighbor table there")
 
 
@@ -75,6 +89,9 @@ def test_inspecting_an_old_table(command, tmp_path):
         (["build"], ["--config is missing"]),
         (["build", "CONFIG", "king"], ["unexpected argument 'king'"]),
         (["build", "CONFIG", "--hubness=cups"], ["cups", "cap"]),
+        (["build", "CONFIG", "--blocks=16,64"], ["semantics.blocks = '16,64'", "whole numbers that fall"]),
+        (["build", "CONFIG", "--blocks=400"], ["semantics.blocks = '400'", "at most 347 blocks"]),
+        (["build", "CONFIG", "--partition=mean"], ["mean", "kmeans"]),
         (["build", "CONFIG", "--neighbors=0"], ["--neighbors=0"]),
         (["build", "CONFIG", "--output=/nowhere/at/all.npz"], ["--output=/nowhere/at/all.npz"]),
         (["build", "CONFIG", "--config.data.directory=/nowhere"], ["/nowhere", "semdlm_jax.data.prepare"]),

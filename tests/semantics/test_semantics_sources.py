@@ -219,6 +219,7 @@ def test_a_vocabulary_alone(package, tokenizer, command, tmp_path):
     options = [f"--tokenizer=wordpiece:{tmp_path}/vocab.txt", f"--embeddings={name}", f"--output={path}"]
     run = command("semantics.build", *options, "--neighbors=2", "--remove_components=1")
     assert run.status == 0 and "13 tokens: 8 without neighbors" in run.out, run
+    assert "7 tokens of text are too few for partitions of 256, 64, 16 blocks: left out" in run.out
     run = command("semantics.inspect", path, "king", "##ing")
     assert "king (king, in " in run.out and "##ing (##ing, in " in run.out, run
     command("semantics.build", *options[:2]).refused("give --output")

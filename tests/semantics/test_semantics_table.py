@@ -55,6 +55,20 @@ def test_a_table_without_an_inverted_index_is_read(tmp_path):
     np.testing.assert_array_equal(read.ids, IDS)
 
 
+def test_partitions_are_kept_and_earlier_files_have_none(tmp_path):
+    path, partitions = tmp_path / "neighbors.npz", np.array([[0, 0, 1], [0, 0, 0]])
+    table.save_table(path, TABLE._replace(partitions=partitions), "a", {})
+    read = table.load_table(path, "a")[0]
+    np.testing.assert_array_equal(read.partitions, partitions)
+    assert read.partitions.dtype == np.int32
+    table.save_table(path, read._replace(partitions=None), "a", {})  # as earlier versions wrote it
+    with np.load(path) as file:
+        assert "partitions" not in file
+    read = table.load_table(path, "a")[0]
+    assert read.partitions is None
+    np.testing.assert_array_equal(read.ids, IDS)
+
+
 def test_a_table_without_embeddings_is_told_to_rebuild(tmp_path):
     """As written before they were kept: no kernel may find them missing once a run is under way."""
     path = tmp_path / "neighbors.npz"
@@ -94,11 +108,14 @@ def test_other_arrays_and_places_are_told(tmp_path):
     table.save_table(tmp_path / "lists.npz", TABLE, "a", {})
     with np.load(tmp_path / "lists.npz") as file:
         np.savez(tmp_path / "lists.npz", **dict(file) | {"ids": IDS[0]})
+        np.savez(tmp_path / "levels.npz", **dict(file) | {"partitions": IDS[0]})
     np.savez(tmp_path / "other.npz", weights=IDS)
     np.save(tmp_path / "other.npy", IDS)
     os.mkfifo(tmp_path / "pipe")
     for name, words in {
-        **dict.fromkeys(("lists.npz", "other.npz", "other.npy"), "is no neighbor table, or a damaged one"),
+        **dict.fromkeys(
+            ("lists.npz", "levels.npz", "other.npz", "other.npy"), "is no neighbor table, or a damaged one"
+        ),
         ".": "cannot be read (Is a directory): give a neighbor table",
         "pipe": "pipe is a device or a pipe",
     }.items():
