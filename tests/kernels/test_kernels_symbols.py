@@ -170,12 +170,12 @@ def bayes(q, p=P_DATA):
 @every_member
 def test_the_exact_denoiser_reaches_the_entropy(float64, member):
     kernel = member.build()
-    edges = [1e-9, 1e-4, 1e-2, 0.2, 0.8, 0.99, 0.9999, bound.T_NUMERIC_MAX]
-    nodes, weights = np.polynomial.legendre.leggauss(12)
+    edges = [1e-9, 1e-4, 1e-2, 0.2, 0.8, 0.99, 0.9999, bound.T_NUMERIC_MAX, 1]
+    nodes, weights = np.polynomial.legendre.leggauss(8)
     total = 0.0
     for low, high in zip(edges, edges[1:]):
         for node, weight in zip(nodes, weights, strict=True):
-            t = (low + high) / 2 + (high - low) / 2 * node
+            t = min((low + high) / 2 + (high - low) / 2 * node, bound.T_NUMERIC_MAX)
             q = marginals(kernel, t)
             rate = np.where(P_DATA[:, None] * q > 0, integrand(kernel, bayes(q), t)[0], 0)
             total += (high - low) / 2 * weight * np.sum(P_DATA[:, None] * q * rate)
