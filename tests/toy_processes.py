@@ -219,7 +219,49 @@ class Softmax(Process):
 
 
 @dataclasses.dataclass(frozen=True)
-class Nested(Process):
+class Chain(Process):
+    """A Markov chain. `forward(t, s)`: [V, V] in row y, column z, the chance or rate of the events that take y to z."""
+
+    def forward(self, t, s=None):
+        raise NotImplementedError
+
+    def changed(self, t, s=None):
+        return np.einsum("iy,yz->izy", self.matrix(t if s is None else s), self.forward(t, s))
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoDigits(Chain):
+    """Each of the two digits of a token is drawn anew at the rate 1 / (1 - t)."""
+
+    columns: int = 4
+    exact: bool = True
+
+    def _redrawn(self):
+        """[V, V]: what drawing the column, and the row, makes of a token."""
+        rows = V // self.columns
+        column = np.kron(np.eye(rows), np.full((self.columns, self.columns), 1 / self.columns))
+        return column, np.kron(np.full((rows, rows), 1 / rows), np.eye(self.columns))
+
+    def _moved(self, kept):
+        column, row = (kept * np.eye(V) + (1 - kept) * drawn for drawn in self._redrawn())
+        return column @ row
+
+    def alpha(self, t):
+        return (1 - t) ** 2
+
+    def noise(self, t):
+        column, row = self._redrawn()
+        return t * (1 - t) * (column + row) + t * t * column @ row
+
+    def prior(self, t):
+        return FLAT
+
+    def forward(self, t, s=None):
+        return sum(self._redrawn()) / (1 - t) if s is None else self._moved((1 - t) / (1 - s))
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested(Chain):
     """A Markov chain of events, with the chance S_d(t) of none above level d. One of level d draws from nu in a block,
     one of the last level gives the mask if there is one."""
 
@@ -247,15 +289,15 @@ class Nested(Process):
     def noise(self, t):
         return np.einsum("d,dij->ij", -np.diff(self.above(t)), self.events())
 
-    def changed(self, t, s=None):
+    def forward(self, t, s=None):
         if s is None:
             with np.errstate(divide="ignore"):
                 falls = [-np.imag(x) / 1e-30 / (1 - np.real(x)) for x in self.above(t + 1e-30j)]
-            events, before = np.diff(falls), self.matrix(t)
+            events = np.diff(falls)
         else:
             left = (1 - np.array(self.above(t))) / (1 - np.array(self.above(s)))
-            events, before = np.diff(left), self.matrix(s)
+            events = np.diff(left)
         forward = np.einsum("d,dyz->yz", events, self.events())
         if self.mask_id is not None:
             forward[self.mask_id] = 0  # a mask stays
-        return np.einsum("iy,yz->izy", before, forward)
+        return forward

@@ -3,6 +3,7 @@
 `toy_vocabulary` has the tokens, `toy_processes` the oracles.
 """
 
+import functools
 import importlib.util
 import math
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import scipy.stats
-from toy_processes import Nested, Softmax, Toy
+from toy_processes import Chain, Nested, Softmax, Toy, TwoDigits  # noqa: F401
 from toy_vocabulary import (  # noqa: F401  tests find all of a toy here
     ALONE,
     AT_MASK,
@@ -218,6 +219,7 @@ REMEMBERING = (
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 
 
+@functools.cache
 def example(name):
     """The module of a file of the documentation, without an entry among the modules that are imported."""
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
@@ -234,6 +236,9 @@ TOYS["less_drift"] = Toy(
     FLAT,
     kinks=kinks(1.0),
 )
+
+
+TOYS["two_digits"] = TwoDigits("two_digits", lambda: example("two_digits").TwoDigits().build(vocabulary()))
 
 
 def key(seed):

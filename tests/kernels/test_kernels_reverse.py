@@ -15,7 +15,7 @@ from semdlm_jax.kernels import split
 STEPS = ((0.31, 0.3), (0.62, 0.15), (0.97, 0.93), (0.999, 0.001), (1.0, 0.75), (0.4, 0.0), (1.0, 0.0))
 TIMES = (0.05, 0.31, 0.62, 0.9, 0.999)
 every_toy = pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
-COUPLED = [toy for toy in TOYS.values() if not isinstance(toy, toys.Nested)]
+COUPLED = [toy for toy in TOYS.values() if not isinstance(toy, toys.Chain)]
 
 
 @functools.partial(jax.jit, static_argnames="is_step")
@@ -69,7 +69,7 @@ def _origins(kernel, t, s, is_step):
 
 
 @pytest.mark.parametrize(
-    "toy", [toy for toy in TOYS.values() if not isinstance(toy, toys.Nested)], ids=lambda toy: toy.name
+    "toy", [toy for toy in TOYS.values() if not isinstance(toy, toys.Chain)], ids=lambda toy: toy.name
 )
 @pytest.mark.parametrize("is_step", [True, False], ids=["step", "rates"])
 def test_one_clean_token_is_as_all(float64, toy, is_step):
@@ -146,7 +146,7 @@ def test_rates_are_the_limit_of_small_steps(float64, toy):
         _, changes = _changes(kernel, jnp.full(2, t), s, True)
         large, small = np.asarray(changes) / np.array([step, step / 2])[:, None, None, None]
         limit = (2 * small - large)[occurs]
-        if isinstance(toy, toys.Nested):  # a chain counts what stays among the changes to x_t itself
+        if isinstance(toy, toys.Chain):  # a chain counts what stays among the changes to x_t itself
             stays = np.broadcast_to(np.eye(V, dtype=bool), occurs.shape + (V,))[occurs]
             limit = np.where(stays, rates[occurs], limit)
         np.testing.assert_allclose(rates[occurs], limit, rtol=max(1e-5, 1e3 * toy.rtol), atol=1e-4)
