@@ -240,7 +240,14 @@ def test_the_doctor_says_what_is_here_and_what_is_missing(config_file, tmp_path)
     well = tiny.command("doctor", f"--config={config_file}")
     assert "compiled programs kept: " in well.out
     assert (well.status, well.err) == (0, "") and "missing" not in well.out
-    for words in ("jax ", "extra run: complete", "device: cpu", "mesh: data=1 x fsdp=1 x tensor=1", "vocabulary of 40"):
+    for words in (
+        "jax ",
+        "extra run: complete",
+        "device: cpu",
+        "mesh: data=1 x fsdp=1 x tensor=1",
+        "vocabulary of 40",
+        "partitions: 16",
+    ):
         assert words in well.out
     given = [f"--config={config_file}", f"--config.data.directory={tmp_path}/none", "--config.mesh.data=3"]
     ill = tiny.command("doctor", *given)
@@ -253,6 +260,8 @@ def test_the_doctor_says_what_is_here_and_what_is_missing(config_file, tmp_path)
         assert f"missing: {words}" in ill.out  # all of it, not the first alone
     mdlm = tiny.command("doctor", f"--config={config_file}:mdlm", f"--config.data.directory={tmp_path}/none")
     assert "neighbor table: none, and kernel absorbing needs none" in mdlm.out
+    chain = tiny.command("doctor", f"--config={config_file}:ar", f"--config.data.directory={tmp_path}/none")
+    assert "neighbor table: none, and this objective needs none" in chain.out
     assert tiny.command("doctor").status == 0 and not list(tmp_path.iterdir())
 
 
