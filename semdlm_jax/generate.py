@@ -230,12 +230,14 @@ def _made(source, options, step, settings):
 
 
 def _write_trace(options, trained, settings, replay):
-    tokenizer, neighbors = trained.corpus.prepared.tokenizer, np.asarray(trained.corpus.table.ids)
+    prepared, neighbors = trained.corpus.prepared, np.asarray(trained.corpus.table.ids)
+    tokenizer = prepared.tokenizer
+    symbols = trace.symbol_names(trained.objective.kernel, tokenizer.pieces, prepared.unigram)
     trace.write_page(
         options.trace,
         replay,
         trace.events(replay, neighbors),
-        [piece if i != tokenizer.pad_id else "" for i, piece in enumerate(tokenizer.pieces)],
+        [piece if i != tokenizer.pad_id else "" for i, piece in enumerate(tokenizer.pieces)] + symbols,
         title=f"{options.workdir or options.model}, step {trained.step}",
         settings={"kernel": trained.config.kernel.name, "sampling": str(settings), "seed": str(options.seed)},
         mask_id=tokenizer.mask_id,

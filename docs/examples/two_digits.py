@@ -36,17 +36,16 @@ class TwoDigitsKernel(MarkovKernel):
     schedule: Schedule = dataclasses.field(metadata={"static": True})
     mask_id = None
 
-    def _parts(self, y, x, kept):
-        """Chances of y from x when both digits, the column alone, the row alone and none are drawn; the digits are kept
-        with chance `kept` each."""
-        column, row = y % self.columns == x % self.columns, y // self.columns == x // self.columns
-        rows, drawn = self.vocab_size // self.columns, 1 - kept
-        return (
-            drawn**2 / self.vocab_size,
-            kept * drawn * row / self.columns,
-            kept * drawn * column / rows,
-            kept**2 * (y == x),
+    def _parts(self, y, x, kept, drawn):
+        """Chances of y from x when both digits, the column alone, the row alone and none are drawn. kept, drawn: the
+        chances of one digit."""
+        same_column, same_row = y % self.columns == x % self.columns, y // self.columns == x // self.columns
+        share = drawn / self.vocab_size
+        column, row = (
+            kept * share * self.vocab_size / self.columns * same_row,
+            kept * share * self.columns * same_column,
         )
+        return drawn * share, column, row, kept**2 * (y == x)
 
     # The marginals, and how to draw from them.
 
@@ -57,7 +56,7 @@ class TwoDigitsKernel(MarkovKernel):
         return self.schedule.noise(t) * (1 + self.schedule.alpha(t))
 
     def noise_prob(self, y, x0, t):
-        return sum(self._parts(y, x0, self.schedule.alpha(t))[:3])
+        return sum(self._parts(y, x0, self.schedule.alpha(t), self.schedule.noise(t))[:3])
 
     def noise_probs(self, x0, t):
         return self.noise_prob(jnp.arange(self.vocab_size), x0[..., None], t[..., None])
@@ -99,4 +98,4 @@ class TwoDigitsKernel(MarkovKernel):
 
     def transitions(self, xt, t, s):
         kept = (self.schedule.alpha(t) / self.schedule.alpha(s))[..., None]
-        return sum(self._parts(xt[..., None], jnp.arange(self.vocab_size), kept))
+        return sum(self._parts(xt[..., None], jnp.arange(self.vocab_size), kept, 1 - kept))

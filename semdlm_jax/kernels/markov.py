@@ -139,4 +139,4 @@ class FromChain(Reverse):
 
     def sample(self, key, x0, count):
         rows = self.true(x0)
-        return jnp.stack([draw(one, rows, x0) for one in jax.random.split(key, count)], axis=-1)
+        return jax.vmap(lambda key: draw(key, rows, x0), out_axes=-1)(jax.random.split(key, count))

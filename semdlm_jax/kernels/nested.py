@@ -163,6 +163,10 @@ class NestedKernel(MarkovKernel):
         text = p.probs if self.mask_id is None else p.probs.at[self.mask_id].set(0)
         return ratio(self.noise_matvec(text / jnp.sum(text), t), self.noise(t)[..., None], 0)
 
+    def members(self, state):
+        of_symbol = (np.asarray(self.partitions.symbols) == state).any(0)
+        return np.flatnonzero(of_symbol) if state >= self.vocab_size else super().members(state)
+
     # The reverse process.
 
     def jump_rates(self, xt, t):

@@ -136,6 +136,10 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
     def num_states(self) -> int:
         return self.vocab_size
 
+    def members(self, state: int) -> np.ndarray:
+        """The clean tokens that a state stands for: a token for itself, a symbol for a block."""
+        return np.array([state])
+
     @property
     def only_masks(self) -> bool:
         """Whether noise is the mask alone, so that every other token is certain."""

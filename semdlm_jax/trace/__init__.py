@@ -2,5 +2,6 @@
 
 from semdlm_jax.trace.events import EVENTS, Trace, curves, events
 from semdlm_jax.trace.page import write_page
+from semdlm_jax.trace.symbols import symbol_names
 
-__all__ = ["EVENTS", "Trace", "curves", "events", "write_page"]
+__all__ = ["EVENTS", "Trace", "curves", "events", "symbol_names", "write_page"]
