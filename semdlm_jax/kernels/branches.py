@@ -19,7 +19,7 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.former import RenamedMethods, renamed_fields
-from semdlm_jax.kernels.numerics import derivative
+from semdlm_jax.kernels.numerics import at_least, derivative
 from semdlm_jax.kernels.schedules import SCHEDULES, Linear, Schedule, fall, power
 from semdlm_jax.kernels.shapes import TakesTimes, misfit, takes_times
 from semdlm_jax.options import number
@@ -166,7 +166,7 @@ class Practical(Drifting):
         # 1 - alpha - beta, written so that no nearly equal numbers are subtracted near t = 0 or t = 1.
         early = room * fall(noise, self.alpha_power) - beta
         late = (room - self.beta_max) + self.beta_max * fall(alpha, self.beta_power) - kept
-        sigma = jnp.maximum(jnp.where(noise < 0.5, early, late), 0.0)
+        sigma = at_least(jnp.where(noise < 0.5, early, late), 0.0)  # with its derivative where it vanishes, at t = 1
         return Weights(self.alpha_min + kept, beta, sigma, self.k_minus_1(noise))
 
 
@@ -175,7 +175,8 @@ class Hybrid(Branches):
     """GIDD: masks, and uniform noise whose share of all tokens is largest, uniform_share, at n = 1/2.
 
     alpha = (1 - n) / C, global branch (n mask + c nu) / C, c = B (n (1 - n))^(gamma / 2), C = 1 + c,
-    B = 2^gamma p_u / (1 - p_u).
+    B = 2^gamma p_u / (1 - p_u). With gamma above 2 uniform noise becomes less, near t = 1, faster than kept tokens do:
+    then it is renewed more often than GIDD's formulas say, and the bound has no closed form.
     """
 
     uniform_share: float = field(UNIFORM_SHARE)
@@ -183,7 +184,9 @@ class Hybrid(Branches):
 
     @property
     def closed_form(self):
-        return "masks_and_uniform" if self.uniform_share else "masks"
+        if not self.uniform_share:
+            return "masks"
+        return "masks_and_uniform" if self.gamma <= 2 else None
 
     def kept_weight(self, vocab_size):
         """(B / (V - 1)) ((1 - alpha) / alpha)^(gamma / 2), by the schedule's alpha."""

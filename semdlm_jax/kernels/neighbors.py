@@ -74,6 +74,9 @@ class NeighborTable:
             raise UserError("the neighbor table is malformed: ids must be below V and missing entries must come last")
         if (ids == np.arange(vocab_size)[:, None]).any():
             raise UserError("the neighbor table is malformed: a token is listed as its own neighbor")
+        in_order = np.sort(ids, axis=1)
+        if ((in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] >= 0)).any():
+            raise UserError("the neighbor table is malformed: a row lists a token twice")
         inverted = invert(ids) if inverted is None else inverted.nearest(k_max)
         if len(inverted.rows) != counts.sum():
             raise UserError("the neighbor table is malformed: its inverted index is that of other lists")

@@ -18,6 +18,16 @@ def derivative(function, t):
     return jax.jvp(function, (t,), (jnp.ones_like(t),))
 
 
+def ramp(x):
+    """x where it is positive, else 0; the derivative at 0 is that from the left."""
+    return jnp.where(x > 0, x, 0)
+
+
+def ramp_to_one(x):
+    """x clipped to [0, 1]; the derivatives at 0 and 1 are those from the left."""
+    return jnp.where(x > 1, 1, ramp(x))
+
+
 def safe_log(x):
     """log x with LOG_ZERO at 0, and a zero gradient there."""
     return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), LOG_ZERO)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from semdlm_jax.kernels import split
 from semdlm_jax.kernels.branches import Branches
 from semdlm_jax.kernels.neighbors import NeighborTable
-from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, inner, put, safe_log, take
+from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, inner, put, ramp, ramp_to_one, safe_log, take
 from semdlm_jax.kernels.prior import GlobalPrior
 from semdlm_jax.kernels.reverse import Coupled
 from semdlm_jax.kernels.shapes import as_times
@@ -95,7 +95,7 @@ class Kernel(Coupled):
     def overflow_weight(self, count, t):
         """The semantic weight that a row of `count` neighbors cannot place; shape of count and t broadcast."""
         w = self.branches.weights(t)
-        return w.sigma * jnp.maximum(w.k_minus_1 - (count - 1), 0) / w.k
+        return w.sigma * ramp(w.k_minus_1 - (count - 1)) / w.k
 
     def near_weight(self, count, t):
         """The semantic weight that a row of `count` neighbors places; shape of count and t broadcast."""
@@ -113,7 +113,7 @@ class Kernel(Coupled):
     def near(self, rank, t):
         """sigma_t w_r(t), the semantic branch of a pair of this rank; 0 unless the rank is a neighbor's."""
         w = self.branches.weights(t)
-        semantic = w.sigma * jnp.clip(w.k_minus_1 - (rank - 1), 0, 1) / w.k
+        semantic = w.sigma * ramp_to_one(w.k_minus_1 - (rank - 1)) / w.k
         return jnp.where((rank >= 0) & (rank < self.table.k_max), semantic, 0)
 
     def rank(self, y, x0):
@@ -239,4 +239,4 @@ class Kernel(Coupled):
         return split.all_origins(self, xt, t, s)
 
     def noise_parts(self, t):
-        return split.Near(self, t), split.Far(self, t)
+        return split.Near(self, jnp.minimum(t, split.LAST_NEAR)), split.Far(self, t)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 Array = jax.Array
 
+# At t = 1 nothing may be near any more: what goes at that moment was where it was just before.
+LAST_NEAR = 1 - 2**-24
+
 
 class Levels(NamedTuple):
     """Every value that the branches have at times [...], or how it changes.
@@ -81,7 +84,9 @@ def flows(now: Levels, change: Levels) -> Flows:
     for part, dot in zip(now.far, change.far, strict=True):
         far_lost = jnp.maximum(far_lost, ratio(-dot, part, 0))
     gain, loss = jnp.maximum(far_gain, 0), jnp.maximum(-far_gain, 0)
-    kept_to_far = jnp.where(near > 0, jnp.clip(gain - hazard * near, 0, kept_lost), gain)
+    # At t = 1 near noise has gone, but what goes at that moment still jumps. An empty row has no near noise at all.
+    from_near = (near > 0) | (near_gain < 0)
+    kept_to_far = jnp.where(from_near, jnp.clip(gain - hazard * near, 0, kept_lost), gain)
     near_to_far = gain - kept_to_far
     near_lost = jnp.maximum(ratio(near_to_far, near, 0), _largest(ratio(-change.near, now.near, 0)))
     return Flows(

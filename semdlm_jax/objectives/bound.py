@@ -22,17 +22,22 @@ from semdlm_jax.kernels.shapes import takes_times
 
 # Rates are infinite at t = 1: the integrand there is its limit, computed at this time.
 T_NUMERIC_MAX = 1 - 2**-17
+# Of two rates, one below this share of the other counts as none: their ratio and its inverse stay within float32.
+LEAST_RATIO = 1e-30
 
 
 @jax.custom_jvp
 def divergence(rate, model, difference):
-    """Elementwise rate log(rate / model) + model - rate, given difference = model - rate."""
-    positive = rate > 0
-    relative = difference / jnp.where(positive, rate, 1)
+    """Elementwise rate log(rate / model) + model - rate, given difference = model - rate.
+
+    Finite even where the model has no such change: rate / model is at most 1 / LEAST_RATIO.
+    """
+    positive = rate > LEAST_RATIO * model
+    safe = jnp.where(positive, rate, 1)
+    relative = difference / safe
     close = jnp.abs(relative) < 0.5
     small = relative - jnp.log1p(jnp.where(close, relative, 0))
-    tiny = jnp.finfo(rate.dtype).tiny
-    large = relative - jnp.log(jnp.maximum(model, tiny) / jnp.where(positive, rate, 1))
+    large = relative - jnp.log(jnp.maximum(model / safe, LEAST_RATIO))
     return jnp.where(positive, rate * jnp.where(close, small, large), model)
 
 
@@ -41,13 +46,14 @@ def _divergence_jvp(primals, tangents):
     """In (rate, difference): model is their sum. The backward pass then needs no logarithm."""
     rate, model, difference = primals
     rate_dot, _, difference_dot = tangents
-    safe = jnp.maximum(model, jnp.finfo(model.dtype).tiny)
     out = divergence(*primals)
-    dot = jnp.where(rate > 0, difference / safe, 1) * _instantiate(difference_dot, out)
+    positive, seen = rate > LEAST_RATIO * model, model > LEAST_RATIO * rate
+    slope = jnp.where(positive & seen, difference / jnp.where(seen, model, 1), 1)
+    dot = slope * _instantiate(difference_dot, out)
     if not isinstance(rate_dot, SymbolicZero):
         # (divergence - difference) / rate = log(rate / model) is its partial derivative at a fixed model.
-        at_fixed_model = jnp.where(rate > 0, (out - difference) / jnp.where(rate > 0, rate, 1), 0)
-        dot = dot + (at_fixed_model + jnp.where(rate > 0, difference / safe, 1)) * rate_dot
+        at_fixed_model = jnp.where(positive, (out - difference) / jnp.where(positive, rate, 1), 0)
+        dot = dot + (at_fixed_model + slope) * rate_dot
     return out, dot
 
 

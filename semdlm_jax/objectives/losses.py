@@ -234,9 +234,10 @@ class Gidd(Loss):
     """GIDD's loss: w (KL(q_t(. | x0) || q_t(. | x_theta)) + r - log r - 1), where x_theta is the network's softmax and
     r = q_t(x_t | x0) / q_t(x_t | x_theta).
 
-    gidd_weights says what w is. `none`: the weight of the likelihood bound. `clip`: that weight, at most 2. `dynamic`:
-    2 for masks, 1 for other noise, and (B / (V - 1)) ((1 - alpha) / alpha)^(gamma / 2), at most 2, for kept tokens, as
-    in the authors' paper. (Their code has sigmoid(-t) in the place of the log-ratio of the last.)
+    gidd_weights says what w is. `none`: the weight of the likelihood bound, for a hybrid_gamma up to 2. `clip`: that
+    weight, at most 2. `dynamic`: 2 for masks, 1 for other noise, and (B / (V - 1)) ((1 - alpha) / alpha)^(gamma / 2),
+    at most 2, for kept tokens, as in the authors' paper. (Their code has sigmoid(-t) in the place of the log-ratio of
+    the last.)
     """
 
     gidd_weights: str = field(text("dynamic", "how GIDD weighs tokens", "objectives.losses:GIDD_WEIGHTS"))

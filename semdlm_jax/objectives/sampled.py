@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from semdlm_jax.kernels import KernelBase, Reverse
 from semdlm_jax.kernels.numerics import at_token, inner
 from semdlm_jax.kernels.shapes import takes_times
-from semdlm_jax.objectives.bound import T_NUMERIC_MAX
+from semdlm_jax.objectives.bound import LEAST_RATIO, T_NUMERIC_MAX
 
 
 @takes_times
@@ -30,6 +30,7 @@ def rate_at(rates: Reverse, log_posterior, x0, xt, y):
     posterior, out = jnp.exp(log_posterior), rates.total - rates.unseen
     excess = inner(posterior, out - at_token(out, x0)[..., None])[..., None]
     true, model = rates.true_at(x0, y), rates.mixed_at(posterior, y)
-    log_ratio = jnp.log(jnp.maximum(model, jnp.finfo(model.dtype).tiny) / jnp.where(true > 0, true, 1))
-    counted = (y != xt[..., None]) & (true > 0)
+    positive = true > LEAST_RATIO * model
+    log_ratio = jnp.log(jnp.maximum(model / jnp.where(positive, true, 1), LEAST_RATIO))
+    counted = (y != xt[..., None]) & positive
     return excess - at_token(rates.total, x0)[..., None] * jnp.where(counted, log_ratio, 0)

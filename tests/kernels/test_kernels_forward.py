@@ -236,6 +236,7 @@ def test_another_tables_inverted_lists_are_refused():
         ([[1], [2]], None, "below V"),
         ([[-1, 1], [0, -1]], None, "come last"),
         ([[1], [1]], None, "its own neighbor"),
+        ([[1, 1], [0, -1]], None, "a token twice"),
     ],
 )
 def test_malformed_tables_are_refused(ids, k_max, says):

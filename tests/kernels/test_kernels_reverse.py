@@ -156,6 +156,25 @@ def test_rates_are_the_limit_of_small_steps(float64, toy):
 
 
 @every_toy
+def test_rates_move_the_marginals(float64, toy):
+    """What comes to a token less what leaves it is the derivative of q_t, up to the end t = 1 and at a whole k_t."""
+    ends = () if toy.name in ("hybrid", "semantic_softmax") else (1.0,)  # theirs are infinite there
+    times = (0.31, *toy.kinks[:1], *ends)
+    rates = np.asarray(_changes(toy.build(), jnp.array(times), jnp.array(times), False)[1])
+    for t, rate in zip(times, rates, strict=True):
+        flow = toy.matrix(t)[..., None] * rate
+        if t in (1.0, *toy.kinks):
+            # Loose: a curve may end as (1 - t)^1.5.
+            expected, loose = (
+                (toy.matrix(t) - toy.matrix(t - 1e-7)) / 1e-7,
+                2e-3,
+            )  # of a curve that may end as (1 - t)^1.5
+        else:
+            expected, loose = toy.noise_derivative(t) + toy.alpha_derivative(t) * np.eye(V), 1e-9
+        np.testing.assert_allclose(flow.sum(2) - flow.sum(1), expected, atol=max(loose, 100 * toy.rtol))
+
+
+@every_toy
 def test_reverse_step_draws_from_the_posterior(toy):
     """False alarms: 1e-6 for each of 3 x 12 pairs a toy."""
     kernel = toy.build()

@@ -278,3 +278,18 @@ def test_derivative_of_the_divergence(float64):
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
     assert jax.grad(ours, 1)(jnp.zeros(3), jnp.array([0.0, 1e-3, 2.0])).tolist() == [1, 1, 1]
+
+
+def test_the_divergence_of_extreme_rates_is_finite():
+    """In value and gradients, in float32: of posteriors that are 0 or 1 a change may be possible on one side alone."""
+    sizes = jnp.array([0.0, 1e-44, 1e-38, 1e-30, 1e-10, 1.0, 1e7])
+    rate, model = (x.ravel() for x in jnp.meshgrid(sizes, sizes))
+
+    def total(rate, model):
+        return jnp.sum(bound.divergence(rate, model, model - rate))
+
+    terms = bound.divergence(rate, model, model - rate)
+    assert jnp.isfinite(terms).all() and (terms >= 0).all()
+    np.testing.assert_allclose(terms[rate < 1e-30 * model], model[rate < 1e-30 * model])
+    for gradient in jax.grad(total, (0, 1))(rate, model):
+        assert (jnp.abs(gradient) <= 1.01e30).all()

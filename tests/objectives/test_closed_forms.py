@@ -84,6 +84,8 @@ def test_what_only_jumps_has_a_closed_form():
     assert closed_forms.closed_form(toys.named("hybrid", uniform_share=0.0)()) is closed_forms.absorbing
     # The same formula as for uniform noise would be wrong for any other prior.
     assert closed_forms.closed_form(TOYS["unigram"].build()) is None
+    # Uniform noise that vanishes faster than kept tokens is renewed more often than GIDD's formulas say.
+    assert [toys.named("hybrid", hybrid_gamma=g)().closed_form for g in (2.0, 2.1)] == ["masks_and_uniform", None]
 
 
 @pytest.mark.parametrize("name", CLOSED)
