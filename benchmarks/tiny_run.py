@@ -22,7 +22,7 @@ from semdlm_jax.experiment import defaults, systems
 def get_config(system=None):
     config = defaults.get_config()
     config.data.update(corpus="text:{folder}/text.txt", directory="{folder}/data", vocab_size=40, length=16)
-    config.semantics.update(neighbors=6, dimensions=8, min_count=1)
+    config.semantics.update(neighbors=6, dimensions=8, min_count=1, blocks="16,8,4")
     config.kernel.k_max = 4
     config.warmup.steps = 6
     config.network.update(width=32, layers=2, heads=2, condition_width=8, dropout=0.1, dtype="float32")

@@ -203,7 +203,7 @@ def apply(config, name, *, optimizer=True):
     if name is None:
         return config
     if name == "list":
-        print("\n".join(f"{name:<16} {system.about}" for name, system in SYSTEMS.items()))
+        print("\n".join(f"{name:<18} {system.about}" for name, system in SYSTEMS.items()))
         raise SystemExit(0)
     system = choose("system", name, SYSTEMS)
     for section, values in system.changes.items():

@@ -111,6 +111,9 @@ def test_confidence_chooses_what_is_masked_anew():
         # What was masked anew is a mask like any other.
         third = np.asarray(stepped(method, 9, again.tokens, context, again.state, draft).tokens)
         assert_share(third[tokens[:, 0] == MASK, 0] == MASK, s / t)
+        # And those that are still written share what it had.
+        alone = (tokens == np.where(masked | (place == 0), MASK, 4)).all(1)
+        assert_share(third[alone, 1] == MASK, weight[1] / (weight[1] + weight[3]) * min(1, s / (1 - t)))
 
 
 @pytest.mark.parametrize("name", NOISE_ONLY)

@@ -246,7 +246,7 @@ def test_the_doctor_says_what_is_here_and_what_is_missing(config_file, tmp_path)
         "device: cpu",
         "mesh: data=1 x fsdp=1 x tensor=1",
         "vocabulary of 40",
-        "partitions: 16",
+        "partitions: 16, 8, 4",
     ):
         assert words in well.out
     given = [f"--config={config_file}", f"--config.data.directory={tmp_path}/none", "--config.mesh.data=3"]

@@ -13,6 +13,9 @@ from semdlm_jax.experiment.systems import SYSTEMS
 from semdlm_jax.kernels import SCHEDULES
 
 STEPS = 3
+# As many as the tiny vocabulary has.
+BLOCKS = {name: ["--config.kernel.blocks=16"] for name in ("semdlm_nested", "semdlm_nested_mask", "hdlm")}
+BLOCKS |= {name: ["--config.kernel.blocks=16,8,4"] for name in ("semdlm_nested_deep", "tdlm")}
 TIMES = "continuous-time bound, 1 t in [0.001, 0.99999] a row"
 
 
@@ -22,7 +25,7 @@ def run(config_file, tmp_path_factory):
 
     def run(system, *options):
         workdir = tmp_path_factory.mktemp("systems") / system
-        options = [f"--config.training.steps={STEPS}", *options]
+        options = [f"--config.training.steps={STEPS}", *options, *BLOCKS.get(system, [])]
         result = tiny.command("train", f"--config={config_file}:{system}", f"--workdir={workdir}", *options)
         assert result.status == 0, result.err
         return workdir
@@ -39,7 +42,8 @@ def evaluated(workdir, *options):
 
 
 # Every kernel is sampled from under one system of it, and every parameterization scored by the command.
-WRITTEN = {"semdlm_knn", "semdlm_softmax", "semantic_mask", "sedd_uniform", "sedd_absorbing", "gidd", "unigram", "ar"}
+WRITTEN = {"semdlm_knn", "semdlm_softmax", "semantic_mask", "tdlm", "sedd_uniform", "sedd_absorbing", "gidd", "unigram"}
+WRITTEN |= {"ar"}
 SCORED = {"semdlm_plus", "sedd_absorbing", "ar"}
 
 
@@ -173,4 +177,4 @@ def test_every_key_that_a_system_names_is_there():
         for key, value in tiny.flat(system.changes | {"optimizer": system.optimizer}).items():
             assert key in known, (name, key)
             assert type(value) is type(known[key]), (name, key)
-        assert len(name) <= 16 and system.about
+        assert len(name) <= 18 and system.about
