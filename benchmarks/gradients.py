@@ -71,7 +71,7 @@ def main(options):
     whole = dataclasses.replace(half, dtype="float32")
     half = dataclasses.replace(half, dtype="bfloat16")
     x0 = jnp.asarray(next(train_iterator(config, corpus))["tokens"])
-    _, xt, t, _ = objective.corrupt(jax.random.key(0), x0, x0)
+    _, xt, t, *_ = objective.corrupt(jax.random.key(0), x0, x0)
     params = random_params(whole)
     data = (params, x0, xt, t, options.micro_rows)
     with jax.default_matmul_precision("highest"):

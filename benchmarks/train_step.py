@@ -94,7 +94,7 @@ class Steps:
 
     def fixed_noise(self):
         objective = self.stages().objectives[-1]
-        _, xt, t, _ = objective.corrupt(jax.random.key(0), self.batch["tokens"], self.batch["mask"])
+        _, xt, t, *_ = objective.corrupt(jax.random.key(0), self.batch["tokens"], self.batch["mask"])
         return FixedNoise(xt, t, objective.chunk)
 
     def corruption(self):

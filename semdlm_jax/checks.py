@@ -24,6 +24,7 @@ def check_config(config: Any) -> None:
     """UserError for an unknown key, an impossible value, or values that exclude one another."""
     keys.check_config(config, needs=keys.SECTIONS)
     check_sources(config.data)
+    _check_marks(config)
     evaluation, length = config.evaluation, config.data.length
     if not evaluation.t_min < evaluation.t_max:
         raise UserError(
@@ -34,6 +35,19 @@ def check_config(config: Any) -> None:
         raise UserError(
             f"evaluation.strides = {evaluation.strides} must divide data.length = {length} "
             f"and not exceed evaluation.sample_steps = {evaluation.sample_steps}"
+        )
+
+
+def _check_marks(config):
+    """UserError unless clean positions are trained and marked, or neither."""
+    rows, mark = config.objective.clean_rows, config.network.clean_mark
+    shown = f"objective.clean_rows = {rows} and network.clean_mark = {mark}"
+    if config.objective.name == AUTOREGRESSIVE and (rows or mark):
+        raise UserError(f"{shown}: an autoregressive network reads no noise: set clean_rows = 0 and clean_mark = False")
+    if bool(rows) != mark:
+        raise UserError(
+            f"{shown}: clean tokens are for a network that marks them, and it learns its mark from them: give "
+            "clean_rows above 0 and clean_mark = True, or 0 and False"
         )
 
 
@@ -109,7 +123,8 @@ def unread(config: Any) -> list[str]:
             chain_rule = chain and (section == "kernel.schedule" or key == "objective.parameterization")
             unused = before or chain_rule or not keys.KEYS[key].is_read(lambda other: _in_use(config, other))
         elif section == "objective" and name in keys.OF_OBJECTIVE:
-            unused = chain and name != "chunk"
+            without = name == "clean_layout" and not config.objective.clean_rows
+            unused = without or (chain and name != "chunk")
         else:
             option = read.get(key)
             unused = section in sections and not (option and option.is_read(lambda other: _in_use(config, other)))

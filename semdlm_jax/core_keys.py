@@ -71,6 +71,9 @@ CORE_KEYS: dict[str, Option] = {
     "network.time_conditioning": switch(True, "the network sees the time"),
     "network.causal": switch(False, "attend to the past only: the autoregressive reference"),
     "network.tied_output": switch(False, "the output table is the input embedding"),
+    "network.clean_mark": switch(
+        False, "the network is told which tokens are clean, as prompts are; goes with objective.clean_rows"
+    ),
     "network.dropout": number(0.1, BELOW_ONE, "dropout rate"),
     "network.remat": switch(False, "recompute layers in the backward pass: less memory"),
     "network.unroll": number(1, "[1, 1024]", "layers unrolled in the scan: faster steps, longer compilation"),

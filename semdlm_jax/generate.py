@@ -39,7 +39,7 @@ from semdlm_jax.data.protocols import read_row
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import whole_rows
 from semdlm_jax.experiment.load import Trained, load_trained
-from semdlm_jax.generator import check_conditions, make_generator
+from semdlm_jax.generator import check_conditions, make_generator, note_of_context
 from semdlm_jax.keys import check_options
 from semdlm_jax.options import counted
 from semdlm_jax.plugins import options_of
@@ -180,6 +180,8 @@ def main(options):
             append("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
             if not count:
                 _show(f"{settings}; EMA weights, step {trained.step}; {_what_repeats(options)}")
+                if note := note_of_context(trained, conditions, settings):
+                    tell(note)
             if replay is not None:
                 _write_trace(options, trained, settings, replay)
             for sample in samples:

@@ -43,6 +43,30 @@ def check_conditions(conditions: Iterable[Condition], settings: SamplingSettings
         )
 
 
+SEEN = 64  # tokens of the vocabulary that `note_of_context` asks about
+
+
+def note_of_context(trained: Trained, conditions: Iterable[Condition], settings: SamplingSettings) -> str:
+    """A line that the network takes given tokens and finished strides for noisy ones; '' if there are none, or if it
+    does not."""
+    given = any(condition.known.any() or len(condition.end) for condition in conditions)
+    what = ["given tokens"] * given + ["finished strides"] * (settings.strides > 1)
+    if not what or trained.objective.exact or trained.denoiser.clean_mark or not _looks_like_text(trained):
+        return ""
+    kernel = trained.config.kernel.name
+    return (
+        f"note: {' and '.join(what)} are read as noisy text of the current time, for under kernel {kernel!r} any token "
+        "may be noise: a run with --config.network.clean_mark=True --config.objective.clean_rows=0.5 learns to read "
+        "them as they are"
+    )
+
+
+def _looks_like_text(trained):
+    """Whether a token of text may be noise: whether it can come from another token, at any time before 1."""
+    text = np.setdiff1d(np.arange(trained.corpus.vocab_size), trained.corpus.special_ids)[:SEEN]
+    return bool(np.any(np.sum(np.asarray(trained.objective.kernel.likelihoods(text, 0.5)) > 0, axis=-1) > 1))
+
+
 class Generator(abc.ABC):
     """A trained model with the settings of its sampler. Generators of one model share a compiled program where they
     differ in prompts, seeds, times, temperatures, penalty weights and the like: only a change of the program itself is

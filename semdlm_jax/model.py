@@ -25,6 +25,7 @@ from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import Likelihood
 from semdlm_jax.experiment.load import Trained, load_trained
+from semdlm_jax.generator import note_of_context
 from semdlm_jax.samplers.presets import make_settings
 
 
@@ -42,6 +43,7 @@ class Model:
         if trained.corpus.prepared is None:
             raise UserError("this run was trained on synthetic tokens: there is no text in it")
         self.trained, self._prepared = trained, trained.corpus.prepared
+        self._noted = ""
 
     def __repr__(self):
         config = self.config
@@ -107,15 +109,14 @@ class Model:
             raise UserError("infill and prompt or suffix exclude one another: give one")
         names = {name: name for name in ("prompt", "suffix", "infill")}
         room, tell = self.trained.rows("train").max_text_len, functools.partial(print, "warning:", file=sys.stderr)
-        given = {"the prompt": prompt}, suffix, infill
-        tokens, _ = writing.generate(
-            self.trained,
-            make_settings(preset, **settings),
-            num_samples=num_samples,
-            seed=seed,
-            conditions=conditioning.make_conditions(self.tokenizer, room, *given, names, tell),
-            batch_size=batch_size,
-        )
+        given, sampler = ({"the prompt": prompt}, suffix, infill), make_settings(preset, **settings)
+        conditions = conditioning.make_conditions(self.tokenizer, room, *given, names, tell)
+        options = {"num_samples": num_samples, "seed": seed, "batch_size": batch_size}
+        tokens, _ = writing.generate(self.trained, sampler, conditions=conditions, **options)
+        note = note_of_context(self.trained, conditions, sampler)
+        if note and note != self._noted:
+            print(note, file=sys.stderr)
+            self._noted = note
         return Samples([read_row(self.tokenizer, row[row != self.tokenizer.pad_id]) for row in tokens], tokens)
 
     def nelbo(

@@ -5,6 +5,7 @@ import pathlib
 import re
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from semdlm_jax import models
@@ -133,14 +134,23 @@ def begin(entry: dict, optimizer: optax.GradientTransformation, abstract: TrainS
         UserError: the parent's checkpoint has changed since it was recorded, or is gone.
     """
     read = _read_portable if portable.is_portable(entry["workdir"]) else _read_checkpoint
-    parts = read(entry, _parts(entry["weights"], entry["optimizer"], abstract))
+    had = _had_by(read_run(entry["workdir"]), abstract)
+    parts = read(entry, _parts(entry["weights"], entry["optimizer"], had))
     if parts is None:
         raise UserError(
             f"{entry['workdir']}: its checkpoint of step {entry['step']}, which this run starts from, has changed or "
             "is gone: put it back, or start in another work directory"
         )
     print(f"beginning with {describe(entry)}", flush=True)
-    return state_from(parts[WEIGHTS[entry["weights"]]], optimizer, abstract, parts.get("opt_state"))
+    new = {name: jnp.zeros(x.shape, x.dtype) for name, x in abstract.params.items() if name not in had.params}
+    return state_from(parts[WEIGHTS[entry["weights"]]] | new, optimizer, abstract, parts.get("opt_state"))
+
+
+def _had_by(former, abstract):
+    """`abstract` without the parameter that a parent without network.clean_mark lacks: at zero it is no mark."""
+    if former.network.clean_mark:
+        return abstract
+    return dataclasses.replace(abstract, params={k: v for k, v in abstract.params.items() if k != "clean_mark"})
 
 
 def _read_checkpoint(entry, wanted):
@@ -163,7 +173,7 @@ def _resolve(request, config, corpus, abstract):
     former: Any = read_run(request.run)
     _check_vocabulary(request.run, former, corpus)
     find = _find_portable if portable.is_portable(request.run) else _find_checkpoint
-    step, digest = find(request, abstract)
+    step, digest = find(request, _had_by(former, abstract))
     here, there = (flatten({"network": one.network.to_dict()}) for one in (config, former))
     if differing := differences(here, there, MUTABLE):
         taken = f"all weights of {request.run} are taken, and the network uses them otherwise"

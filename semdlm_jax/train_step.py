@@ -53,7 +53,8 @@ def make_train_step(
         dropout_key, loss_key = jax.random.split(key)
         lengths = jnp.sum(batch.mask, axis=1) if padded else None
         dropout_key = dropout_key if denoiser.dropout else None
-        features = denoiser.features(params, batch.xt, batch.t, lengths_B=lengths, dropout_key=dropout_key)
+        marks = {} if batch.clean is None else {"clean_BxL": batch.clean}
+        features = denoiser.features(params, batch.xt, batch.t, lengths_B=lengths, dropout_key=dropout_key, **marks)
         return stages.sums(lambda f: denoiser.logits(params, f), features, batch, step, loss_key)
 
     value_and_grad = jax.value_and_grad(loss_sums, has_aux=True)

@@ -76,10 +76,11 @@ def build_denoiser(config, corpus: RunData):
 
 def build_network(denoiser: Denoiser, params):
     """What samplers take for a network."""
-    return Network(
-        lambda tokens, t, lengths: denoiser.features(params, tokens, t, lengths_B=lengths),
-        lambda features: denoiser.logits(params, features),
-    )
+
+    def features(tokens, t, lengths, clean):
+        return denoiser.features(params, tokens, t, lengths_B=lengths, clean_BxL=clean)
+
+    return Network(features, lambda features: denoiser.logits(params, features), reads_clean=True)
 
 
 def build_init(denoiser: Denoiser, corpus: RunData):

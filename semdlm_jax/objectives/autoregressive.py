@@ -64,7 +64,7 @@ class Autoregressive(ObjectiveBase):
 
         def terms(params, key, batch, draw):
             del draw
-            x0_BxL, xt_BxL, t_B, mask_BxL = self.corrupt(key, batch["tokens"], batch["mask"])
+            x0_BxL, xt_BxL, t_B, mask_BxL, _ = self.corrupt(key, batch["tokens"], batch["mask"])
             features = denoiser.features(params, xt_BxL, t_B)
 
             def positions(features, x0, mask):

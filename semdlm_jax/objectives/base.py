@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.kernels.shapes import as_tokens, check_shape
@@ -15,13 +16,30 @@ if TYPE_CHECKING:
 
 
 class NoisyBatch(NamedTuple):
-    """What a step trains on. x0, xt: clean and noisy tokens [B, L] int32. t: times [B]. mask: [B, L], 1 or True at the
-    positions that count."""
+    """What a step trains on.
+
+    Attributes:
+        x0: clean tokens [B, L] int32.
+        xt: what the network reads: noisy tokens, and clean ones where `clean` is true.
+        t: times of the noise [B].
+        mask: [B, L], 1 or True at the positions that count.
+        clean: [B, L] bool, positions that the network is told are clean, which are not predicted; None for none.
+    """
 
     x0: jax.Array
     xt: jax.Array
     t: jax.Array
     mask: jax.Array
+    clean: jax.Array | None = None
+
+    def predicted(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(x0, xt, mask), [B, L] each, where clean positions do not count. There x0 and xt are those of the row's first
+        noisy position: under some noise no token stays until t = 1, so that a loss of x_t = x_0 need not be finite."""
+        if self.clean is None:
+            return self.x0, self.xt, self.mask
+        first = jnp.argmin(self.clean, axis=1, keepdims=True)
+        x0, xt = (jnp.where(self.clean, jnp.take_along_axis(x, first, axis=1), x) for x in (self.x0, self.xt))
+        return x0, xt, self.mask * ~self.clean
 
 
 class SequenceTerms(NamedTuple):
@@ -55,9 +73,11 @@ class ObjectiveBase(abc.ABC):
     Attributes:
         exact: it scores the likelihood itself instead of a bound, and writes text from left to right.
         any_kernel: training may go on under another kernel.
+        clean_rows: the chance that a row of a training batch has clean positions.
     """
 
     exact: ClassVar[bool] = False
+    clean_rows: float = 0.0
 
     @property
     @abc.abstractmethod
@@ -85,7 +105,8 @@ class ObjectiveBase(abc.ABC):
             posterior: instead of the objective's own.
 
         The batch holds tokens, mask [B, L]; row [B], each row's index among all that are scored; uniform [B, draws],
-        where its times lie between t_min and t_max. draw: which of these.
+        where its times lie between t_min and t_max; and, if wanted, given [B, L] bool: then the terms are those of the
+        other positions given these. draw: which of these.
         """
 
 

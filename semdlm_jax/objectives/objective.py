@@ -15,10 +15,11 @@ from semdlm_jax.kernels.shapes import TakesTimes
 from semdlm_jax.objectives.base import NoisyBatch, ObjectiveBase, Scoring, check_tokens
 from semdlm_jax.objectives.bound import prior_divergences
 from semdlm_jax.objectives.chunking import map_positions
+from semdlm_jax.objectives.context import clean_positions
 from semdlm_jax.objectives.losses import LOSSES, Denoising, Loss, LossInput
 from semdlm_jax.objectives.posterior import PARAMETERIZATIONS, Bayes, Parameterization, Posterior
 from semdlm_jax.objectives.scoring import ScoredRows, bound_terms
-from semdlm_jax.options import number
+from semdlm_jax.options import number, text
 from semdlm_jax.plugins import Plugin, field, options_of
 
 CHUNK = number(0, "[0, 1048576]", "positions of logits alive at a time; 0: all")
@@ -36,7 +37,9 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
 
     t_min, t_max: range of times. time_power: times are drawn as u^power of that range and their losses reweighted, so
     that the objective stays what it is; above 1 small times are drawn more often, where a few changed tokens make large
-    gradients. chunk: positions of logits alive at a time.
+    gradients. chunk: positions of logits alive at a time. clean_rows: the chance that a row of a training batch has a
+    clean context, which is marked and not predicted; clean_layout: which positions that are, by a name of
+    context.CLEAN_LAYOUTS.
     UserError where these do not fit together.
     """
 
@@ -49,6 +52,10 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
         number(1.0, "[1, 100]", "times are u^power of their range, reweighted; 2 draws small times more often")
     )
     chunk: int = field(CHUNK)
+    clean_rows: float = field(
+        number(0.0, "[0, 1]", "chance that a training row has clean positions, which network.clean_mark marks")
+    )
+    clean_layout: str = field(text("mixed", "which positions these are", "objectives.context:CLEAN_LAYOUTS"))
 
     def __post_init__(self):
         super().__post_init__()
@@ -67,11 +74,16 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
         return self.parameterization.any_kernel
 
     def corrupt(self, key: jax.Array, x0_BxL: jax.Array, mask_BxL: jax.Array) -> NoisyBatch:
-        """Stratified times and tokens corrupted to them."""
+        """Stratified times and tokens corrupted to them, but for those of a clean context."""
         check_tokens(x0_BxL, mask_BxL)
         time_key, noise_key = jax.random.split(key)
         t_B = self.loss.times(stratified_times(time_key, x0_BxL.shape[0], self.t_min, self.t_max, self.time_power))
-        return NoisyBatch(x0_BxL, self.kernel.corrupt(noise_key, x0_BxL, t_B[:, None]), t_B, mask_BxL)
+        xt_BxL = self.kernel.corrupt(noise_key, x0_BxL, t_B[:, None])
+        if not self.clean_rows:
+            return NoisyBatch(x0_BxL, xt_BxL, t_B, mask_BxL)
+        # A third key, so that times and noise are those of a training without clean rows.
+        clean_BxL = clean_positions(jax.random.fold_in(key, 2), mask_BxL, self.clean_rows, self.clean_layout)
+        return NoisyBatch(x0_BxL, jnp.where(clean_BxL, x0_BxL, xt_BxL), t_B, mask_BxL, clean_BxL)
 
     def check_times(self) -> None:
         """UserError when the loss would never meet times that it cannot do without."""
@@ -87,9 +99,10 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
         return self.loss.importance(self, t)
 
     def sums(self, readout, features_BxLxD, batch: NoisyBatch, key) -> tuple[jax.Array, jax.Array]:
-        """(sum of losses, sum of weights) over the positions that the mask marks. readout: [..., D] -> logits."""
+        """(sum of losses, sum of weights) over the noisy positions that count. readout: [..., D] -> logits."""
         t_Bx1, importance_Bx1 = batch.t[:, None], self.importance(batch.t)[:, None]
-        place_BxL = jnp.broadcast_to(jnp.arange(batch.x0.shape[1]), batch.x0.shape)
+        x0_BxL, xt_BxL, mask_BxL = batch.predicted()
+        place_BxL = jnp.broadcast_to(jnp.arange(x0_BxL.shape[1]), x0_BxL.shape)
 
         def positions(features, x0, xt, mask, place):
             own_key = jax.random.fold_in(key, place[0, 0])
@@ -97,7 +110,7 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
             loss, weight = self.loss.terms(self, x)
             return jnp.sum(loss * mask), jnp.sum(weight * mask)
 
-        return map_positions(positions, features_BxLxD, batch.x0, batch.xt, batch.mask, place_BxL, chunk=self.chunk)
+        return map_positions(positions, features_BxLxD, x0_BxL, xt_BxL, mask_BxL, place_BxL, chunk=self.chunk)
 
     def score_terms(self, denoiser, scoring: Scoring, posterior: Posterior | None = None) -> Callable:
         """The likelihood bound by one corruption of each row; see `bound_terms`. The keys of a row's noise depend on
@@ -108,7 +121,8 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
         def terms(params, key, batch, draw):
             keys_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), draw))(batch["row"])
             t_B = scoring.t_min + (scoring.t_max - scoring.t_min) * batch["uniform"][:, draw]
-            rows = ScoredRows(keys_B, jnp.minimum(t_B, scoring.t_max), batch["tokens"], batch["mask"])
+            tokens, mask, given = batch["tokens"], batch["mask"], batch.get("given")
+            rows = ScoredRows(keys_B, jnp.minimum(t_B, scoring.t_max), tokens, mask, given)
             return bound_terms(denoiser, self.kernel, posterior, scoring, jnp.asarray(prior_V), params, rows)
 
         return terms

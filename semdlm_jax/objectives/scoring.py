@@ -17,13 +17,22 @@ from semdlm_jax.objectives.posterior import Posterior
 
 
 class ScoredRows(NamedTuple):
-    """Rows to score. keys: of their noise, [B]. t: [B], each uniform on [t_min, t_max] if the bound's integral is to
-    be unbiased. x0: clean tokens [B, L]. mask: [B, L] bool, the positions that count."""
+    """Rows to score.
+
+    Attributes:
+        keys: of their noise, [B].
+        t: [B], each uniform on [t_min, t_max] if the bound's integral is to be unbiased.
+        x0: clean tokens [B, L].
+        mask: [B, L] bool, the positions that count.
+        given: [B, L] bool, positions that the network reads without noise and marked, if it has a mark. They do not
+            count: the bound is that of the other positions given these. None for none.
+    """
 
     keys: jax.Array
     t: jax.Array
     x0: jax.Array
     mask: jax.Array
+    given: jax.Array | None = None
 
 
 def bound_terms(
@@ -38,13 +47,16 @@ def bound_terms(
         prior_V: `prior_divergences` at t_max.
         rows: ScoredRows.
     """
-    _, t_B, x0_BxL, mask_BxL = rows
+    _, t_B, x0_BxL, mask_BxL, given_BxL = rows
     hidden = {"lengths_B": jnp.maximum(jnp.sum(mask_BxL, axis=1), 1)} if scoring.padded else {}
+    marks = {} if given_BxL is None else {"clean_BxL": given_BxL}
+    mask_BxL = mask_BxL if given_BxL is None else mask_BxL & ~given_BxL
     noise_keys_B, last_keys_B = jnp.moveaxis(jax.vmap(jax.random.split)(rows.keys), 1, 0)
 
     def score(function, keys_B, t_B):
         xt_BxL = jax.vmap(kernel.corrupt)(keys_B, x0_BxL, t_B[:, None])
-        features = denoiser.features(params, xt_BxL, t_B, **hidden)
+        read_BxL = xt_BxL if given_BxL is None else jnp.where(given_BxL, x0_BxL, xt_BxL)
+        features = denoiser.features(params, read_BxL, t_B, **hidden, **marks)
 
         def positions(features, x0, xt, mask):
             logits = denoiser.logits(params, features)

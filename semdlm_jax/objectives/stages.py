@@ -47,8 +47,19 @@ class Stages:
         return jax.lax.switch(stage, branches, *operands)
 
     def corrupt(self, key, x0_BxL, mask_BxL, step) -> NoisyBatch:
-        """A batch corrupted under the objective of this step."""
-        return self._at(step, [o.corrupt for o in self.objectives], key, x0_BxL, mask_BxL)
+        """A batch corrupted under the objective of this step. If a stage has clean positions, batches of the others say
+        that they have none."""
+        some = any(objective.clean_rows for objective in self.objectives)
+
+        def branch(objective):
+            def corrupt(*arrays):
+                batch = objective.corrupt(*arrays)
+                none = some and batch.clean is None
+                return batch._replace(clean=jnp.zeros(x0_BxL.shape, bool)) if none else batch
+
+            return corrupt
+
+        return self._at(step, [branch(objective) for objective in self.objectives], key, x0_BxL, mask_BxL)
 
     def sums(self, readout, features_BxLxD, batch: NoisyBatch, step, key):
         """(sum of losses, sum of weights) under the objective of this step; readout: [..., D] -> logits [..., V]."""

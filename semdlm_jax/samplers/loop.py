@@ -1,6 +1,7 @@
 """The reverse process: one scan over a plan of steps, the same for every method."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -27,12 +28,28 @@ class Network(NamedTuple):
     """A trained network as two functions, so that logits can be computed for a few positions at a time.
 
     Args:
-        features: (tokens [B, L], t [B], lengths [B]) -> features [B, L, ...].
+        features: (tokens [B, L], t [B], lengths [B]) -> features [B, L, ...]; where `reads_clean`, with a fourth
+            argument [B, L] bool: the positions whose tokens are clean, because they were given or are finished.
         logits: features of some positions [B, C, ...] -> logits [B, C, V].
+        reads_clean: whether `features` takes the fourth argument.
     """
 
-    features: object
-    logits: object
+    features: Callable[..., jax.Array]
+    logits: Callable[[jax.Array], jax.Array]
+    reads_clean: bool = False
+
+    def read(self, tokens_BxL: jax.Array, t: jax.Array, seen: "Seen") -> jax.Array:
+        """Features of tokens that share a time t."""
+        t_B = jnp.full(tokens_BxL.shape[:1], t)
+        return self.features(tokens_BxL, t_B, seen.ends_B, *([seen.clean_BxL] if self.reads_clean else []))
+
+
+class Seen(NamedTuple):
+    """What the network is told of the rows. ends_B: it sees the positions before. clean_BxL: bool, positions without
+    noise."""
+
+    ends_B: jax.Array
+    clean_BxL: jax.Array
 
 
 class Trajectory(NamedTuple):
@@ -139,15 +156,15 @@ class Sampler:
             key, t, s, remask, start, stop = inputs
             draw_key, step_key, corrector_key = jax.random.split(key, 3)
             active = (position >= start) & (position < stop) & ~is_given_BxL
-            ends_B = jnp.minimum(whole_B, stop)
-            proposal = self._propose(draw_key, network, xt_BxL, t, s, ends_B, controls, self.method)
+            seen = Seen(jnp.minimum(whole_B, stop), is_given_BxL | (position < start))
+            proposal = self._propose(draw_key, network, xt_BxL, t, s, seen, controls, self.method)
             # A stride's last step takes the draft as it is. The method never sees its s = 0, where rates are infinite.
             earlier = jnp.where(s > 0, s, t / 2)
             context = StepContext(t, earlier, remask, active)
             taken = self.method.step(self.kernel, step_key, xt_BxL, proposal, context, state)
             xs_BxL = jnp.where(active, jnp.where(s > 0, taken.tokens, proposal.draft), xt_BxL)
             moves = active & (s > 0)
-            xs_BxL = self._run_corrector(corrector_key, network, xs_BxL, earlier, ends_B, controls, moves)
+            xs_BxL = self._run_corrector(corrector_key, network, xs_BxL, earlier, seen, controls, moves)
             frozen = taken.frozen & moves
             return (xs_BxL, taken.state), (xs_BxL[:recorded], proposal.confidence[:recorded], frozen[:recorded])
 
@@ -155,16 +172,17 @@ class Sampler:
         first = (x_BxL, self.method.init(x_BxL))
         (text_BxL, _), trajectory = jax.lax.scan(scan_body, first, (keys, *(jnp.asarray(x) for x in plan)))
         if self.method.corrections:
-            text_BxL, more = self._correct(correct_key, network, text_BxL, whole_B, ~is_given_BxL, controls, recorded)
+            seen = Seen(whole_B, is_given_BxL)  # what is finished may change again
+            text_BxL, more = self._correct(correct_key, network, text_BxL, seen, ~is_given_BxL, controls, recorded)
             trajectory = jax.tree.map(lambda *parts: jnp.concatenate(parts), trajectory, more)
         return text_BxL, Trajectory(x_BxL[:recorded], *trajectory)
 
-    def _run_corrector(self, key, network, xs_BxL, s, ends_B, controls, active):
+    def _run_corrector(self, key, network, xs_BxL, s, seen, controls, active):
         """The corrector: `corrector_steps` redraws at time s."""
 
         def once(xs_BxL, key):
             draw_key, coin_key, noise_key = jax.random.split(key, 3)
-            proposal = self._propose(draw_key, network, xs_BxL, s, s, ends_B, controls, Ancestral())
+            proposal = self._propose(draw_key, network, xs_BxL, s, s, seen, controls, Ancestral())
             redraws = jax.random.uniform(coin_key, xs_BxL.shape) < self.corrector_strength
             fresh = self.kernel.corrupt(noise_key, proposal.draft, jnp.broadcast_to(s, xs_BxL.shape))
             return jnp.where(redraws & active, fresh, xs_BxL), None
@@ -173,14 +191,14 @@ class Sampler:
             return xs_BxL
         return jax.lax.scan(once, xs_BxL, jax.random.split(key, self.corrector_steps))[0]
 
-    def _correct(self, key, network, text_BxL, ends_B, active, controls, recorded):
+    def _correct(self, key, network, text_BxL, seen, active, controls, recorded):
         """The method's corrections of finished text."""
         method, t = self.method, jnp.float32(self.method.correction_time)
         sharper = method.correction_controls(controls)
 
         def once(carry, key):
             text_BxL, *progress = carry
-            proposal = self._propose(key, network, text_BxL, t, t, ends_B, sharper, _XTheta())
+            proposal = self._propose(key, network, text_BxL, t, t, seen, sharper, _XTheta())
             corrected, progress = method.correct(text_BxL, proposal, active, progress)
             rows = corrected[:recorded]
             return (corrected, *progress), (rows, proposal.confidence[:recorded], jnp.zeros(rows.shape, bool))
@@ -190,12 +208,10 @@ class Sampler:
         (text_BxL, *_), trajectory = jax.lax.scan(once, first, jax.random.split(key, method.corrections))
         return text_BxL, trajectory
 
-    def _propose(self, key, network, xt_BxL, t, s, ends_B, controls, method):
-        """One network evaluation, which sees the positions before ends_B, and a draw at every position."""
-        batch, length = xt_BxL.shape
-        features = network.features(xt_BxL, jnp.full((batch,), t), ends_B)
-        penalty = controls.penalty
-        visible = jnp.arange(length) < ends_B[:, None]
+    def _propose(self, key, network, xt_BxL, t, s, seen, controls, method):
+        """One network evaluation, and a draw at every position."""
+        features, penalty = network.read(xt_BxL, t, seen), controls.penalty
+        visible = jnp.arange(xt_BxL.shape[1]) < seen.ends_B[:, None]
         carry = None if penalty is None else penalty.begin(xt_BxL, visible)
 
         def propose_chunk(carry, inputs):

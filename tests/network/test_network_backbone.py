@@ -223,3 +223,24 @@ def test_impossible_sizes_are_told():
         Denoiser(vocab_size=V, width=16, heads=3)
     with pytest.raises(UserError, match="float32 or bfloat16, not 'float16'"):
         Denoiser(vocab_size=V, dtype="float16")
+
+
+def test_a_mark_is_a_vector_added_to_clean_tokens():
+    """The tokens of a second table, each with the mark in it, read without marks; without the mark no parameter and
+    nothing else differs, and it begins as none."""
+    marked = dataclasses.replace(SMALL, clean_mark=True)
+    begin = marked.init(jax.random.key(0))
+    mark = begin.pop("clean_mark")
+    assert mark.shape == (SMALL.width,) and not mark.any()
+    jax.tree.map(np.testing.assert_array_equal, SMALL.init(jax.random.key(0)), begin)
+
+    plain, mark = random_params(SMALL), jnp.linspace(-20.0, 20.0, SMALL.width)
+    table, params = plain["embed"]["embedding"], {**plain, "clean_mark": mark}
+    clean = (np.arange(L) + np.arange(B)[:, None]) % 3 == 0
+    both = {**plain, "embed": {"embedding": jnp.concatenate([table, table + mark / 50])}}
+    both |= {"output": {"embedding": jnp.zeros((2 * V, SMALL.width))}, "output_bias": jnp.zeros(2 * V)}
+    wanted = dataclasses.replace(SMALL, vocab_size=2 * V).features(both, TOKENS + V * clean, TIMES)
+    np.testing.assert_allclose(marked.features(params, TOKENS, TIMES, clean_BxL=clean), wanted, rtol=1e-4, atol=1e-4)
+    unmarked = SMALL.features(plain, TOKENS, TIMES, clean_BxL=clean)
+    assert np.abs(unmarked - wanted).max() > 0.1
+    np.testing.assert_array_equal(marked.features(params, TOKENS, TIMES), unmarked)

@@ -53,7 +53,7 @@ def distance(one, other):
 
 def test_every_gradient_is_that_of_float32():
     x0 = skewed_tokens()
-    _, xt, t, _ = OBJECTIVE.corrupt(jax.random.key(0), x0, x0)
+    _, xt, t, *_ = OBJECTIVE.corrupt(jax.random.key(0), x0, x0)
     params = random_params(WIDE)
     expected, found = gradients(WIDE, params, x0, xt, t), gradients(HALF, params, x0, xt, t)
     assert {x.dtype for x in jax.tree.leaves(found)} == {jnp.dtype("float32")}

@@ -1,6 +1,7 @@
 """The training step: what its randomness is of, what attention sees, and how microbatches add up."""
 
 import collections
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -142,3 +143,35 @@ def test_padding_is_not_seen():
             assert metrics == same_metrics and max(jax.tree.leaves(moved)) == 0
         else:
             assert metrics != same_metrics and moved["blocks"]["attention"]["qkv"]["kernel"] > 1e-6
+
+
+def test_clean_positions_are_marked_and_microbatches_agree():
+    """Of three parts of a batch, the loss and gradients are those of the marked network on the whole batch, over its
+    noisy positions."""
+    trained = dataclasses.replace(objective("denoising", "uniform"), clean_rows=0.7)
+    denoiser = Denoiser(trained.kernel.vocab_size, width=8, layers=1, heads=1, condition_width=4, clean_mark=True)
+    draw = np.random.default_rng(0)
+    shapes = jax.eval_shape(denoiser.init, jax.random.key(0))
+    params = jax.tree.map(lambda x: jnp.asarray(0.3 * draw.standard_normal(x.shape), x.dtype), shapes)
+    params["embed"]["embedding"] /= 15  # beside tokens of unit variance the mark is no small part
+    tokens = draw.integers(3, 9, (B, L))
+    ((metrics,), after) = build(Stages((trained,), (0,)), denoiser, params)([tokens])
+
+    @jax.jit
+    def loss_and_step(params):
+        key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
+        batch = trained.corrupt(key, jnp.asarray(tokens), jnp.asarray(MASK))
+
+        def loss(params):
+            seen = {"lengths_B": MASK.sum(1), "clean_BxL": batch.clean}
+            logits = denoiser.logits(params, denoiser.features(params, batch.xt, batch.t, **seen))
+            losses = trained.posterior.cross_entropy(trained.kernel, logits, batch.x0, batch.xt, batch.t[:, None])
+            return jnp.mean(losses, where=MASK & ~batch.clean)
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        return value, jax.tree.map(jnp.subtract, params, gradient)
+
+    loss, wanted = loss_and_step(params)
+    assert metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after, wanted)
+    assert np.abs(after["clean_mark"] - params["clean_mark"]).max() > 1e-3

@@ -20,13 +20,17 @@ def text(config_file):
     return " ".join((config_file.parent / "text.txt").read_text().split()[:40])
 
 
-def test_text(whole_run, model, text, tmp_path):
+def test_text(whole_run, model, text, tmp_path, capsys):
     prompt = " ".join(text.split()[:2])
     counts = ["--num_samples=3", "--steps=4", "--seed=5", "--temperature=0.7", f"--output={tmp_path}/samples.jsonl"]
     result = tiny.command("generate", f"--workdir={whole_run}", f"--prompt={prompt}", *counts)
     assert result.status == 0, result.err
     rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    note = "note: given tokens are read as noisy text of the current time"
+    assert result.err.count(note) == 1
     found = model.generate(prompt, num_samples=3, steps=4, seed=5, temperature=0.7)
+    model.generate(prompt, num_samples=3, steps=4, seed=5, temperature=0.7)
+    assert capsys.readouterr().err.count(note) == 1  # of a model once
     assert found.text == [row["text"] for row in rows] and found.tokens.tolist() == [row["tokens"] for row in rows]
     with pytest.raises(UserError, match="exclude one another"):
         model.generate(prompt, infill="[__]")

@@ -41,9 +41,9 @@ EACH = """
 import sys
 import tiny
 
-config, *workdirs = sys.argv[1:]
+options, config, *workdirs = sys.argv[1:]
 for workdir in workdirs:
-    result = tiny.command("train", f"--config={config}", f"--workdir={workdir}", "--config.warmup.steps=0")
+    result = tiny.command("train", f"--config={config}", f"--workdir={workdir}", *options.split())
     assert result.status == 0, result.err
     print(result.out)
 """
@@ -87,7 +87,9 @@ def assert_close(found, wanted):
 def test_several_processes_give_what_one_gives(config_file, tmp_path):
     """2 x 2 devices stop on the way and 1 x 4 continue; 4 x 1, two of which share a row, continue from 1 x 4."""
     one, two, four = (tmp_path / name for name in ("one", "two", "four"))
-    options = f"--config={config_file}", "--config.warmup.steps=0"  # one loss: there is enough to compile
+    # One loss: there is enough to compile. Half of the rows have a clean context.
+    changes = "--config.warmup.steps=0", "--config.objective.clean_rows=0.5", "--config.network.clean_mark=True"
+    options = f"--config={config_file}", *changes
     running = tiny.started("-c", SLOW, *options, f"--workdir={two}", processes=2, devices=2)
     wait(lambda: len(rows(two)) > 1, running)
     for process in reversed(running):
@@ -100,7 +102,7 @@ def test_several_processes_give_what_one_gives(config_file, tmp_path):
     saved = {path.name for path in (two / "checkpoints").iterdir()}
     assert saved == {str(step) for step in (5, 10, stopped) if step <= stopped}
 
-    (alone,) = tiny.finished(tiny.started("-c", EACH, config_file, one, two, devices=4))
+    (alone,) = tiny.finished(tiny.started("-c", EACH, " ".join(changes), config_file, one, two, devices=4))
     assert alone.status == 0 and f"continuing {two} from step {stopped}" in alone.out, alone
     wanted = numbers(one)
     assert_close(numbers(two), wanted)
