@@ -23,7 +23,8 @@ def build_objective(config, corpus: RunData):
 
 
 def build_stages(config, corpus: RunData):
-    """What trains: config.objective, after config.warmup.steps under another kernel."""
+    """What trains: config.objective, after config.warmup.steps under another kernel. These have no clean contexts: they
+    are there to learn from whole rows of noise."""
     main, warmup = build_objective(config, corpus), config.warmup
     if not warmup.steps:
         return Stages((main,), (0,))
@@ -32,7 +33,8 @@ def build_stages(config, corpus: RunData):
             f"warmup.steps = {warmup.steps} trains under another kernel first, which only parameterization 'bayes' can "
             "go on from: set warmup.steps = 0"
         )
-    return Stages((_objective(config, corpus, warmup.kernel, warmup.objective), main), (0, warmup.steps))
+    first = _objective(config, corpus, warmup.kernel, warmup.objective, clean_rows=0.0)
+    return Stages((first, main), (0, warmup.steps))
 
 
 def build_kernel(config, corpus: RunData, name):
@@ -47,7 +49,7 @@ def build_kernel(config, corpus: RunData, name):
     return kernel
 
 
-def _objective(config, corpus, kernel_name, loss_name):
+def _objective(config, corpus, kernel_name, loss_name, **changes):
     chain_rule = loss_name == AUTOREGRESSIVE
     if chain_rule != config.network.causal:
         raise UserError(
@@ -56,7 +58,7 @@ def _objective(config, corpus, kernel_name, loss_name):
         )
     if chain_rule:
         return Autoregressive(corpus.vocabulary.mask_id, config.objective.chunk)
-    return pick_objective(loss_name, build_kernel(config, corpus, kernel_name), config.objective)
+    return pick_objective(loss_name, build_kernel(config, corpus, kernel_name), {**config.objective, **changes})
 
 
 def build_score(config, denoiser, objective, mesh, posterior=None):
