@@ -241,6 +241,4 @@ def test_a_mark_is_a_vector_added_to_clean_tokens():
     both |= {"output": {"embedding": jnp.zeros((2 * V, SMALL.width))}, "output_bias": jnp.zeros(2 * V)}
     wanted = dataclasses.replace(SMALL, vocab_size=2 * V).features(both, TOKENS + V * clean, TIMES)
     np.testing.assert_allclose(marked.features(params, TOKENS, TIMES, clean_BxL=clean), wanted, rtol=1e-4, atol=1e-4)
-    unmarked = SMALL.features(plain, TOKENS, TIMES, clean_BxL=clean)
-    assert np.abs(unmarked - wanted).max() > 0.1
-    np.testing.assert_array_equal(marked.features(params, TOKENS, TIMES), unmarked)
+    assert np.abs(SMALL.features(plain, TOKENS, TIMES, clean_BxL=clean) - wanted).max() > 0.1

@@ -66,7 +66,7 @@ def test_only_clean_positions_differ_from_a_batch_without():
     x0, mask = rows()
     plain = objective("denoising", "uniform")
     marked = dataclasses.replace(plain, clean_rows=0.5)
-    before, after = (one.corrupt(jax.random.key(3), x0, mask) for one in (plain, marked))
+    before, after = (jax.jit(one.corrupt)(jax.random.key(3), x0, mask) for one in (plain, marked))
     assert before.clean is None and len(jax.tree.leaves(before)) == 4
     clean = np.asarray(after.clean)
     assert 0.2 < clean.any(axis=1).mean() < 0.7 and not clean[~np.asarray(mask)].any()
