@@ -12,13 +12,16 @@ from ml_collections import ConfigDict
 import semdlm_jax as sd
 from benchmarks.soak.records import end_of
 from semdlm_jax import checks, parent
-from semdlm_jax.data.conditioning import Condition
+from semdlm_jax.data.conditioning import Condition, continue_from, lay_out
+from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_denoiser, build_optimizer, build_stages, shard_rule
 from semdlm_jax.experiment.configs import quickstart
 from semdlm_jax.experiment.data import build_run_data
-from semdlm_jax.generator import note_of_context
+from semdlm_jax.experiment.load import load_trained
+from semdlm_jax.generator import make_generator, note_of_context
 from semdlm_jax.kernels import make_kernel
+from semdlm_jax.network import Denoiser
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime.mesh import make_mesh
 from semdlm_jax.runtime.state import abstract_state
@@ -69,15 +72,22 @@ def test_an_export_keeps_the_mark(clean_run, tmp_path):
     assert run.trained.denoiser == copy.trained.denoiser and copy.trained.denoiser.clean_mark
 
 
-def test_samplers_tell_the_network_what_is_given(clean_run, config_file):
-    """With a mark that is large, a prompt is another input than without: of the same weights, other text."""
-    prompt = " ".join((config_file.parent / "text.txt").read_text().split()[:4])
-    trained = sd.load(clean_run).trained
-    params = {**trained.params, "clean_mark": np.linspace(-9, 9, 32, dtype=np.float32)}
-    unmarked = dataclasses.replace(trained.denoiser, clean_mark=False)
-    both = (dataclasses.replace(trained, params=params, denoiser=one) for one in (trained.denoiser, unmarked))
-    one, other = (sd.Model(model).generate(prompt, num_samples=4, steps=4, seed=1).tokens for model in both)
-    assert (one != other).any()
+def test_the_network_is_told_what_is_given_and_finished(clean_run, config_file, monkeypatch):
+    seen, features = [], Denoiser.features
+
+    def watched(self, params, tokens, t, *, clean_BxL, **how):
+        jax.debug.callback(seen.append, clean_BxL, ordered=True)
+        return features(self, params, tokens, t, clean_BxL=clean_BxL, **how)
+
+    monkeypatch.setattr(Denoiser, "features", watched)
+    trained = load_trained(clean_run)
+    prompt = continue_from(open_prepared(config_file.parent / "data").tokenizer, "a", 14)
+    layout = lay_out([prompt, Condition()], trained.rows("train"), np.random.default_rng(0))
+    assert layout.given[0, :8].any() and not layout.given[0].all() and (layout.given[0] != layout.given[1]).any()
+    make_generator(trained, make_settings(steps=4, strides=2)).write(jax.random.key(0), layout)
+    jax.effects_barrier()
+    for clean, finished in zip(seen, (0, 0, 8, 8), strict=True):
+        np.testing.assert_array_equal(clean, layout.given | (np.arange(16) < finished))
 
 
 @pytest.mark.parametrize(
