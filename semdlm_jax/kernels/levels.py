@@ -92,7 +92,12 @@ class Direct(LevelProcess):
 
     def chances(self, t, s):
         left = [ratio(after, before, 1) for after, before in zip(self.survivals(t), self.survivals(s), strict=True)]
-        return _by_state(left[0], [high - low for low, high in zip(left, left[1:])])
+        noise_t, noise_s = self.schedule.noise(t), self.schedule.noise(s)
+        rises = [power(noise_t, p) - power(noise_s, p) for p in (1.0, *self.powers)]
+        early = [ratio(rise, before, 0) for rise, before in zip(rises, self.survivals(s))]
+        # Of two ways to write 1 - S_d(t) / S_d(s), that which subtracts no nearly equal numbers.
+        lost = [jnp.where(noise_t < 0.5, one, 1 - other) for one, other in zip(early, left)] + [jnp.zeros_like(noise_t)]
+        return _by_state(left[0], [low - high for low, high in zip(lost, lost[1:])])
 
     def rates(self, t):
         """r_d = -d log(S_{d-1} / S_d) / dt. With n = e^-u, -S_d' / S_d = n' / n p / (e^(p u) - 1)."""
