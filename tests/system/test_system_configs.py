@@ -46,7 +46,7 @@ def test_lm1b_is_of_the_papers_size():
     config = lm1b.get_config()
     V, D, C, N = 30522, 768, 128, 12
     assert (config.data.length, config.network.heads, config.training.batch_size) == (128, 12, 512)
-    denoiser = build_denoiser(config, SimpleNamespace(vocab_size=config.data.vocab_size))
+    denoiser = build_denoiser(config, SimpleNamespace(vocab_size=config.data.vocab_size, vocabulary=None))
     params = jax.eval_shape(denoiser.init, jax.random.key(0))
     attention, mlp, modulation = 4 * D * D, 2 * D * 4 * D, C * 6 * D + 6 * D
     time, final = 2 * (C * C + C), C * 2 * D + 2 * D
@@ -120,7 +120,8 @@ def test_the_schedule_is_a_section_of_its_own(schedule):
     """It reaches every kernel that takes one, and the options that are not its own do not disturb it."""
     config = defaults.get_config()
     config.data.update(corpus="synthetic", vocab_size=12, length=16)
-    config.kernel.k_max = 4
+    config.kernel.update(k_max=4, blocks="3")
+    config.semantics.blocks = "3"
     config.kernel.schedule.update(name=schedule, eps=0.25, sigma_min=0.5, sigma_max=4.0, power=3.0)
     corpus, t = build_run_data(config), np.array([0.0, 0.3, 1.0])
     wanted = {
