@@ -55,6 +55,7 @@ EARLIER = {
     "kernel.hybrid_gamma": 1.0,
     "kernel.tau_min": 0.05,
     "kernel.tau_scale": 0.1,
+    "kernel.frequency_powers": "",
     "kernel.blocks": "64",
     "kernel.resampled": -1,
     "kernel.path": "direct",

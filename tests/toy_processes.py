@@ -261,6 +261,33 @@ class TwoDigits(Chain):
 
 
 @dataclasses.dataclass(frozen=True)
+class MaskRates(Chain):
+    """Token k is a mask with chance t^powers[k]. Those that are masked first have the power `least`."""
+
+    powers: np.ndarray
+    least: float
+
+    def _to_mask(self, chances):
+        """[V, V]: row k goes to the mask with its chance; a mask stays."""
+        return np.where(np.arange(V) == self.mask_id, 0, chances)[:, None] * AT_MASK
+
+    def alpha(self, t):
+        return 1 - t**self.least
+
+    def noise(self, t):
+        masked = np.where(np.arange(V) == self.mask_id, 0, t**self.powers)
+        return self._to_mask(masked) + np.diag(t**self.least - masked)
+
+    def prior(self, t):
+        return AT_MASK
+
+    def forward(self, t, s=None):
+        if s is None:
+            return self._to_mask(self.powers * t ** (self.powers - 1) / (1 - t**self.powers))
+        return self._to_mask((t**self.powers - s**self.powers) / (1 - s**self.powers))
+
+
+@dataclasses.dataclass(frozen=True)
 class Nested(Chain):
     """A Markov chain of events, with the chance S_d(t) of none above level d. One of level d draws from nu in a block,
     one of the last level gives the mask if there is one."""

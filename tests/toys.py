@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import scipy.stats
-from toy_processes import Chain, Nested, Softmax, Toy, TwoDigits  # noqa: F401
+from toy_processes import Chain, MaskRates, Nested, Softmax, Toy, TwoDigits  # noqa: F401
 from toy_vocabulary import (  # noqa: F401  tests find all of a toy here
     ALONE,
     AT_MASK,
@@ -172,6 +172,15 @@ TOYS = {
             _above(2, clock=_clock("polynomial")),
             (FINE,),
             FLAT,
+            exact=True,
+            mask_id=MASK,
+        ),
+        # Of the counts 1, 4, ..., 144 the last three make half of the text.
+        MaskRates(
+            "mask_rates",
+            named("absorbing", frequency_powers="0.6,1.5"),
+            np.where(np.arange(V) >= 9, 0.6, 1.5),
+            0.6,
             exact=True,
             mask_id=MASK,
         ),

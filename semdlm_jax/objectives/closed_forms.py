@@ -24,6 +24,15 @@ def symbols(kernel, log_posterior, x0, xt, t):
     return cross_entropies(kernel, log_posterior, x0, symbol_rates(kernel, xt, t))
 
 
+@takes_times
+def absorbing_at_rates(kernel, log_posterior, x0, xt, t):
+    """GenMD4: at a mask n' / n times -w_x0 log p(x0) + sum over k of p(k) w_k - w_x0, w the powers of the tokens."""
+    rate = -kernel.schedule.alpha_dot(t) / kernel.schedule.noise(t)
+    own = kernel.powers[x0]
+    expected = jnp.sum(jnp.exp(log_posterior) * kernel.powers, axis=-1)
+    return jnp.where(xt == kernel.mask_id, rate * (expected - own - own * at_token(log_posterior, x0)), 0.0)
+
+
 def mask_rates(kernel, xt, t):
     return [jnp.where(xt == kernel.mask_id, -kernel.alpha_dot(t) / kernel.noise(t), 0.0)]
 
@@ -95,7 +104,13 @@ def gidd_divergence(kernel, log_x_theta, x0, xt, t):
     return kl + divergence(jnp.ones_like(model_here), true_here / model_here, -change / model_here)
 
 
-CLOSED_FORMS = {"masks": absorbing, "symbols": symbols, "uniform": uniform, "masks_and_uniform": hybrid}
+CLOSED_FORMS = {
+    "masks": absorbing,
+    "mask_rates": absorbing_at_rates,
+    "symbols": symbols,
+    "uniform": uniform,
+    "masks_and_uniform": hybrid,
+}
 
 
 # Of those that are weighed cross-entropies alone: (kernel, xt, t) -> the weights.

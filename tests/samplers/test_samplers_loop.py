@@ -245,8 +245,10 @@ def test_records_say_what_happened(name):
 
 
 def test_the_network_sees_the_stride_and_no_further():
-    """It writes how many positions it is told of: 4 in the first of two strides, then all 8; of 3 rows, one is shorter."""
-    echo = Network(lambda tokens, t, lengths: lengths[:, None].repeat(8, 1), lambda ends: 99.0 * jax.nn.one_hot(ends, V))
+    """It writes how many positions it is told of: 4 in the first of two strides, then all 8; 7 in a shorter row."""
+    echo = Network(
+        lambda tokens, t, lengths: lengths[:, None].repeat(8, 1), lambda ends: 99.0 * jax.nn.one_hot(ends, V)
+    )
     text, _ = sample("absorbing", "ancestral", (3, 8), steps=4, strides=2, network=echo)
     assert text.tolist() == [[4] * 4 + [8] * 4] * 3
     text, _ = sample("absorbing", "ancestral", (3, 8), steps=4, strides=2, network=echo, lengths=jnp.array([8, 8, 7]))
