@@ -145,7 +145,6 @@ TOYS = {
         Toy("uniform", named("uniform"), _global(), ALONE, FLAT, exact=True),
         Toy("unigram", named("unigram"), _global(), ALONE, SKEWED, exact=True),
         _hybrid_toy("hybrid", 0.2),
-        _plus("slow_growth", 0.5),
         _plus("semdlm_plus", 1.0),
         _plus("late_growth", 4.0),
         _practical_toy(
@@ -205,11 +204,11 @@ TOYS = {
         _hybrid_toy("hybrid_loglinear", 0.1, "loglinear"),
         Toy(
             "plus_polynomial",
-            named("semdlm_plus", schedule=_POLYNOMIAL),
-            _semantic(1.0, _clock("polynomial")),
+            named("semdlm_plus", gamma=0.5, schedule=_POLYNOMIAL),
+            _semantic(0.5, _clock("polynomial")),
             ROWS,
             FLAT,
-            kinks=tuple(math.sqrt(kink) for kink in kinks(1.0)),
+            kinks=tuple(math.sqrt(kink) for kink in kinks(0.5)),
         ),
     )
 }

@@ -80,7 +80,15 @@ CLOSED = [name for name, toy in TOYS.items() if closed_forms.closed_form(toy.bui
 
 
 def test_what_only_jumps_has_a_closed_form():
-    assert CLOSED == ["absorbing", "uniform", "hybrid", "absorbing_cosine", "uniform_geometric", "hybrid_loglinear"]
+    assert CLOSED == [
+        "absorbing",
+        "uniform",
+        "hybrid",
+        "mask_rates",
+        "absorbing_cosine",
+        "uniform_geometric",
+        "hybrid_loglinear",
+    ]
     assert closed_forms.closed_form(toys.named("hybrid", uniform_share=0.0)()) is closed_forms.absorbing
     # The same formula as for uniform noise would be wrong for any other prior.
     assert closed_forms.closed_form(TOYS["unigram"].build()) is None
