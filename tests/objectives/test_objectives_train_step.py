@@ -153,7 +153,8 @@ def test_clean_positions_are_marked_and_microbatches_agree():
     draw = np.random.default_rng(0)
     shapes = jax.eval_shape(denoiser.init, jax.random.key(0))
     params = jax.tree.map(lambda x: jnp.asarray(0.3 * draw.standard_normal(x.shape), x.dtype), shapes)
-    params["embed"]["embedding"] /= 15  # beside tokens of unit variance the mark is no small part
+    params["embed"]["embedding"] /= 15  # of unit variance in the network
+    params["clean_mark"] /= 15
     tokens = draw.integers(3, 9, (B, L))
     ((metrics,), after) = build(Stages((trained,), (0,)), denoiser, params)([tokens])
 
