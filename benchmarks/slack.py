@@ -5,8 +5,8 @@
 
 The model p(x0 | the other tokens) = the training frequencies has a known likelihood: the cross-entropy of the tokens of
 the split. Its posterior given x_t is exact (parameterization `bayes`, whatever the system trains with), so its NELBO
-exceeds that cross-entropy because of the kernel alone. The excess is zero for kernels that only jump, whose forward
-process is a Markov chain. Under drift, the state x_t of a token depends on x0 even where an earlier state x_s is
+exceeds that cross-entropy because of the kernel alone. The excess is zero for kernels that only jump and for nested
+partitions, whose forward process is a Markov chain. Under drift to neighbors, the state x_t of a token depends on x0 even where an earlier state x_s is
 known; the reverse process does not see this, and the bound becomes loose. A trained model that predicts a token from
 other tokens loses less; but comparisons of NELBO between kernels start with this difference.
 
@@ -31,7 +31,8 @@ from semdlm_jax.scores import score_likelihood
 
 KERNELS = (
     "mdlm,udlm,unigram,gidd,semantic_mask,semdlm_plus,semdlm_plus+kernel.gamma=0.5,semdlm_plus+kernel.gamma=2,"
-    "semdlm_plus+kernel.k_max=4,semdlm_plus+kernel.k_max=16,semdlm_softmax,semdlm_knn"
+    "semdlm_plus+kernel.k_max=4,semdlm_plus+kernel.k_max=16,semdlm_softmax,semdlm_knn,"
+    "semdlm_nested,semdlm_nested_deep,semdlm_nested_mask,hdlm,tdlm"
 )
 
 

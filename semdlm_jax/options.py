@@ -156,9 +156,10 @@ def text(default: str | None, meaning: str, among: tuple[str, ...] | str = (), *
 
 
 def numbers_in(name: str, text: str, within: str, kind: type = float) -> tuple:
-    """The numbers of a text like '256,64,16'; () of ''. UserError unless all are of this kind and in the interval."""
+    """The numbers of a text like '256,64,16' or '256 64 16'; () of ''. UserError unless all are of this kind and in the
+    interval."""
     found = []
-    for part in filter(None, map(str.strip, text.split(","))):
+    for part in text.replace(",", " ").split():
         try:
             found.append(kind(part))
         except ValueError:
