@@ -68,9 +68,13 @@ class Entry:
         return ", ".join([self.system, *(f"{key} = {value}" for key, value in self.changes)])
 
     @property
+    def text(self):
+        """What `parse` reads."""
+        return "+".join([self.system, *(f"{key}={value}" for key, value in self.changes)])
+
+    @property
     def directory(self):
-        name = "+".join([self.system, *(f"{key}={value}" for key, value in self.changes)])
-        return name.replace("/", "%2F")  # of a table's path: one directory, not several
+        return self.text.replace("/", "%2F")  # of a table's path: one directory, not several
 
 
 def parse_systems(text):
@@ -127,17 +131,27 @@ def gradient_noise(run):
     return spread / signal if signal > 0 else math.inf
 
 
-def measure(entry, steps, seed, folder):
-    """Trains one run to its end, scores it and returns the results; those of a finished run are read from its file."""
-    workdir = folder / f"{entry.directory}-{steps}-{seed}"
-    result_file = workdir / "result.json"
-    if result_file.exists():
-        return json.loads(result_file.read_text())
+def place_of(folder, entry, steps, seed):
+    """The work directory of a run."""
+    return folder / f"{entry.directory}-{steps}-{seed}"
+
+
+def train(entry, steps, seed, workdir):
+    """The run of an entry, trained to its last step."""
     print(f"== {entry.name}, {counted(steps, 'step')}, seed {seed}", flush=True)
     run = Run(configure(entry, steps, seed, print), workdir)
     if int(run.state.step) < steps and not run.loop():
         raise SystemExit(f"stopped on request: the same command continues {workdir}")
-    noise = gradient_noise(run)
+    return run
+
+
+def measure(entry, steps, seed, folder):
+    """Trains one run to its end, scores it and returns the results; those of a finished run are read from its file."""
+    workdir = place_of(folder, entry, steps, seed)
+    result_file = workdir / "result.json"
+    if result_file.exists():
+        return json.loads(result_file.read_text())
+    noise = gradient_noise(train(entry, steps, seed, workdir))
     trained = load_trained(workdir, "latest")
     tokens = trained.corpus.prepared.splits["test"]
     likelihood, protocol = score_likelihood(trained, tokens)
@@ -150,32 +164,40 @@ def measure(entry, steps, seed, folder):
     return result
 
 
-def curves(folder, entry, steps, seed):
+def curves(workdir):
     """(training metrics, valid metrics) of a run: lists of rows by step."""
-    path = folder / f"{entry.directory}-{steps}-{seed}" / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if "train/loss" in row], [row for row in rows if "valid/nelbo" in row]
+
+
+def median_speed(training):
+    """Tokens a second, from rows of training metrics."""
+    rates = [row["train/tokens_per_second"] for row in training if "train/tokens_per_second" in row]
+    return statistics.median(rates)
+
+
+def mean_nelbo(likelihoods):
+    """`mean ± error` of one system: of the mean over texts, or over seeds if that is larger. likelihoods: a dict a
+    seed."""
+    nelbos = [likelihood["nelbo"] for likelihood in likelihoods]
+    within = math.sqrt(sum(likelihood["standard_error"] ** 2 for likelihood in likelihoods)) / len(nelbos)
+    between = statistics.stdev(nelbos) / math.sqrt(len(nelbos)) if len(nelbos) > 1 else 0.0
+    return f"{statistics.mean(nelbos):.3f} ± {max(within, between):.3f}"
 
 
 def row(entry, results, folder, steps, seeds):
     """One row of the table, as strings."""
-    nelbos = [result["likelihood"]["nelbo"] for result in results]
-    errors = [result["likelihood"]["standard_error"] for result in results]
-    within = math.sqrt(sum(e * e for e in errors)) / len(errors)
-    between = statistics.stdev(nelbos) / math.sqrt(len(nelbos)) if len(nelbos) > 1 else 0.0
-    training = [curves(folder, entry, steps, seed)[0] for seed in seeds]
-    loss = statistics.mean(r["train/loss"] for rows in training for r in rows if r["step"] > 0.9 * steps)
-    timed = (row for rows in training for row in rows if "train/tokens_per_second" in row)
-    speed = statistics.median(row["train/tokens_per_second"] for row in timed)
+    training = [row for seed in seeds for row in curves(place_of(folder, entry, steps, seed))[0]]
+    loss = statistics.mean(row["train/loss"] for row in training if row["step"] > 0.9 * steps)
     tilted = [result["tilted"]["nelbo"] for result in results if "tilted" in result]
     noise = statistics.mean(result["gradient_noise"] for result in results)
     return (
         entry.name,
-        f"{statistics.mean(nelbos):.3f} ± {max(within, between):.3f}",
+        mean_nelbo([result["likelihood"] for result in results]),
         f"{statistics.mean(result['likelihood']['prior'] for result in results):.3f}",
         f"{statistics.mean(tilted):.3f}" if tilted else "",
         f"{loss:.3g}",
-        f"{speed:,.0f}",
+        f"{median_speed(training):,.0f}",
         f"{noise:.3g}",
     )
 
@@ -183,8 +205,8 @@ def row(entry, results, folder, steps, seeds):
 HEADER = ("system", "NELBO", "prior", "tilted", "loss", "tokens/s", "grad. noise")
 
 
-def markdown(rows):
-    lines = [HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *rows]
+def markdown(rows, header=HEADER):
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -199,7 +221,7 @@ def plot(path, entries, folder, steps, seeds, unigram):
     colors = plt.get_cmap("tab20").colors
     for entry, color in zip(entries, colors * (1 + len(entries) // len(colors)), strict=False):
         for seed in seeds:
-            valid = curves(folder, entry, steps, seed)[1]
+            valid = curves(place_of(folder, entry, steps, seed))[1]
             label = entry.name if seed == seeds[0] else None
             axes.plot([r["step"] for r in valid], [r["valid/nelbo"] for r in valid], color=color, label=label)
     axes.axhline(unigram, color="grey", linestyle=":", label="unigram entropy")

@@ -115,11 +115,17 @@ def shard_rule(mesh):
     return lambda tree: meshes.shardings_from_rules(tree, mesh, RULES)
 
 
-def describe(params, denoiser: Denoiser) -> str:
-    """Parameter counts, with the tables that grow with the vocabulary apart. params: a tree of arrays or shapes."""
+def count_parameters(params) -> dict[str, int]:
+    """{'network' or a table that grows with the vocabulary: its parameters}. params: a tree of arrays or shapes."""
     sizes = {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in params.items()}
     tables = {name: sizes.pop(name, 0) for name in ("embed", "output", "output_bias")}
+    return {"network": sum(sizes.values()), **tables}
+
+
+def describe(params, denoiser: Denoiser) -> str:
+    """Parameter counts, with the tables that grow with the vocabulary apart. params: a tree of arrays or shapes."""
+    counts = count_parameters(params)
     return (
-        f"{sum(sizes.values()):,} parameters in the network, {tables['embed']:,} in the embedding table, "
-        f"{tables['output'] + tables['output_bias']:,} in the output {'bias' if denoiser.tied_output else 'table'}"
+        f"{counts['network']:,} parameters in the network, {counts['embed']:,} in the embedding table, "
+        f"{counts['output'] + counts['output_bias']:,} in the output {'bias' if denoiser.tied_output else 'table'}"
     )

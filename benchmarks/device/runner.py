@@ -1,0 +1,183 @@
+"""What the jobs that train systems share: they train and score what has no result yet, one process after another.
+
+A job of this kind is one command (see job1.py). Each system runs in a process of its own, so that its peak memory is
+its own and the failure of one does not stop the others. Its result is one line of JSON, which is appended to
+FOLDER/NAME.jsonl (--output) as soon as it is known. Systems with a line there or in --known are left out: after
+the lines of a first card are appended to that file, the same command goes on with the rest on the next.
+A system that would hardly fit into the rest of --minutes is not begun.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+from absl import flags
+
+from benchmarks import bakeoff
+from benchmarks.timing import machine
+from semdlm_jax import checks, cli, config_flag
+from semdlm_jax.errors import UserError
+from semdlm_jax.experiment.build import build_objective, count_parameters
+from semdlm_jax.experiment.data import build_run_data
+from semdlm_jax.experiment.load import load_trained
+from semdlm_jax.options import counted
+from semdlm_jax.scores import score_likelihood
+
+
+def read_results(*paths):
+    """The lines of files that exist; a line that was cut off is no result."""
+    results = []
+    for path in map(pathlib.Path, paths):
+        for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+            try:
+                results.append(json.loads(line))
+            except ValueError:
+                print(f"note: {path}, line {number} is cut off and not read", file=sys.stderr, flush=True)
+    return results
+
+
+def is_done(entry, results, steps, seed):
+    return any((r["system"], r["steps"], r["seed"]) == (entry.name, steps, seed) for r in results)
+
+
+def append_result(path, result):
+    """Appends a line, on one of its own also where the last one was cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cut = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size
+    with path.open("a") as file:
+        file.write("\n" * bool(cut) + json.dumps(result) + "\n")
+
+
+def measure(entry, steps, seed, folder, test_tokens=None):
+    """Trains and scores one system: what its line holds.
+
+    Args:
+        entry: a bakeoff.Entry.
+        steps, seed: of training.
+        folder: below which it has its work directory.
+        test_tokens: how many of the test split are scored; None for all.
+    """
+    begun, workdir = time.monotonic(), bakeoff.place_of(folder, entry, steps, seed)
+    run = bakeoff.train(entry, steps, seed, workdir)
+    trained_after, device = time.monotonic() - begun, jax.local_devices()[0]
+    peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
+    trained = load_trained(workdir, "latest")
+    prepared = trained.corpus.prepared
+    likelihood, protocol = score_likelihood(trained, prepared.splits["test"][:test_tokens])
+    training, valid = bakeoff.curves(workdir)
+    return {
+        "system": entry.name,
+        "seed": seed,
+        "steps": steps,
+        "tokens": steps * run.config.training.batch_size * run.config.data.length,
+        "likelihood": dataclasses.asdict(likelihood),
+        "protocol": protocol,
+        "valid": {row["step"]: row["valid/nelbo"] for row in valid},
+        "loss": training[-1]["train/loss"],
+        "tokens_per_second": bakeoff.median_speed(training),
+        "peak_bytes": peak,
+        "parameters": count_parameters(trained.params),
+        "masked_steps": run.config.warmup.steps,
+        "unigram": prepared.unigram_entropy("test"),
+        "text": trained.corpus.identity["text"],
+        "machine": machine(),
+        "seconds_training": trained_after,
+        "seconds": time.monotonic() - begun,
+    }
+
+
+def fits(seconds_left, durations):
+    """Whether one more system is begun: the slowest so far would end in time. The first always is."""
+    return not durations or seconds_left > max(durations)
+
+
+def work_off(entries, options, results_file, end):
+    """Starts a process for each entry without a result.
+
+    Args:
+        entries: bakeoff.Entry.
+        options: flags: known, steps, seed.
+        results_file: where the processes append their results.
+        end: of the command, as time.monotonic() tells it.
+
+    Returns:
+        The names of those that failed or were not begun, each with the cause.
+    """
+    durations, left = [], []
+    for entry in entries:
+        if is_done(entry, read_results(options.known, results_file), options.steps, options.seed):
+            print(f"{entry.name} has a result", flush=True)
+            continue
+        started = time.monotonic()
+        seconds_left = end - started
+        if not fits(seconds_left, durations):
+            left.append(f"{entry.name}: not begun, {seconds_left:.0f} s were left")
+            continue
+        failure = _train_apart(entry, seconds_left)
+        durations.append(time.monotonic() - started)
+        if failure:
+            left.append(f"{entry.name}: {failure}")
+    return left
+
+
+def _train_apart(entry, seconds):
+    """Runs this command for one entry in a process of its own; returns what went wrong, or None."""
+    command = [sys.executable, *sys.orig_argv[1:], f"--only={entry.text}"]
+    with tempfile.TemporaryDirectory() as folder:  # removed also if the process is killed
+        try:
+            status = subprocess.run(command, env={**os.environ, "TMPDIR": folder}, timeout=seconds).returncode
+        except subprocess.TimeoutExpired:
+            return "stopped, for the time was over"
+    return f"ended with status {status}" if status else None
+
+
+def main(name, systems, options):
+    end = time.monotonic() + 60 * options.minutes
+    entries = [bakeoff.Entry.parse(text) for text in options.systems or systems]
+    results_file = pathlib.Path(options.output) / f"{name}.jsonl"
+    checks.check_workdir(options.output, written=True, flag="output")
+    if options.steps < 2 or options.minutes <= 0:
+        raise UserError(f"--steps={options.steps}, --minutes={options.minutes}: give at least 2 steps and some minutes")
+    if options.only:
+        (entry,) = bakeoff.parse_systems(options.only)
+        with tempfile.TemporaryDirectory() as folder:
+            result = measure(entry, options.steps, options.seed, pathlib.Path(folder), options.test_tokens)
+        append_result(results_file, result)
+        print(json.dumps(result), flush=True)
+        return
+    jax.config.update("jax_platforms", "cpu")  # of this process, which only checks: the card is for the others
+    for entry in entries:  # all of them before any long work
+        config = bakeoff.configure(entry, options.steps, options.seed)
+        checks.check_config(config)
+        build_objective(config, build_run_data(config))
+    left = work_off(entries, options, results_file, end)
+    done = len(entries) - len(left)
+    print(*left, f"{done} of {counted(len(entries), 'system')} with a result; new ones in {results_file}", sep="\n")
+    if left:
+        raise SystemExit(1)
+
+
+def start(name, systems, steps):
+    """The command of a job.
+
+    Args:
+        name: of the file of results, without an ending.
+        systems: entries as benchmarks.bakeoff takes them.
+        steps: of every run, unless the command line says otherwise.
+    """
+    config_flag.define_config_flag()
+    flags.DEFINE_string("output", None, "the folder for the lines of results")
+    flags.DEFINE_string("known", f"benchmarks/results/{name}.jsonl", "File with lines of earlier commands.")
+    flags.DEFINE_list("systems", [], "Only these systems of the job, or others, with changed keys after plus signs.")
+    flags.DEFINE_string("only", None, "Train this one system in this process.")
+    flags.DEFINE_integer("steps", steps, "Steps of every run.")
+    flags.DEFINE_integer("seed", 0, "Seed of every run.")
+    flags.DEFINE_float("minutes", 6.0, "Time of the command.")
+    flags.DEFINE_integer("test_tokens", None, "Tokens of the test split that are scored; default: all.")
+    cli.run(lambda: main(name, systems, flags.FLAGS), required=("config", "output"), compiles=True)
