@@ -6,9 +6,10 @@
 The model p(x0 | the other tokens) = the training frequencies has a known likelihood: the cross-entropy of the tokens of
 the split. Its posterior given x_t is exact (parameterization `bayes`, whatever the system trains with), so its NELBO
 exceeds that cross-entropy because of the kernel alone. The excess is zero for kernels that only jump and for nested
-partitions, whose forward process is a Markov chain. Under drift to neighbors, the state x_t of a token depends on x0 even where an earlier state x_s is
-known; the reverse process does not see this, and the bound becomes loose. A trained model that predicts a token from
-other tokens loses less; but comparisons of NELBO between kernels start with this difference.
+partitions, whose forward process is a Markov chain. Under drift to neighbors, the state x_t of a token depends on x0
+even where an earlier state x_s is known; the reverse process does not see this, and the bound becomes loose. A trained
+model that predicts a token from other tokens loses less; but comparisons of NELBO between kernels start with this
+difference.
 
 Nothing is trained. Columns: NELBO with its standard error over rows, its three terms, and slack: the NELBO minus
 the cross-entropy of the same tokens.
