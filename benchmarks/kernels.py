@@ -220,7 +220,9 @@ def main():
         params = jax.jit(denoiser.init)(jax.random.key(0))
         for k_max in neighbors:
             table = balanced_table(vocab_size, k_max)
-            vocabulary = Vocabulary(vocab_size, vocab_size - 1, table=table, unigram=np.ones(vocab_size))
+            blocks = np.arange(vocab_size)[None] % 65  # 64 and one of special tokens
+            ones = np.ones(vocab_size)
+            vocabulary = Vocabulary(vocab_size, vocab_size - 1, table=table, unigram=ones, partitions=blocks)
             kernel = make_kernel(KERNEL.value, vocabulary)
             for length in lengths:
                 programs = compile_all(denoiser, params, kernel, BATCH.value, length, CHUNK.value)

@@ -192,6 +192,8 @@ def option_of(flag: str) -> Option | None:
 def _check_values(program, needs):
     """UserError for a flag or a key out of its range. Also replaces ~ and $HOME in paths."""
     for flag in flags.FLAGS.get_key_flags_for_module(program):
+        if isinstance(flag.value, list):  # of a program's own: an option has one value
+            continue
         option = option_of(flag.name)
         if option is not None and flag.value is not None:
             flag.value = option.expanded(flag.value)
