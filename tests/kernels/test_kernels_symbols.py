@@ -256,3 +256,23 @@ def test_what_cannot_be(options, told):
 def test_without_partitions():
     with pytest.raises(UserError, match="no partitions here, which this kernel needs"):
         make_kernel("nested", Vocabulary(V, MASK))
+
+
+@pytest.mark.parametrize(
+    "name, options", [("absorbing", {"resampled": 0}), ("uniform", {}), ("unigram", {"prior": "unigram"})]
+)
+def test_one_level_is_a_kernel_that_jumps(float64, name, options):
+    """Marginals, the bound and the prior, with half a count more for every token of the unigram."""
+    counts = np.array([1, 4, 9, 16, 25, 36])
+    one = make_kernel("nested", Vocabulary(V, MASK, unigram=counts, partitions=FINE[None]), blocks="", **options)
+    other = make_kernel(name, Vocabulary(V, MASK, unigram=counts + 0.5))
+    assert one.levels == 1 and one.num_states == V
+    posterior = np.random.default_rng(2).dirichlet(np.ones(V), V) * (np.arange(V) != MASK)
+    for t in TIMES:
+        np.testing.assert_allclose(marginals(one, t), marginals(other, t), rtol=1e-12, atol=1e-15)
+        seen = posterior * (marginals(other, t).T > 0)
+        seen = seen / np.maximum(seen.sum(1, keepdims=True), 1e-300)
+        closed, general = (integrand(kernel, seen, t)[0] for kernel in (one, other))
+        occurs = (marginals(other, t) > 0) & (np.arange(V) != MASK)[:, None]
+        np.testing.assert_allclose(closed[occurs], general[occurs], rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(one.prior_probs(1.0), other.prior_probs(1.0), rtol=1e-12)
