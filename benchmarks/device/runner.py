@@ -149,7 +149,8 @@ def main(name, systems, options):
         with tempfile.TemporaryDirectory() as folder:
             result = measure(entry, options.steps, options.seed, pathlib.Path(folder), options.test_tokens)
         append_result(results_file, result)
-        print(json.dumps(result), flush=True)
+        speed, nelbo = result["tokens_per_second"], bakeoff.mean_nelbo([result["likelihood"]])
+        print(f"{entry.name}: {nelbo} nats/token, {speed:,.0f} tokens/s, {result['seconds']:.0f} s", flush=True)
         return
     jax.config.update("jax_platforms", "cpu")  # of this process, which only checks: the card is for the others
     for entry in entries:  # all of them before any long work
