@@ -174,12 +174,9 @@ class NestedKernel(MarkovKernel):
 
     def transitions(self, xt, t, s):
         chances = self.process.chances(t, s)
-        stays = jnp.take_along_axis(
-            jnp.stack(jnp.broadcast_arrays(*(row[0] for row in chances)), axis=-1),
-            self.state_levels[xt][..., None],
-            axis=-1,
-        )
-        return self._into(xt, chances) + jnp.where(self._is_state(xt), stays, 0)
+        level = self.state_levels[xt]
+        stays = sum(jnp.where(level == row, each[0], 0) for row, each in enumerate(chances))
+        return self._into(xt, chances) + jnp.where(self._is_state(xt), stays[..., None], 0)
 
     def _into(self, xt, table):
         """sum over e >= 1 of c[l(y)][e] E_e(y, xt) of every state y: [..., N]."""

@@ -75,13 +75,17 @@ OF_TIMES = {
     "add_log_likelihoods": lambda kernel, t: kernel.add_log_likelihoods(jnp.zeros((4, 4, V)), X, t),
     "reverse": lambda kernel, t: kernel.reverse(X, t).total,
     "reverse_step": lambda kernel, t: kernel.reverse(X, t, t / 2).stay,
-    "origins": lambda kernel, t: kernel.origins(X, X, t).kept,
+    "origins": lambda kernel, t: kernel.origins(X, X, t).kept if hasattr(kernel, "origins") else t,
+    "reverse_step of a chain": lambda kernel, t: kernel.reverse(X, t, t / 2).true(X),
+    "leap": lambda kernel, t: kernel.reverse_leap(toys.key(0), X, X, t, t / 2),
     "kept_weight": lambda kernel, t: kernel.kept_weight(t) if kernel.kept_weight else t,
-    "schedule": lambda kernel, t: getattr(kernel, "branches", kernel).schedule.alpha_dot(t),
+    "schedule": lambda kernel, t: getattr(kernel, "branches", getattr(kernel, "process", kernel)).schedule.alpha_dot(t),
 }
 
 
-@pytest.mark.parametrize("name", ["hybrid", "semdlm_plus", "semantic_softmax"])
+@pytest.mark.parametrize(
+    "name", ["hybrid", "semdlm_plus", "semantic_softmax", "nested_mask", "mask_rates", "two_digits"]
+)
 def test_a_number_is_a_time_of_every_method(name):
     kernel = TOYS[name].build()
 
