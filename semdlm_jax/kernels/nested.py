@@ -175,7 +175,7 @@ class NestedKernel(MarkovKernel):
     def transitions(self, xt, t, s):
         chances = self.process.chances(t, s)
         level = self.state_levels[xt]
-        stays = sum(jnp.where(level == row, each[0], 0) for row, each in enumerate(chances))
+        stays = sum((jnp.where(level == row, each[0], 0) for row, each in enumerate(chances)), start=jnp.zeros(()))
         return self._into(xt, chances) + jnp.where(self._is_state(xt), stays[..., None], 0)
 
     def _into(self, xt, table):
