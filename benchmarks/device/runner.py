@@ -117,7 +117,7 @@ def work_off(entries, options, results_file, end):
         started = time.monotonic()
         seconds_left = end - started
         if not fits(seconds_left, durations):
-            left.append(f"{entry.name}: not begun, {seconds_left:.0f} s were left")
+            left.append(f"{entry.name}: not begun, {max(seconds_left, 0):.0f} s were left")
             continue
         failure = _train_apart(entry, seconds_left)
         durations.append(time.monotonic() - started)
