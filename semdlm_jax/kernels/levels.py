@@ -13,14 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels.numerics import derivative, ratio
+from semdlm_jax.kernels.numerics import derivative, ramp, ratio
 from semdlm_jax.kernels.schedules import Schedule, fall, power
 from semdlm_jax.kernels.shapes import TakesTimes
 
 Array = jax.Array
 Table = list[list[Array]]
-# Of the time -log(1 - n) of `Sequential`, where all has happened: exp(-40) is below what any float adds to 1.
+# Of a time, where all that happens at rate 1 has happened: exp(-40) is below what any float adds to 1.
 LATEST = 40.0
+# Powers nearer to each other than this would leave the chance of an event between them few digits in float32.
+LEAST_RISE = 1.01
+SLOWEST, FASTEST = 1e-3, 1e3
 
 
 class LevelProcess(TakesTimes, abc.ABC):
@@ -70,8 +73,8 @@ class Direct(LevelProcess):
     powers: tuple[float, ...] = ()
 
     def __post_init__(self):
-        if any(not low < high for low, high in zip((1.0, *self.powers), self.powers)):
-            raise UserError(f"powers {self.powers} must rise from level to level, and be above 1")
+        if any(not low * LEAST_RISE <= high for low, high in zip((1.0, *self.powers), self.powers)):
+            raise UserError(f"powers {self.powers} must rise by 1 % at least from level to level, the first from 1")
 
     @property
     def levels(self):
@@ -81,9 +84,10 @@ class Direct(LevelProcess):
         return self.schedule.alpha(t), self.schedule.noise(t)
 
     def weights(self, t):
-        alpha, noise = self.kept(t)
+        (alpha, noise), log_noise = self.kept(t), self.schedule.log_noise(t)
         powers = (1.0, *self.powers)
-        return [*(power(noise, p) * fall(alpha, q - p) for p, q in zip(powers, powers[1:])), power(noise, powers[-1])]
+        falls = [alpha if q - p == 1 else -jnp.expm1((q - p) * log_noise) for p, q in zip(powers, powers[1:])]
+        return [*(power(noise, p) * fall for p, fall in zip(powers, falls)), power(noise, powers[-1])]
 
     def survivals(self, t: Array) -> list[Array]:
         """[S_0, ..., S_D]."""
@@ -93,17 +97,24 @@ class Direct(LevelProcess):
     def chances(self, t, s):
         left = [ratio(after, before, 1) for after, before in zip(self.survivals(t), self.survivals(s), strict=True)]
         noise_t, noise_s = self.schedule.noise(t), self.schedule.noise(s)
-        rises = [power(noise_t, p) - power(noise_s, p) for p in (1.0, *self.powers)]
+        gone = [power(noise_t, p) for p in (1.0, *self.powers)]
+        rises = [after - power(noise_s, p) for after, p in zip(gone, (1.0, *self.powers))]
         early = [ratio(rise, before, 0) for rise, before in zip(rises, self.survivals(s))]
-        # Of two ways to write 1 - S_d(t) / S_d(s), that which subtracts no nearly equal numbers.
-        lost = [jnp.where(noise_t < 0.5, one, 1 - other) for one, other in zip(early, left)] + [jnp.zeros_like(noise_t)]
-        return _by_state(left[0], [low - high for low, high in zip(lost, lost[1:])])
+        # Of two ways to write 1 - S_d(t) / S_d(s), and the difference of two, that which subtracts no nearly equal
+        # numbers.
+        late = [after >= 0.5 for after in gone] + [jnp.full(noise_t.shape, True)]
+        lost = [jnp.where(is_late, 1 - one, other) for is_late, one, other in zip(late, left, early)]
+        lost.append(jnp.zeros_like(noise_t))
+        events = [
+            ramp(jnp.where(late[d] & late[d + 1], left[d + 1] - left[d], lost[d] - lost[d + 1]))
+            for d in range(self.levels)
+        ]
+        return _by_state(left[0], events)
 
     def rates(self, t):
         """r_d = -d log(S_{d-1} / S_d) / dt. With n = e^-u, -S_d' / S_d = n' / n p / (e^(p u) - 1)."""
         noise, noise_dot = derivative(self.schedule.noise, t)
-        early = noise < 0.5
-        u = jnp.where(early, -jnp.log(jnp.where(early & (noise > 0), noise, 0.5)), -jnp.log1p(-self.schedule.alpha(t)))
+        u = -self.schedule.log_noise(t)
         speed, powers = ratio(noise_dot, noise, 0), (1.0, *self.powers)
         between = [_hazard_fall(p, q, u) for p, q in zip(powers, powers[1:])]
         last = ratio(jnp.full_like(u, powers[-1]), jnp.expm1(powers[-1] * u))
@@ -140,23 +151,30 @@ class Sequential(LevelProcess):
     steps_up = True
 
     def __post_init__(self):
-        if min(self.speeds) <= 0:
-            raise UserError(f"speeds {self.speeds} must be above 0")
+        if not all(SLOWEST <= speed <= FASTEST for speed in self.speeds):
+            raise UserError(f"speeds {self.speeds} must be from {SLOWEST} to {FASTEST:g}")
 
     @property
     def levels(self):
         return len(self.speeds)
 
     def kept(self, t):
-        alpha, noise = self.schedule.alpha(t), self.schedule.noise(t)
-        return power(alpha, self.speeds[0]), fall(noise, self.speeds[0])
+        if self.speeds[0] == 1:
+            return self.schedule.alpha(t), self.schedule.noise(t)
+        log_kept = self.speeds[0] * self._log_alpha(t)
+        return jnp.exp(log_kept), -jnp.expm1(log_kept)
 
     def weights(self, t):
         chances = self._moved(-self._log_alpha(t))
         return [chances[..., 0, level] for level in range(1, self.levels + 1)]
 
     def chances(self, t, s):
-        lost = ratio(self.schedule.alpha(s) - self.schedule.alpha(t), self.schedule.alpha(s), 0)
+        # Of two ways to write alpha_s - alpha_t, that which subtracts no two numbers near 1.
+        alphas, noises = (
+            self.schedule.alpha(s) - self.schedule.alpha(t),
+            self.schedule.noise(t) - self.schedule.noise(s),
+        )
+        lost = ratio(jnp.where(self.schedule.noise(t) < 0.5, noises, alphas), self.schedule.alpha(s), 0)
         passed = jnp.where(lost < 0.5, -jnp.log1p(-jnp.minimum(lost, 0.5)), self._log_alpha(s) - self._log_alpha(t))
         chances, nothing = self._moved(passed), jnp.zeros_like(lost)
         table = [[chances[..., low, high] for high in range(self.levels + 1)] for low in range(self.levels + 1)]
@@ -174,8 +192,13 @@ class Sequential(LevelProcess):
 
     def _log_alpha(self, t):
         alpha, noise = self.schedule.alpha(t), self.schedule.noise(t)
-        late = jnp.log(jnp.maximum(alpha, jnp.finfo(alpha.dtype).tiny))
-        return jnp.maximum(jnp.where(noise < 0.5, jnp.log1p(-jnp.minimum(noise, 0.5)), late), -LATEST)
+        late = jnp.where(alpha > 0, jnp.log(jnp.where(alpha > 0, alpha, 1)), -jnp.inf)
+        return jnp.maximum(jnp.where(noise < 0.5, jnp.log1p(-jnp.minimum(noise, 0.5)), late), -self._latest)
+
+    @property
+    def _latest(self):
+        """The time by which even the slowest level has been left."""
+        return LATEST / min(1.0, *self.speeds)
 
     def _moved(self, time):
         """[..., D + 1, D + 1]: exp(G time) of the generator G. All its terms are positive, so that no digits are lost:
@@ -183,11 +206,12 @@ class Sequential(LevelProcess):
         fastest = max(self.speeds)
         generator = np.diag([*self.speeds, 0.0]) @ (np.eye(self.levels + 1, k=1) - np.eye(self.levels + 1))
         short = time * fastest < SHORT
-        halvings = int(np.ceil(np.log2(max(LATEST * fastest / SHORT, 1))))
+        halvings = int(np.ceil(np.log2(max(self._latest * fastest / SHORT, 1))))
         near = _uniformized(generator, fastest, jnp.where(short, time, 0))
         far = _uniformized(generator, fastest, jnp.where(short, 0, time) / 2**halvings)
         for _ in range(halvings):
             far = jnp.matmul(far, far, precision=jax.lax.Precision.HIGHEST)
+            far = far / jnp.sum(far, axis=-1, keepdims=True)  # squares double the rounding of a sum that is 1
         return jnp.where(short[..., None, None], near, far)
 
 

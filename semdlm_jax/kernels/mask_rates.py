@@ -70,12 +70,7 @@ class MaskRates(MarkovKernel):
 
     def _beyond(self, x0, t):
         """What x0 is kept beyond alpha, n^least - n^w."""
-        return self.noise(t) * -jnp.expm1((self.powers[x0] - self.least) * self._log_noise(t))
-
-    def _log_noise(self, t):
-        noise, alpha = self.schedule.noise(t), self.schedule.alpha(t)
-        early = jnp.log(jnp.maximum(noise, jnp.finfo(noise.dtype).tiny))
-        return jnp.where(noise < 0.5, early, jnp.log1p(-jnp.minimum(alpha, 0.5)))
+        return self.noise(t) * -jnp.expm1((self.powers[x0] - self.least) * self.schedule.log_noise(t))
 
     def noise_probs(self, x0, t):
         return self.noise_prob(jnp.arange(self.vocab_size), x0[..., None], t[..., None])
@@ -111,7 +106,7 @@ class MaskRates(MarkovKernel):
 
     def _kept(self, t):
         """[..., V]: the chance that every token is not masked."""
-        return -jnp.expm1(self.powers * self._log_noise(t)[..., None])
+        return -jnp.expm1(self.powers * self.schedule.log_noise(t)[..., None])
 
     def jump_rates(self, xt, t):
         noise, slope = self.schedule.noise(t)[..., None], -self.schedule.alpha_dot(t)[..., None]

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels.levels import Direct, LevelProcess, Sequential
+from semdlm_jax.kernels.levels import FASTEST, SLOWEST, Direct, LevelProcess, Sequential
 from semdlm_jax.kernels.nested import NestedKernel
 from semdlm_jax.kernels.partitions import Partitions
 from semdlm_jax.kernels.prior import EXPONENT, PRIOR, UNIGRAM
@@ -14,7 +14,7 @@ from semdlm_jax.kernels.vocabulary import BUILD, Vocabulary
 from semdlm_jax.options import counted, number, numbers_in, text
 from semdlm_jax.plugins import field
 
-COUNT, POWER = "[1, 2147483647]", "(0, 1000]"
+COUNT, POWER, SPEED = "[1, 2147483647]", "(0, 1000]", f"[{SLOWEST}, {FASTEST:g}]"
 PATHS = ("direct", "sequential")
 
 
@@ -69,7 +69,7 @@ class Nested(KernelSpec):
             powers = numbers_in("kernel.powers", self.powers, POWER) or tuple(range(2, self.levels + 1))
             self._check_count("kernel.powers", powers, self.levels - 1)
             return Direct(self.schedule, tuple(map(float, powers)))
-        speeds = numbers_in("kernel.speeds", self.speeds, POWER) or tuple(range(self.levels, 0, -1))
+        speeds = numbers_in("kernel.speeds", self.speeds, SPEED) or tuple(range(self.levels, 0, -1))
         self._check_count("kernel.speeds", speeds, self.levels)
         return Sequential(self.schedule, tuple(map(float, speeds)))
 

@@ -19,6 +19,7 @@ from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, Registry, field
 
 LEFT = number(1e-3, "[0, 1)", "alpha at t = 1")
+LARGEST_SIGMA = 80.0
 
 
 class Schedule(Plugin, TakesTimes, abc.ABC):
@@ -37,6 +38,12 @@ class Schedule(Plugin, TakesTimes, abc.ABC):
     @abc.abstractmethod
     def alpha_dot(self, t: jax.Array) -> jax.Array:
         """d alpha / dt."""
+
+    def log_noise(self, t: jax.Array) -> jax.Array:
+        """log(1 - alpha), to full relative accuracy at both ends; finite where there is no noise."""
+        noise, alpha = self.noise(t), self.alpha(t)
+        early = jnp.log(jnp.maximum(noise, jnp.finfo(noise.dtype).tiny))
+        return jnp.where(noise < 0.5, early, jnp.log1p(-jnp.minimum(alpha, 0.5)))
 
 
 def _elementwise_problem(found, t):
@@ -106,7 +113,8 @@ class Geometric(Schedule):
             )
 
     def _sigma(self, t):
-        return self.sigma_min * jnp.exp(math.log(self.sigma_max / self.sigma_min) * t)
+        # Beyond, alpha would be 0 in float32, and the rate -alpha_dot / alpha no number.
+        return jnp.minimum(self.sigma_min * jnp.exp(math.log(self.sigma_max / self.sigma_min) * t), LARGEST_SIGMA)
 
     def alpha(self, t):
         return jnp.exp(-self._sigma(t))

@@ -1,5 +1,7 @@
 """Nested kernels whose blocks have symbols, against generators and differential equations on all N states."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,6 +148,47 @@ def test_float32_keeps_relative_accuracy(member):
     np.testing.assert_allclose(single, double, rtol=1e-5)
 
 
+# Powers that are near each other or large, speeds far apart: q_t(y | x0 = 0) by `math`, of the symbol and the mask.
+EXTREMES = [
+    ({"powers": "1.02"}, lambda n: (-n * math.expm1(0.02 * math.log(n)), n**1.02)),
+    ({"powers": "1000"}, lambda n: (-n * math.expm1(999 * math.log(n)), n**1000)),
+    ({"path": "sequential", "speeds": "0.1,0.1"}, lambda n: _erlang(0.1, n)),
+    ({"path": "sequential", "speeds": "1000,1000"}, lambda n: _erlang(1000, n)),
+]
+
+
+def _erlang(speed, n):
+    passed = -speed * math.log1p(-n) if n < 1 else math.inf
+    once = passed * math.exp(-passed) if n < 1 else 0.0
+    return once, -math.expm1(-passed) - once
+
+
+@pytest.mark.parametrize("options, exact", EXTREMES, ids=["near", "far", "slow", "fast"])
+def test_extreme_powers_and_speeds_keep_digits_in_float32(options, exact):
+    """Also with a schedule whose alpha is 1 in float32 where there is noise."""
+    schedule = schedules.Polynomial(power=2.0)
+    kernel = make_kernel("nested", VOCABULARY, blocks="3", resampled=0, schedule=schedule, **options)
+    t = jnp.float32([1e-4, 0.1, 0.9, 1.0])
+    found = [kernel.prob(jnp.full(4, y), jnp.zeros(4, int), t) for y in (0, V, MASK)]
+    np.testing.assert_allclose(sum(found), 1, rtol=1e-6)
+    symbol, _ = zip(*(exact(float(time) ** 2) for time in t))
+    np.testing.assert_allclose(found[1], symbol, rtol=2e-4, atol=1e-15)
+
+
+@pytest.mark.parametrize("member", ["symbols", "hdlm"])
+def test_short_steps_keep_digits_in_float32(member):
+    """From t = 0 on a step's chances are those of the marginals; a schedule that is done before t = 1 has rates."""
+    kernel = MEMBERS[member].build()
+    t, states = jnp.float32([1e-6, 0.3, 1.0]), jnp.full(3, V)
+    steps = kernel.transitions(states, t, jnp.zeros(3))[:, 0]
+    np.testing.assert_allclose(steps, kernel.prob(states, jnp.zeros(3, int), t), rtol=1e-5, atol=1e-12)
+    options = {"path": "sequential"} if member == "hdlm" else {}
+    ends_early = schedules.Geometric(sigma_max=1e4)
+    kernel = make_kernel("nested", VOCABULARY, blocks="3", resampled=0, schedule=ends_early, **options)
+    rates = kernel.process.rates(jnp.float32([0.5, 0.9, 0.999]))
+    assert all((np.isfinite(rate) & (rate >= 0)).all() for row in rates for rate in row[1:])
+
+
 @jax.jit
 def _integrand(kernel, posterior, x0, xt, t):
     """[V, N]: the bound's integrand by its closed form, or else in general; and in general."""
@@ -242,6 +285,7 @@ def test_a_time_for_each_level_is_a_schedule_of_the_user(float64):
         ({"blocks": "x"}, "holds 'x'"),
         ({"blocks": "3", "powers": "2,3"}, "has 2 numbers, but kernel.blocks = '3' makes 2 levels: give 1"),
         ({"blocks": "3", "powers": "0.5"}, "must rise"),
+        ({"blocks": "3,2", "powers": "2,2.001"}, "must rise"),
         ({"blocks": "3", "path": "sequential"}, "set kernel.resampled = 0"),
         ({"blocks": "3", "resampled": 3}, "give at most 2"),
         ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "1"}, "has 1 number"),
