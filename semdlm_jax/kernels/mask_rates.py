@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.markov import MarkovKernel
 from semdlm_jax.kernels.numerics import ratio
 from semdlm_jax.kernels.schedules import Schedule, fall, power
@@ -47,7 +48,9 @@ class MaskRates(MarkovKernel):
 
     @classmethod
     def build(cls, powers, schedule: Schedule, mask_id: int) -> "MaskRates":
-        """powers: [V], above 0; that of the mask is not read."""
+        """powers: [V], above 0; that of the mask is not read. UserError for other powers."""
+        if not (np.delete(powers, mask_id) > 0).all():
+            raise UserError("powers of tokens must be numbers above 0")
         powers = np.where(np.arange(len(powers)) == mask_id, np.delete(powers, mask_id).min(), powers)
         return cls(jnp.asarray(powers, jnp.result_type(float)), schedule, mask_id, float(powers.min()))
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import Vocabulary, make_kernel
+from semdlm_jax.kernels import SCHEDULES, Vocabulary, make_kernel
+from semdlm_jax.kernels.mask_rates import MaskRates
+
+
+@pytest.mark.parametrize("powers", [[1.0, 0.0, 1.0], [1.0, np.nan, 1.0]])
+def test_powers_of_masks_are_above_zero(powers):
+    with pytest.raises(UserError, match="above 0"):
+        MaskRates.build(np.array(powers), SCHEDULES["linear"](), 2)
 
 
 def partitioned(levels):
