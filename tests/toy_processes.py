@@ -166,11 +166,13 @@ def _moves(i, hazard, now, change):
     total, gain = (sum(part.sum() for part in parts) for parts in (far, far_gain))
     # The share of the far tokens that is drawn anew: that which jumps, or more where a component shrinks.
     lost = max(0, hazard, *(_ratio(-dot.sum(), part.sum()) for part, dot in zip(far, far_gain, strict=True)))
-    near_jumping = min(max(gain, 0), max(hazard * near.sum(), max(gain, 0) + kept_gain)) if near.sum() > 0 else 0
+    # At t = 1 no token is near, but those that go at that moment lie where they lay just before.
+    before = near if near.sum() > 0 else np.maximum(-near_gain, 0)
+    near_jumping = min(max(gain, 0), max(hazard * near.sum(), max(gain, 0) + kept_gain)) if before.sum() > 0 else 0
     jumping = max(gain, 0) - near_jumping  # of the kept tokens
     near_lost = max(0, _ratio(near_jumping, near.sum()), *map(_ratio, -near_gain, near))
     eye, all_far = np.eye(V)[i], sum(far)
-    from_near, from_far = near * _ratio(1, near.sum()), all_far * _ratio(1, total)
+    from_near, from_far = before * _ratio(1, before.sum()), all_far * _ratio(1, total)
     to_far = jumping * eye + near_jumping * from_near + (lost * total - max(-gain, 0)) * from_far
     to_near = (-kept_gain - jumping) * eye + max(-gain, 0) * from_far
     to_near = to_near + (near_lost * near.sum() - near_jumping) * from_near
