@@ -159,14 +159,28 @@ def numbers_in(name: str, text: str, within: str, kind: type = float) -> tuple:
     """The numbers of a text like '256,64,16' or '256 64 16'; () of ''. UserError unless all are of this kind and in the
     interval."""
     found = []
-    for part in text.replace(",", " ").split():
+    for part in re.split(r"\s*,\s*|\s+", text.strip()) if text.strip() else []:
         try:
-            found.append(kind(part))
+            found.append(kind(part if part.isascii() else ""))
         except ValueError:
             what = "whole numbers" if kind is int else "numbers"
             raise UserError(f"{name} = {shown(text)} holds {part!r}: give {what} with commas between them") from None
         number(None, within, "", kind=kind).check(f"{name} = {shown(text)}: {part}", found[-1])
     return tuple(found)
+
+
+def blocks_in(name: str, text: str) -> tuple[int, ...]:
+    """The numbers of blocks of nested partitions, from fine to coarse, of a text like '256,64,16'. UserError unless
+    they fall."""
+    try:
+        blocks = numbers_in(name, text, "[1, 2147483647]", kind=int)
+    except UserError:
+        blocks = (0, 0)
+    if any(fine <= coarse for fine, coarse in zip(blocks, blocks[1:])):
+        raise UserError(
+            f"{name} = {shown(text)} is not possible: give whole numbers that fall, as '256,64,16', or '' for none"
+        )
+    return blocks
 
 
 def path_problem(path: str) -> str:

@@ -31,11 +31,9 @@ class LevelProcess(TakesTimes, abc.ABC):
 
     Attributes:
         schedule: of the noise level n.
-        steps_up: whether every event leads to the next level, so that no state forgets on which level it is.
     """
 
     schedule: Schedule
-    steps_up: bool = False
 
     @property
     @abc.abstractmethod
@@ -148,7 +146,6 @@ class Sequential(LevelProcess):
 
     schedule: Schedule
     speeds: tuple[float, ...] = (1.0, 1.0)
-    steps_up = True
 
     def __post_init__(self):
         if not all(SLOWEST <= speed <= FASTEST for speed in self.speeds):

@@ -85,7 +85,7 @@ class MaskRates(MarkovKernel):
         tokens = jnp.arange(self.vocab_size)
         total = jnp.sum(w * self.masked(tokens, t[..., None]), axis=-1, keepdims=True)
         kept = w * self._beyond(tokens, t[..., None])
-        return kept + jnp.where(jnp.arange(self.vocab_size) == self.mask_id, total, 0)
+        return kept + jnp.where(tokens == self.mask_id, total, 0)
 
     def sample_noise(self, key, x0, t):
         masks = jax.random.uniform(key, x0.shape) * self.noise(t) < self.masked(x0, t)

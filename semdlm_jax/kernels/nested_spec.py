@@ -11,10 +11,10 @@ from semdlm_jax.kernels.partitions import Partitions
 from semdlm_jax.kernels.prior import EXPONENT, PRIOR, UNIGRAM
 from semdlm_jax.kernels.spec import KernelSpec
 from semdlm_jax.kernels.vocabulary import BUILD, Vocabulary
-from semdlm_jax.options import counted, number, numbers_in, text
+from semdlm_jax.options import blocks_in, counted, number, numbers_in, text
 from semdlm_jax.plugins import field
 
-COUNT, POWER, SPEED = "[1, 2147483647]", "(0, 1000]", f"[{SLOWEST}, {FASTEST:g}]"
+POWER, SPEED = "(0, 1000]", f"[{SLOWEST}, {FASTEST:g}]"
 PATHS = ("direct", "sequential")
 
 
@@ -43,9 +43,6 @@ class Nested(KernelSpec):
 
     def __post_init__(self):
         super().__post_init__()
-        blocks = numbers_in("kernel.blocks", self.blocks, COUNT, kind=int)
-        if any(fine <= coarse for fine, coarse in zip(blocks, blocks[1:])):
-            raise UserError(f"kernel.blocks = {self.blocks!r} must fall from level to level: give them as '256,64,16'")
         if self.resampled > self.levels:
             told = f"there are {counted(self.levels, 'level')}, the last one included"
             raise UserError(f"kernel.resampled = {self.resampled}, but {told}: give at most {self.levels}")
@@ -56,7 +53,7 @@ class Nested(KernelSpec):
     @property
     def levels(self) -> int:
         """D."""
-        return len(numbers_in("kernel.blocks", self.blocks, COUNT, kind=int)) + 1
+        return len(blocks_in("kernel.blocks", self.blocks)) + 1
 
     @property
     def drawing(self) -> int:
@@ -85,7 +82,7 @@ class Nested(KernelSpec):
         return sum(len(np.unique(level[text])) for level in self._partitions(vocabulary)[self.drawing :])
 
     def _partitions(self, vocabulary):
-        return [_partition(vocabulary, n) for n in numbers_in("kernel.blocks", self.blocks, COUNT, kind=int)]
+        return [_partition(vocabulary, n) for n in blocks_in("kernel.blocks", self.blocks)]
 
     def build(self, vocabulary):
         masked = self.drawing < self.levels

@@ -1,12 +1,11 @@
 """How a neighbor table is built: the keys of the configuration's `semantics` section, checked before long work."""
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
 from semdlm_jax.errors import UserError, choose
-from semdlm_jax.options import number, shown, switch, text
+from semdlm_jax.options import blocks_in, number, switch, text
 from semdlm_jax.plugins import Plugin, field, options_of
 
 EMBEDDINGS = {
@@ -127,14 +126,7 @@ class TableSettings(Plugin):
     @property
     def levels(self) -> tuple[int, ...]:
         """Numbers of blocks from fine to coarse, of `blocks`."""
-        parts = [part.strip() for part in self.blocks.split(",")] if self.blocks.strip() else []
-        levels = tuple(int(part) if part.isascii() and part.isdigit() else 0 for part in parts)
-        if any(blocks < 1 for blocks in levels) or any(fine <= coarse for fine, coarse in itertools.pairwise(levels)):
-            raise UserError(
-                f"semantics.blocks = {shown(self.blocks)} is not possible: give whole numbers that fall, as "
-                "'256,64,16', or '' for none"
-            )
-        return levels
+        return blocks_in("semantics.blocks", self.blocks)
 
     @property
     def components(self) -> int:

@@ -281,8 +281,9 @@ def test_a_time_for_each_level_is_a_schedule_of_the_user(float64):
     "options, told",
     [
         ({"blocks": "4"}, "asks for 4 blocks, but the partitions have 3, 2"),
-        ({"blocks": "2,3"}, "must fall from level to level"),
-        ({"blocks": "x"}, "holds 'x'"),
+        ({"blocks": "2,3"}, "give whole numbers that fall"),
+        ({"blocks": "x"}, "give whole numbers that fall"),
+        ({"blocks": "3", "powers": "x"}, "holds 'x'"),
         ({"blocks": "3", "powers": "2,3"}, "has 2 numbers, but kernel.blocks = '3' makes 2 levels: give 1"),
         ({"blocks": "3", "powers": "0.5"}, "must rise"),
         ({"blocks": "3,2", "powers": "2,2.001"}, "must rise"),
