@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.shapes import as_tokens, check_shape
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class Scoring:
     chunk: int = 0
     padded: bool = False
 
+    def lengths(self, mask_BxL: jax.Array) -> dict[str, jax.Array]:
+        """What the network is told of rows that end in padding: {} or {"lengths_B": …}."""
+        return {"lengths_B": jnp.maximum(jnp.sum(mask_BxL, axis=1), 1)} if self.padded else {}
+
 
 class ObjectiveBase(abc.ABC):
     """A training loss and the likelihood that belongs to it.
@@ -108,6 +113,12 @@ class ObjectiveBase(abc.ABC):
         where its times lie between t_min and t_max; and, if wanted, given [B, L] bool: then the terms are those of the
         other positions given these. draw: which of these.
         """
+
+    def path_log_weights(self, denoiser, scoring: Scoring, path: int | str) -> Callable:
+        """A pure (params, key, batch, draw) -> [B] nats, the log weight of a path from noise to each text: jit it. See
+        `objectives.paths`. path: a number of steps, or the name of an order. UserError where a text has no such paths.
+        """
+        raise UserError("this model scores text by the chain rule, exactly: there are no paths of noise to weigh")
 
 
 def check_tokens(x0_BxL: jax.Array, mask_BxL: jax.Array) -> None:

@@ -92,14 +92,21 @@ def nelbo_step(kernel: KernelBase, log_posterior, x0, xt, t, s):
 
 
 @takes_times
-def prior_divergences(kernel: KernelBase, t):
-    """[V]: KL( q_t(. | x0) || pi_t ) of every clean token x0, in nats, at the last time t of the bound (a number).
+def prior_law(kernel: KernelBase, t):
+    """[N]: where the bound's model starts, at its last time t, a number.
 
     pi_t = alpha_t / V + (1 - alpha_t) nu: the kernel's prior nu, and a uniform share for the clean tokens that are
     still kept where t is below 1.
     """
     kept = jnp.where(jnp.arange(kernel.num_states) < kernel.vocab_size, kernel.alpha(t) / kernel.vocab_size, 0)
-    prior = kept + kernel.noise(t) * kernel.prior_probs(t)
+    return kept + kernel.noise(t) * kernel.prior_probs(t)
+
+
+@takes_times
+def prior_divergences(kernel: KernelBase, t):
+    """[V]: KL( q_t(. | x0) || pi_t ) of every clean token x0, in nats, at the last time t of the bound (a number);
+    pi_t is `prior_law`."""
+    prior = prior_law(kernel, t)
 
     def one(x0):
         mass = add_at(kernel.noise_probs(x0, t), x0[None], kernel.alpha(t)[None])

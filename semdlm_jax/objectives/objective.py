@@ -17,6 +17,7 @@ from semdlm_jax.objectives.bound import prior_divergences
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.objectives.context import clean_positions
 from semdlm_jax.objectives.losses import LOSSES, Denoising, Loss, LossInput
+from semdlm_jax.objectives.paths import PathRows, check_order, step_log_weights, unmasking_log_weights
 from semdlm_jax.objectives.posterior import PARAMETERIZATIONS, Bayes, Parameterization, Posterior
 from semdlm_jax.objectives.scoring import ScoredRows, bound_terms
 from semdlm_jax.options import number, text
@@ -119,13 +120,30 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
         prior_V = np.asarray(jax.jit(lambda: prior_divergences(self.kernel, scoring.t_max))())
 
         def terms(params, key, batch, draw):
-            keys_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), draw))(batch["row"])
+            keys_B = _row_keys(key, batch["row"], draw)
             t_B = scoring.t_min + (scoring.t_max - scoring.t_min) * batch["uniform"][:, draw]
             tokens, mask, given = batch["tokens"], batch["mask"], batch.get("given")
             rows = ScoredRows(keys_B, jnp.minimum(t_B, scoring.t_max), tokens, mask, given)
             return bound_terms(denoiser, self.kernel, posterior, scoring, jnp.asarray(prior_V), params, rows)
 
         return terms
+
+    def path_log_weights(self, denoiser, scoring: Scoring, path: int | str) -> Callable:
+        if isinstance(path, str):
+            check_order(self.kernel, path)
+        weights = unmasking_log_weights if isinstance(path, str) else step_log_weights
+
+        def log_weights(params, key, batch, draw):
+            keys_B = _row_keys(key, batch["row"], draw)
+            rows = PathRows(keys_B, batch["tokens"], batch["mask"])
+            return weights(denoiser, self.kernel, self.posterior, scoring, path, params, rows)
+
+        return log_weights
+
+
+def _row_keys(key, row_B, draw):
+    """[B] keys that depend on a row's index and the draw alone."""
+    return jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), draw))(row_B)
 
 
 @tells_renamed()

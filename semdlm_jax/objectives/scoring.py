@@ -48,7 +48,7 @@ def bound_terms(
         rows: ScoredRows.
     """
     _, t_B, x0_BxL, mask_BxL, given_BxL = rows
-    hidden = {"lengths_B": jnp.maximum(jnp.sum(mask_BxL, axis=1), 1)} if scoring.padded else {}
+    hidden = scoring.lengths(mask_BxL)
     marks = {} if given_BxL is None else {"clean_BxL": given_BxL}
     mask_BxL = mask_BxL if given_BxL is None else mask_BxL & ~given_BxL
     noise_keys_B, last_keys_B = jnp.moveaxis(jax.vmap(jax.random.split)(rows.keys), 1, 0)
