@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.objectives.base import NoisyBatch, ObjectiveBase, Scoring, SequenceTerms, check_tokens
-from semdlm_jax.objectives.chunking import map_positions
+from semdlm_jax.objectives.chunking import each_position, map_positions
 
 AUTOREGRESSIVE = "autoregressive"  # its name as an objective: it is no loss on a kernel's noise
 
@@ -57,7 +57,7 @@ class Autoregressive(ObjectiveBase):
 
         return map_positions(positions, features_BxLxD, batch.x0, batch.mask, chunk=self.chunk)
 
-    def score_terms(self, denoiser, scoring: Scoring, posterior=None) -> Callable:
+    def position_terms(self, denoiser, scoring: Scoring, posterior=None) -> Callable:
         """The negative log-likelihood by the chain rule, as the integral of a SequenceTerms without noise. Rows need
         no lengths: nothing sees the padding behind it."""
         del posterior
@@ -69,10 +69,10 @@ class Autoregressive(ObjectiveBase):
 
             def positions(features, x0, mask):
                 losses = self.log_losses(denoiser.logits(params, features), x0)
-                return jnp.sum(jnp.where(mask, losses, 0), axis=1)
+                return jnp.where(mask, losses, 0)
 
-            nothing = jnp.zeros(x0_BxL.shape[0])
-            total = map_positions(positions, features, x0_BxL, mask_BxL, chunk=scoring.chunk)
-            return SequenceTerms(total, nothing, nothing, jnp.sum(mask_BxL, axis=1))
+            nothing = jnp.zeros(x0_BxL.shape)
+            total = each_position(positions, features, x0_BxL, mask_BxL, chunk=scoring.chunk)
+            return SequenceTerms(total, nothing, nothing, mask_BxL)
 
         return terms

@@ -44,12 +44,17 @@ class NoisyBatch(NamedTuple):
 
 
 class SequenceTerms(NamedTuple):
-    """Terms of the likelihood bound: sums over the counted positions of each sequence, [B] nats, and their number."""
+    """Terms of the likelihood bound in nats, and the tokens that count: at every position [B, L], where the mask is, or
+    summed over the positions of each sequence, [B] with their number."""
 
     integral: jax.Array
     prior: jax.Array
     reconstruction: jax.Array
     tokens: jax.Array
+
+    def summed(self) -> "SequenceTerms":
+        """Those of sequences, of those of positions."""
+        return SequenceTerms(*(jnp.sum(x, axis=1) for x in self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +106,8 @@ class ObjectiveBase(abc.ABC):
         """(sum of losses, sum of weights) over the positions that the mask marks. readout: [..., D] -> logits."""
 
     @abc.abstractmethod
-    def score_terms(self, denoiser, scoring: Scoring, posterior: "Posterior | None" = None) -> Callable:
-        """A pure (params, key, batch, draw) -> SequenceTerms: jit it.
+    def position_terms(self, denoiser, scoring: Scoring, posterior: "Posterior | None" = None) -> Callable:
+        """A pure (params, key, batch, draw) -> SequenceTerms of positions: jit it.
 
         Args:
             denoiser: the network, with `features` and `logits` as `network.Denoiser` has them.
@@ -113,6 +118,11 @@ class ObjectiveBase(abc.ABC):
         where its times lie between t_min and t_max; and, if wanted, given [B, L] bool: then the terms are those of the
         other positions given these. draw: which of these.
         """
+
+    def score_terms(self, denoiser, scoring: Scoring, posterior: "Posterior | None" = None) -> Callable:
+        """`position_terms`, summed over the positions of each sequence."""
+        terms = self.position_terms(denoiser, scoring, posterior)
+        return lambda params, key, batch, draw: terms(params, key, batch, draw).summed()
 
     def path_log_weights(self, denoiser, scoring: Scoring, path: int | str) -> Callable:
         """A pure (params, key, batch, draw) -> [B] nats, the log weight of a path from noise to each text: jit it. See

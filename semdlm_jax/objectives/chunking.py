@@ -24,6 +24,16 @@ def map_positions(function, features_BxLxD, *per_position, chunk=0):
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
 
 
+def each_position(function, features_BxLxD, *per_position, chunk=0):
+    """function(features chunk, *chunks) -> [B, c, ...] of all positions, put together: [B, L, ...]. Arguments as for
+    `map_positions`; without a backward pass of its own."""
+    length, arrays = features_BxLxD.shape[1], (features_BxLxD, *per_position)
+    if not chunk or chunk >= length:
+        return function(*arrays)
+    chunks = tuple(split_positions(x, divisor(length, chunk)) for x in arrays)
+    return join_positions(jax.lax.map(lambda arrays: function(*arrays), chunks))
+
+
 def divisor(length: int, most: int) -> int:
     """The largest divisor of `length` that is at most `most`, which is at least 1."""
     return max(size for size in range(1, min(most, length) + 1) if length % size == 0)

@@ -113,7 +113,7 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
 
         return map_positions(positions, features_BxLxD, x0_BxL, xt_BxL, mask_BxL, place_BxL, chunk=self.chunk)
 
-    def score_terms(self, denoiser, scoring: Scoring, posterior: Posterior | None = None) -> Callable:
+    def position_terms(self, denoiser, scoring: Scoring, posterior: Posterior | None = None) -> Callable:
         """The likelihood bound by one corruption of each row; see `bound_terms`. The keys of a row's noise depend on
         its index and the draw alone."""
         posterior = posterior or self.posterior

@@ -13,7 +13,6 @@ and w = prod_i p_theta(x_i | what was revealed before it). Where the order is no
 what is revealed, there is one path, and w is the likelihood itself.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -24,7 +23,7 @@ from semdlm_jax.kernels import KernelBase
 from semdlm_jax.kernels.numerics import at_token, safe_log
 from semdlm_jax.objectives.base import Scoring
 from semdlm_jax.objectives.bound import prior_law
-from semdlm_jax.objectives.chunking import divisor, join_positions, map_positions, split_positions
+from semdlm_jax.objectives.chunking import each_position, map_positions
 from semdlm_jax.objectives.posterior import Posterior
 
 ORDERS = {
@@ -133,14 +132,15 @@ def unmasking_log_weights(
             masks = jnp.full(features.shape[:2], kernel.mask_id)
             return posterior.log_probs(kernel, denoiser.logits(params, features), masks, t_B[:, None])
 
-        scores = _each(lambda x: jnp.max(log_probs(x), axis=-1), features, scoring) if by_confidence else scores_BxL
+        scores = scores_BxL
+        if order == "confidence":
+            scores = each_position(lambda x: jnp.max(log_probs(x), axis=-1), features, chunk=scoring.chunk)
         next_B = jnp.argmax(jnp.where(masked_BxL, scores, -jnp.inf), axis=1)[:, None]
         of_next = log_probs(jnp.take_along_axis(features, next_B[..., None], axis=1))
         revealed = at_token(of_next, jnp.take_along_axis(x0_BxL, next_B, axis=1))[:, 0]
         log_weights_B = log_weights_B + jnp.where(left_B > 0, revealed, 0)
         return (masked_BxL & (jnp.arange(length) != next_B), log_weights_B), None
 
-    by_confidence = order == "confidence"
     start = mask_BxL, jnp.zeros(x0_BxL.shape[0])
     return jax.lax.scan(step, start, length=length)[0][1]
 
@@ -150,10 +150,3 @@ def check_order(kernel: KernelBase, order: str) -> None:
     choose("order", order, ORDERS)
     if not kernel.only_masks:
         raise UserError("tokens are revealed in an order only where noise is masks alone (kernel absorbing)")
-
-
-def _each(function: Callable, features_BxLxD, scoring):
-    """function [B, c, D] -> [B, c] of all positions, some at a time."""
-    length = features_BxLxD.shape[1]
-    chunk = divisor(length, scoring.chunk or length)
-    return join_positions(jax.lax.map(function, split_positions(features_BxLxD, chunk)))

@@ -12,7 +12,7 @@ from semdlm_jax.kernels import KernelBase
 from semdlm_jax.kernels.numerics import at_token
 from semdlm_jax.objectives.base import Scoring, SequenceTerms
 from semdlm_jax.objectives.bound import nelbo_rate
-from semdlm_jax.objectives.chunking import map_positions
+from semdlm_jax.objectives.chunking import each_position
 from semdlm_jax.objectives.posterior import Posterior
 
 
@@ -38,7 +38,8 @@ class ScoredRows(NamedTuple):
 def bound_terms(
     denoiser, kernel: KernelBase, posterior: Posterior, scoring: Scoring, prior_V: jax.Array, params, rows: ScoredRows
 ) -> SequenceTerms:
-    """The NELBO's terms of each sequence, from one corruption to its time and one to t_min. Pure: jit it.
+    """The NELBO's terms at each position [B, L], 0 where it does not count, from one corruption of the row to its time
+    and one to t_min. Pure: jit it.
 
     Args:
         denoiser: the network, as `Objective.score_terms` takes it; params: its parameters.
@@ -61,9 +62,9 @@ def bound_terms(
         def positions(features, x0, xt, mask):
             logits = denoiser.logits(params, features)
             log_posterior = posterior.log_probs(kernel, logits, xt, t_B[:, None])
-            return jnp.sum(function(log_posterior, x0, xt) * mask, axis=1)
+            return function(log_posterior, x0, xt) * mask
 
-        return map_positions(positions, features, x0_BxL, xt_BxL, mask_BxL, chunk=scoring.chunk)
+        return each_position(positions, features, x0_BxL, xt_BxL, mask_BxL, chunk=scoring.chunk)
 
     def integrand(log_posterior, x0, xt):
         return nelbo_rate(kernel, log_posterior, x0, xt, t_B[:, None])
@@ -74,7 +75,7 @@ def bound_terms(
 
     return SequenceTerms(
         integral=(scoring.t_max - scoring.t_min) * score(integrand, noise_keys_B, t_B),
-        prior=jnp.sum(prior_V[x0_BxL] * mask_BxL, axis=1),
+        prior=prior_V[x0_BxL] * mask_BxL,
         reconstruction=score(reconstruction, last_keys_B, jnp.full_like(t_B, scoring.t_min)),
-        tokens=jnp.sum(mask_BxL, axis=1),
+        tokens=mask_BxL,
     )

@@ -63,7 +63,7 @@ def uniform_terms(denoiser, kernel, posterior, key, x0, mask, ends=ENDS, **optio
     rows, prior_V = len(x0), prior_divergences(kernel, ends["t_max"])
     t_B = stratified_times(time_key, rows, **ends)
     rows = ScoredRows(jax.random.split(key, rows), t_B, x0, mask)
-    return bound_terms(denoiser, kernel, posterior, Scoring(**ends, **options), prior_V, PARAMS, rows)
+    return bound_terms(denoiser, kernel, posterior, Scoring(**ends, **options), prior_V, PARAMS, rows).summed()
 
 
 # Over a middle stretch of time the prior and the reconstruction pay for what lies outside of it: a bound that forgets
@@ -244,7 +244,7 @@ def test_what_is_compiled_is_the_bound_of_the_objective():
         other = None if name == "bayes" else posterior
         found[name] = compile_terms(Prior(), objective, mesh, Scoring(**ENDS, chunk=3), other)(PARAMS, key, batch, 1)
         score = functools.partial(bound_terms, Prior(), kernel, posterior, Scoring(**ENDS), prior_V, PARAMS)
-        wanted = jax.jit(score)(ScoredRows(keys_B, t_B, x0, mask))
+        wanted = jax.jit(score)(ScoredRows(keys_B, t_B, x0, mask)).summed()
         for a, b in zip(found[name], wanted, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert np.abs(found["bayes"].integral - found["direct"].integral).max() > 0.01
