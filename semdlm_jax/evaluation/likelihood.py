@@ -13,6 +13,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -93,10 +94,7 @@ def summarize(terms: SequenceTerms) -> Likelihood:
     total, tokens = integral + prior + reconstruction, tokens[0]
     draws, count, kept = len(total), tokens.sum(), tokens > 0
     nelbo = total.mean(0).sum() / count
-    over_sequences = over_draws = None
-    if count**2 >= LEAST_SEQUENCES * np.sum(tokens**2):
-        residual = (total.mean(0) - nelbo * tokens)[kept]
-        over_sequences = float(np.sqrt(np.sum(residual**2 / (1 - tokens[kept] / count))) / count)
+    over_draws, over_sequences = None, error_of_ratio(total.mean(0), tokens)
     if draws > 1:
         over_draws = float(np.sqrt(np.sum(total.var(0, ddof=1)) / draws) / count)
     error = over_draws if over_sequences is None else over_sequences
@@ -114,8 +112,25 @@ def summarize(terms: SequenceTerms) -> Likelihood:
     )
 
 
+def error_of_ratio(nats, tokens) -> float | None:
+    """The standard error of sum(nats) / sum(tokens) over sequences [N]; None where one holds nearly all tokens. See
+    `summarize`."""
+    count, kept = tokens.sum(), tokens > 0
+    if count**2 < LEAST_SEQUENCES * np.sum(tokens**2):
+        return None
+    residual = (nats - nats.sum() / count * tokens)[kept]
+    return float(np.sqrt(np.sum(residual**2 / (1 - tokens[kept] / count))) / count)
+
+
 def evaluate_likelihood(
-    compiled_terms: Callable,
+    compiled_terms: Callable, params, batches: Iterable[dict], rows: int, seed: int = 0, **options: Any
+) -> Likelihood:
+    """The Likelihood of batches of rows. compiled_terms: what `compile_terms` gives; the rest as for `collect`."""
+    return summarize(collect(compiled_terms, params, batches, rows, seed, **options))
+
+
+def collect(
+    compiled: Callable,
     params,
     batches: Iterable[dict],
     rows: int,
@@ -124,14 +139,14 @@ def evaluate_likelihood(
     draws: int = 1,
     place: Callable = lambda x: x,
     progress: Callable | None = None,
-) -> Likelihood:
-    """The Likelihood of batches of rows.
+) -> Any:
+    """What a compiled (params, key, batch, draw) -> pytree of [B, ...] gives for all rows and draws: [D, N, ...].
 
     Args:
-        compiled_terms: what `compile_terms` gives.
+        compiled: the program.
         params: the network's parameters.
         batches: {tokens [B, L], mask [B, L], row [B]}. row: the index of each row among all that are scored. Batches
-            may be padded with rows whose mask is all False and whose index is `rows` or more.
+            may be padded with rows whose mask is all False and whose index is `rows` or more: they are among the N.
         rows: how many are scored in all.
         seed: of times and noise.
         draws: times and corruptions of a sequence.
@@ -154,11 +169,11 @@ def evaluate_likelihood(
         batch = place({**batch, "uniform": uniforms[np.minimum(batch["row"], rows - 1)]})
         of_batch = []
         for draw in range(draws):
-            of_batch.append(compiled_terms(params, key, batch, draw))
+            of_batch.append(compiled(params, key, batch, draw))
             under_way.append(of_batch[-1])
             wait(1)  # the next is dispatched while this one runs
         collected.append(of_batch)
     wait(0)
-    # [D, N] of each term, N over all batches.
+    # Of each part, draws side by side, then batches.
     stacked = [jax.tree.map(lambda *of_draws: np.stack(of_draws), *of_batch) for of_batch in jax.device_get(collected)]
-    return summarize(jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *stacked))
+    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *stacked)

@@ -1,6 +1,7 @@
 """What a diffusion model trains and is scored by: a loss on a kernel's noise, and the likelihood bound."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -131,12 +132,13 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
     def path_log_weights(self, denoiser, scoring: Scoring, path: int | str) -> Callable:
         if isinstance(path, str):
             check_order(self.kernel, path)
-        weights = unmasking_log_weights if isinstance(path, str) else step_log_weights
+            weights = functools.partial(unmasking_log_weights, order=path)
+        else:
+            weights = functools.partial(step_log_weights, steps=path)
 
         def log_weights(params, key, batch, draw):
-            keys_B = _row_keys(key, batch["row"], draw)
-            rows = PathRows(keys_B, batch["tokens"], batch["mask"])
-            return weights(denoiser, self.kernel, self.posterior, scoring, path, params, rows)
+            rows = PathRows(_row_keys(key, batch["row"], draw), batch["tokens"], batch["mask"])
+            return weights(denoiser, self.kernel, self.posterior, scoring, params, rows)
 
         return log_weights
 

@@ -43,7 +43,7 @@ class PathRows(NamedTuple):
 
 
 def step_log_weights(
-    denoiser, kernel: KernelBase, posterior: Posterior, scoring: Scoring, steps: int, params, rows: PathRows
+    denoiser, kernel: KernelBase, posterior: Posterior, scoring: Scoring, params, rows: PathRows, *, steps: int
 ) -> jax.Array:
     """log w of one path of each row, [B] nats, for the sampler `ancestral` at `steps` equally distant times from t_max
     to t_min, the last of which writes the text. Pure: jit it.
@@ -52,8 +52,8 @@ def step_log_weights(
         denoiser: the network, as `Objective.score_terms` takes it; params: its parameters.
         kernel, posterior: what corrupts, and what makes p(x0 | x_t) of logits.
         scoring: Scoring.
-        steps: calls of the network, at least 1.
         rows: PathRows.
+        steps: calls of the network, at least 1.
     """
     keys_B, x0_BxL, mask_BxL = rows
     hidden = scoring.lengths(mask_BxL)
@@ -92,7 +92,7 @@ def step_log_weights(
 
 
 def step_probs(kernel: KernelBase, log_posterior, x0, xt, xs, t, s) -> tuple[jax.Array, jax.Array]:
-    """(p_theta(x_s | x_t), q(x_s | x_t, x0)) at each position: tokens [...], log_posterior [..., V], t and s numbers."""
+    """(p_theta(x_s | x_t), q(x_s | x_t, x0)) of tokens [...]; log_posterior: [..., V]; t, s: numbers."""
     changes, posterior = kernel.reverse(xt, jnp.full(xt.shape, t), jnp.full(xt.shape, s)), jnp.exp(log_posterior)
     assert changes.stay is not None  # of a step
     stays = xs == xt
@@ -103,15 +103,17 @@ def step_probs(kernel: KernelBase, log_posterior, x0, xt, xs, t, s) -> tuple[jax
 
 
 def unmasking_log_weights(
-    denoiser, kernel: KernelBase, posterior: Posterior, scoring: Scoring, order: str, params, rows: PathRows
+    denoiser, kernel: KernelBase, posterior: Posterior, scoring: Scoring, params, rows: PathRows, *, order: str
 ) -> jax.Array:
     """log w of each row, [B] nats, when tokens are revealed one at a time. Pure: jit it.
 
     Args:
-        order: of ORDERS.
         denoiser, kernel, posterior, scoring, params, rows: as for `step_log_weights`. A network that reads times is
             given the one at which as large a share of tokens is masked on average.
+        order: of ORDERS.
     """
+    assert kernel.mask_id is not None  # see `check_order`
+    mask_id = kernel.mask_id
     keys_B, x0_BxL, mask_BxL = rows
     hidden, length = scoring.lengths(mask_BxL), x0_BxL.shape[1]
     scores_BxL = jnp.broadcast_to(-jnp.arange(length, dtype=jnp.float32), x0_BxL.shape)  # the greatest is next
@@ -122,14 +124,14 @@ def unmasking_log_weights(
 
     def step(carry, _):
         masked_BxL, log_weights_B = carry
-        xt_BxL = jnp.where(masked_BxL, kernel.mask_id, x0_BxL)
+        xt_BxL = jnp.where(masked_BxL, mask_id, x0_BxL)
         left_B = jnp.sum(masked_BxL, axis=1)
         place_B = jnp.minimum(jnp.searchsorted(share_of_masks, left_B / counts_B), GRID - 1)
         t_B = scoring.t_min + (scoring.t_max - scoring.t_min) * place_B / (GRID - 1)
         features = denoiser.features(params, xt_BxL, t_B, **hidden)
 
         def log_probs(features):
-            masks = jnp.full(features.shape[:2], kernel.mask_id)
+            masks = jnp.full(features.shape[:2], mask_id)
             return posterior.log_probs(kernel, denoiser.logits(params, features), masks, t_B[:, None])
 
         scores = scores_BxL
