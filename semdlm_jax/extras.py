@@ -33,7 +33,10 @@ EXTRAS = {
 
 
 # Extras that nobody needs unless they ask for their feature.
-OPTIONAL = {"wandb": {"wandb": "wandb"}}
+OPTIONAL = {
+    "evaluation": {"sacrebleu": "sacrebleu"},  # self-BLEU of generated text
+    "wandb": {"wandb": "wandb"},
+}
 DOCTOR, MISSING = "semdlm_jax.doctor", "missing: "
 
 
