@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import optax
 
 from semdlm_jax import models
-from semdlm_jax.data.sealing import digest_of
 from semdlm_jax.data.tokenizers import load_tokenizer
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.experiment import portable
@@ -20,6 +19,7 @@ from semdlm_jax.record import PARENT, TRAINED_ON
 from semdlm_jax.runtime.paths import differences
 from semdlm_jax.runtime.processes import on_process_0
 from semdlm_jax.runtime.state import TrainState, state_from
+from semdlm_jax.storage import digest_of
 
 # Keys of the network that do not change its weights: a difference in them is not reported.
 MUTABLE = "network.dropout", "network.remat", "network.unroll", "network.attention"

@@ -3,16 +3,19 @@
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import jax
 import numpy as np
 
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.protocols import make_rows, read_row
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluation.likelihood import evaluate_likelihood
+from semdlm_jax.evaluation.likelihood import collect, compile_whole, summarize
 from semdlm_jax.evaluation.measures import BIGRAM_TOKENS, GENERATED, HELDOUT, MEASURES, Samples
-from semdlm_jax.experiment.build import build_score, whole_rows
+from semdlm_jax.evaluation.store import Kept
+from semdlm_jax.experiment.build import build_score, scoring_of, whole_rows
 from semdlm_jax.generate import generate
 from semdlm_jax.keys import check_options
 from semdlm_jax.runtime.mesh import place_batch
@@ -37,7 +40,7 @@ def prepared_of(trained) -> Prepared:
     return trained.corpus.prepared
 
 
-def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=None):
+def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=None, kept=Kept(None)):
     """Scores rows under the EMA weights. An argument that is None is taken from the run's configuration.
 
     Args:
@@ -47,6 +50,7 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
         draws: times and corruptions of each row.
         batch_size: rows at once; it changes only speed and memory.
         posterior: used instead of the run's own.
+        kept: what an earlier call with the same arguments saved is not done again.
 
     Returns:
         (Likelihood, the protocol in words).
@@ -54,33 +58,100 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     Raises:
         UserError: the network gives no finite number.
     """
-    evaluation = trained.config.evaluation
-    batch_size = whole_rows(batch_size or evaluation.batch_size, trained.mesh)
-    exact = trained.objective.exact
-    draws = evaluation.draws if draws is None else draws
+    draws = draws_of(trained, draws)
     check_options("flags", draws=draws, seed=seed)
-    draws = 1 if exact else draws
-    count, batches = scored_rows(rows), eval_batches(rows, batch_size)
     compiled = build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
-    steps = -(-count // batch_size) * draws
-    with Progress(steps, units_per_step=batch_size * rows.length, label="NELBO") as progress:
-        place = functools.partial(place_batch, mesh=trained.mesh)
-        result = evaluate_likelihood(
-            compiled, trained.params, batches, count, seed, draws=draws, place=place, progress=progress.update
-        )
+    options = {"seed": seed, "draws": draws, "batch_size": batch_size, "label": "NELBO", "kept": kept}
+    terms = collect_rows(trained, compiled, rows, **options)
+    result = summarize(terms)
     if not math.isfinite(result.nelbo):
-        raise UserError(
-            f"the network of step {trained.step} gives no finite likelihood (NELBO {result.nelbo}): its training "
-            "diverged, or its weights are damaged: take another checkpoint or train anew"
-        )
+        raise UserError(_diverged(trained, f"NELBO {result.nelbo}"))
+    evaluation = trained.config.evaluation
     bound = (
         f"continuous-time bound, {draws} t in [{evaluation.t_min:g}, {evaluation.t_max:g}] a row with a corruption "
         f"each, stratified over rows and draws, seed {seed}, prior and reconstruction included"
     )
-    score = "exact likelihood by the chain rule, nothing before a row's first token" if exact else bound
+    score = "exact likelihood by the chain rule, nothing before a row's first token"
+    return result, describe_score(trained, rows, score if trained.objective.exact else bound)
+
+
+def draws_of(trained, draws=None):
+    """How often each row is corrupted: as the configuration says if None; once if the likelihood is exact."""
+    draws = trained.config.evaluation.draws if draws is None else draws
+    return 1 if trained.objective.exact else draws
+
+
+def describe_score(trained, rows, score):
+    """The protocol of a score in words."""
     own = trained.config.data.protocol
     elsewhere = f", trained on {own} rows" if rows.name != own else ""
-    return result, f"{rows.describe()}; {score}; EMA weights, step {trained.step}{elsewhere}"
+    return f"{rows.describe()}; {score}; EMA weights, step {trained.step}{elsewhere}"
+
+
+def collect_rows(trained, compiled, rows, *, seed=0, draws=1, batch_size=None, label="", calls=1, kept=Kept(None)):
+    """`evaluation.likelihood.collect` of all rows, with a progress bar.
+
+    Args:
+        trained: the model.
+        compiled: (params, key, batch, draw) -> pytree of [B, …].
+        rows: protocols.Rows.
+        seed, draws: of times and noise.
+        batch_size: rows at once; None: as in the configuration.
+        label: of the progress bar; calls: of the network in a draw, for the speed that it shows.
+        kept: what an earlier call with the same arguments saved is not done again.
+    """
+    batch_size = whole_rows(batch_size or trained.config.evaluation.batch_size, trained.mesh)
+    count = scored_rows(rows)
+    steps = -(-count // batch_size) * draws
+    with Progress(steps, units_per_step=batch_size * rows.length * calls, label=label) as progress:
+        place = functools.partial(place_batch, mesh=trained.mesh)
+        batches = eval_batches(rows, batch_size)
+        options: Any = {"draws": draws, "place": place, "progress": progress.update, "kept": kept}
+        return collect(compiled, trained.params, batches, count, seed, **options)
+
+
+def path_log_weights(trained, rows, path, copies, *, seed=0, batch_size=None, kept=Kept(None)):
+    """Log weights of paths from noise to the text of each row, under the EMA weights.
+
+    Args:
+        trained: the model.
+        rows: protocols.Rows.
+        path: a number of steps, or an order of unmasking: see `objectives.paths`.
+        copies: D, paths of each row.
+        seed: of the noise.
+        batch_size: rows at once.
+        kept: what an earlier call with the same arguments saved is not done again.
+
+    Returns:
+        (log weights [D, N] nats, tokens [N] of the rows).
+
+    Raises:
+        UserError: the model has no such paths, or the network gives no finite number.
+    """
+    scoring = scoring_of(trained.config)
+    function = trained.objective.path_log_weights(trained.denoiser, scoring, path)
+    calls = rows.length if isinstance(path, str) else path
+    options = {"seed": seed, "draws": copies, "batch_size": batch_size, "label": "paths", "calls": calls}
+    options["kept"] = kept
+    found = collect_rows(trained, compile_whole(function, trained.mesh), rows, **options)[:, : scored_rows(rows)]
+    if not np.isfinite(found).all():
+        raise UserError(_diverged(trained, f"log weight {found[~np.isfinite(found)][0]}"))
+    return found, np.array([rows.ordered_row(index)[1].sum() for index in range(scored_rows(rows))])
+
+
+def position_terms(trained, rows, *, seed=0, draws=1, batch_size=None, kept=Kept(None)):
+    """The terms of the bound at every position: SequenceTerms of [D, N, L], under the EMA weights."""
+    function = trained.objective.position_terms(trained.denoiser, scoring_of(trained.config))
+    options = {"seed": seed, "draws": draws, "batch_size": batch_size, "label": "positions", "kept": kept}
+    found = collect_rows(trained, compile_whole(function, trained.mesh), rows, **options)
+    return jax.tree.map(lambda x: x[:, : scored_rows(rows)], found)
+
+
+def _diverged(trained, shown):
+    return (
+        f"the network of step {trained.step} gives no finite likelihood ({shown}): its training diverged, or its "
+        "weights are damaged: take another checkpoint or train anew"
+    )
 
 
 def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=tuple(MEASURES)):

@@ -3,13 +3,15 @@
 import contextlib
 import errno
 import functools
+import hashlib
+import json
 import os
 import re
 import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import IO, Any
 
 from semdlm_jax.errors import StorageError, UserError
 
@@ -149,6 +151,11 @@ def same_file(first: PathLike, second: PathLike) -> bool:
     with contextlib.suppress(OSError):
         return not _stays(first) and not _stays(second) and os.path.samefile(first, second)
     return os.path.realpath(first) == os.path.realpath(second)
+
+
+def digest_of(values: Any) -> str:
+    """SHA-256 of a JSON value, in hexadecimal."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _stays(path):

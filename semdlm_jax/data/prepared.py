@@ -13,7 +13,7 @@ from semdlm_jax.data.encoding import count_tokens, ids_below, starts_file, token
 from semdlm_jax.data.matching import absolute, same_files
 from semdlm_jax.data.protocols import document_starts
 from semdlm_jax.data.records import FIELD
-from semdlm_jax.data.sealing import WHOLE, check_seals, digest_of, seal_of
+from semdlm_jax.data.sealing import WHOLE, check_seals, seal_of
 from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.data.tokenizers import load_tokenizer, sampled
 from semdlm_jax.data.unknown import UNKNOWN_WARNED, unknown_share_of
@@ -21,7 +21,7 @@ from semdlm_jax.entropy import entropy, smoothed_cross_entropy
 from semdlm_jax.errors import CodeNotLoadedError, UserError
 from semdlm_jax.former import rename
 from semdlm_jax.options import counted
-from semdlm_jax.storage import PathLike, check_regular, write_text
+from semdlm_jax.storage import PathLike, check_regular, digest_of, write_text
 
 COMMAND = "python -m semdlm_jax.data.prepare --config=…"
 META, UNIGRAM = "meta.json", "unigram.npy"

@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class Rows(abc.ABC):
     eos_id: int
     pad_id: int
 
+    name: ClassVar[str]
     padded = False  # whether rows of training hold padding, so that attention needs their lengths
     has_bos_eos = False  # whether every row stands between a begin and an end token
     lost = 0  # tokens of the stream that are in no row of an ordered pass
@@ -219,6 +221,41 @@ class Padded(Rows):
 
 
 PROTOCOLS = {protocol.name: protocol for protocol in (Packed, Wrapped, Padded)}
+
+
+@dataclasses.dataclass(frozen=True)
+class SomeRows(Rows):
+    """Some rows of an ordered pass, as an ordered pass of their own. rows: all of them; indices: which."""
+
+    rows: Rows
+    indices: np.ndarray
+
+    @classmethod
+    def evenly(cls, rows: Rows, number: int) -> "SomeRows":
+        """So many rows, evenly spaced from the first on."""
+        indices = np.arange(number) * rows.ordered_count // number
+        return cls(*(getattr(rows, field.name) for field in dataclasses.fields(Rows)), rows, indices)
+
+    @property
+    def name(self):
+        return self.rows.name
+
+    @property
+    def count(self):
+        return self.rows.count
+
+    @property
+    def ordered_count(self):
+        return len(self.indices)
+
+    def training_row(self, place, shift):
+        return self.rows.training_row(place, shift)
+
+    def ordered_row(self, index):
+        return self.rows.ordered_row(int(self.indices[index]))
+
+    def describe(self):
+        return self.rows.describe()
 
 
 def documents_of(tokens: np.ndarray, tokenizer: Tokenizer) -> list[np.ndarray]:

@@ -1,7 +1,6 @@
 """Sizes and digests of files, stored when the files are written and checked whenever they are opened."""
 
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -17,11 +16,6 @@ def seal_of(path: pathlib.Path) -> dict:
     size = os.path.getsize(path)
     seal = {"bytes": size, "sha256": _digest(_everything(path))}
     return seal | ({"sample": _digest(_sample(path, size))} if size > WHOLE else {})
-
-
-def digest_of(values: dict) -> str:
-    """SHA-256 of a dict of JSON values, in hexadecimal."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def check_seals(directory: pathlib.Path, seals: Mapping[str, Mapping], whole: bool = False) -> None:

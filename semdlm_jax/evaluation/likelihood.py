@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from semdlm_jax.evaluation.store import Kept
 from semdlm_jax.evaluation.times import stratified_uniforms
 from semdlm_jax.objectives import ObjectiveBase, Posterior, Scoring, SequenceTerms
 
@@ -78,8 +79,12 @@ def compile_terms(
 ) -> Callable:
     """`objective.score_terms` jitted: (params, key, batch, draw) -> SequenceTerms, the result whole on every
     process. posterior: instead of the objective's own."""
-    whole = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(objective.score_terms(denoiser, scoring, posterior), out_shardings=whole)
+    return compile_whole(objective.score_terms(denoiser, scoring, posterior), mesh)
+
+
+def compile_whole(function: Callable, mesh: Mesh) -> Callable:
+    """A function jitted, its result whole on every process."""
+    return jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def summarize(terms: SequenceTerms) -> Likelihood:
@@ -139,6 +144,7 @@ def collect(
     draws: int = 1,
     place: Callable = lambda x: x,
     progress: Callable | None = None,
+    kept: Kept = Kept(None),
 ) -> Any:
     """What a compiled (params, key, batch, draw) -> pytree of [B, ...] gives for all rows and draws: [D, N, ...].
 
@@ -152,9 +158,13 @@ def collect(
         draws: times and corruptions of a sequence.
         place: moves a host batch to the devices.
         progress: called with the number of draws done.
+        kept: what an earlier call with the same arguments saved is not done again.
     """
     key, uniforms = jax.random.fold_in(jax.random.key(seed), EVALUATION), stratified_uniforms(seed, rows, draws)
-    collected, under_way, done = [], [], 0
+    parts = kept.load()
+    loaded, structure, done = len(parts), None, 0
+    under_way: list[Any] = []
+    pending: list[Any] = []
 
     def wait(behind):
         """Waits until no more than `behind` draws are under way, and reports progress."""
@@ -165,15 +175,26 @@ def collect(
             if progress is not None:
                 progress(done)
 
-    for batch in batches:
+    for index, batch in enumerate(batches):
+        if index < loaded:  # never the last, which is not saved
+            done += draws
+            continue
         batch = place({**batch, "uniform": uniforms[np.minimum(batch["row"], rows - 1)]})
         of_batch = []
         for draw in range(draws):
             of_batch.append(compiled(params, key, batch, draw))
             under_way.append(of_batch[-1])
             wait(1)  # the next is dispatched while this one runs
-        collected.append(of_batch)
+        structure = jax.tree.structure(of_batch[0])
+        pending.append(of_batch)
+        if len(pending) > 1:
+            parts.append(_fetched(pending.pop(0)))
+            kept.save(parts)
     wait(0)
-    # Of each part, draws side by side, then batches.
-    stacked = [jax.tree.map(lambda *of_draws: np.stack(of_draws), *of_batch) for of_batch in jax.device_get(collected)]
-    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *stacked)
+    parts += map(_fetched, pending)
+    return jax.tree.unflatten(structure, [np.concatenate(leaves, axis=1) for leaves in zip(*parts, strict=True)])
+
+
+def _fetched(of_batch):
+    """The leaves of a batch on the host, draws side by side: [D, B, ...] each."""
+    return [np.stack(leaves) for leaves in zip(*map(jax.tree.leaves, jax.device_get(of_batch)), strict=True)]

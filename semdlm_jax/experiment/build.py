@@ -62,11 +62,15 @@ def _objective(config, corpus, kernel_name, loss_name, **changes):
 
 
 def build_score(config, denoiser, objective, mesh, posterior=None):
-    """`compile_terms` with what the configuration says of the bound: the same for every system. A row that is not full,
-    as the last of any protocol may be, is scored given its length: what fills it is seen by nothing."""
-    t_min, t_max, chunk = config.evaluation.t_min, config.evaluation.t_max, config.evaluation.chunk
-    scoring = Scoring(t_min, t_max, chunk, padded=True)
-    return compile_terms(denoiser, objective, mesh, scoring, posterior)
+    """`compile_terms` with what the configuration says of the bound."""
+    return compile_terms(denoiser, objective, mesh, scoring_of(config), posterior)
+
+
+def scoring_of(config) -> Scoring:
+    """What the configuration says of the bound: the same for every system. A row that is not full, as the last of any
+    protocol may be, is scored given its length: what fills it is seen by nothing."""
+    evaluation = config.evaluation
+    return Scoring(evaluation.t_min, evaluation.t_max, evaluation.chunk, padded=True)
 
 
 def build_denoiser(config, corpus: RunData):

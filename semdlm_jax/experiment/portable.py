@@ -21,14 +21,14 @@ from safetensors.numpy import load_file, save
 
 from semdlm_jax import keys
 from semdlm_jax.data.portable import open_portable, write_portable
-from semdlm_jax.data.sealing import check_seals, digest_of, seal_of
+from semdlm_jax.data.sealing import check_seals, seal_of
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.data import RunData, build_run_data
 from semdlm_jax.options import flatten, nest
 from semdlm_jax.record import CONFIG, PARENT, PLACES, TABLE_MADE
 from semdlm_jax.runtime.paths import differences, map_with_path, path_text
 from semdlm_jax.semantics.table import TABLE, Notes, read_notes, read_table, save_table, table_path
-from semdlm_jax.storage import check_regular, write_text
+from semdlm_jax.storage import check_regular, digest_of, write_text
 
 MANIFEST, WEIGHTS, CARD = "portable.json", "model.safetensors", "README.md"
 FORMAT = 1

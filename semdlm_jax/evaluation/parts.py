@@ -1,0 +1,196 @@
+"""The parts of a report: likelihood, tighter bounds, curves, samples.
+
+To add one: extend `Part` and list it in PARTS, or name it as `module:Class`. Its fields are flags of `evaluate`.
+"""
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from semdlm_jax.errors import UserError
+from semdlm_jax.evaluation.importance import importance_bounds
+from semdlm_jax.evaluation.intervals import Interval
+from semdlm_jax.evaluation.likelihood import error_of_ratio
+from semdlm_jax.evaluation.report import MODEL, Curve, Figure, Section, around
+from semdlm_jax.objectives.paths import ORDERS
+from semdlm_jax.options import counted, number, numbers_in, text
+from semdlm_jax.plugins import Plugin, Registry, field
+
+if TYPE_CHECKING:
+    from semdlm_jax.subject import Subject
+
+BINS = 20  # of the curve over times
+
+
+class Part(Plugin, abc.ABC):
+    """A part of a report.
+
+    Attributes:
+        needs_split: whether it compares with held-out rows, which a text file or a portable model does not bring.
+    """
+
+    needs_split: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def write(self, subject: "Subject") -> Section:
+        """Measures the subject. UserError where that cannot be."""
+
+    def check(self, subject: "Subject") -> None:
+        """UserError, before any work, where `write` would fail for what is known already."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LikelihoodPart(Part):
+    """The NELBO of a split or a text, or the exact likelihood of an autoregressive model."""
+
+    def write(self, subject):
+        return subject.score()
+
+
+def _some(option):
+    return number(option, "[0, 1073741824]", "rows that are scored so, evenly spaced over the text; 0: all")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportancePart(Part):
+    """Bounds by several paths a row, which fall to the likelihood of the sampler as their number grows."""
+
+    copies: str = field(text("1,10,100", "paths a row, of each importance-weighted bound"))
+    path_steps: int = field(
+        number(0, "[0, 65536]", "steps of a path; 0: 128, and under masks a token at a time in random order")
+    )
+    path_rows: int = field(_some(64))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.numbers:
+            raise UserError("copies is empty: give numbers of paths a row, as '1,10,100'")
+
+    @property
+    def numbers(self):
+        return tuple(sorted(set(numbers_in("copies", self.copies, "[1, 1048576]", kind=int))))
+
+    def check(self, subject):
+        if subject.trained.objective.exact:
+            raise UserError("importance: this model's likelihood is exact, there is no bound to tighten: leave it out")
+
+    def path(self, kernel):
+        return self.path_steps or ("random" if kernel.only_masks else 128)
+
+    def write(self, subject):
+        path, rows = self.path(subject.trained.objective.kernel), subject.some_rows(self.path_rows)
+        weights, tokens = subject.path_log_weights(rows, path, self.numbers[-1])
+        bounds = importance_bounds(weights, tokens, self.numbers)
+        figures = {}
+        for copies, bound in bounds.items():
+            values = {MODEL: around(bound.nats, bound.error)}
+            title = f"bound by {counted(copies, 'path')} a row (nats/token)"
+            figures[f"importance_{copies}"] = Figure(title, values, "lower")
+            values = {MODEL: _exp(values[MODEL])}
+            figures[f"perplexity_{copies}"] = Figure("its perplexity", values, "lower")
+        how = "one token at a time in random order" if path == "random" else f"paths of {path} even steps"
+        return Section(
+            "Importance-weighted bounds",
+            subject.describe(f"{how}, bounds of the sampler that takes them, seed {subject.seed}", rows),
+            figures,
+            {"copies": _curve_of(bounds)},
+            {"path": path, "variance_of_log_weights": float(weights.var(0).mean())},
+        )
+
+
+def _exp(interval):
+    with np.errstate(over="ignore"):
+        ends = [None if x is None else float(np.exp(x)) for x in interval]
+    return Interval(*(x if x is None or np.isfinite(x) else None for x in ends))
+
+
+def _curve_of(bounds):
+    values = [around(*bound) for bound in bounds.values()]
+    line = {"x": list(bounds), **{end: [getattr(v, name) for v in values] for name, end in ENDS.items()}}
+    return Curve("Bound by the number of paths", "paths a row", "nats per token", {MODEL: line}, log_x=True)
+
+
+ENDS = {"value": "y", "low": "low", "high": "high"}
+
+
+@dataclasses.dataclass(frozen=True)
+class UnmaskingPart(Part):
+    """The exact likelihood of a model of masks whose tokens are revealed one at a time, by a rule."""
+
+    orders: str = field(text("left_to_right,confidence", "rules by which tokens are revealed"))
+    unmasking_rows: int = field(_some(0))
+
+    def __post_init__(self):
+        super().__post_init__()
+        rules = [name for name in ORDERS if name != "random"]
+        for name in self.names or [""]:
+            if name not in rules:
+                raise UserError(f"orders = {self.orders!r} holds {name!r}, which is no rule: give {' or '.join(rules)}")
+
+    @property
+    def names(self):
+        return tuple(filter(None, (name.strip() for name in self.orders.split(","))))
+
+    def check(self, subject):
+        objective = subject.trained.objective
+        if objective.exact or not objective.kernel.only_masks:
+            raise UserError("unmasking: the noise of this model is not masks alone, so there is no order: leave it out")
+
+    def write(self, subject):
+        rows, figures = subject.some_rows(self.unmasking_rows), {}
+        for name in self.names:
+            weights, tokens = subject.path_log_weights(rows, name, 1)
+            nats = -weights[0].astype(np.float64)
+            value = around(float(nats.sum() / tokens.sum()), error_of_ratio(nats, tokens))
+            title = f"exact likelihood, {name.replace('_', ' ')} (nats/token)"
+            figures[name] = Figure(title, {MODEL: value}, "lower")
+            figures[f"perplexity_{name}"] = Figure("its perplexity", {MODEL: _exp(value)}, "lower")
+        how = "one token at a time, by a rule that reads what is revealed: exact for that sampler"
+        return Section("Deterministic unmasking", subject.describe(how, rows), figures)
+
+
+@dataclasses.dataclass(frozen=True)
+class CurvesPart(Part):
+    """Where the likelihood is lost: by time, and by position in a row."""
+
+    def write(self, subject):
+        terms, uniforms = subject.position_terms()
+        tokens = terms.tokens[0].astype(np.float64)
+        total = (terms.integral + terms.prior + terms.reconstruction).astype(np.float64).mean(0)
+        counts = tokens.sum(0)
+        used = counts > 0
+        positions = {"x": (np.flatnonzero(used) + 1).tolist(), "y": (total.sum(0)[used] / counts[used]).tolist()}
+        curves = {"position": Curve("NELBO by position", "position", "nats per token", {MODEL: positions})}
+        if not subject.trained.objective.exact:
+            curves["time"] = self._by_time(subject, terms, uniforms, tokens.sum())
+        nelbo = {MODEL: around(float(total.sum() / tokens.sum()), error_of_ratio(total.sum(1), tokens.sum(1)))}
+        figures = {"nelbo": Figure("NELBO of these draws (nats/token)", nelbo, "lower")}
+        how = f"{counted(subject.draws, 'draw')} a row, seed {subject.seed}"
+        return Section("Where it is lost", subject.describe(how, subject.rows), figures, curves)
+
+    def _by_time(self, subject, terms, uniforms, tokens):
+        """The integrand in BINS equal parts of the range of times, each with the mean of what falls there."""
+        evaluation = subject.trained.config.evaluation
+        width = evaluation.t_max - evaluation.t_min
+        rates = terms.integral.astype(np.float64).sum(2) / width  # [D, N]
+        bins = np.minimum((uniforms.T * BINS).astype(int), BINS - 1)
+        sums = np.bincount(bins.ravel(), rates.ravel(), BINS)
+        lengths = np.broadcast_to(terms.tokens[0].sum(1), bins.shape)
+        counts = np.maximum(np.bincount(bins.ravel(), lengths.ravel(), BINS), 1)
+        times = evaluation.t_min + width * (np.arange(BINS) + 0.5) / BINS
+        line = {"x": times.tolist(), "y": (sums / counts).tolist()}
+        return Curve("Integrand by time", "t", "nats per token and unit of t", {MODEL: line})
+
+
+PARTS = Registry(
+    "part of a report",
+    Part,
+    {
+        "likelihood": LikelihoodPart,
+        "importance": ImportancePart,
+        "unmasking": UnmaskingPart,
+        "curves": CurvesPart,
+    },
+)
