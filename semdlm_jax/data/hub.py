@@ -28,6 +28,20 @@ def cached_file(name: str, *files: str) -> pathlib.Path | None:
         raise UserError(f"hf:{name} is neither a directory nor the name of a model: give OWNER/NAME") from None
 
 
+def model_folder(name: str, *files: str) -> pathlib.Path:
+    """The folder of a model: the directory of that name, or the one in the local cache that holds one of these files.
+    UserError: neither."""
+    directory = pathlib.Path(name).expanduser()
+    if directory.is_dir():
+        return directory
+    if found := cached_file(name, *files):
+        return found.parent
+    raise UserError(
+        f"hf:{name}: neither a directory nor a model in the local Hugging Face cache, and nothing is downloaded here: "
+        f"run `hf download {name}` where there is a network, or give the directory of the model"
+    )
+
+
 def tokenizer_file(name: str) -> pathlib.Path:
     """The tokenizer.json of a model. UserError: it has none here."""
     directory = pathlib.Path(name).expanduser()

@@ -47,15 +47,17 @@ def bootstrap(
     """
     if not all(sizes):
         return Interval(None, None, None)
-    value = float(statistic(*(np.ones((1, size)) for size in sizes))[0])
+    streams = [(np.random.default_rng([seed, group]), size) for group, size in enumerate(sizes)]
+    at_once = max(1, DRAWS_AT_ONCE // sum(sizes))
+    found = np.zeros(0)
+    while len(found) <= resamples:  # the first row of weights is that of the samples themselves
+        part = min(at_once, resamples + 1 - len(found))
+        found = np.append(found, statistic(*(_weights(rng, part, size, not len(found)) for rng, size in streams)))
+    value, found = float(found[0]), found[1:]
     if not np.isfinite(value):
         return Interval(None, None, None)
     if min(sizes) < 2:
         return Interval(value, None, None)
-    streams = [(np.random.default_rng([seed, group]), size) for group, size in enumerate(sizes)]
-    at_once = max(1, DRAWS_AT_ONCE // sum(sizes))
-    parts = [min(at_once, resamples - done) for done in range(0, resamples, at_once)]
-    found = np.concatenate([statistic(*(_weights(rng, part, size) for rng, size in streams)) for part in parts])
     found = found[np.isfinite(found)]
     if not len(found):
         return Interval(value, None, None)
@@ -64,10 +66,13 @@ def bootstrap(
     return Interval(value, float(low + shift), float(high + shift))
 
 
-def _weights(rng, resamples, size):
-    """[resamples, size] float64: how often each row was drawn."""
-    drawn = rng.integers(size, size=(resamples, size)) + size * np.arange(resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=resamples * size).reshape(resamples, size).astype(np.float64)
+def _weights(rng, resamples, size, with_ones):
+    """[resamples, size] float64: how often each row was drawn, or once in the first."""
+    drawn = rng.integers(size, size=(resamples, size))
+    if with_ones:
+        drawn[0] = np.arange(size)
+    places = drawn + size * np.arange(resamples)[:, None]
+    return np.bincount(places.ravel(), minlength=resamples * size).reshape(resamples, size).astype(np.float64)
 
 
 def mean(values: np.ndarray, *, seed: int, resamples: int = RESAMPLES) -> Interval:

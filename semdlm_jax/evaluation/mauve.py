@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluation import quantization
+from semdlm_jax.evaluation import distances, quantization
 from semdlm_jax.evaluation.intervals import Interval, bootstrap
 
 SCALE = 5.0  # c
@@ -59,11 +59,7 @@ def mauve(
     Raises:
         UserError: a set is too small, or features are not finite or of different widths.
     """
-    generated, reference = _features(generated), _features(reference)
-    if generated.shape[1] != reference.shape[1]:
-        raise UserError(
-            f"MAUVE: features of {generated.shape[1]} and {reference.shape[1]} numbers a text: use one scorer for both"
-        )
+    generated, reference = distances.pair("MAUVE", generated, reference)
     clusters = clusters_for(len(generated), len(reference))
     labels, kept, share = quantize(np.concatenate([generated, reference]), clusters, seed)
     ours, theirs = labels[: len(generated)], labels[len(generated) :]
@@ -174,11 +170,3 @@ def areas(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 def _within_bounds(interval):
     return Interval(*(None if end is None else min(max(end, 0.0), 1.0) for end in interval))
-
-
-def _features(rows):
-    """[N, D] float64."""
-    rows = np.asarray(rows, np.float64)
-    if rows.ndim != 2 or not np.isfinite(rows).all():
-        raise UserError("MAUVE: features are not finite rows of numbers, one a text: check the scorer's weights")
-    return rows

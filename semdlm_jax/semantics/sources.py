@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from semdlm_jax.data.hub import cached_file
+from semdlm_jax.data.hub import model_folder
 from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.data.tokenizers import load_tokenizer
 from semdlm_jax.errors import UserError
@@ -65,8 +65,7 @@ def _package(name, tokenizer):
 
 
 def _hugging_face(name, tokenizer):
-    directory = pathlib.Path(name).expanduser()
-    directory = directory if directory.is_dir() else _snapshot(name)
+    directory = model_folder(name, *MODEL_FILES)
     _check_pieces(f"hf:{name}", directory / "vocab.txt", tokenizer)
     if paths := sorted(directory.glob("*.safetensors")):  # large models come in several
         return _input_embedding(
@@ -75,16 +74,6 @@ def _hugging_face(name, tokenizer):
     if paths := sorted(directory.glob("pytorch_model*.bin")):
         return _input_embedding(f"hf:{name}", [weight for path in paths for weight in read_torch(path)], tokenizer)
     raise UserError(f"hf:{name}: {directory} holds no .safetensors or pytorch_model.bin: download the model's weights")
-
-
-def _snapshot(name):
-    """The folder of a model in the local Hugging Face cache."""
-    if found := cached_file(name, *MODEL_FILES):
-        return found.parent
-    raise UserError(
-        f"hf:{name}: neither a directory nor a model in the local Hugging Face cache, and nothing is downloaded here: "
-        f"run `hf download {name}` where there is a network, or give the directory of the model"
-    )
 
 
 def _check_pieces(source, path, tokenizer):

@@ -32,6 +32,7 @@ ROOMS = {
     "semantics": {"cli", "config_flag", "data", "record", "runtime"},
     "runtime": set(),
     "evaluation": MATHEMATICS,
+    "scorers": {"data", "experiment", "network", "objectives", "runtime", "semantics"},
     "trace": set(),
     "errors": set(),
     "extras": set(),
