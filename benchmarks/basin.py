@@ -50,13 +50,13 @@ def main(options):
                         window=options.window,
                     )
                     measured = compare_samples(trained, "test", settings, num_samples=options.samples)
-                    found[:, i, j] = [measured[key]["generated"] for key in MEASURES]
+                    found[:, i, j] = [measured[key]["generated"].value for key in MEASURES]
                     cells = " | ".join(f"{value:.3f}" for value in found[:, i, j])
                     lines.append(f"| {name} | {lambda_freq:g} | {lambda_sem:g} | {cells} |")
                     done += 1
                     progress.update(done)
             maps[name] = found
-            cells = " | ".join(f"{measured[key]['heldout']:.3f}" for key in MEASURES)
+            cells = " | ".join(f"{measured[key]['heldout'].value:.3f}" for key in MEASURES)
     lines.append(f"| held-out text | | | {cells} |")
     window = f"a window of {options.window} positions" if options.window else "the whole sequence"
     protocol = (

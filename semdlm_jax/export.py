@@ -21,17 +21,18 @@ An interrupted export leaves no folder of that name.
 import dataclasses
 import os
 import pathlib
-from types import SimpleNamespace
 
 from absl import flags
 
-from semdlm_jax import checks, cli, evaluate, models
+from semdlm_jax import checks, cli, models
 from semdlm_jax.data.store import appearing, locked
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import card, portable
 from semdlm_jax.experiment.load import Trained, load_trained, make_reader
+from semdlm_jax.report.table import likelihood_lines
 from semdlm_jax.runtime.progress import tell
 from semdlm_jax.storage import storage_errors, write_text
+from semdlm_jax.subject import Subject
 
 
 def export(trained: Trained, output: pathlib.Path, **about) -> None:
@@ -55,12 +56,9 @@ def export(trained: Trained, output: pathlib.Path, **about) -> None:
 
 
 def score(trained: Trained, split: str) -> str:
-    """The report of `evaluate` on a split, without samples, as text."""
-    settings, prepared = SimpleNamespace(seed=0, draws=None, batch_size=None), trained.corpus.prepared
-    assert prepared is not None, "checked by main"
-    tokens = prepared.splits[split]
-    found = evaluate.report_likelihood(trained, tokens, trained.config.data.protocol, settings)
-    return evaluate.table({"split": split, **found, "samples": {}})
+    """The likelihood of a split, as `evaluate` shows it."""
+    subject = Subject(trained, trained.rows(split), name="", split=split)
+    return "\n".join(likelihood_lines({"split": split}, subject.score()))
 
 
 def check_folder(output: str) -> pathlib.Path:

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from semdlm_jax import evaluate, models, scores
 from semdlm_jax import generate as writing
+from semdlm_jax import models, scores
 from semdlm_jax.data import conditioning
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.protocols import read_row
 from semdlm_jax.data.scored import scored_counts
 from semdlm_jax.data.tokenizer import Tokenizer
+from semdlm_jax.data.unknown import unknown_remarks
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import Likelihood
 from semdlm_jax.experiment.load import Trained, load_trained
@@ -144,7 +145,8 @@ class Model:
         if not any(text.strip() for text in documents):
             raise UserError("there is no text to score: give one or several texts")
         rows = scores.rows_of(self.trained, pack(documents, self.tokenizer), protocol)
-        evaluate.warn_of_unknown(self.tokenizer, scored_counts(rows, self.tokenizer.vocab_size))
+        for remark in unknown_remarks(self.tokenizer, scored_counts(rows, self.tokenizer.vocab_size)):
+            print(f"warning: {remark}", file=sys.stderr)
         return scores.score_rows(self.trained, rows, seed=seed, draws=draws)[0]
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,8 +11,10 @@ from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.protocols import make_rows, read_row
 from semdlm_jax.errors import UserError
+from semdlm_jax.evaluation import controls
 from semdlm_jax.evaluation.likelihood import collect, compile_whole, summarize
-from semdlm_jax.evaluation.measures import BIGRAM_TOKENS, GENERATED, HELDOUT, MEASURES, Samples
+from semdlm_jax.evaluation.measures import choose_measures, measure_samples
+from semdlm_jax.evaluation.samples import BIGRAM_TOKENS, GENERATED, HELDOUT, PERIODIC, SHUFFLED, UNIGRAM, Samples
 from semdlm_jax.evaluation.store import Kept
 from semdlm_jax.experiment.build import build_score, scoring_of, whole_rows
 from semdlm_jax.generate import generate
@@ -154,39 +155,77 @@ def _diverged(trained, shown):
     )
 
 
-def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=tuple(MEASURES)):
-    """Compares generated rows with the complete rows of a split, both without padding.
+HELD_OUT_ROWS = 256  # of each of the two groups of held-out rows, or as many as there are samples
+
+
+def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=None, score=None):
+    """Compares generated rows with the complete rows of a split and with controls.
 
     Args:
         trained: the model.
         split: with the held-out rows.
         settings: of the sampler.
         num_samples: rows to generate.
-        seed: of the samples and of the choice of held-out rows.
-        measures: names of MEASURES, or module:Class.
+        seed: of the samples, the choice of held-out rows, the controls and the intervals.
+        measures: names of MEASURES, or module:Class; None: all that can be taken.
+        score: `Scorer.score`; None without a scorer.
 
     Returns:
-        {measure: {generated, heldout, …}}; a value is None if the measure is not defined for such rows.
+        {measure: {generated, heldout, …: Interval}}, without a value where the measure is not defined for such rows.
 
     Raises:
         UserError: the split has no complete row, or a measure is unknown.
     """
-    made = {name: MEASURES.make(name) for name in measures}
-    prepared, rows = prepared_of(trained), trained.rows(split)
-    tokenizer = prepared.tokenizer
+    chosen = choose_measures(measures, num_samples, scorer=score is not None)
+    check_held_out(trained, split)
+    written, _ = generate(trained, settings, num_samples=num_samples, seed=seed)
+    return measure_samples(gather_samples(trained, split, {GENERATED: written}, seed=seed, score=score), chosen)
+
+
+def check_held_out(trained, split):
+    """UserError: the split has no complete row to compare samples with."""
+    rows = trained.rows(split)
     if not rows.count:
         raise UserError(
             f"the {split} split does not fill a row of {rows.length} tokens to compare samples with: give --samples=0"
         )
-    picked = np.random.default_rng(seed).permutation(rows.count)[: max(num_samples, 256)]
-    written, _ = generate(trained, settings, num_samples=num_samples, seed=seed)
-    groups = {GENERATED: written, HELDOUT: [rows.ordered_row(index)[0] for index in picked]}
-    tokens: dict[str, Sequence[np.ndarray]] = {
-        name: [row[row != tokenizer.pad_id] for row in group] for name, group in groups.items()
+
+
+def gather_samples(trained, split, written, *, seed=0, score=None) -> Samples:
+    """Generated rows beside held-out rows and controls, all without padding.
+
+    Args:
+        trained: the model.
+        split: with the held-out rows.
+        written: {column: rows [N, L]}, GENERATED and more.
+        seed: of the choice of held-out rows, and of the controls.
+        score: `Scorer.score`; None without a scorer.
+    """
+    prepared, rows = prepared_of(trained), trained.rows(split)
+    tokenizer, special = prepared.tokenizer, trained.corpus.special_ids
+    wanted = max(HELD_OUT_ROWS, *map(len, written.values()))
+    half = min(wanted, (rows.count + 1) // 2)
+    picked = np.random.default_rng(seed).permutation(rows.count)[: 2 * half]
+    held_out = _unpadded([rows.ordered_row(index)[0] for index in picked[:half]], tokenizer)
+    reference = _unpadded([rows.ordered_row(index)[0] for index in picked[half:]], tokenizer)
+    columns = {
+        **{name: _unpadded(each, tokenizer) for name, each in written.items()},
+        HELDOUT: held_out,
+        SHUFFLED: controls.shuffled(held_out, seed=seed, special_ids=special),
+        UNIGRAM: controls.unigram(held_out, prepared.unigram, seed=seed, special_ids=special),
+        PERIODIC: controls.periodic(held_out, seed=seed, special_ids=special),
     }
-    texts: dict[str, Sequence[str]] = {
-        name: [read_row(tokenizer, row) for row in group] for name, group in tokens.items()
-    }
-    train_text = tokenizer.decode(prepared.splits["train"][:BIGRAM_TOKENS])
-    found = Samples(tokens, texts, trained.corpus.table, train_text)
-    return {name: measure.of(found) for name, measure in made.items()}
+    texts = {name: [read_row(tokenizer, row) for row in group] for name, group in columns.items()}
+    return Samples(
+        columns,
+        texts,
+        [read_row(tokenizer, row) for row in reference],
+        trained.corpus.table,
+        tokenizer.decode(prepared.splits["train"][:BIGRAM_TOKENS]),
+        seed,
+        score,
+    )
+
+
+def _unpadded(rows, tokenizer) -> list[np.ndarray]:
+    return [row[row != tokenizer.pad_id] for row in rows]

@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -10,14 +12,25 @@ import numpy as np
 from semdlm_jax import scores
 from semdlm_jax.data.protocols import Rows, SomeRows
 from semdlm_jax.data.scored import bits_per_byte, scored_bytes, scored_counts
-from semdlm_jax.data.unknown import UNKNOWN_WARNED, unknown_share_of
+from semdlm_jax.data.unknown import unknown_remarks, unknown_share_of
 from semdlm_jax.entropy import entropy, smoothed_cross_entropy
+from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import Likelihood
+from semdlm_jax.evaluation.measures import Measure, choose_measures
+from semdlm_jax.evaluation.parts import Part
 from semdlm_jax.evaluation.report import MODEL, Figure, Section, around
+from semdlm_jax.evaluation.samples import GENERATED, HELDOUT, Samples
 from semdlm_jax.evaluation.store import Kept, Store
 from semdlm_jax.evaluation.times import stratified_uniforms
 from semdlm_jax.experiment.load import Trained
+from semdlm_jax.generate import BATCH_SIZE, generate
+from semdlm_jax.kernels import KernelBase
+from semdlm_jax.objectives import Objective
 from semdlm_jax.options import counted
+from semdlm_jax.samplers.presets import make_settings
+from semdlm_jax.samplers.settings import SamplingSettings
+from semdlm_jax.scorers import Scored, Scorer
+from semdlm_jax.storage import digest_of
 
 UNIGRAM = "unigram of train"  # a column: the model that knows token frequencies alone
 
@@ -29,24 +42,39 @@ class Subject:
     Attributes:
         trained: the model.
         rows: of the text.
+        name: where the model comes from.
         split: the name of the split, or of the file of the text.
         seed: of times, noise and samples.
         draws: times and corruptions of a row; None: as in the run's configuration.
         batch_size: rows scored at once; None: as in the run's configuration.
+        samples: how many texts to generate; None: as in the run's configuration.
+        measures: of samples, by name; None: all that can be taken.
+        scorer: of generated text; None for none.
+        beside: {column: model} of others whose samples stand in columns of their own.
         store: of what is kept between calls.
     """
 
     trained: Trained
     rows: Rows
+    name: str
     split: str
     seed: int = 0
     draws: int | None = None
     batch_size: int | None = None
+    samples: int | None = None
+    measures: Sequence[str] | None = None
+    scorer: Scorer | None = None
+    beside: Mapping[str, Trained] = dataclasses.field(default_factory=dict)
     store: Store = Store(None)
 
     @property
     def tokenizer(self):
         return scores.prepared_of(self.trained).tokenizer
+
+    @property
+    def kernel(self) -> KernelBase:
+        """Of a diffusion model."""
+        return cast(Objective, self.trained.objective).kernel
 
     @functools.cached_property
     def identity(self) -> dict:
@@ -58,6 +86,19 @@ class Subject:
         options = {name: getattr(self, name) for name in ("seed", "draws", "batch_size")}
         evaluation = self.trained.config.evaluation.to_dict()
         return {"weights": digest.hexdigest(), "text": text, "rows": self.rows.describe(), **options, **evaluation}
+
+    def section(self, name: str, part: Part, tell: Callable[[str], None]) -> dict:
+        """A part's section as JSON, kept."""
+        of = [self.identity, name, dataclasses.asdict(cast(Any, part))]
+        if part.needs_split:
+            scorer = None if self.scorer is None else [self.scorer.name, self.scorer.protocol]
+            of += [self.num_samples, list(self.chosen_measures), scorer, list(self.beside), jax.device_count()]
+        return {"of": digest_of(self.identity), **self.store.section(name, of, lambda: part.write(self), tell)}
+
+    def kept_sections(self) -> dict[str, dict]:
+        """Those of an earlier report on the same model and text."""
+        found = self.store.sections()
+        return {name: section for name, section in found.items() if section.get("of") == digest_of(self.identity)}
 
     def describe(self, score: str, rows: Rows) -> str:
         """The protocol of a score of these rows, in words."""
@@ -107,10 +148,74 @@ class Subject:
                 "bits_per_byte_standard_error": bits_per_byte(found.standard_error, found.tokens, size),
                 "unigram_cross_entropy": train,
                 "unigram_entropy": own,
-                "unknown_share": (unknown := unknown_share_of(tokenizer, counts)),
+                "unknown_share": unknown_share_of(tokenizer, counts),
             },
-            remarks=_remarks(unknown),
+            remarks=unknown_remarks(tokenizer, counts),
         )
+
+    # Samples.
+
+    @property
+    def num_samples(self) -> int:
+        return self.trained.config.evaluation.samples if self.samples is None else self.samples
+
+    @functools.cached_property
+    def chosen_measures(self) -> dict[str, Measure]:
+        return choose_measures(self.measures, self.num_samples, scorer=self.scorer is not None)
+
+    def check_samples(self) -> None:
+        """UserError where samples cannot be generated and measured."""
+        if not self.chosen_measures:
+            raise UserError(f"no measure can be taken of {counted(self.num_samples, 'sample')}: give more --samples")
+        scores.check_held_out(self.trained, self.split)
+        for column, other in self.beside.items():
+            if scores.prepared_of(other).tokenizer.pieces != self.tokenizer.pieces:
+                raise UserError(f"{column} has another vocabulary than {self.name}: their samples do not compare")
+            if other.rows("train").length != self.trained.rows("train").length:
+                raise UserError(f"{column} writes rows of another length than {self.name}: samples do not compare")
+
+    def gather_samples(self) -> Samples:
+        """Generated rows of this model and those beside it, held-out rows and controls."""
+        models = {GENERATED: self.trained, **self.beside}
+        written = {column: self._written(column, model) for column, model in models.items()}
+        score = None if self.scorer is None else functools.partial(self._score, self.scorer)
+        return scores.gather_samples(self.trained, self.split, written, seed=self.seed, score=score)
+
+    def _written(self, column, model):
+        """Rows that a model generates, kept."""
+        settings, count = default_settings(model), self.num_samples
+        of = [self.identity, column, count, str(settings), jax.device_count()]
+
+        def write():
+            return [generate(model, settings, num_samples=count, seed=self.seed)[0]]
+
+        return self.store.remember("samples", of, write)[0]
+
+    def _score(self, scorer, texts):
+        """A scorer's scores, kept."""
+        of = [scorer.name, scorer.protocol, list(texts)]
+        return Scored(*self.store.remember("scored", of, lambda: list(scorer.score(texts))))
+
+    def describe_samples(self, samples: Samples) -> str:
+        """The protocol of the measures in words."""
+        count, batch = self.num_samples, min(self.num_samples, BATCH_SIZE)
+        drawn = f"seed {self.seed}, {batch} at once on {counted(jax.device_count(), 'device')}"
+        parts = [f"{counted(count, 'sample')}, {default_settings(self.trained)}; {drawn}"]
+        parts.append(f"{len(samples.rows[HELDOUT])} held-out rows of {self.split}, as many of each control")
+        if self.scorer is not None:
+            parts.append(f"scorer {self.scorer.name}: {self.scorer.protocol}")
+            parts.append(f"compared with {len(samples.reference)} other held-out rows by its features")
+        return "; ".join(parts) + "; 95 % bootstrap intervals over texts"
+
+
+def default_settings(trained: Trained) -> SamplingSettings:
+    """How a run's configuration says that its samples are drawn."""
+    evaluation = trained.config.evaluation
+    return make_settings(
+        steps=evaluation.sample_steps,
+        strides=1 if trained.objective.exact else evaluation.strides,
+        temperature=evaluation.temperature,
+    )
 
 
 def _figures(found: Likelihood, size, train):
@@ -125,12 +230,3 @@ def _figures(found: Likelihood, size, train):
         "perplexity": Figure("perplexity bound", {MODEL: around(found.perplexity, found.perplexity_error)}, "lower"),
         "bits_per_byte": Figure("bits per byte", {MODEL: around(bits, error)}, "lower"),
     }
-
-
-def _remarks(unknown):
-    if unknown <= UNKNOWN_WARNED:
-        return ()
-    return (
-        f"{unknown:.1%} of the text is unknown to the vocabulary: there the score says how well the unknown token is "
-        "predicted, not the text",
-    )

@@ -234,7 +234,8 @@ class SomeRows(Rows):
     def evenly(cls, rows: Rows, number: int) -> "SomeRows":
         """So many rows, evenly spaced from the first on."""
         indices = np.arange(number) * rows.ordered_count // number
-        return cls(*(getattr(rows, field.name) for field in dataclasses.fields(Rows)), rows, indices)
+        own = {field.name: getattr(rows, field.name) for field in dataclasses.fields(Rows)}
+        return cls(**own, rows=rows, indices=indices)
 
     @property
     def name(self):

@@ -52,3 +52,14 @@ def unknown_share_of(tokenizer: Tokenizer, counts: np.ndarray) -> float:
     unknown = int(counts[tokenizer.unk_id])
     text = int(counts.sum()) - int(counts[list(tokenizer.special_ids)].sum()) + unknown
     return unknown / text if text else 0.0
+
+
+def unknown_remarks(tokenizer: Tokenizer, counts: np.ndarray) -> tuple[str, ...]:
+    """What to tell of scored tokens that occur so often, [V]: a line where much of the text is unknown."""
+    unknown = unknown_share_of(tokenizer, counts)
+    if unknown <= UNKNOWN_WARNED:
+        return ()
+    return (
+        f"{unknown:.1%} of the text is unknown to the vocabulary: there the score says how well the unknown token is "
+        "predicted, not the text",
+    )

@@ -13,6 +13,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.importance import importance_bounds
 from semdlm_jax.evaluation.intervals import Interval
 from semdlm_jax.evaluation.likelihood import error_of_ratio
+from semdlm_jax.evaluation.measures import measure_samples, preferred_controls
 from semdlm_jax.evaluation.report import MODEL, Curve, Figure, Section, around
 from semdlm_jax.objectives.paths import ORDERS
 from semdlm_jax.options import counted, number, numbers_in, text
@@ -80,13 +81,13 @@ class ImportancePart(Part):
         return self.path_steps or ("random" if kernel.only_masks else 128)
 
     def write(self, subject):
-        path, rows = self.path(subject.trained.objective.kernel), subject.some_rows(self.path_rows)
+        path, rows = self.path(subject.kernel), subject.some_rows(self.path_rows)
         weights, tokens = subject.path_log_weights(rows, path, self.numbers[-1])
         bounds = importance_bounds(weights, tokens, self.numbers)
         figures = {}
         for copies, bound in bounds.items():
             values = {MODEL: around(bound.nats, bound.error)}
-            title = f"bound by {counted(copies, 'path')} a row (nats/token)"
+            title = f"bound by {counted(copies, 'path')} of a row (nats/token)"
             figures[f"importance_{copies}"] = Figure(title, values, "lower")
             values = {MODEL: _exp(values[MODEL])}
             figures[f"perplexity_{copies}"] = Figure("its perplexity", values, "lower")
@@ -135,7 +136,7 @@ class UnmaskingPart(Part):
 
     def check(self, subject):
         objective = subject.trained.objective
-        if objective.exact or not objective.kernel.only_masks:
+        if objective.exact or not subject.kernel.only_masks:
             raise UserError("unmasking: the noise of this model is not masks alone, so there is no order: leave it out")
 
     def write(self, subject):
@@ -167,7 +168,7 @@ class CurvesPart(Part):
             curves["time"] = self._by_time(subject, terms, uniforms, tokens.sum())
         nelbo = {MODEL: around(float(total.sum() / tokens.sum()), error_of_ratio(total.sum(1), tokens.sum(1)))}
         figures = {"nelbo": Figure("NELBO of these draws (nats/token)", nelbo, "lower")}
-        how = f"{counted(subject.draws, 'draw')} a row, seed {subject.seed}"
+        how = f"{counted(len(terms.integral), 'draw')} a row, seed {subject.seed}"
         return Section("Where it is lost", subject.describe(how, subject.rows), figures, curves)
 
     def _by_time(self, subject, terms, uniforms, tokens):
@@ -184,6 +185,26 @@ class CurvesPart(Part):
         return Curve("Integrand by time", "t", "nats per token and unit of t", {MODEL: line})
 
 
+@dataclasses.dataclass(frozen=True)
+class GenerationPart(Part):
+    """Generated text beside held-out text and controls."""
+
+    needs_split: ClassVar[bool] = True
+
+    def check(self, subject):
+        subject.check_samples()
+
+    def write(self, subject):
+        samples, measures = subject.gather_samples(), subject.chosen_measures
+        figures, remarks = {}, []
+        for name, found in measure_samples(samples, measures).items():
+            measure = measures[name]
+            title = measure.title or name
+            figures[name] = Figure(title, found, measure.better, measure.meaning)
+            remarks += preferred_controls(title, measure, found)
+        return Section("Generated text", subject.describe_samples(samples), figures, remarks=tuple(remarks))
+
+
 PARTS = Registry(
     "part of a report",
     Part,
@@ -192,5 +213,6 @@ PARTS = Registry(
         "importance": ImportancePart,
         "unmasking": UnmaskingPart,
         "curves": CurvesPart,
+        "generation": GenerationPart,
     },
 )

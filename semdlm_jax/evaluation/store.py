@@ -38,14 +38,15 @@ class Kept:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return []
 
-    def save(self, parts: list[list[np.ndarray]]) -> None:
-        """Saves all parts so far, but at most once in SAVE_SECONDS."""
-        if self._path is None or time.monotonic() - self._saved_at < SAVE_SECONDS:
+    def save(self, parts: list[list[np.ndarray]], *, at_once: bool = False) -> None:
+        """Saves all parts so far; not at once, but at most once in SAVE_SECONDS."""
+        if self._path is None or not at_once and time.monotonic() - self._saved_at < SAVE_SECONDS:
             return
-        arrays = {f"{part}_{i}": array for part, found in enumerate(parts) for i, array in enumerate(found)}
+        arrays: dict[str, Any] = {f"{part}_{i}": x for part, found in enumerate(parts) for i, x in enumerate(found)}
+        arrays["sizes"] = np.array([len(found) for found in parts])
         self._path.parent.mkdir(exist_ok=True)
         with replacing(self._path, "wb") as file:
-            np.savez(file, sizes=np.array([len(found) for found in parts]), **arrays)
+            np.savez(file, **arrays)
         self._saved_at = time.monotonic()
 
 
@@ -86,6 +87,15 @@ class Store:
         """The half-finished work of this name and identity."""
         folder = self.folder
         return Kept(None if folder is None else folder / f"{name}-{digest_of(identity)[:16]}.npz")
+
+    def remember(self, name: str, identity: Any, compute: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
+        """Arrays that are computed once."""
+        kept = self.kept(name, identity)
+        found = kept.load()
+        if not found:
+            found = [compute()]
+            kept.save(found, at_once=True)
+        return found[0]
 
     def clear(self) -> None:
         """Removes what is half finished."""

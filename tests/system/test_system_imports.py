@@ -33,6 +33,7 @@ ROOMS = {
     "runtime": set(),
     "evaluation": MATHEMATICS,
     "scorers": {"data", "experiment", "network", "objectives", "runtime", "semantics"},
+    "report": {"evaluation"},
     "trace": set(),
     "errors": set(),
     "extras": set(),
