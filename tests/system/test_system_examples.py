@@ -36,7 +36,8 @@ def test_the_kernel_with_drift(config_file, tmp_path, monkeypatch):
     result = tiny.command("train", run, *options)
     assert result.status == 0, result.err
     assert tiny.command("evaluate", run, "--samples=0", f"--output={tmp_path}/report.json").status == 0
-    likelihood = json.loads((tmp_path / "report.json").read_text())["likelihood"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    likelihood = report["sections"]["likelihood"]["details"]
     assert 0 < likelihood["nelbo"] < np.inf and likelihood["prior"] < 1e-3
     result = tiny.command("generate", run, "--num_samples=1", "--steps=4")
     assert result.status == 0 and "── 0 ──" in result.out, result.err

@@ -155,8 +155,9 @@ def test_systems_without_neighbors_need_no_table(config_file, tmp_path):
     report, page = tmp_path / "report.json", tmp_path / "trace.html"
     result = tiny.command("evaluate", f"--workdir={workdir}", "--samples=2", f"--output={report}")
     assert result.status == 0, result.err
-    samples = json.loads(report.read_text())["samples"]
-    assert samples["basin_index"]["generated"] is None and samples["entropy_nats"]["generated"] > 0
+    figures = json.loads(report.read_text())["sections"]["generation"]["figures"]
+    basin, entropy = (figures[name]["values"]["generated"]["value"] for name in ("basin_index", "entropy_nats"))
+    assert basin is None and entropy > 0
     write = ["generate", f"--workdir={workdir}", "--num_samples=2", "--steps=2"]
     result = tiny.command(*write, "--lambda_freq=0.5", f"--trace={page}")
     assert result.status == 0 and page.exists(), result.err

@@ -45,7 +45,8 @@ def test_scores(whole_run, model, text, tmp_path):
     assert result.status == 0, result.err
     report = json.loads((tmp_path / "report.json").read_text())
     found = model.nelbo(text, draws=2, seed=1)
-    assert (found.nelbo, found.tokens) == pytest.approx((report["likelihood"]["nelbo"], report["likelihood"]["tokens"]))
+    scored = report["sections"]["likelihood"]["details"]
+    assert (found.nelbo, found.tokens) == pytest.approx((scored["nelbo"], scored["tokens"]))
     for wrong, words in (
         ([], "no text to score"),
         (3, "a text to score is a str, not int"),

@@ -77,7 +77,8 @@ def test_from_text_to_samples(name, write, tmp_path, monkeypatch):
         result = tiny.command(module, *arguments)
         assert result.status == 0, (module, result.err)
     report = json.loads((tmp_path / "report.json").read_text())
-    assert np.isfinite(report["likelihood"]["nelbo"]) and report["protocol"].startswith("wrapped: ")
+    assert np.isfinite(report["sections"]["likelihood"]["details"]["nelbo"])
+    assert report["sections"]["likelihood"]["protocol"].startswith("wrapped: ")
     assert len(json.loads((tmp_path / "out.jsonl").read_text())["tokens"]) == 16
 
 

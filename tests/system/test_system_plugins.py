@@ -245,9 +245,11 @@ def test_they_are_evaluated_and_sampled(workdir, tmp_path):
     result = tiny.command("evaluate", f"--workdir={workdir}", *options)
     assert result.status == 0 and "longest row" in result.out, result.err
     report = json.loads((tmp_path / "report.json").read_text())
-    assert 0 < report["likelihood"]["nelbo"] < np.inf
-    assert report["samples"].keys() == {"distinct_2", f"{NAME}:Longest"}
-    assert report["samples"][f"{NAME}:Longest"] == {"generated": 32.0, "heldout": 32.0}  # of 16 tokens
+    assert 0 < report["sections"]["likelihood"]["details"]["nelbo"] < np.inf
+    figures = report["sections"]["generation"]["figures"]
+    assert figures.keys() == {"distinct_2", f"{NAME}:Longest"}
+    longest = figures[f"{NAME}:Longest"]["values"]
+    assert longest["generated"] == longest["heldout"] == {"value": 32.0, "low": None, "high": None}  # of 16 tokens
     sampling = [f"--sampler={NAME}:Idle", "--idleness=1.0", "--steps=2", "--num_samples=1"]
     result = tiny.command("generate", f"--workdir={workdir}", *sampling)
     assert result.status == 0 and "── 0 ──" in result.out and "idleness 1.0" in result.out, result
