@@ -56,9 +56,8 @@ def _numbered(rows, most) -> Iterator[_Grams]:
     numbers, size = tokens[starts], tokens.max(initial=0) + 1
     for n in range(1, most + 1):
         yield _Grams(owners[starts], numbers)
-        last = tokens[starts + n]
-        starts, numbers, last = starts[last >= 0], numbers[last >= 0], last[last >= 0]
-        numbers = np.unique(numbers * size + last, return_inverse=True)[1]
+        starts, numbers = _longer(starts, numbers, tokens, n, size)
+        numbers = np.unique(numbers, return_inverse=True)[1]
 
 
 def _joined(rows, known, grow=True):
