@@ -141,7 +141,7 @@ def frontier(p: np.ndarray, q: np.ndarray, scale: float = SCALE, points: int = P
     Returns:
         [..., points + 2, 2], the first number rising, the second falling.
 
-    Source: Pillutla et al. (2021), equations 1 and 2.
+    Source: Pillutla et al. (2021): the divergence curve.
     """
     p, q = np.asarray(p, np.float64)[..., None, :], np.asarray(q, np.float64)[..., None, :]
     share = np.linspace(1, 0, points)[:, None]

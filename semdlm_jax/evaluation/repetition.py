@@ -28,7 +28,7 @@ def repetition(rows: Rows, n: int) -> np.ndarray:
     Returns:
         [M], 0 to 1, of the M rows with at least n tokens, in their order.
 
-    Source: Welleck et al., Neural Text Generation with Unlikelihood Training (2020, arXiv 1908.04319), section 6.1,
+    Source: Welleck et al., Neural Text Generation with Unlikelihood Training (2020, arXiv 1908.04319):
     seq-rep-n, over whole rows.
     """
     *_, grams = _numbered(rows, n)
@@ -93,7 +93,7 @@ def self_bleu(rows: Rows, *, seed: int, most: int = MOST_TEXTS) -> np.ndarray:
     Raises:
         UserError: sacrebleu, whose formula this is, is missing.
 
-    Source: Zhu et al., Texygen (2018, arXiv 1802.01886); Papineni et al., BLEU (2002), section 2.
+    Source: Zhu et al., Texygen (2018, arXiv 1802.01886); Papineni et al., BLEU (2002).
     """
     extras.require("sacrebleu", use="self-BLEU")
     from sacrebleu.metrics.bleu import BLEU  # pyright: ignore[reportMissingImports]  # an extra

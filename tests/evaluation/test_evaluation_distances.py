@@ -117,7 +117,7 @@ def test_mahalanobis_distances():
 
 
 def test_typicality_of_one_law_is_a_half_in_the_mean():
-    """Distances of rows that the fit has seen would be smaller: 0.3 here."""
+    """Distances of rows that the fit has seen would be smaller: 0.39 here."""
     draws = [np.split(DRAW.normal(size=(60, 10)), [20]) for _ in range(60)]
     found = [typicality(x, y, seed=i, resamples=2).p.value for i, (x, y) in enumerate(draws)]
     assert abs(np.mean(found) - 0.5) < 3 * np.std(found) / np.sqrt(60) < 0.06
