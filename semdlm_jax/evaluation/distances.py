@@ -47,8 +47,8 @@ def frechet(generated: np.ndarray, reference: np.ndarray) -> float | None:
     Returns:
         0 or more; None with less than two rows in a set.
 
-    Source: Dowson and Landau, The Fréchet distance between multivariate normal distributions (1982), equation 4;
-    Heusel et al. (2017, arXiv 1706.08500), equation 6, for features of a network.
+    Source: Dowson and Landau, The Fréchet distance between multivariate normal distributions (1982);
+    Heusel et al. (2017, arXiv 1706.08500), for features of a network.
     """
     generated, reference = pair("Fréchet distance", generated, reference)
     if min(len(generated), len(reference)) < 2:
@@ -75,7 +75,7 @@ def energy_distance(
         unbiased: leaves pairs of a row with itself out (U-statistic): 0 in the mean for two samples of one law,
             whatever their sizes, and sometimes below. Else the V-statistic, which is never below 0.
 
-    Source: Székely and Rizzo, Energy statistics (2013), equations 2.5 and 6.1.
+    Source: Székely and Rizzo, Energy statistics: A class of statistics based on distances (2013).
     """
     generated, reference = pair("energy distance", generated, reference)
     if len(generated) and len(reference):
@@ -172,8 +172,7 @@ def ledoit_wolf(rows: np.ndarray) -> tuple[np.ndarray, float]:
     Returns:
         [D, D], and s.
 
-    Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices (2004),
-    equation 14.
+    Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices (2004).
     """
     centered = rows - rows.mean(0)
     covariance = centered.T @ centered / len(rows)

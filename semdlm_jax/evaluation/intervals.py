@@ -43,7 +43,7 @@ def bootstrap(
             repeated rows shift (MAUVE and distinct n-grams fall, distances rise): the interval then shows the spread
             at this number of samples, not that shift.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993): percentile intervals.
     """
     if not all(sizes):
         return Interval(None, None, None)

@@ -28,7 +28,7 @@ def principal(rows: np.ndarray, kept: float) -> tuple[np.ndarray, float]:
 def k_means(rows: np.ndarray, clusters: int, *, seed: int, restarts: int = RESTARTS) -> np.ndarray:
     """Clusters whose sum of squared distances to their means is small.
 
-    Lloyd's rounds from k-means++ centers, until no row changes its cluster, at most 500; the best of the restarts.
+    Lloyd's rounds from k-means++ centers, until no row changes its cluster, at most 500.
 
     Args:
         rows: [N, D].
@@ -37,13 +37,13 @@ def k_means(rows: np.ndarray, clusters: int, *, seed: int, restarts: int = RESTA
         restarts: how many times from new centers.
 
     Returns:
-        [N] int, 0 to K - 1. Clusters may be empty where rows are equal.
+        [restarts, N] int, 0 to K - 1, the best first. Clusters may be empty where rows are equal.
 
     Source: Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding (2007).
     """
     streams = (np.random.default_rng([seed, restart]) for restart in range(restarts))
     found = [_lloyd(rows, _first_centers(rows, clusters, rng)) for rng in streams]
-    return min(found, key=lambda one: one[1])[0]
+    return np.stack([labels for labels, _ in sorted(found, key=lambda one: one[1])])
 
 
 def _lloyd(rows, centers):

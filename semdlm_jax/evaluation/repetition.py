@@ -28,7 +28,7 @@ def repetition(rows: Rows, n: int) -> np.ndarray:
     Returns:
         [M], 0 to 1, of the M rows with at least n tokens, in their order.
 
-    Source: Welleck et al., Neural Text Generation with Unlikelihood Training (2020, arXiv 1908.04319), section 6.1,
+    Source: Welleck et al., Neural Text Generation with Unlikelihood Training (2020, arXiv 1908.04319):
     seq-rep-n, over whole rows.
     """
     *_, grams = _numbered(rows, n)
@@ -56,9 +56,8 @@ def _numbered(rows, most) -> Iterator[_Grams]:
     numbers, size = tokens[starts], tokens.max(initial=0) + 1
     for n in range(1, most + 1):
         yield _Grams(owners[starts], numbers)
-        last = tokens[starts + n]
-        starts, numbers, last = starts[last >= 0], numbers[last >= 0], last[last >= 0]
-        numbers = np.unique(numbers * size + last, return_inverse=True)[1]
+        starts, numbers = _longer(starts, numbers, tokens, n, size)
+        numbers = np.unique(numbers, return_inverse=True)[1]
 
 
 def _joined(rows, known, grow=True):
@@ -94,7 +93,7 @@ def self_bleu(rows: Rows, *, seed: int, most: int = MOST_TEXTS) -> np.ndarray:
     Raises:
         UserError: sacrebleu, whose formula this is, is missing.
 
-    Source: Zhu et al., Texygen (2018, arXiv 1802.01886); Papineni et al., BLEU (2002), section 2.
+    Source: Zhu et al., Texygen (2018, arXiv 1802.01886); Papineni et al., BLEU (2002).
     """
     extras.require("sacrebleu", use="self-BLEU")
     from sacrebleu.metrics.bleu import BLEU  # pyright: ignore[reportMissingImports]  # an extra

@@ -4,11 +4,12 @@ from typing import Any
 
 from semdlm_jax.plugins import ArgumentRegistry
 from semdlm_jax.scorers.base import Scored, Scorer
+from semdlm_jax.scorers.embedders import EMBEDDERS, Embedder, make_embedder
 from semdlm_jax.scorers.hub import HubModel
 from semdlm_jax.scorers.package import PackagedModel
 from semdlm_jax.scorers.run import Run
 
-__all__ = ["SCORERS", "Scored", "Scorer", "make_scorer"]
+__all__ = ["EMBEDDERS", "SCORERS", "Embedder", "Scored", "Scorer", "make_embedder", "make_scorer"]
 
 SCORERS = ArgumentRegistry("scorer", Scorer, {"hf": HubModel, "package": PackagedModel, "run": Run})
 

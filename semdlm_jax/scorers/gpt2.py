@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.scorers.reading import Settings, Weights
+from semdlm_jax.scorers.reading import Settings, Weights, normalize, project
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,18 +95,12 @@ class GPT2:
         return features @ params["tokens"].T
 
     def _layer(self, x_BxLxD, layer):
-        qkv = _project(self._norm(x_BxLxD, layer, "ln_1"), layer, "attn.c_attn")
+        qkv = project(self._norm(x_BxLxD, layer, "ln_1"), layer, "attn.c_attn")
         q, k, v = (part.reshape(*part.shape[:2], self.heads, -1) for part in jnp.split(qkv, 3, axis=-1))
         y = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="xla")
-        x_BxLxD += _project(y.reshape(x_BxLxD.shape), layer, "attn.c_proj")
-        hidden = _project(self._norm(x_BxLxD, layer, "ln_2"), layer, "mlp.c_fc")
-        return x_BxLxD + _project(jax.nn.gelu(hidden, approximate=True), layer, "mlp.c_proj")
+        x_BxLxD += project(y.reshape(x_BxLxD.shape), layer, "attn.c_proj")
+        hidden = project(self._norm(x_BxLxD, layer, "ln_2"), layer, "mlp.c_fc")
+        return x_BxLxD + project(jax.nn.gelu(hidden, approximate=True), layer, "mlp.c_proj")
 
     def _norm(self, x, params, name):
-        x = x - jnp.mean(x, axis=-1, keepdims=True)
-        x *= jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.epsilon)
-        return x * params[f"{name}.weight"] + params[f"{name}.bias"]
-
-
-def _project(x, params, name):
-    return x @ params[f"{name}.weight"] + params[f"{name}.bias"]
+        return normalize(x, params, name, self.epsilon)

@@ -1,5 +1,4 @@
-"""Scoring by a language model that predicts each token from those before it: windows, batches of equal length, and the
-compiled program.
+"""Scoring by a language model that predicts each token from those before it.
 
 Shape suffixes: B rows, L positions, D width, V vocabulary.
 """
@@ -7,8 +6,8 @@ Shape suffixes: B rows, L positions, D width, V vocabulary.
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +15,13 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.experiment.build import whole_rows
 from semdlm_jax.objectives.chunking import map_positions
 from semdlm_jax.options import number
 from semdlm_jax.plugins import field
-from semdlm_jax.runtime.mesh import make_mesh, place_batch
-from semdlm_jax.runtime.progress import Progress
+from semdlm_jax.runtime.mesh import make_mesh
 from semdlm_jax.scorers.base import Scored, Scorer, check_texts
+from semdlm_jax.scorers.windows import cut, map_windows
 
-SHORTEST = 16  # positions of the shortest rows: shorter texts are padded to it
 HEAD_POSITIONS = 512  # positions whose logits are alive at once: 100 MB of them for 50,000 tokens
 
 
@@ -79,62 +76,12 @@ class LanguageModel:
         return nll_B, jnp.einsum("bld,bl->bd", features_BxLxD, rows["read"].astype(features_BxLxD.dtype))
 
 
-class Window(NamedTuple):
-    """A part of a text as the network reads it. text: its number. tokens: [n] with the prefix. counted: [n] bool, the
-    tokens that are scored. read: [n] bool, those of the text."""
-
-    text: int
-    tokens: np.ndarray
-    counted: np.ndarray
-    read: np.ndarray
-
-
-def cut(texts: Sequence[np.ndarray], prefix: tuple[int, ...], context: int, end_id: int | None) -> list[Window]:
-    """The windows of texts that are given as ids. Each is scored by itself: its first token is not predicted, and of
-    end tokens only the first counts, as in the code of MDLM."""
-    windows, room = [], context - len(prefix)
-    for index, ids in enumerate(texts):
-        for start in range(0, len(ids), room):
-            tokens = np.concatenate([np.array(prefix, np.int32), ids[start : start + room]]).astype(np.int32)
-            read = np.arange(len(tokens)) >= len(prefix)
-            ends = tokens == end_id if end_id is not None else np.zeros(len(tokens), bool)
-            counted = read & (~ends | (np.cumsum(ends) == 1))
-            counted[0] = False
-            windows.append(Window(index, tokens, counted, read))
-    return windows
-
-
-def batches(windows: Sequence[Window], context: int, batch_tokens: int, mesh: Any) -> Iterator[list[Window]]:
-    """Windows of like length together, the longest first, each list as long as its batch; what lacks in the last one
-    of a length is windows without tokens."""
-    for length in sorted({padded(len(window.tokens), context) for window in windows}, reverse=True):
-        alike = [window for window in windows if padded(len(window.tokens), context) == length]
-        most = max(1, min(batch_tokens // length, padded(len(alike), len(alike), shortest=1)))
-        rows = whole_rows(most, mesh)
-        for start in range(0, len(alike), rows):
-            batch = alike[start : start + rows]
-            yield batch + [NOTHING] * (rows - len(batch))
-
-
-NOTHING = Window(-1, *(np.zeros(0, kind) for kind in (np.int32, bool, bool)))
-
-
-def padded(length: int, most: int, shortest: int = SHORTEST) -> int:
-    """The least power of two that holds `length`, at least `shortest`; `most`, which holds every length, below it."""
-    return min(max(shortest, 1 << (length - 1).bit_length()), most)
-
-
 @dataclasses.dataclass(frozen=True)
 class ModelScorer(Scorer):
     """A scorer by a LanguageModel."""
 
     context: int | None = field(
-        number(
-            None,
-            "[2, 1048576]",
-            "tokens of a window; None: what the model reads, of others' models at most 1024",
-            kind=int,
-        )
+        number(None, "[2, 1048576]", "tokens of a window; None: what the model reads, at most 1024", kind=int)
     )
     batch_tokens: int = field(number(8192, "[1, 1073741824]", "tokens scored at once: a matter of speed and memory"))
 
@@ -185,34 +132,12 @@ class ModelScorer(Scorer):
         windows = cut(model.encode(list(texts)), model.prefix, self.window, model.end_id)
         nll, sums = np.zeros(len(texts)), np.zeros((len(texts), model.width))
         tokens, read = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
-        for window in windows:
+        program = functools.partial(model.program, model.params)
+        for window, one, features in map_windows(program, windows, self.window, self.batch_tokens, "score"):
+            nll[window.text] += one
+            sums[window.text] += features
             tokens[window.text] += window.counted.sum()
             read[window.text] += window.read.sum()
-        total, done, mesh = sum(len(window.tokens) for window in windows), 0, make_mesh(-1, 1, 1)
-        with Progress(total, label="score") as progress:
-            for batch in batches(windows, self.window, self.batch_tokens, mesh):
-                found = zip(batch, *self._run(batch, mesh))
-                for window, one, features in found:
-                    if window is not NOTHING:
-                        nll[window.text] += one
-                        sums[window.text] += features
-                done += sum(len(window.tokens) for window in batch)
-                progress.update(done)
         if not np.isfinite(nll).all() or not np.isfinite(sums).all():
             raise UserError(f"{self.name} gives no finite score: its weights are damaged: download them again")
         return Scored(nll, tokens, (sums / np.maximum(read, 1)[:, None]).astype(np.float32))
-
-    def _run(self, batch, mesh):
-        """(nll [B], sums of features [B, D]) of a batch's windows, in float64."""
-        length = padded(max(len(window.tokens) for window in batch), self.window)
-        rows = {name: np.zeros((len(batch), length), kind) for name, kind in ROWS.items()}
-        for row, window in enumerate(batch):
-            for name in ROWS:
-                rows[name][row, : len(window.tokens)] = getattr(window, name)
-        # Else the products of some devices have fewer digits than float32.
-        with jax.default_matmul_precision("float32"):
-            found = self.model.program(self.model.params, place_batch(rows, mesh))
-        return [np.asarray(array, np.float64) for array in found]
-
-
-ROWS = {"tokens": np.int32, "counted": bool, "read": bool}

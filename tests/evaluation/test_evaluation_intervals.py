@@ -38,6 +38,8 @@ def test_both_groups_are_resampled():
     spread = np.sqrt(sum(x.var() / x.mean() ** 2 / len(x) for x in (a, b)))
     assert found.value == pytest.approx(a.mean() / b.mean(), rel=1e-12)
     assert np.log(found.high / found.low) / (2 * 1.96) == pytest.approx(spread, rel=0.07)
+    itself = intervals.ratio_of_means(a, a, seed=0)
+    assert itself.value == 1 and itself.high - itself.low > 0.1  # the groups are drawn independently
 
 
 def test_equal_seeds_give_equal_intervals_however_many_fit_in_memory(monkeypatch):

@@ -95,7 +95,7 @@ FEW = CENTERS[:5]  # less than K: no cluster holds features of two
 
 def test_lengths_of_features_do_not_count():
     rows = planted(CENTERS, 150, 0) * DRAW.uniform(0.5, 2, size=(150, 1))
-    labels, kept, share = room.quantize(rows, 15, seed=0)
+    (labels, *_), kept, share = room.quantize(rows, 15, seed=0)
     assert len({(int(label), i % 15) for i, label in enumerate(labels)}) == len(set(labels)) == 15
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     variances = np.linalg.svd(unit - unit.mean(0), compute_uv=False) ** 2
@@ -104,7 +104,7 @@ def test_lengths_of_features_do_not_count():
 
 
 def test_features_of_two_sets():
-    same, other, far = (planted(centers, 150, seed) for seed, centers in enumerate([FEW, FEW, -FEW]))
+    same, other, far = (planted(FEW, 180, 0), planted(FEW, 150, 1), planted(-FEW, 150, 2))
     again, near, disjoint = (mauve(given, same, seed=0, resamples=40) for given in (same, other, far))
     assert again.interval.value == 1 and again.interval.high == 1 and again.curve.shape == (502, 2)
     assert near.interval.value > 0.9 and near.interval.low < near.interval.value <= near.interval.high <= 1
@@ -114,9 +114,18 @@ def test_features_of_two_sets():
     # Smoothing draws histograms together.
     smoothed = mauve(far, same, seed=0, smoothed=True, resamples=2)
     assert 2 * DISJOINT < smoothed.interval.value < 0.1
-    told = "150 generated and 150 reference texts; features of unit length, ", "K = 15 by k-means", "; plain histograms"
+    told = "150 generated and 180 reference texts; features of unit length, ", "K = 15 by k-means", "; plain histograms"
     assert all(words in near.protocol for words in told)
     assert smoothed.protocol.endswith("; Krichevsky-Trofimov histograms; c = 5, 500 points")
+
+
+def test_the_interval_is_over_the_clusters_of_all_restarts(monkeypatch):
+    ours, theirs = np.array([[0], [1], [1]]), np.array([[0], [2], [1]])  # equal, disjoint, equal, whatever is drawn
+    labels = np.concatenate([ours.repeat(30, axis=1), theirs.repeat(30, axis=1)], axis=1)
+    monkeypatch.setattr(room, "quantize", lambda *_: (labels, 1, 1.0))
+    found = mauve(np.ones((30, 2)), np.ones((30, 2)), seed=0, resamples=300).interval
+    lowest, middle = DISJOINT, (2 + DISJOINT) / 3
+    assert found == (1, pytest.approx(1 + lowest - middle, rel=1e-3), 1)
 
 
 def test_equal_features_fill_one_cluster():

@@ -1,13 +1,14 @@
-"""The networks against loops in float64, and what batches, windows and end tokens change."""
+"""The networks against loops in float64, with what batches and windows change."""
 
 import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from toy_models import CONTEXT, END, ids_of, states, surprises, weights, write_model
+from toy_models import BASE, CONFIGS, CONTEXT, END, ids_of, states, surprises, weights, write_model
 
 from semdlm_jax.scorers import make_scorer
-from semdlm_jax.scorers.language_model import cut
+from semdlm_jax.scorers.llama import Llama
+from semdlm_jax.scorers.reading import Settings
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -67,16 +68,16 @@ def test_a_text_scores_the_same_alone_and_among_others(scorer, capsys):
     )
 
 
-def test_of_end_tokens_the_first_of_a_window_counts():
-    ids = [np.array([5, 0, 6, 0, 7, 0], np.int32)]
-    (bare,), framed = cut(ids, (), 6, 0), cut(ids, (0,), 5, 0)
-    assert bare.counted.tolist() == [False, True, True, False, True, False] and bare.read.all()
-    assert [window.tokens.tolist() for window in framed] == [[0, 5, 0, 6, 0], [0, 7, 0]]
-    assert [window.counted.tolist() for window in framed] == [
-        [False, True, False, True, False],
-        [False, True, False],
-    ]
-    assert [window.read.sum() for window in framed] == [4, 2]
+def test_no_tokens_at_all(scorer):
+    found = scorer.score(["", ""])
+    assert (found.nll.tolist(), found.tokens.tolist(), found.perplexity) == ([0, 0], [0, 0], None)
+
+
+def test_the_rotary_base_stands_in_one_of_two_places():
+    former = CONFIGS["llama"]
+    newer = {key: value for key, value in former.items() if key != "rope_theta"}
+    newer["rope_parameters"] = {"rope_type": "default", "rope_theta": BASE}
+    assert [Llama.of(Settings("", config)).base for config in (former, newer)] == [BASE, BASE]
 
 
 def test_text_that_spells_the_end_token_holds_it(scorer):
@@ -90,11 +91,13 @@ def test_weights_in_parts_with_other_names_and_masks(kind, scorer, tmp_path):
         given = {f"transformer.{name}": array for name, array in given.items()}
         given |= {"lm_head.weight": given["transformer.wte.weight"].copy()}
         given |= {"transformer.h.0.attn.bias": np.ones((1, 1, CONTEXT, CONTEXT), np.uint8)}
-    folder, names = write_model(tmp_path, kind), sorted(given)
+    folder, names = write_model(tmp_path / "snapshots" / "0123456789abcdef", kind), sorted(given)
     (folder / "model.safetensors").unlink()
     for part, chosen in enumerate((names[::2], names[1::2]), 1):
         save_file({name: given[name] for name in chosen}, folder / f"model-0000{part}-of-00002.safetensors")
-    jax.tree.map(np.testing.assert_array_equal, make_scorer(f"hf:{folder}").model.params, scorer.model.params)
+    other = make_scorer(f"hf:{folder}")
+    jax.tree.map(np.testing.assert_array_equal, other.model.params, scorer.model.params)
+    assert "(commit 0123456789ab, " in other.name
 
 
 def test_name_and_protocol(kind, folder, scorer):

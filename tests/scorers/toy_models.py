@@ -6,7 +6,7 @@ import math
 import numpy as np
 import tokenizers
 from safetensors.numpy import save_file
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 
 END = "<|endoftext|>"
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -94,7 +94,11 @@ def write_model(folder, kind, given=None, **config):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIGS[kind] | config))
     save_file(weights(kind) if given is None else given, folder / "model.safetensors")
-    tokenizer().save(str(folder / "tokenizer.json"))
+    saved = tokenizer()  # with what a scorer must leave aside
+    saved.post_processor = processors.TemplateProcessing(single=f"{END} $A", special_tokens=[(END, 0)])
+    saved.enable_truncation(5)
+    saved.enable_padding()
+    saved.save(str(folder / "tokenizer.json"))
     return folder
 
 
