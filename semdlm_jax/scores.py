@@ -13,8 +13,9 @@ from semdlm_jax.data.protocols import make_rows, read_row
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import controls
 from semdlm_jax.evaluation.likelihood import collect, compile_whole, summarize
+from semdlm_jax.evaluation.measure import FEATURES, SCORES
 from semdlm_jax.evaluation.measures import choose_measures, measure_samples
-from semdlm_jax.evaluation.samples import BIGRAM_TOKENS, GENERATED, HELDOUT, PERIODIC, SHUFFLED, UNIGRAM, Samples
+from semdlm_jax.evaluation.samples import GENERATED, HELDOUT, PERIODIC, SHUFFLED, UNIGRAM, Samples
 from semdlm_jax.evaluation.store import Kept
 from semdlm_jax.experiment.build import build_score, scoring_of, whole_rows
 from semdlm_jax.generate import generate
@@ -158,7 +159,7 @@ def _diverged(trained, shown):
 HELD_OUT_ROWS = 256  # of each of the two groups of held-out rows, or as many as there are samples
 
 
-def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=None, score=None):
+def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=None, score=None, embed=None):
     """Compares generated rows with the complete rows of a split and with controls.
 
     Args:
@@ -169,6 +170,7 @@ def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=N
         seed: of the samples, the choice of held-out rows, the controls and the intervals.
         measures: names of MEASURES, or module:Class; None: all that can be taken.
         score: `Scorer.score`; None without a scorer.
+        embed: `Embedder.features`; None: the scorer's own.
 
     Returns:
         {measure: {generated, heldout, …: Interval}}, without a value where the measure is not defined for such rows.
@@ -176,10 +178,16 @@ def compare_samples(trained, split, settings, *, num_samples, seed=0, measures=N
     Raises:
         UserError: the split has no complete row, or a measure is unknown.
     """
-    chosen = choose_measures(measures, num_samples, scorer=score is not None)
+    chosen = choose_measures(measures, num_samples, given_of(score, embed))
     check_held_out(trained, split)
     written, _ = generate(trained, settings, num_samples=num_samples, seed=seed)
-    return measure_samples(gather_samples(trained, split, {GENERATED: written}, seed=seed, score=score), chosen)
+    samples = gather_samples(trained, split, {GENERATED: written}, seed=seed, score=score, embed=embed)
+    return measure_samples(samples, chosen)
+
+
+def given_of(score, embed) -> set[str]:
+    """Of `measure.NEEDS`, what a scorer and an embedder give, each None where there is none."""
+    return {SCORES, FEATURES} if score is not None else {FEATURES} if embed is not None else set()
 
 
 def check_held_out(trained, split):
@@ -191,7 +199,7 @@ def check_held_out(trained, split):
         )
 
 
-def gather_samples(trained, split, written, *, seed=0, score=None) -> Samples:
+def gather_samples(trained, split, written, *, seed=0, score=None, embed=None) -> Samples:
     """Generated rows beside held-out rows and controls, all without padding.
 
     Args:
@@ -200,6 +208,7 @@ def gather_samples(trained, split, written, *, seed=0, score=None) -> Samples:
         written: {column: rows [N, L]}, GENERATED and more.
         seed: of the choice of held-out rows, and of the controls.
         score: `Scorer.score`; None without a scorer.
+        embed: `Embedder.features`; None: the scorer's own.
     """
     prepared, rows = prepared_of(trained), trained.rows(split)
     tokenizer, special = prepared.tokenizer, trained.corpus.special_ids
@@ -221,9 +230,11 @@ def gather_samples(trained, split, written, *, seed=0, score=None) -> Samples:
         texts,
         [read_row(tokenizer, row) for row in reference],
         trained.corpus.table,
-        tokenizer.decode(prepared.splits["train"][:BIGRAM_TOKENS]),
+        prepared.splits["train"],
+        tokenizer.decode,
         seed,
         score,
+        embed,
     )
 
 

@@ -29,7 +29,7 @@ from semdlm_jax.objectives import Objective
 from semdlm_jax.options import counted
 from semdlm_jax.samplers.presets import make_settings
 from semdlm_jax.samplers.settings import SamplingSettings
-from semdlm_jax.scorers import Scored, Scorer
+from semdlm_jax.scorers import Embedder, Scored, Scorer
 from semdlm_jax.storage import digest_of
 
 UNIGRAM = "unigram of train"  # a column: the model that knows token frequencies alone
@@ -50,6 +50,7 @@ class Subject:
         samples: how many texts to generate; None: as in the run's configuration.
         measures: of samples, by name; None: all that can be taken.
         scorer: of generated text; None for none.
+        embedder: of texts, for measures that compare features; None: the scorer.
         beside: {column: model} of others whose samples stand in columns of their own.
         store: of what is kept between calls.
     """
@@ -64,6 +65,7 @@ class Subject:
     samples: int | None = None
     measures: Sequence[str] | None = None
     scorer: Scorer | None = None
+    embedder: Embedder | None = None
     beside: Mapping[str, Trained] = dataclasses.field(default_factory=dict)
     store: Store = Store(None)
 
@@ -97,8 +99,8 @@ class Subject:
         """A part's section as JSON, kept."""
         of = [self.identity, name, dataclasses.asdict(cast(Any, part))]
         if part.needs_split:
-            scorer = None if self.scorer is None else [self.scorer.name, self.scorer.protocol]
-            of += [self.num_samples, list(self.chosen_measures), scorer, list(self.beside), jax.device_count()]
+            models = [[model.name, model.protocol] for model in (self.scorer, self.embedder) if model is not None]
+            of += [self.num_samples, list(self.chosen_measures), models, list(self.beside), jax.device_count()]
         return {"of": digest_of(self.identity), **self.store.section(name, of, lambda: part.write(self), tell)}
 
     def kept_sections(self) -> dict[str, dict]:
@@ -167,7 +169,7 @@ class Subject:
 
     @functools.cached_property
     def chosen_measures(self) -> dict[str, Measure]:
-        return choose_measures(self.measures, self.num_samples, scorer=self.scorer is not None)
+        return choose_measures(self.measures, self.num_samples, self.given)
 
     def check_samples(self) -> None:
         """UserError where samples cannot be generated and measured."""
@@ -180,16 +182,33 @@ class Subject:
             if other.rows("train").length != self.trained.rows("train").length:
                 raise UserError(f"{column} writes rows of another length than {self.name}: samples do not compare")
 
-    def gather_samples(self) -> Samples:
-        """Generated rows of this model and those beside it, held-out rows and controls."""
-        models = {GENERATED: self.trained, **self.beside}
-        written = {column: self._written(column, model) for column, model in models.items()}
-        score = None if self.scorer is None else functools.partial(self._score, self.scorer)
-        return scores.gather_samples(self.trained, self.split, written, seed=self.seed, score=score)
+    @property
+    def given(self) -> set[str]:
+        """Of `measure.NEEDS`, what is at hand."""
+        return scores.given_of(self.scorer, self.embedder)
 
-    def _written(self, column, model):
+    def settings(self, preset: str | None = None, **changes) -> SamplingSettings:
+        """How a sampler works: as the run's configuration says, or a preset, with changes."""
+        own = default_settings(self.trained)
+        kept = {"strides": own.strides, "temperature": own.temperature} if preset is None else {}
+        return make_settings(preset, **{"steps": own.steps, **kept, **changes})
+
+    def gather_samples(self, settings: SamplingSettings | None = None) -> Samples:
+        """Generated rows of this model and those beside it, held-out rows and controls. settings: of this model's
+        sampler; None: as its configuration says."""
+        models = {GENERATED: self.trained, **self.beside}
+        own = {GENERATED: settings or default_settings(self.trained)}
+        written = {
+            column: self._written(column, model, own.get(column) or default_settings(model))
+            for column, model in models.items()
+        }
+        score = None if self.scorer is None else functools.partial(self._score, self.scorer)
+        embed = None if self.embedder is None else functools.partial(self._embed, self.embedder)
+        return scores.gather_samples(self.trained, self.split, written, seed=self.seed, score=score, embed=embed)
+
+    def _written(self, column, model, settings):
         """Rows that a model generates, kept."""
-        settings, count = default_settings(model), self.num_samples
+        count = self.num_samples
         of = [self.identity, column, count, str(settings), jax.device_count()]
 
         def write():
@@ -202,15 +221,23 @@ class Subject:
         of = [scorer.name, scorer.protocol, list(texts)]
         return Scored(*self.store.remember("scored", of, lambda: list(scorer.score(texts))))
 
-    def describe_samples(self, samples: Samples) -> str:
-        """The protocol of the measures in words."""
+    def _embed(self, embedder, texts):
+        """An embedder's features, kept."""
+        of = [embedder.name, embedder.protocol, list(texts)]
+        return self.store.remember("embedded", of, lambda: [embedder.features(texts)])[0]
+
+    def describe_samples(self, samples: Samples, settings: SamplingSettings | None = None) -> str:
+        """The protocol of the measures in words. settings: of the sampler, as for `gather_samples`."""
         count, batch = self.num_samples, min(self.num_samples, BATCH_SIZE)
         drawn = f"seed {self.seed}, {batch} at once on {counted(jax.device_count(), 'device')}"
-        parts = [f"{counted(count, 'sample')}, {default_settings(self.trained)}; {drawn}"]
+        parts = [f"{counted(count, 'sample')}, {settings or default_settings(self.trained)}; {drawn}"]
         parts.append(f"{len(samples.rows[HELDOUT])} held-out rows of {self.split}, as many of each control")
         if self.scorer is not None:
             parts.append(f"scorer {self.scorer.name}: {self.scorer.protocol}")
-            parts.append(f"compared with {len(samples.reference)} other held-out rows by its features")
+        if model := self.embedder or self.scorer:
+            parts.append(f"compared with {len(samples.reference)} other held-out rows by features of {model.name}")
+        if self.embedder is not None:
+            parts.append(self.embedder.protocol)
         return "; ".join(parts) + "; 95 % bootstrap intervals over texts"
 
 

@@ -3,40 +3,24 @@
 To add one: extend `Part` and list it in PARTS, or name it as `module:Class`. Its fields are flags of `evaluate`.
 """
 
-import abc
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.evaluation.frontier import FrontierPart
 from semdlm_jax.evaluation.importance import importance_bounds
 from semdlm_jax.evaluation.intervals import Interval
 from semdlm_jax.evaluation.likelihood import error_of_ratio
 from semdlm_jax.evaluation.measures import measure_samples, preferred_controls
+from semdlm_jax.evaluation.part import Part
 from semdlm_jax.evaluation.report import MODEL, Curve, Figure, Section, around
 from semdlm_jax.objectives.paths import ORDERS
 from semdlm_jax.options import counted, number, numbers_in, text
-from semdlm_jax.plugins import Plugin, Registry, field
+from semdlm_jax.plugins import Registry, field
 
 BINS = 20  # of the curve over times
-
-
-class Part(Plugin, abc.ABC):
-    """A part of a report.
-
-    Attributes:
-        needs_split: whether it compares with held-out rows, which a text file or a portable model does not bring.
-    """
-
-    needs_split: ClassVar[bool] = False
-
-    @abc.abstractmethod
-    def write(self, subject: Any) -> Section:
-        """Measures a `subject.Subject`. UserError where that cannot be."""
-
-    def check(self, subject: Any) -> None:
-        """UserError, before any work, where `write` would fail for what is known already."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,5 +195,6 @@ PARTS = Registry(
         "unmasking": UnmaskingPart,
         "curves": CurvesPart,
         "generation": GenerationPart,
+        "frontier": FrontierPart,
     },
 )

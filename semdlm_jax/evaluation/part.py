@@ -1,0 +1,24 @@
+"""The base of the parts of a report."""
+
+import abc
+from typing import Any, ClassVar
+
+from semdlm_jax.evaluation.report import Section
+from semdlm_jax.plugins import Plugin
+
+
+class Part(Plugin, abc.ABC):
+    """A part of a report.
+
+    Attributes:
+        needs_split: whether it compares with held-out rows, which a text file or a portable model does not bring.
+    """
+
+    needs_split: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def write(self, subject: Any) -> Section:
+        """Measures a `subject.Subject`. UserError where that cannot be."""
+
+    def check(self, subject: Any) -> None:
+        """UserError, before any work, where `write` would fail for what is known already."""
