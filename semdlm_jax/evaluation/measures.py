@@ -30,6 +30,8 @@ class Measure(Plugin, abc.ABC):
         meaning: a line that explains it to the reader of the report; '' for none.
         better: LOWER, HIGHER, NEAR, or '' where no direction is better.
         needs_scorer: whether it reads the scores or features of a scorer.
+        reads: 'train' and 'neighbors', where it reads the training text or the neighbor table: its values then compare
+            only among runs that have the same.
     """
 
     RETURNS = {"of": lambda found, samples: _values_problem(found)}
@@ -37,6 +39,7 @@ class Measure(Plugin, abc.ABC):
     meaning: ClassVar[str] = ""
     better: ClassVar[str] = NEAR
     needs_scorer: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def check(self, count: int) -> None:
         """UserError where so many samples are too few for it."""
@@ -79,6 +82,7 @@ class BasinIndex(Measure):
     """The mean similarity of two tokens of a sequence, over that of held-out text."""
 
     title: ClassVar[str] = "basin index (1 = like held-out)"
+    reads: ClassVar[tuple[str, ...]] = ("neighbors",)
     meaning: ClassVar[str] = (
         "basin index: how often tokens of like meaning meet in a sequence, over that of held-out text; above 1, too "
         "often"
@@ -101,6 +105,7 @@ class BigramsInTrain(Measure):
     """The share of word bigrams that occur in the training text."""
 
     title: ClassVar[str] = f"word bigrams that occur in train (its first {BIGRAM_TOKENS // 10**6}M tokens)"
+    reads: ClassVar[tuple[str, ...]] = ("train",)
 
     def of(self, samples):
         found = {}
