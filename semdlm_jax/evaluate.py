@@ -160,6 +160,7 @@ def main(options):
         "workdir": str(source),
         "checkpoint": options.checkpoint,
         "step": trained.step,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.params)),
         "split": options.text or options.split,
         "text": options.text,
         "seed": options.seed,

@@ -18,8 +18,8 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import Likelihood
 from semdlm_jax.evaluation.measures import Measure, choose_measures
 from semdlm_jax.evaluation.parts import Part
-from semdlm_jax.evaluation.report import MODEL, Figure, Section, around
-from semdlm_jax.evaluation.samples import GENERATED, HELDOUT, Samples
+from semdlm_jax.evaluation.report import MODEL, OF_FIGURES, Figure, Section, around
+from semdlm_jax.evaluation.samples import BIGRAM_TOKENS, GENERATED, HELDOUT, Samples
 from semdlm_jax.evaluation.store import Kept, Store
 from semdlm_jax.evaluation.times import stratified_uniforms
 from semdlm_jax.experiment.load import Trained
@@ -33,6 +33,7 @@ from semdlm_jax.scorers import Embedder, Scored, Scorer
 from semdlm_jax.storage import digest_of
 
 UNIGRAM = "unigram of train"  # a column: the model that knows token frequencies alone
+SHORT = 16  # digits of a digest that readers see
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,15 +85,26 @@ class Subject:
         digest = hashlib.sha256()
         for leaf in jax.tree.leaves(jax.device_get(self.trained.params)):
             digest.update(np.ascontiguousarray(leaf).tobytes())
-        text = hashlib.sha256(np.asarray(self.rows.tokens, np.int64).tobytes()).hexdigest()
         options = {name: getattr(self, name) for name in ("seed", "draws", "batch_size")}
         evaluation = self.trained.config.evaluation.to_dict()
         return {
             "weights": digest.hexdigest(),
-            "text": text,
+            "text": _digest_of_tokens(self.rows.tokens),
             "rows": self.rows.describe(),
             **evaluation,
             "given": options,
+        }
+
+    def comparable(self, **more: Any) -> dict:
+        """What must be equal for two likelihoods to be compared, as JSON. more: {name: value} of a part's own."""
+        evaluation = self.trained.config.evaluation
+        return {
+            "text": _digest_of_tokens(self.rows.tokens)[:SHORT],
+            "rows": self.rows.describe(),
+            "tokenizer": self.tokenizer.fingerprint[:SHORT],
+            "t_min": evaluation.t_min,
+            "t_max": evaluation.t_max,
+            **more,
         }
 
     def section(self, name: str, part: Part, tell: Callable[[str], None]) -> dict:
@@ -159,6 +171,7 @@ class Subject:
                 "unknown_share": unknown_share_of(tokenizer, counts),
             },
             remarks=unknown_remarks(tokenizer, counts),
+            comparable=self.comparable(),
         )
 
     # Samples.
@@ -226,6 +239,26 @@ class Subject:
         of = [embedder.name, embedder.protocol, list(texts)]
         return self.store.remember("embedded", of, lambda: [embedder.features(texts)])[0]
 
+    def comparable_samples(self) -> dict:
+        """What must be equal for measures of two models' samples to be compared, as JSON: not how they are drawn."""
+        splits = scores.prepared_of(self.trained).splits
+        known = {
+            "train": _digest_of_tokens(splits["train"][:BIGRAM_TOKENS])[:SHORT],
+            "neighbors": self.trained.corpus.identity.get("neighbor table", "none")[:SHORT],
+        }
+        return {
+            "held-out text": _digest_of_tokens(splits[self.split])[:SHORT],
+            "rows": self.trained.rows(self.split).describe(),
+            "tokenizer": self.tokenizer.fingerprint[:SHORT],
+            "samples": self.num_samples,
+            "scorer": "none" if self.scorer is None else f"{self.scorer.name}: {self.scorer.protocol}",
+            "embedder": "none" if self.embedder is None else f"{self.embedder.name}: {self.embedder.protocol}",
+            OF_FIGURES: {
+                name: {**dataclasses.asdict(cast(Any, measure)), **{what: known[what] for what in measure.reads}}
+                for name, measure in self.chosen_measures.items()
+            },
+        }
+
     def describe_samples(self, samples: Samples, settings: SamplingSettings | None = None) -> str:
         """The protocol of the measures in words. settings: of the sampler, as for `gather_samples`."""
         count, batch = self.num_samples, min(self.num_samples, BATCH_SIZE)
@@ -239,6 +272,10 @@ class Subject:
         if self.embedder is not None:
             parts.append(self.embedder.protocol)
         return "; ".join(parts) + "; 95 % bootstrap intervals over texts"
+
+
+def _digest_of_tokens(tokens):
+    return hashlib.sha256(np.asarray(tokens, np.int64).tobytes()).hexdigest()
 
 
 def default_settings(trained: Trained) -> SamplingSettings:

@@ -30,6 +30,7 @@ class BasinIndex(Measure):
     """The mean similarity of two tokens of a sequence, over that of held-out text."""
 
     title: ClassVar[str] = "basin index (1 = like held-out)"
+    reads: ClassVar[tuple[str, ...]] = ("neighbors",)
     meaning: ClassVar[str] = (
         "basin index: how often tokens of like meaning meet in a sequence, over that of held-out text; above 1, too "
         "often"
@@ -52,6 +53,7 @@ class BigramsInTrain(Measure):
     """The share of word bigrams that occur in the training text."""
 
     title: ClassVar[str] = f"word bigrams that occur in train (its first {BIGRAM_TOKENS // 10**6}M tokens)"
+    reads: ClassVar[tuple[str, ...]] = ("train",)
 
     def of(self, samples):
         found = {}
@@ -117,6 +119,7 @@ class Novelty(Measure):
     n: int = field(number(4, "[1, 64]", "tokens of an n-gram"))
 
     title: ClassVar[str] = "novel token 4-grams"
+    reads: ClassVar[tuple[str, ...]] = ("train",)
     meaning: ClassVar[str] = "novel: n-grams that train does not have; far below held-out, they are copied"
 
     def of(self, samples):
@@ -131,6 +134,7 @@ class LongestCopy(Measure):
     """The most tokens in a row that a text copies from the training text."""
 
     title: ClassVar[str] = "longest copy of train (tokens)"
+    reads: ClassVar[tuple[str, ...]] = ("train",)
 
     def of(self, samples):
         return {

@@ -92,6 +92,7 @@ class FrontierPart(Part):
             {title: Figure(title, values) for title, values in rows.items()},
             {name: curve for name, curve in _curves(found).items() if any(line["x"] for line in curve.lines.values())},
             remarks=self._best(found),
+            comparable=subject.comparable_samples(),
         )
 
     def _best(self, found):

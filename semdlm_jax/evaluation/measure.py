@@ -28,6 +28,8 @@ class Measure(Plugin, abc.ABC):
         meaning: a line that explains it to the reader of the report; '' for none.
         better: LOWER, HIGHER, NEAR, or '' where no direction is better.
         needs: of NEEDS.
+        reads: 'train' and 'neighbors', where it reads the training text or the neighbor table: its values then compare
+            only among runs that have the same.
     """
 
     RETURNS = {"of": lambda found, samples: _values_problem(found)}
@@ -35,6 +37,7 @@ class Measure(Plugin, abc.ABC):
     meaning: ClassVar[str] = ""
     better: ClassVar[str] = NEAR
     needs: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def check(self, count: int) -> None:
         """UserError where so many samples are too few for it."""

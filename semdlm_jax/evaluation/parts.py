@@ -79,6 +79,7 @@ class ImportancePart(Part):
             figures,
             {"copies": _curve_of(bounds)},
             {"path": path, "variance_of_log_weights": float(weights.var(0).mean())},
+            comparable=subject.comparable(scored_rows=rows.ordered_count, path=path),
         )
 
 
@@ -130,7 +131,8 @@ class UnmaskingPart(Part):
             figures[name] = Figure(title, {MODEL: value}, "lower")
             figures[f"perplexity_{name}"] = Figure("its perplexity", {MODEL: _exp(value)}, "lower")
         how = "one token at a time, by a rule that reads what is revealed: exact for that sampler"
-        return Section("Deterministic unmasking", subject.describe(how, rows), figures)
+        comparable = subject.comparable(scored_rows=rows.ordered_count)
+        return Section("Deterministic unmasking", subject.describe(how, rows), figures, comparable=comparable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +152,8 @@ class CurvesPart(Part):
         nelbo = {MODEL: around(float(total.sum() / tokens.sum()), error_of_ratio(total.sum(1), tokens.sum(1)))}
         figures = {"nelbo": Figure("NELBO of these draws (nats/token)", nelbo, "lower")}
         how = f"{counted(len(terms.integral), 'draw')} a row, seed {subject.seed}"
-        return Section("Where it is lost", subject.describe(how, subject.rows), figures, curves)
+        protocol = subject.describe(how, subject.rows)
+        return Section("Where it is lost", protocol, figures, curves, comparable=subject.comparable())
 
     def _by_time(self, subject, terms, uniforms, tokens):
         """The integrand in BINS equal parts of the range of times, each with the mean of what falls there."""
@@ -183,7 +186,13 @@ class GenerationPart(Part):
             title = measure.title or name
             figures[name] = Figure(title, found, measure.better, measure.meaning)
             remarks += preferred_controls(title, measure, found)
-        return Section("Generated text", subject.describe_samples(samples), figures, remarks=tuple(remarks))
+        return Section(
+            "Generated text",
+            subject.describe_samples(samples),
+            figures,
+            remarks=tuple(remarks),
+            comparable=subject.comparable_samples(),
+        )
 
 
 PARTS = Registry(

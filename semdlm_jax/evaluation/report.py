@@ -10,8 +10,9 @@ from typing import Any
 
 from semdlm_jax.evaluation.intervals import Interval
 
-SCHEMA = "semdlm_jax report 2"
+SCHEMA = "semdlm_jax report 3"
 MODEL = "model"  # the column of a figure that has no samples to compare with
+OF_FIGURES = "of figures"  # the entry of Section.comparable on single figures
 NORMAL_95 = 1.959964  # standard errors on each side of a 95 % interval
 
 
@@ -70,6 +71,9 @@ class Section:
         curves: {name: Curve}.
         details: whatever else is known, as JSON.
         remarks: lines for the reader, such as that a measure prefers a control to real text.
+        comparable: what must be equal in two reports for their figures to be compared, {name: JSON}: the text, the
+            rows, the scorer …, but neither the model nor how it writes. Under OF_FIGURES, {figure: {name: JSON}} has
+            what must be equal for single figures beside that.
     """
 
     title: str
@@ -78,6 +82,7 @@ class Section:
     curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    comparable: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> dict:
         return {
@@ -87,6 +92,7 @@ class Section:
             "curves": {name: dataclasses.asdict(curve) for name, curve in self.curves.items()},
             "details": dict(self.details),
             "remarks": list(self.remarks),
+            "comparable": dict(self.comparable),
         }
 
     @classmethod
@@ -98,4 +104,5 @@ class Section:
             {name: Curve(**curve) for name, curve in found["curves"].items()},
             found["details"],
             tuple(found["remarks"]),
+            found["comparable"],
         )

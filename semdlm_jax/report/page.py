@@ -31,10 +31,15 @@ def _bare(section):
 def page(title: str, told: Mapping[str, object], sections: Iterable[Section]) -> str:
     """A page of sections. told: shown first, as names and values."""
     facts = grid(["", ""], [[name, str(value)] for name, value in told.items()])
-    body = "\n".join(map(section_html, sections))
+    return document(title, [facts, *map(section_html, sections)])
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A whole page of pieces of HTML."""
+    body = "\n".join(parts)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body>\n<h1>{html.escape(title)}</h1>\n{facts}\n{body}\n</body></html>\n"
+        f"<style>{STYLE}</style></head><body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
     )
 
 
@@ -42,10 +47,10 @@ def section_html(section: Section) -> str:
     """A section: its figures, its plots, and the words that explain them."""
     figures = list(section.figures.values())
     columns = list(dict.fromkeys(column for figure in figures for column in figure.values))
-    parts = [f"<h2>{html.escape(section.title)}</h2>", _lines("protocol", [section.protocol])]
+    parts = [f"<h2>{html.escape(section.title)}</h2>", lines("protocol", [section.protocol])]
     parts.append(grid(["", *columns, "better"], [_row(figure, columns) for figure in figures]))
-    parts.append(_lines("meaning", [figure.meaning for figure in figures if figure.meaning]))
-    parts.append(_lines("note", section.remarks))
+    parts.append(lines("meaning", [figure.meaning for figure in figures if figure.meaning]))
+    parts.append(lines("note", section.remarks))
     parts += [plot(curve) for curve in section.curves.values()]
     return "\n".join(filter(None, parts))
 
@@ -57,9 +62,9 @@ def _row(figure: Figure, columns):
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """An HTML table."""
-    lines = ["<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows]
+    body = ["<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows]
     top = "<tr>" + "".join(f"<th>{html.escape(text)}</th>" for text in head) + "</tr>" if any(head) else ""
-    return f"<table>{top}{''.join(lines)}</table>"
+    return f"<table>{top}{''.join(body)}</table>"
 
 
 def plot(curve: Curve) -> str:
@@ -68,7 +73,7 @@ def plot(curve: Curve) -> str:
         picture = draw(curve).decode()
         return picture[picture.index("<svg") :]
     rows = [[name, str(x), "" if y is None else f"{y:.4f}"] for name, x, y in points(curve)]
-    return f"<h3>{html.escape(curve.title)}</h3>" + _lines("note", [INSTALL]) + grid(["", curve.x, curve.y], rows)
+    return f"<h3>{html.escape(curve.title)}</h3>" + lines("note", [INSTALL]) + grid(["", curve.x, curve.y], rows)
 
 
 def points(curve: Curve) -> list[tuple[str, float, float | None]]:
@@ -76,5 +81,6 @@ def points(curve: Curve) -> list[tuple[str, float, float | None]]:
     return [(name, *point) for name, line in curve.lines.items() for point in zip(line["x"], line["y"], strict=True)]
 
 
-def _lines(kind, texts):
+def lines(kind: str, texts: Iterable[str]) -> str:
+    """Paragraphs of a kind that STYLE has: protocol, note or meaning."""
     return "".join(f'<p class="{kind}">{html.escape(text)}</p>' for text in texts)

@@ -132,11 +132,22 @@ def last_step(workdir: str | Path) -> int | None:
     Raises:
         UserError: the file cannot be read.
     """
+    rows = read_rows(workdir)
+    return None if rows is None else max((row["step"] for row in rows), default=0)
+
+
+def read_rows(workdir: str | Path) -> list[dict[str, Any]] | None:
+    """The rows of `workdir`/metrics.jsonl, {step, time, name: number or None}; None if there is no such file. Lines
+    that are no rows are left out, as the incomplete last line of a killed run.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     path = Path(workdir) / NAME
     check_regular(path)
     try:
         with open(path, "rb") as lines:
-            return max((step for step, _ in map(_row, lines) if step is not None), default=0)
+            return [row for row, _ in map(_row, lines) if row is not None]
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -151,18 +162,18 @@ def _keep(path, step):
             row, whole = _row(line)
             # A killed run may leave an incomplete last line: not reported.
             foreign += row is None and line.endswith(b"\n") and not line.isspace()
-            if row is not None and row <= step:
+            if row is not None and row["step"] <= step:
                 new.write(whole)
     return foreign
 
 
 def _row(line):
-    """(step, the line) of a row, also of a row that follows an incomplete one in the same line; or (None, None)."""
+    """(the row, its line) of a line, also of a row that follows an incomplete one in the same line; or (None, None)."""
     for text in {line, line[max(line.rfind(ROW), 0) :]}:
         try:
             row = json.loads(text)
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and type(row.get("step")) is int:
-            return row["step"], text.rstrip() + b"\n"
+            return row, text.rstrip() + b"\n"
     return None, None

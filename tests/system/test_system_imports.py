@@ -57,7 +57,7 @@ ROOMS = {
     "streams": set(),
 }
 # Where the rooms meet.
-PROGRAMS = {"train", "evaluate", "generate", "export", "doctor"}
+PROGRAMS = {"train", "evaluate", "compare", "generate", "export", "doctor"}
 IN_PYTHON = {"generator", "scores", "model", "subject"}
 MEETING = {"experiment", "checks", "continuing", "parent", "dry_run", "train_step"} | IN_PYTHON | PROGRAMS
 # Packages that only one place may know, and all that mathematics may: those and what is Python's own, but no files.
