@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from semdlm_jax.evaluation.intervals import Interval
-from semdlm_jax.evaluation.measures import HIGHER, LOWER, NEAR
+from semdlm_jax.evaluation.measure import HIGHER, LOWER, NEAR
 from semdlm_jax.evaluation.report import MODEL, Curve, Figure
 from semdlm_jax.evaluation.samples import CONTROLS, GENERATED, HELDOUT
 from semdlm_jax.report.columns import Column, Run, mean_of
