@@ -22,7 +22,7 @@ from semdlm_jax.data.packing import pack
 from semdlm_jax.data.protocols import read_row
 from semdlm_jax.data.scored import scored_counts
 from semdlm_jax.data.tokenizer import Tokenizer
-from semdlm_jax.data.unknown import unknown_remarks
+from semdlm_jax.data.unknown import unknown_remarks, unknown_share_of
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import Likelihood
 from semdlm_jax.experiment.load import Trained, load_trained
@@ -145,7 +145,7 @@ class Model:
         if not any(text.strip() for text in documents):
             raise UserError("there is no text to score: give one or several texts")
         rows = scores.rows_of(self.trained, pack(documents, self.tokenizer), protocol)
-        for remark in unknown_remarks(self.tokenizer, scored_counts(rows, self.tokenizer.vocab_size)):
+        for remark in unknown_remarks(unknown_share_of(self.tokenizer, scored_counts(rows, self.tokenizer.vocab_size))):
             print(f"warning: {remark}", file=sys.stderr)
         return scores.score_rows(self.trained, rows, seed=seed, draws=draws)[0]
 

@@ -1,5 +1,6 @@
 """The likelihood of a trained model, and its samples beside held-out text, in Python."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.protocols import make_rows, read_row
+from semdlm_jax.data.scored import bits_per_byte, scored_bytes, scored_counts
+from semdlm_jax.data.unknown import unknown_share_of
+from semdlm_jax.entropy import entropy, smoothed_cross_entropy
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import controls
 from semdlm_jax.evaluation.likelihood import collect, compile_whole, summarize
@@ -75,6 +79,25 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     )
     score = "exact likelihood by the chain rule, nothing before a row's first token"
     return result, describe_score(trained, rows, score if trained.objective.exact else bound)
+
+
+def likelihood_details(trained, rows, found) -> dict:
+    """A `Likelihood` of rows with all that is reported beside it, as JSON: perplexity, bits per byte, what a unigram
+    model of train and the rows' own frequencies give, the unknown share."""
+    prepared = prepared_of(trained)
+    tokenizer = prepared.tokenizer
+    counts, size = scored_counts(rows, tokenizer.vocab_size), scored_bytes(rows, tokenizer)
+    return {
+        **dataclasses.asdict(found),
+        "perplexity": found.perplexity,
+        "perplexity_standard_error": found.perplexity_error,
+        "scored_bytes": size,
+        "bits_per_byte": bits_per_byte(found.nelbo, found.tokens, size),
+        "bits_per_byte_standard_error": bits_per_byte(found.standard_error, found.tokens, size),
+        "unigram_cross_entropy": smoothed_cross_entropy(counts, prepared.unigram),
+        "unigram_entropy": entropy(counts),
+        "unknown_share": unknown_share_of(tokenizer, counts),
+    }
 
 
 def draws_of(trained, draws=None):

@@ -9,16 +9,14 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from semdlm_jax import scores
+from semdlm_jax import scores, zero_shot
 from semdlm_jax.data.protocols import Rows, SomeRows
-from semdlm_jax.data.scored import bits_per_byte, scored_bytes, scored_counts
-from semdlm_jax.data.unknown import unknown_remarks, unknown_share_of
-from semdlm_jax.entropy import entropy, smoothed_cross_entropy
+from semdlm_jax.data.unknown import unknown_remarks
+from semdlm_jax.data.zero_shot import Text, has_splits, open_text
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluation.likelihood import Likelihood
 from semdlm_jax.evaluation.measures import Measure, choose_measures
 from semdlm_jax.evaluation.parts import Part
-from semdlm_jax.evaluation.report import MODEL, OF_FIGURES, Figure, Section, around
+from semdlm_jax.evaluation.report import MODEL, OF_FIGURES, Section, around, likelihood_figures
 from semdlm_jax.evaluation.samples import BIGRAM_TOKENS, GENERATED, HELDOUT, Samples
 from semdlm_jax.evaluation.store import Kept, Store
 from semdlm_jax.evaluation.times import stratified_uniforms
@@ -80,19 +78,21 @@ class Subject:
         return cast(Objective, self.trained.objective).kernel
 
     @functools.cached_property
-    def identity(self) -> dict:
-        """What every result depends on: weights, text and seed, as JSON."""
+    def identity_of_model(self) -> dict:
+        """What a result on any text depends on: weights, options and seed, as JSON."""
         digest = hashlib.sha256()
         for leaf in jax.tree.leaves(jax.device_get(self.trained.params)):
             digest.update(np.ascontiguousarray(leaf).tobytes())
         options = {name: getattr(self, name) for name in ("seed", "draws", "batch_size")}
-        evaluation = self.trained.config.evaluation.to_dict()
+        return {"weights": digest.hexdigest(), **self.trained.config.evaluation.to_dict(), "given": options}
+
+    @functools.cached_property
+    def identity(self) -> dict:
+        """What every result depends on: weights, text and seed, as JSON."""
         return {
-            "weights": digest.hexdigest(),
+            **self.identity_of_model,
             "text": _digest_of_tokens(self.rows.tokens),
             "rows": self.rows.describe(),
-            **evaluation,
-            "given": options,
         }
 
     def comparable(self, **more: Any) -> dict:
@@ -109,7 +109,7 @@ class Subject:
 
     def section(self, name: str, part: Part, tell: Callable[[str], None]) -> dict:
         """A part's section as JSON, kept."""
-        of = [self.identity, name, dataclasses.asdict(cast(Any, part))]
+        of = [self.identity, name, dataclasses.asdict(cast(Any, part)), *part.depends_on(self)]
         if part.needs_split:
             models = [[model.name, model.protocol] for model in (self.scorer, self.embedder) if model is not None]
             of += [self.num_samples, list(self.chosen_measures), models, list(self.beside), jax.device_count()]
@@ -150,29 +150,34 @@ class Subject:
 
     def score(self) -> Section:
         """The likelihood of all rows, and what to compare it with."""
-        trained, rows, tokenizer = self.trained, self.rows, self.tokenizer
+        trained, rows = self.trained, self.rows
         options = {"seed": self.seed, "draws": self.draws, "batch_size": self.batch_size}
         found, protocol = scores.score_rows(trained, rows, **options, kept=self.kept("likelihood"))
-        counts, size = scored_counts(rows, tokenizer.vocab_size), scored_bytes(rows, tokenizer)
-        own, train = entropy(counts), smoothed_cross_entropy(counts, scores.prepared_of(trained).unigram)
+        details = scores.likelihood_details(trained, rows, found)
         return Section(
             "Likelihood",
             protocol,
-            _figures(found, size, train),
-            details={
-                **dataclasses.asdict(found),
-                "perplexity": found.perplexity,
-                "perplexity_standard_error": found.perplexity_error,
-                "scored_bytes": size,
-                "bits_per_byte": bits_per_byte(found.nelbo, found.tokens, size),
-                "bits_per_byte_standard_error": bits_per_byte(found.standard_error, found.tokens, size),
-                "unigram_cross_entropy": train,
-                "unigram_entropy": own,
-                "unknown_share": unknown_share_of(tokenizer, counts),
-            },
-            remarks=unknown_remarks(tokenizer, counts),
+            _figures(details),
+            details=details,
+            remarks=unknown_remarks(details["unknown_share"]),
             comparable=self.comparable(),
         )
+
+    # Other texts.
+
+    def open_texts(self, names: Sequence[str], split: str, documents: int, field: str) -> list[Text]:
+        """See `data.zero_shot.open_text`. UserError, too: a split is asked for, and no text has any."""
+        if split and not any(map(has_splits, names)):
+            raise UserError(f"--corpus_split={split}, but files that are named are scored whole: leave the flag out")
+        return [open_text(name, split, documents, field) for name in names]
+
+    def stamps(self, texts: Sequence[Text]) -> list[str]:
+        """See `zero_shot.stamps`."""
+        return zero_shot.stamps(texts)
+
+    def score_texts(self, texts: Sequence[Text]) -> Section:
+        """See `zero_shot.score_texts`; rows are those of the report's protocol where a text has none of its own."""
+        return zero_shot.score_texts(self, texts, self.rows.name)
 
     # Samples.
 
@@ -288,15 +293,8 @@ def default_settings(trained: Trained) -> SamplingSettings:
     )
 
 
-def _figures(found: Likelihood, size, train):
-    """Of a likelihood; size: bytes of the text; train: nats per token of a unigram model."""
-    bits, error = (bits_per_byte(x, found.tokens, size) for x in (found.nelbo, found.standard_error))
-    return {
-        "nelbo": Figure(
-            "NELBO (nats/token)",
-            {MODEL: around(found.nelbo, found.standard_error), UNIGRAM: around(train, None)},
-            "lower",
-        ),
-        "perplexity": Figure("perplexity bound", {MODEL: around(found.perplexity, found.perplexity_error)}, "lower"),
-        "bits_per_byte": Figure("bits per byte", {MODEL: around(bits, error)}, "lower"),
-    }
+def _figures(details):
+    """Of `scores.likelihood_details`."""
+    train = {UNIGRAM: around(details["unigram_cross_entropy"], None)}
+    figures = likelihood_figures({MODEL: details})
+    return {**figures, "nelbo": dataclasses.replace(figures["nelbo"], values={**figures["nelbo"].values, **train})}

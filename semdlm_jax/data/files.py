@@ -94,11 +94,17 @@ def _divided(text, whole):
 
 def read_parts(path) -> Iterator[str]:
     """A file of plain text in parts, as `parts_of_lines` has them; none of a blank one."""
-    parts, first = parts_of_lines(read_plain_lines(path, in_pieces=True)), []
+    yield from with_text(parts_of_lines(read_plain_lines(path, in_pieces=True))) or ()
+
+
+def with_text(parts: Iterable[str]) -> Iterator[str] | None:
+    """The parts of a document, None where all are blank."""
+    parts, first = iter(parts), []
     for part in parts:
         first.append(part)
         if part.strip():
-            yield from itertools.chain(first, parts)
+            return itertools.chain(first, parts)
+    return None
 
 
 def check_beginning(path) -> None:

@@ -44,7 +44,7 @@ def _specs(data):
     return {"train": data.train, "valid": data.valid, "test": data.test}
 
 
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """One split's files. read: (path, Skipped) -> documents; None for plain text, a document a file."""
 
     spec: str
@@ -123,7 +123,7 @@ def _open(split, spec, field):
             f"data.{split} = {spec!r}: {nearest(kind, KINDS)}: files alone are given split by split, what else "
             "data.corpus takes is split already"
         )
-    return _Source(spec, *KINDS[kind](spec, pattern, field))
+    return Source(spec, *KINDS[kind](spec, pattern, field))
 
 
 def _check_apart(sources):

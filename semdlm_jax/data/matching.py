@@ -17,7 +17,7 @@ Reader = Callable[[str, Skipped], Iterator[str]]  # (path, where to count rows w
 def text_files(spec: str, pattern: str, field: str) -> tuple[tuple[str, ...], Reader | None]:
     """The files of a spec 'text:PATTERN' and what reads them, None for plain text. UserError: none, of several kinds,
     or of one that is not read."""
-    paths = _matching(spec, pattern)
+    paths = matching(spec, pattern)
     kinds = {path: kind_of(path) for path in paths}
     if other := next((path for path in paths if (kinds[path] == PLAIN) != (kinds[paths[0]] == PLAIN)), None):
         raise UserError(f"corpus {spec!r} mixes {paths[0]} with {other}: give files of one kind")
@@ -31,7 +31,7 @@ def text_files(spec: str, pattern: str, field: str) -> tuple[tuple[str, ...], Re
 
 def line_files(spec: str, pattern: str, field: str) -> tuple[tuple[str, ...], Reader]:
     """The same of a spec 'lines:PATTERN'."""
-    paths = _matching(spec, pattern)
+    paths = matching(spec, pattern)
     for path in paths:
         if kind_of(path) != PLAIN:
             kind = kind_of(path)
@@ -75,7 +75,7 @@ def _found(pattern):
     return sorted(glob.glob(pattern, recursive=True))
 
 
-def _matching(spec, pattern):
+def matching(spec, pattern):
     found = _found(pattern)
     paths = tuple(path for path in found if os.path.isfile(path))
     if not paths:

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from semdlm_jax.data import splitting
@@ -56,7 +56,7 @@ def _version(path):
 
 
 def open_dataset(
-    name: str, skipped: Skipped, field: str
+    name: str, skipped: Skipped, field: str, wanted: Collection[str] = tuple(ROLES)
 ) -> tuple[Callable[[], Iterator[tuple[str, str]]], str, tuple[str, ...]]:
     """Opens a prepared dataset. Splits that it lacks are drawn from its train split.
 
@@ -64,6 +64,7 @@ def open_dataset(
       name: as `find_dataset` takes it.
       skipped: where the records without text of a pass are counted.
       field: the feature that holds the text.
+      wanted: splits that are read; of the others at most what they are drawn from.
 
     Returns:
       (() -> (split, text) of its documents, where they come from, paths of its files).
@@ -91,13 +92,15 @@ def open_dataset(
     def documents():
         skipped.clear()
         for role, split in names.items():
-            if split is None:
+            if split is None or role not in wanted and (role != "train" or set(missing).isdisjoint(wanted)):
                 continue
             for number, text in enumerate(_texts(builder.as_data_source(split), field), 1):
                 if not text.strip():
                     skipped.add(f"{directory}, record {number} of {split}")
                     continue
-                yield (splitting.split_of(text, fraction, missing) if role == "train" else role), text
+                drawn = splitting.split_of(text, fraction, missing) if role == "train" else role
+                if drawn in wanted:
+                    yield drawn, text
 
     files = tuple(sorted(str(path) for path in directory.iterdir() if path.is_file()))
     info = builder.info

@@ -54,9 +54,8 @@ def unknown_share_of(tokenizer: Tokenizer, counts: np.ndarray) -> float:
     return unknown / text if text else 0.0
 
 
-def unknown_remarks(tokenizer: Tokenizer, counts: np.ndarray) -> tuple[str, ...]:
-    """What to tell of scored tokens that occur so often, [V]: a line where much of the text is unknown."""
-    unknown = unknown_share_of(tokenizer, counts)
+def unknown_remarks(unknown: float) -> tuple[str, ...]:
+    """What to tell of a scored text with such a share of unknown tokens: a line where that is much."""
     if unknown <= UNKNOWN_WARNED:
         return ()
     return (

@@ -22,3 +22,8 @@ class Part(Plugin, abc.ABC):
 
     def check(self, subject: Any) -> None:
         """UserError, before any work, where `write` would fail for what is known already."""
+
+    def depends_on(self, subject: Any) -> list:
+        """What the section depends on besides the model, the text and the options of this part, as JSON."""
+        del subject
+        return []

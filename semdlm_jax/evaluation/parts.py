@@ -11,11 +11,10 @@ import numpy as np
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.frontier import FrontierPart
 from semdlm_jax.evaluation.importance import importance_bounds
-from semdlm_jax.evaluation.intervals import Interval
 from semdlm_jax.evaluation.likelihood import error_of_ratio
 from semdlm_jax.evaluation.measures import measure_samples, preferred_controls
 from semdlm_jax.evaluation.part import Part
-from semdlm_jax.evaluation.report import MODEL, Curve, Figure, Section, around
+from semdlm_jax.evaluation.report import MODEL, Curve, Figure, Section, around, exp_of
 from semdlm_jax.objectives.paths import ORDERS
 from semdlm_jax.options import counted, number, numbers_in, text
 from semdlm_jax.plugins import Registry, field
@@ -70,7 +69,7 @@ class ImportancePart(Part):
             values = {MODEL: around(bound.nats, bound.error)}
             title = f"bound by {counted(copies, 'path')} of a row (nats/token)"
             figures[f"importance_{copies}"] = Figure(title, values, "lower")
-            values = {MODEL: _exp(values[MODEL])}
+            values = {MODEL: exp_of(values[MODEL])}
             figures[f"perplexity_{copies}"] = Figure("its perplexity", values, "lower")
         how = "one token at a time in random order" if path == "random" else f"paths of {path} even steps"
         return Section(
@@ -81,12 +80,6 @@ class ImportancePart(Part):
             {"path": path, "variance_of_log_weights": float(weights.var(0).mean())},
             comparable=subject.comparable(scored_rows=rows.ordered_count, path=path),
         )
-
-
-def _exp(interval):
-    with np.errstate(over="ignore"):
-        ends = [None if x is None else float(np.exp(x)) for x in interval]
-    return Interval(*(x if x is None or np.isfinite(x) else None for x in ends))
 
 
 def _curve_of(bounds):
@@ -129,7 +122,7 @@ class UnmaskingPart(Part):
             value = around(float(nats.sum() / tokens.sum()), error_of_ratio(nats, tokens))
             title = f"exact likelihood, {name.replace('_', ' ')} (nats/token)"
             figures[name] = Figure(title, {MODEL: value}, "lower")
-            figures[f"perplexity_{name}"] = Figure("its perplexity", {MODEL: _exp(value)}, "lower")
+            figures[f"perplexity_{name}"] = Figure("its perplexity", {MODEL: exp_of(value)}, "lower")
         how = "one token at a time, by a rule that reads what is revealed: exact for that sampler"
         comparable = subject.comparable(scored_rows=rows.ordered_count)
         return Section("Deterministic unmasking", subject.describe(how, rows), figures, comparable=comparable)
@@ -195,6 +188,46 @@ class GenerationPart(Part):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class ZeroShotPart(Part):
+    """The perplexity of other texts than the run's own, each in a column of its own."""
+
+    corpora: str = field(
+        text("", "texts, with commas between: ptb, wikitext103, lm1b, lambada, ag_news, pubmed, arxiv, text:FILES …")
+    )
+    corpus_split: str = field(
+        text(
+            "",
+            "their split; '': test, and of the seven named sets the one that MDLM scores",
+            among=("", "train", "valid", "test"),
+        )
+    )
+    corpus_documents: int = field(number(0, "[0, 1000000000]", "documents of each that are scored, the first; 0: all"))
+    corpus_field: str = field(
+        text("text", "field or column of the documents in files of many, but of the seven sets", filled=True)
+    )
+
+    @property
+    def names(self):
+        return tuple(filter(None, (name.strip() for name in self.corpora.split(","))))
+
+    def check(self, subject):
+        if not self.names:
+            raise UserError("zero_shot: --corpora names no text: give some, as --corpora=ptb,text:FILE")
+        if twice := next((name for name in self.names if self.names.count(name) > 1), None):
+            raise UserError(f"--corpora names {twice} twice: name each text once")
+        self._open(subject)
+
+    def depends_on(self, subject):
+        return subject.stamps(self._open(subject))
+
+    def write(self, subject):
+        return subject.score_texts(self._open(subject))
+
+    def _open(self, subject):
+        return subject.open_texts(self.names, self.corpus_split, self.corpus_documents, self.corpus_field)
+
+
 PARTS = Registry(
     "part of a report",
     Part,
@@ -205,5 +238,6 @@ PARTS = Registry(
         "curves": CurvesPart,
         "generation": GenerationPart,
         "frontier": FrontierPart,
+        "zero_shot": ZeroShotPart,
     },
 )

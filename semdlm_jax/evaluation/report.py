@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from semdlm_jax.evaluation.intervals import Interval
 
 SCHEMA = "semdlm_jax report 3"
@@ -106,3 +108,21 @@ class Section:
             tuple(found["remarks"]),
             found["comparable"],
         )
+
+
+def exp_of(interval: Interval) -> Interval:
+    """exp of a value and of the ends of its interval; None where no float is that large."""
+    with np.errstate(over="ignore"):
+        ends = [None if x is None else float(np.exp(x)) for x in interval]
+    return Interval(*(x if x is None or np.isfinite(x) else None for x in ends))
+
+
+def likelihood_figures(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
+    """{column: details of a likelihood} as figures; the interval of a perplexity is exp of that of the NELBO."""
+    nelbo = {name: around(each["nelbo"], each["standard_error"]) for name, each in found.items()}
+    bits = {name: around(each["bits_per_byte"], each["bits_per_byte_standard_error"]) for name, each in found.items()}
+    return {
+        "nelbo": Figure("NELBO (nats/token)", nelbo, "lower"),
+        "perplexity": Figure("perplexity bound", {name: exp_of(value) for name, value in nelbo.items()}, "lower"),
+        "bits_per_byte": Figure("bits per byte", bits, "lower"),
+    }

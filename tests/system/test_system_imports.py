@@ -58,7 +58,7 @@ ROOMS = {
 }
 # Where the rooms meet.
 PROGRAMS = {"train", "evaluate", "compare", "generate", "export", "doctor"}
-IN_PYTHON = {"generator", "scores", "model", "subject"}
+IN_PYTHON = {"generator", "scores", "model", "subject", "zero_shot"}
 MEETING = {"experiment", "checks", "continuing", "parent", "dry_run", "train_step"} | IN_PYTHON | PROGRAMS
 # Packages that only one place may know, and all that mathematics may: those and what is Python's own, but no files.
 ONLY_IN = {"flax": ["network"], "orbax": ["runtime/checkpoint"], "ml_collections": ["config_flag.py", "experiment/"]}
