@@ -49,7 +49,8 @@ def figure_row(figures: Mapping[Run, Figure], columns: Sequence[Column], others:
 def _own(figures, column):
     """The values of a column's runs, in the columns of their reports that are the model's."""
     found = [figures[run].values for run in column.runs if run in figures]
-    return [values[name] for values in found for name in OWN if name in values]
+    own = [next((values[name] for name in OWN if name in values), None) for values in found]
+    return [value for value in own if value is not None]
 
 
 def best_of(values: Mapping[str, Interval], better: str, held_out: Interval | None = None) -> str | None:

@@ -34,17 +34,18 @@ def test_runs_stand_side_by_side():
 
 
 def test_only_what_differs_is_shown_of_configurations():
-    a = toy.run("a", toy.section(), kernel__own=1)
-    b, c = toy.run("b", kernel__name="uniform"), dataclasses.replace(toy.run("c"), config={})
+    a = toy.run("a", toy.section(), kernel__own=1, table_made__window=4)
+    b, c = toy.run("b", kernel__name="uniform", metrics=toy.rows()), dataclasses.replace(toy.run("c"), config={})
     block = comparison.config_block([a, b, c])
     found = {row[0]: row[1:] for row in block.rows}
     assert found.pop("kernel.name") == ["absorbing", "uniform", ""] and found.pop("kernel.own") == ["1", "absent", ""]
     assert found == {
-        "steps": ["10", "", ""],
-        "tokens seen": ["80", "", ""],
+        "trained": ["", "5 steps, 40 tokens", ""],
+        "checkpoint scored": ["best: 10 steps, 80 tokens", "", ""],
         "parameters": ["1,000", "", ""],
-        "checkpoint scored": ["best: step 10", "", ""],
     }
+    d = toy.run("d", table_made__window=5)
+    assert ["table_made.window", "4", "5"] in comparison.config_block([a, d]).rows  # of tables only where all have one
     assert [note for note in block.notes if note.startswith("c: ")][0].endswith("configuration is not known")
 
 
