@@ -97,7 +97,7 @@ class Subject:
         """What must be equal for two likelihoods to be compared, as JSON. more: {name: value} of a part's own."""
         evaluation = self.trained.config.evaluation
         return {
-            "tokens of the text": _digest_of_tokens(self.rows.tokens)[:SHORT],
+            "text": _digest_of_tokens(self.rows.tokens)[:SHORT],
             "rows": self.rows.describe(),
             "tokenizer": self.tokenizer.fingerprint[:SHORT],
             "t_min": evaluation.t_min,
@@ -228,7 +228,7 @@ class Subject:
             "neighbors": self.trained.corpus.identity.get("neighbor table", "none")[:SHORT],
         }
         return {
-            "held-out tokens": _digest_of_tokens(splits[self.split])[:SHORT],
+            "held-out text": _digest_of_tokens(splits[self.split])[:SHORT],
             "rows": self.trained.rows(self.split).describe(),
             "tokenizer": self.tokenizer.fingerprint[:SHORT],
             "samples": self.num_samples,

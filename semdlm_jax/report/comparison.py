@@ -187,8 +187,9 @@ def section_blocks(runs: Sequence[Run], name: str, *, by_run: bool = False) -> l
 
 def _whole(section):
     """What must be equal for all figures of a section: all that its protocol says, where nothing else is named."""
-    named = {name: value for name, value in section.comparable.items() if name != OF_FIGURES}
-    return named or {"protocol": section.protocol}
+    if not section.comparable:
+        return {"protocol": section.protocol}
+    return {name: value for name, value in section.comparable.items() if name != OF_FIGURES}
 
 
 def _section_block(group: Group, sections: Mapping[Run, Section], *, by_run: bool, of: Sequence[Group]) -> Block:

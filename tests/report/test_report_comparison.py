@@ -69,6 +69,10 @@ def test_a_figure_of_other_options_has_a_row_of_its_own():
     (block,) = sections(a, b)
     assert [(row["a"], row["b"]) for row in cells(block, "distinct")] == [("0.500", ""), ("", "0.500")]
     assert [(row["a"], row["b"]) for row in cells(block, "novel")] == [("", "0.500")]
+    texts = [toy.section(comparable={}, figures={"ptb": (value, {"text": "x"})}, protocol=words) for words in "ab"]
+    assert (
+        len(sections(toy.run("a", texts[0]), toy.run("b", texts[1], x=1))) == 1
+    )  # figures alone say what must be equal
     assert block.splits == ["distinct: not measured alike, so shown apart: n: 2 (a) / 3 (b)"]
 
 
