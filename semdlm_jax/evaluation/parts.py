@@ -26,9 +26,11 @@ class Part(Plugin, abc.ABC):
 
     Attributes:
         needs_split: whether it compares with held-out rows, which a text file or a portable model does not bring.
+        needs_text: whether it is about the split or the text of the report.
     """
 
     needs_split: ClassVar[bool] = False
+    needs_text: ClassVar[bool] = True
 
     @abc.abstractmethod
     def write(self, subject: Any) -> Section:
@@ -211,7 +213,9 @@ class GenerationPart(Part):
 
 @dataclasses.dataclass(frozen=True)
 class ZeroShotPart(Part):
-    """The perplexity of other texts than the run's own, each in a column of its own."""
+    """The perplexity of texts that are named, each with the protocol of its own."""
+
+    needs_text: ClassVar[bool] = False
 
     corpora: str = field(
         text("", "texts, with commas between: ptb, wikitext103, lm1b, lambada, ag_news, pubmed, arxiv, text:FILES …")
