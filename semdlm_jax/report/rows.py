@@ -96,7 +96,7 @@ def overlaid(columns: Sequence[Column], curves: Mapping[Run, Mapping[str, Curve]
             found = {run: mine[run][name] for run in mine if name in mine[run]}
             first = next(iter(found.values()))
             before = plots.get((name, first.x, first.y), dataclasses.replace(first, lines={})).lines
-            lines = {**_lines_of(column, {run: curve.lines for run, curve in found.items()}), **before}
+            lines = {**before, **_lines_of(column, {run: curve.lines for run, curve in found.items()}), **before}
             plots[name, first.x, first.y] = dataclasses.replace(first, lines=lines)
     return list(plots.values())
 

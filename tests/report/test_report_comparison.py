@@ -30,7 +30,7 @@ def test_runs_stand_side_by_side():
     assert row["a"] == "3.000 [2.900, 3.100] *" and row["b"] == "4.000 [3.900, 4.100]"
     assert row["shuffled"] == "8.000"  # that of the first report
     (curve,) = block.curves
-    assert curve.lines.keys() == {"a", "b"} and curve.lines["a"]["y"] == [1.0, 2.0]
+    assert list(curve.lines) == ["a", "b"] and curve.lines["a"]["y"] == [1.0, 2.0]
 
 
 def test_only_what_differs_is_shown_of_configurations():
