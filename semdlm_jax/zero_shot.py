@@ -20,6 +20,7 @@ from semdlm_jax.data.zero_shot import Text
 from semdlm_jax.evaluation.report import MODEL, OF_FIGURES, Section, likelihood_figures
 from semdlm_jax.options import counted
 from semdlm_jax.runtime.progress import tell
+from semdlm_jax.storage import storage_errors
 
 DIGITS = 16  # of a digest that readers see
 ERRORS = {
@@ -96,7 +97,8 @@ def _kept(subject, of, text, protocol):
 def _score(subject, text, protocol) -> dict:
     trained, tokenizer = subject.trained, subject.tokenizer
     with _folder(subject.store) as folder:
-        writers, digest = encode_corpus(text.corpus, tokenizer, folder, (text.split,))
+        with storage_errors(folder):
+            writers, digest = encode_corpus(text.corpus, tokenizer, folder, (text.split,))
         tokens, starts = (np.load(folder / name(text.split), mmap_mode="r") for name in (tokens_file, starts_file))
         rows = make_rows(protocol, tokens, trained.config.data.length, tokenizer, starts)
         kept = subject.store.kept("zero_shot_rows", [subject.identity_of_model, digest.hex(), rows.describe()])
@@ -120,7 +122,9 @@ def _score(subject, text, protocol) -> dict:
 @contextlib.contextmanager
 def _folder(store):
     """A folder for the tokens of a text, beside the report where there is one: a text may be larger than memory."""
-    if store.folder is not None:
-        store.folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="semdlm_jax_", dir=store.folder) as folder:
+    with contextlib.ExitStack() as stack:
+        with storage_errors(store.folder or tempfile.gettempdir()):
+            if store.folder is not None:
+                store.folder.mkdir(exist_ok=True)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="semdlm_jax_", dir=store.folder))
         yield pathlib.Path(folder)
