@@ -57,6 +57,8 @@ def test_two_protocols_never_share_a_table():
     assert (first.title, second.title) == ("Likelihood: a, c", "Likelihood: b")
     assert first.splits == ["Likelihood: not measured alike, so shown apart: rows: packed (a, c) / wrapped (b)"]
     assert "b" not in first.head and second.head == ["", "b", "shuffled", "better"] and not second.splits
+    for shown in (text_of([first, second]), page_of("", [first, second])):
+        assert shown.count(first.splits[0]) == 1
     assert first.curves[0].lines.keys() == {"a", "c"} and second.curves[0].lines.keys() == {"b"}
     unnamed = [toy.run(x, toy.section(comparable={}, protocol=f"seed {x}"), x=x) for x in "ab"]
     assert len(sections(*unnamed)) == 2  # all of the protocol, where nothing is named
@@ -95,7 +97,11 @@ def test_seeds_are_one_column():
 def test_seeds_are_runs_of_one_configuration():
     """Not those of one seed, of other keys, of other checkpoints, or of unknown configurations."""
     base = toy.run("a", toy.section())
-    for other in (toy.run("b"), toy.run("b", seed=1, x=1), toy.run("b", toy.section(), seed=1, checkpoint="latest")):
+    for other in (
+        toy.run("b", toy.section()),
+        toy.run("b", seed=1, x=1),
+        toy.run("b", toy.section(), seed=1, checkpoint="latest"),
+    ):
         assert [column.label for column in columns_of([base, other])] == ["a", "b"]
     unknown = [dataclasses.replace(base, label=label, config={}) for label in "ab"]
     assert [len(column.runs) for column in columns_of(unknown)] == [1, 1]
@@ -122,6 +128,7 @@ A, B, WIDE = Interval(1.0, 0.9, 1.1), Interval(2.0, 1.9, 2.1), Interval(3.0, 1.0
         ({"a": A, "b": A}, "lower", None, None),
         ({"a": A, "b": B, "wide": WIDE}, "lower", None, None),  # the third overlaps, not the second
         ({"a": A, "b": Interval(2.0, None, None)}, "lower", None, None),
+        ({"a": A, "b": B, "c": Interval(2.0, None, None)}, "lower", None, None),
         ({"a": A, "b": B, "none": Interval(None, None, None)}, "lower", None, "a"),
         ({"a": A}, "lower", None, None),
         ({"a": A, "b": B}, "near held-out", Interval(1.9, None, None), "b"),
@@ -136,10 +143,14 @@ def test_the_best_is_marked_where_no_interval_overlaps(values, better, held_out,
 
 def test_learning_curves():
     """Against tokens; validations that differ, and losses of other kinds, share no plot."""
-    a, b = toy.run("a", metrics=toy.rows(5.0, 4.0)), toy.run("b", metrics=toy.rows(6.0, 6.5), kernel__name="uniform")
+    a, b = (
+        toy.run("a", metrics=toy.rows(5.0, 3.9, 4.0)),
+        toy.run("b", metrics=toy.rows(6.0, 6.5), kernel__name="uniform"),
+    )
     valid, loss = comparison.learning_blocks([a, b])
-    assert valid.curves[0].lines["a"] == {"x": [80, 160], "y": [5.0, 4.0]}
+    assert valid.curves[0].lines["a"] == {"x": [80, 160, 240], "y": [5.0, 3.9, 4.0]}
     assert cells(valid, "valid NELBO, lowest (nats/token)")[0]["b"].startswith("6.000 [5.980")
+    assert cells(valid, "valid NELBO, lowest (nats/token)")[0]["a"].startswith("3.900 [3.880, 3.920] *")
     assert cells(valid, "valid NELBO, last (nats/token)")[0]["a"].startswith("4.000 [3.980, 4.020] *")
     assert loss.curves[0].lines["b"] == {"x": [40], "y": [2.0]}
     c = toy.run("c", metrics=toy.rows(3.0), objective__name="d3pm", data__length=8)
