@@ -129,7 +129,7 @@ def main(options):
     elif any(part.needs_text for part in parts.values()):
         tokens = prepared.splits[options.split]
     else:
-        tokens = encode("", prepared.tokenizer, by_line=True)  # no part reads it
+        tokens = pack([], prepared.tokenizer)  # no part reads it
     subject = Subject(
         trained,
         rows_of(trained, tokens, protocol),

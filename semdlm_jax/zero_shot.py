@@ -59,24 +59,23 @@ def score_texts(subject: Any, texts: Sequence[Text], protocol: str) -> Section:
         rows = text.protocol or protocol
         of = [subject.identity_of_model, text.name, text.split, text.limit, text.field, rows, stamp]
         found[columns[text.name]] = _kept(subject, of, text, rows)
+    figures, comparable = {}, {}
+    for name, result in found.items():
+        for key, figure in likelihood_figures({MODEL: result}).items():
+            about = f"{name}: {result['protocol']}" if key == "nelbo" else ""  # once a text
+            figures[f"{name} {key}"] = dataclasses.replace(figure, title=f"{name}: {figure.title}", meaning=about)
+            comparable[f"{name} {key}"] = _comparable(result, key)
     pieces = counted(subject.tokenizer.vocab_size, "token")
-    figures = {name: likelihood_figures({MODEL: result}) for name, result in found.items()}
     return Section(
         "Zero-shot perplexity",
-        f"the model's own vocabulary of {pieces} (perplexities under different vocabularies do not compare, bits per "
-        "byte do); " + "; ".join(f"{name}: {result['protocol']}" for name, result in found.items()),
-        {
-            f"{name} {key}": dataclasses.replace(figure, title=f"{name}: {figure.title}")
-            for name, of_text in figures.items()
-            for key, figure in of_text.items()
-        },
+        f"the model's own vocabulary of {pieces}: perplexities under different vocabularies do not compare, bits per "
+        "byte do; how each text is read stands below",
+        figures,
         details=found,
         remarks=tuple(
             f"{name}: {line}" for name, result in found.items() for line in unknown_remarks(result["unknown_share"])
         ),
-        comparable={
-            OF_FIGURES: {f"{name} {key}": _comparable(found[name], key) for name in figures for key in figures[name]}
-        },
+        comparable={OF_FIGURES: comparable},
     )
 
 
@@ -106,7 +105,7 @@ def _score(subject, text, protocol) -> dict:
         likelihood, score = scores.score_rows(trained, rows, **options)
         details = scores.likelihood_details(trained, rows, likelihood)
     documents, skipped = writers[text.split].documents, text.corpus.skipped.rows
-    number = counted(documents, "document") + f", the first of at most {text.limit:,}" * bool(text.limit)
+    number = counted(documents, "document") + f" (at most the first {text.limit:,})" * bool(text.limit)
     read = f"{text.corpus.origin}, {text.words}; {number}, each {text.document}; {skipped:,} blank skipped"
     scored = f"{counted(likelihood.tokens, 'token')} scored, {details['unknown_share']:.2%} of the text unknown"
     return {

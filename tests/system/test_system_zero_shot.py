@@ -86,7 +86,7 @@ def test_rows_are_of_the_protocol_that_is_asked_for(subject, words):
     tokens = encode("\n".join(words.split()[:7]), subject.tokenizer, by_line=True)
     alone, protocol = scores.score_likelihood(subject.trained, tokens, "padded", draws=2)
     assert details | dataclasses.asdict(alone) == details and protocol in details["protocol"]
-    assert details["documents"] == 7 and "7 documents, the first of at most 7, each a line" in details["protocol"]
+    assert details["documents"] == 7 and "7 documents (at most the first 7), each a line" in details["protocol"]
 
 
 def test_a_stopped_report_goes_on_with_the_next_text(subject, words, tmp_path, monkeypatch):
