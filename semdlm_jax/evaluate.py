@@ -109,7 +109,7 @@ def _settle_portable(source, options, parts):
     left out where it was not asked for."""
     if not is_portable(source):
         return
-    if options.text is None:
+    if options.text is None and any(part.needs_text for part in parts.values()):
         raise UserError(f"{source} is a portable model, without the splits of its data: give --text=FILE, or its run")
     if options.samples or options.measures and any(part.needs_split for part in parts.values()):
         raise UserError(f"{source} is a portable model, without text to compare samples with: give --samples=0")
@@ -134,10 +134,12 @@ def main(options):
     trained = load_trained(source, **loading)
     prepared = prepared_of(trained)
     protocol = options.protocol or trained.config.data.protocol
-    if text is None:
+    if text is not None:
+        tokens = encode(text, prepared.tokenizer, by_line=PROTOCOLS[protocol].padded)
+    elif any(part.needs_text for part in parts.values()):
         tokens = prepared.splits[options.split]
     else:
-        tokens = encode(text, prepared.tokenizer, by_line=PROTOCOLS[protocol].padded)
+        tokens = pack([], prepared.tokenizer)  # no part reads it
     subject = Subject(
         trained,
         rows_of(trained, tokens, protocol),

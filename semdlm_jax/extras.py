@@ -35,6 +35,7 @@ EXTRAS = {
 # Extras that nobody needs unless they ask for their feature.
 OPTIONAL = {
     "evaluation": {"sacrebleu": "sacrebleu"},  # self-BLEU of generated text
+    "plots": {"matplotlib": "matplotlib"},
     "scorers": {"gguf": "gguf"},  # models in .gguf files
     "wandb": {"wandb": "wandb"},
 }

@@ -66,7 +66,7 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     """
     draws = draws_of(trained, draws)
     check_options("flags", draws=draws, seed=seed)
-    compiled = build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
+    compiled = _program(trained, posterior)
     options = {"seed": seed, "draws": draws, "batch_size": batch_size, "label": "NELBO", "kept": kept}
     terms = collect_rows(trained, compiled, rows, **options)
     result = summarize(terms)
@@ -79,6 +79,16 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     )
     score = "exact likelihood by the chain rule, nothing before a row's first token"
     return result, describe_score(trained, rows, score if trained.objective.exact else bound)
+
+
+def _program(trained, posterior):
+    """The compiled form of the bound; of the model's own posterior it is kept, for the next text."""
+    if posterior is not None:
+        return build_score(trained.config, trained.denoiser, trained.objective, trained.mesh, posterior)
+    key = scoring_of(trained.config)
+    if key not in trained.programs:
+        trained.programs[key] = build_score(trained.config, trained.denoiser, trained.objective, trained.mesh)
+    return trained.programs[key]
 
 
 def likelihood_details(trained, rows, found) -> dict:

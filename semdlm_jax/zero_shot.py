@@ -20,6 +20,7 @@ from semdlm_jax.data.zero_shot import Text
 from semdlm_jax.evaluation.report import MODEL, OF_FIGURES, Section, likelihood_figures
 from semdlm_jax.options import counted
 from semdlm_jax.runtime.progress import tell
+from semdlm_jax.storage import storage_errors
 
 DIGITS = 16  # of a digest that readers see
 ERRORS = {
@@ -58,24 +59,23 @@ def score_texts(subject: Any, texts: Sequence[Text], protocol: str) -> Section:
         rows = text.protocol or protocol
         of = [subject.identity_of_model, text.name, text.split, text.limit, text.field, rows, stamp]
         found[columns[text.name]] = _kept(subject, of, text, rows)
+    figures, comparable = {}, {}
+    for name, result in found.items():
+        for key, figure in likelihood_figures({MODEL: result}).items():
+            about = f"{name}: {result['protocol']}" if key == "nelbo" else ""  # once a text
+            figures[f"{name} {key}"] = dataclasses.replace(figure, title=f"{name}: {figure.title}", meaning=about)
+            comparable[f"{name} {key}"] = _comparable(result, key)
     pieces = counted(subject.tokenizer.vocab_size, "token")
-    figures = {name: likelihood_figures({MODEL: result}) for name, result in found.items()}
     return Section(
         "Zero-shot perplexity",
-        f"the model's own vocabulary of {pieces} (perplexities under different vocabularies do not compare, bits per "
-        "byte do); " + "; ".join(f"{name}: {result['protocol']}" for name, result in found.items()),
-        {
-            f"{name} {key}": dataclasses.replace(figure, title=f"{name}: {figure.title}")
-            for name, of_text in figures.items()
-            for key, figure in of_text.items()
-        },
+        f"the model's own vocabulary of {pieces}: perplexities under different vocabularies do not compare, bits per "
+        "byte do; how each text is read stands below",
+        figures,
         details=found,
         remarks=tuple(
             f"{name}: {line}" for name, result in found.items() for line in unknown_remarks(result["unknown_share"])
         ),
-        comparable={
-            OF_FIGURES: {f"{name} {key}": _comparable(found[name], key) for name in figures for key in figures[name]}
-        },
+        comparable={OF_FIGURES: comparable},
     )
 
 
@@ -96,7 +96,8 @@ def _kept(subject, of, text, protocol):
 def _score(subject, text, protocol) -> dict:
     trained, tokenizer = subject.trained, subject.tokenizer
     with _folder(subject.store) as folder:
-        writers, digest = encode_corpus(text.corpus, tokenizer, folder, (text.split,))
+        with storage_errors(folder):
+            writers, digest = encode_corpus(text.corpus, tokenizer, folder, (text.split,))
         tokens, starts = (np.load(folder / name(text.split), mmap_mode="r") for name in (tokens_file, starts_file))
         rows = make_rows(protocol, tokens, trained.config.data.length, tokenizer, starts)
         kept = subject.store.kept("zero_shot_rows", [subject.identity_of_model, digest.hex(), rows.describe()])
@@ -104,7 +105,7 @@ def _score(subject, text, protocol) -> dict:
         likelihood, score = scores.score_rows(trained, rows, **options)
         details = scores.likelihood_details(trained, rows, likelihood)
     documents, skipped = writers[text.split].documents, text.corpus.skipped.rows
-    number = counted(documents, "document") + f", the first of at most {text.limit:,}" * bool(text.limit)
+    number = counted(documents, "document") + f" (at most the first {text.limit:,})" * bool(text.limit)
     read = f"{text.corpus.origin}, {text.words}; {number}, each {text.document}; {skipped:,} blank skipped"
     scored = f"{counted(likelihood.tokens, 'token')} scored, {details['unknown_share']:.2%} of the text unknown"
     return {
@@ -120,7 +121,9 @@ def _score(subject, text, protocol) -> dict:
 @contextlib.contextmanager
 def _folder(store):
     """A folder for the tokens of a text, beside the report where there is one: a text may be larger than memory."""
-    if store.folder is not None:
-        store.folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="semdlm_jax_", dir=store.folder) as folder:
+    with contextlib.ExitStack() as stack:
+        with storage_errors(store.folder or tempfile.gettempdir()):
+            if store.folder is not None:
+                store.folder.mkdir(exist_ok=True)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="semdlm_jax_", dir=store.folder))
         yield pathlib.Path(folder)

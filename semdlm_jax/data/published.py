@@ -156,7 +156,10 @@ def _found(name, data, split, skipped):
             pass
         else:
             return lambda: (text for _, text in pairs()), origin, paths
-    raise UserError(f"corpus {name!r} is not on this machine, and nothing is downloaded here: {_how_to_get(name)}")
+    raise UserError(
+        f"corpus {name!r}: its {split} split is not on this machine, and nothing is downloaded here: "
+        f"{_how_to_get(name)}"
+    )
 
 
 def _how_to_get(name):

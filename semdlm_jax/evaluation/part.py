@@ -12,9 +12,11 @@ class Part(Plugin, abc.ABC):
 
     Attributes:
         needs_split: whether it compares with held-out rows, which a text file or a portable model does not bring.
+        needs_text: whether it is about the split or the text of the report.
     """
 
     needs_split: ClassVar[bool] = False
+    needs_text: ClassVar[bool] = True
 
     @abc.abstractmethod
     def write(self, subject: Any) -> Section:

@@ -190,7 +190,9 @@ class GenerationPart(Part):
 
 @dataclasses.dataclass(frozen=True)
 class ZeroShotPart(Part):
-    """The perplexity of other texts than the run's own, each in a column of its own."""
+    """The perplexity of texts that are named, each with the protocol of its own."""
+
+    needs_text: ClassVar[bool] = False
 
     corpora: str = field(
         text("", "texts, with commas between: ptb, wikitext103, lm1b, lambada, ag_news, pubmed, arxiv, text:FILES …")

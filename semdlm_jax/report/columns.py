@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -38,18 +37,10 @@ class Run:
     report: Report | None = None
     metrics: Sequence[Mapping[str, Any]] = ()
 
-    @property
-    def steps(self) -> int | None:
-        """Steps that it has trained, as far as is known."""
-        known = [row["step"] for row in self.metrics] + ([] if self.report is None else [self.report.step])
-        return max(known, default=None)
-
-    def tokens(self, steps: int | None) -> int | None:
-        """Tokens of so many steps; None where that is not known."""
-        sizes = [steps, *(self.config.get(key) for key in ("training.batch_size", "data.length"))]
-        return (
-            math.prod(size for size in sizes if isinstance(size, int)) if all(type(n) is int for n in sizes) else None
-        )
+    def tokens(self, steps: int) -> int | None:
+        """Tokens of so many steps, padding included; None where the sizes of batches are not known."""
+        batch, length = (self.config.get(key) for key in ("training.batch_size", "data.length"))
+        return steps * batch * length if isinstance(batch, int) and isinstance(length, int) else None
 
     def rows_with(self, metric: str) -> list[Mapping[str, Any]]:
         """The rows in which a metric is a number, by step."""

@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from semdlm_jax.evaluation.report import MODEL, OF_FIGURES, Curve, Figure, Section, around
+from semdlm_jax.former import TABLE_MADE
+from semdlm_jax.options import counted
 from semdlm_jax.report.columns import SEEDS_RULE, Group, Run, columns_of, difference, differing, groups_of, told
 from semdlm_jax.report.rows import OWN, figure_row, head_of, overlaid, unique
 
@@ -48,32 +50,46 @@ def compare(runs: Sequence[Run], *, by_run: bool = False) -> list[Block]:
 
 def config_block(runs: Sequence[Run], *, by_run: bool = False) -> Block:
     """How long was trained, and the keys in which configurations differ."""
-    columns, known = columns_of(runs, by_run=by_run), [run for run in runs if run.config]
-    facts = {
-        run: _facts(run) | {key: told(run.config, key) for key in _differing_keys(known) if run.config} for run in runs
-    }
+    columns, configs = columns_of(runs, by_run=by_run), _configs(runs)
+    keys = sorted(differing([Group(config, (run,)) for run, config in configs.items()]))
+    facts = {run: _facts(run) for run in runs}
+    for run, config in configs.items():
+        facts[run] |= {key: told(config, key) for key in keys}
     rows = []
     for name in unique(name for found in facts.values() for name in found):
-        rows.append([name, *(", ".join(unique(facts[r][name] for r in c.runs if facts[r].get(name))) for c in columns)])
+        rows.append([name, *(", ".join(unique(facts[r][name] for r in c.runs if name in facts[r])) for c in columns)])
     notes = [SEEDS_RULE] if any(len(column.runs) > 1 for column in columns) else []
-    notes += [
-        f"{run.label}: its work directory is not here, so its configuration is not known"
-        for run in runs
-        if not run.config
-    ]
+    unknown = "its work directory is not here, so its configuration is not known"
+    notes += [f"{run.label}: {unknown}" for run in runs if not run.config]
     notes += [f"{run.label}: it has no report" for run in runs if run.report is None]
     return Block("Runs, and where their configurations differ", notes=notes, head=head_of(columns), rows=rows)
 
 
-def _differing_keys(runs):
-    return sorted(differing([Group(run.config, (run,)) for run in runs]))
+def _configs(runs):
+    """{run: its configuration}, where it is known; with how the neighbor table was made only if all have one."""
+    found = {run: run.config for run in runs if run.config}
+    made = {run: any(key.startswith(f"{TABLE_MADE}.") for key in config) for run, config in found.items()}
+    if all(made.values()):
+        return found
+    return {
+        run: {key: value for key, value in config.items() if not key.startswith(f"{TABLE_MADE}.")}
+        for run, config in found.items()
+    }
 
 
 def _facts(run):
-    tokens, report = run.tokens(run.steps), run.report
-    facts = {"steps": run.steps, "tokens seen": tokens, "parameters": report and report.parameters}
-    found = {name: f"{value:,}" for name, value in facts.items() if value is not None}
-    return found if report is None else {**found, "checkpoint scored": f"{report.checkpoint}: step {report.step:,}"}
+    facts = {}
+    if run.metrics:
+        facts["trained"] = _steps(run, max(row["step"] for row in run.metrics))
+    if run.report is not None:
+        facts["checkpoint scored"] = f"{run.report.checkpoint}: {_steps(run, run.report.step)}"
+        facts["parameters"] = f"{run.report.parameters:,}"
+    return facts
+
+
+def _steps(run, steps):
+    tokens = run.tokens(steps)
+    return counted(steps, "step") + ("" if tokens is None else f", {counted(tokens, 'token')}")
 
 
 # Learning curves.
@@ -146,13 +162,13 @@ def _nelbo_of(title, row):
 
 def _over_tokens(group, metric, title, unit, *, by_run):
     """[a curve of the group's runs], against tokens where all of their batches are known."""
-    counted = all(run.tokens(1) is not None for run in group.runs)
+    known = all(run.tokens(1) is not None for run in group.runs)
     curves: dict[Run, dict[str, Curve]] = {}
     for run in group.runs:
         rows = run.rows_with(metric)
         steps = [row["step"] for row in rows]
-        line = {"x": [run.tokens(step) for step in steps] if counted else steps, "y": [row[metric] for row in rows]}
-        curves[run] = {metric: Curve(title, "tokens seen" if counted else "step", unit, {MODEL: line})}
+        line = {"x": [run.tokens(step) for step in steps] if known else steps, "y": [row[metric] for row in rows]}
+        curves[run] = {metric: Curve(title, "tokens seen" if known else "step", unit, {MODEL: line})}
     return overlaid(columns_of(group.runs, by_run=by_run), curves)
 
 
@@ -171,8 +187,9 @@ def section_blocks(runs: Sequence[Run], name: str, *, by_run: bool = False) -> l
 
 def _whole(section):
     """What must be equal for all figures of a section: all that its protocol says, where nothing else is named."""
-    named = {name: value for name, value in section.comparable.items() if name != OF_FIGURES}
-    return named or {"protocol": section.protocol}
+    if not section.comparable:
+        return {"protocol": section.protocol}
+    return {name: value for name, value in section.comparable.items() if name != OF_FIGURES}
 
 
 def _section_block(group: Group, sections: Mapping[Run, Section], *, by_run: bool, of: Sequence[Group]) -> Block:

@@ -39,7 +39,7 @@ def read_report(path: PathLike) -> Report:
     """The report in a JSON file. UserError: there is none, it is of another schema, or it is damaged."""
     check_regular(path)
     try:
-        found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}): {GIVE}") from None
     except (ValueError, RecursionError):
@@ -54,10 +54,6 @@ def read_report(path: PathLike) -> Report:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         cause = " ".join(f"{type(error).__name__} {error}".split())
         raise UserError(f"{path} is damaged ({cause}): {ANEW}={path}") from None
-
-
-def _refuse_constant(name):
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _report_of(found):

@@ -49,7 +49,8 @@ def figure_row(figures: Mapping[Run, Figure], columns: Sequence[Column], others:
 def _own(figures, column):
     """The values of a column's runs, in the columns of their reports that are the model's."""
     found = [figures[run].values for run in column.runs if run in figures]
-    return [values[name] for values in found for name in OWN if name in values]
+    own = [next((values[name] for name in OWN if name in values), None) for values in found]
+    return [value for value in own if value is not None]
 
 
 def best_of(values: Mapping[str, Interval], better: str, held_out: Interval | None = None) -> str | None:
@@ -95,7 +96,7 @@ def overlaid(columns: Sequence[Column], curves: Mapping[Run, Mapping[str, Curve]
             found = {run: mine[run][name] for run in mine if name in mine[run]}
             first = next(iter(found.values()))
             before = plots.get((name, first.x, first.y), dataclasses.replace(first, lines={})).lines
-            lines = {**_lines_of(column, {run: curve.lines for run, curve in found.items()}), **before}
+            lines = {**before, **_lines_of(column, {run: curve.lines for run, curve in found.items()}), **before}
             plots[name, first.x, first.y] = dataclasses.replace(first, lines=lines)
     return list(plots.values())
 

@@ -13,6 +13,7 @@ import pytest
 
 from semdlm_jax.data import corpora, lm1b, tfds_source
 from semdlm_jax.data.documents import stamp_of
+from semdlm_jax.data.zero_shot import open_text
 from semdlm_jax.errors import UserError
 
 SENTENCES = {
@@ -30,6 +31,7 @@ SENTENCES = {
 
 @pytest.fixture
 def data_dir(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     return tmp_path / "tfds"
 
@@ -75,6 +77,13 @@ def test_the_benchmark_becomes_a_dataset_and_a_corpus(write, tmp_path, data_dir)
     assert sorted(by_split["train"] + by_split["valid"]) == of_role("train")
     assert 5 < len(by_split["valid"]) < 50 and by_split["train"] != sorted(by_split["train"])  # tfds shuffles
     assert len(corpus.files) >= 3 and stamp_of(corpus)
+    for split in ("valid", "test"):
+        assert [text for _, text in open_text("tfds:lm1b", split).corpus.documents()] == by_split[split]
+    zero_shot = open_text("lm1b")  # of the hub there is none
+    assert sorted(text for _, text in zero_shot.corpus.documents()) == [
+        text.replace(" .", ".") for text in of_role("test")
+    ]
+    assert "spaces around marks" in zero_shot.document and "tensorflow-datasets" in zero_shot.corpus.origin
     begun = time.monotonic()
     assert lm1b.prepare_lm1b(source) == directory  # there already
     assert time.monotonic() - begun < 1

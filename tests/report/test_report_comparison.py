@@ -30,21 +30,22 @@ def test_runs_stand_side_by_side():
     assert row["a"] == "3.000 [2.900, 3.100] *" and row["b"] == "4.000 [3.900, 4.100]"
     assert row["shuffled"] == "8.000"  # that of the first report
     (curve,) = block.curves
-    assert curve.lines.keys() == {"a", "b"} and curve.lines["a"]["y"] == [1.0, 2.0]
+    assert list(curve.lines) == ["a", "b"] and curve.lines["a"]["y"] == [1.0, 2.0]
 
 
 def test_only_what_differs_is_shown_of_configurations():
-    a = toy.run("a", toy.section(), kernel__own=1)
-    b, c = toy.run("b", kernel__name="uniform"), dataclasses.replace(toy.run("c"), config={})
+    a = toy.run("a", toy.section(), kernel__own=1, table_made__window=4)
+    b, c = toy.run("b", kernel__name="uniform", metrics=toy.rows()), dataclasses.replace(toy.run("c"), config={})
     block = comparison.config_block([a, b, c])
     found = {row[0]: row[1:] for row in block.rows}
     assert found.pop("kernel.name") == ["absorbing", "uniform", ""] and found.pop("kernel.own") == ["1", "absent", ""]
     assert found == {
-        "steps": ["10", "", ""],
-        "tokens seen": ["80", "", ""],
+        "trained": ["", "5 steps, 40 tokens", ""],
+        "checkpoint scored": ["best: 10 steps, 80 tokens", "", ""],
         "parameters": ["1,000", "", ""],
-        "checkpoint scored": ["best: step 10", "", ""],
     }
+    d = toy.run("d", table_made__window=5)
+    assert ["table_made.window", "4", "5"] in comparison.config_block([a, d]).rows  # of tables only where all have one
     assert [note for note in block.notes if note.startswith("c: ")][0].endswith("configuration is not known")
 
 
@@ -56,6 +57,8 @@ def test_two_protocols_never_share_a_table():
     assert (first.title, second.title) == ("Likelihood: a, c", "Likelihood: b")
     assert first.splits == ["Likelihood: not measured alike, so shown apart: rows: packed (a, c) / wrapped (b)"]
     assert "b" not in first.head and second.head == ["", "b", "shuffled", "better"] and not second.splits
+    for shown in (text_of([first, second]), page_of("", [first, second])):
+        assert shown.count(first.splits[0]) == 1
     assert first.curves[0].lines.keys() == {"a", "c"} and second.curves[0].lines.keys() == {"b"}
     unnamed = [toy.run(x, toy.section(comparable={}, protocol=f"seed {x}"), x=x) for x in "ab"]
     assert len(sections(*unnamed)) == 2  # all of the protocol, where nothing is named
@@ -68,6 +71,10 @@ def test_a_figure_of_other_options_has_a_row_of_its_own():
     (block,) = sections(a, b)
     assert [(row["a"], row["b"]) for row in cells(block, "distinct")] == [("0.500", ""), ("", "0.500")]
     assert [(row["a"], row["b"]) for row in cells(block, "novel")] == [("", "0.500")]
+    texts = [toy.section(comparable={}, figures={"ptb": (value, {"text": "x"})}, protocol=words) for words in "ab"]
+    assert (
+        len(sections(toy.run("a", texts[0]), toy.run("b", texts[1], x=1))) == 1
+    )  # figures alone say what must be equal
     assert block.splits == ["distinct: not measured alike, so shown apart: n: 2 (a) / 3 (b)"]
 
 
@@ -90,7 +97,11 @@ def test_seeds_are_one_column():
 def test_seeds_are_runs_of_one_configuration():
     """Not those of one seed, of other keys, of other checkpoints, or of unknown configurations."""
     base = toy.run("a", toy.section())
-    for other in (toy.run("b"), toy.run("b", seed=1, x=1), toy.run("b", toy.section(), seed=1, checkpoint="latest")):
+    for other in (
+        toy.run("b", toy.section()),
+        toy.run("b", seed=1, x=1),
+        toy.run("b", toy.section(), seed=1, checkpoint="latest"),
+    ):
         assert [column.label for column in columns_of([base, other])] == ["a", "b"]
     unknown = [dataclasses.replace(base, label=label, config={}) for label in "ab"]
     assert [len(column.runs) for column in columns_of(unknown)] == [1, 1]
@@ -117,6 +128,7 @@ A, B, WIDE = Interval(1.0, 0.9, 1.1), Interval(2.0, 1.9, 2.1), Interval(3.0, 1.0
         ({"a": A, "b": A}, "lower", None, None),
         ({"a": A, "b": B, "wide": WIDE}, "lower", None, None),  # the third overlaps, not the second
         ({"a": A, "b": Interval(2.0, None, None)}, "lower", None, None),
+        ({"a": A, "b": B, "c": Interval(2.0, None, None)}, "lower", None, None),
         ({"a": A, "b": B, "none": Interval(None, None, None)}, "lower", None, "a"),
         ({"a": A}, "lower", None, None),
         ({"a": A, "b": B}, "near held-out", Interval(1.9, None, None), "b"),
@@ -131,10 +143,14 @@ def test_the_best_is_marked_where_no_interval_overlaps(values, better, held_out,
 
 def test_learning_curves():
     """Against tokens; validations that differ, and losses of other kinds, share no plot."""
-    a, b = toy.run("a", metrics=toy.rows(5.0, 4.0)), toy.run("b", metrics=toy.rows(6.0, 6.5), kernel__name="uniform")
+    a, b = (
+        toy.run("a", metrics=toy.rows(5.0, 3.9, 4.0)),
+        toy.run("b", metrics=toy.rows(6.0, 6.5), kernel__name="uniform"),
+    )
     valid, loss = comparison.learning_blocks([a, b])
-    assert valid.curves[0].lines["a"] == {"x": [80, 160], "y": [5.0, 4.0]}
+    assert valid.curves[0].lines["a"] == {"x": [80, 160, 240], "y": [5.0, 3.9, 4.0]}
     assert cells(valid, "valid NELBO, lowest (nats/token)")[0]["b"].startswith("6.000 [5.980")
+    assert cells(valid, "valid NELBO, lowest (nats/token)")[0]["a"].startswith("3.900 [3.880, 3.920] *")
     assert cells(valid, "valid NELBO, last (nats/token)")[0]["a"].startswith("4.000 [3.980, 4.020] *")
     assert loss.curves[0].lines["b"] == {"x": [40], "y": [2.0]}
     c = toy.run("c", metrics=toy.rows(3.0), objective__name="d3pm", data__length=8)

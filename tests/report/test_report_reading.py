@@ -43,6 +43,7 @@ def test_foreign_files(case, tmp_path):
         (["sections", "likelihood", "title"], 1),
         (["sections", "likelihood", "comparable"], []),
         (["sections", "likelihood", "comparable", "of figures"], [1]),
+        (["sections", "likelihood", "comparable", "of figures"], {"nelbo": 1}),
         (["sections", "likelihood", "figures", "nelbo", "better"], None),
         (["sections", "likelihood", "figures", "nelbo", "values", "model", "low"], "x"),
         (["sections", "likelihood", "figures", "nelbo", "values", "model", "value"], float("nan")),

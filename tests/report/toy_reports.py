@@ -24,7 +24,8 @@ def section(
         protocol,
         {"nelbo": Figure("NELBO", values, better), **more},
         {"position": Curve("By position", "position", "nats", {MODEL: {"x": [1, 2], "y": list(y)}})},
-        comparable={**comparable, OF_FIGURES: {name: of for name, (_, of) in dict(figures).items()}},
+        comparable=dict(comparable)
+        | ({OF_FIGURES: {name: of for name, (_, of) in dict(figures).items()}} if figures else {}),
     )
 
 

@@ -40,7 +40,7 @@ def test_two_runs(runs, tmp_path):
         value = section["likelihood"]["figures"]["nelbo"]["values"]["model"]
         shown = f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
         assert shown in result.out and shown in page and section["generation"]["protocol"] in page
-    for words_shown in ("bare: it has no report", "tokens seen", "heldout", "basin index (1 = like held-out)"):
+    for words_shown in ("bare: it has no report", "trained", "heldout", "basin index (1 = like held-out)"):
         assert words_shown in result.out and words_shown in page
     assert page.count("<svg") == 2 and "Training loss" in page  # and the valid NELBO
     averaged = tiny.command("compare", *words[:2])

@@ -80,6 +80,11 @@ def test_samples_stand_beside_real_text_and_controls(whole_run, tmp_path):
         assert values.keys() == {"generated", "whole", "heldout", "shuffled", "unigram", "periodic"}
         assert values["generated"] == values["whole"]  # the same model, the same seed
         assert all(np.isfinite(value["value"]) for value in values.values())
+    comparable = section["comparable"]
+    assert comparable["samples"] == 3 and "windows of 16 tokens" in comparable["rows"]
+    assert comparable["of figures"]["distinct_2"] == {"n": 2} and comparable["of figures"]["entropy_nats"] == {}
+    assert comparable["of figures"]["basin_index"].keys() == {"neighbors"}
+    assert comparable["of figures"]["bigrams_in_train"].keys() == {"train"}
     entropy = figures["entropy_nats"]["generated"]
     assert entropy["low"] <= entropy["value"] <= entropy["high"]
     for words in (section["protocol"], "basin index: ", "distinct: ", f"{entropy['value']:.3f} [{entropy['low']:.3f}"):
@@ -101,6 +106,7 @@ def test_a_scorer_reads_the_samples(whole_run, tmp_path):
     sections = json.loads((tmp_path / "report.json").read_text())["sections"]
     section, frontier = sections["generation"], sections["frontier"]
     assert "scorer even: each word alone" in section["protocol"]
+    assert section["comparable"]["scorer"] == "even: each word alone"
     for value in section["figures"]["generation_perplexity"]["values"].values():
         assert value["value"] == pytest.approx(8) and value["high"] == pytest.approx(8)
     assert "mauve" not in section["figures"] and {"energy_distance", "typicality"} <= section["figures"].keys()
@@ -174,6 +180,8 @@ def test_tighter_bounds(whole_run, tmp_path):
     one, eight = (figures[f"importance_{copies}"]["values"]["model"]["value"] for copies in (1, 8))
     nelbo = report["sections"]["likelihood"]["details"]["nelbo"]
     assert eight < one and one == pytest.approx(nelbo, abs=0.5)
+    comparable = [report["sections"][name]["comparable"] for name in ("likelihood", "importance")]
+    assert comparable[1] == {**comparable[0], "scored_rows": 12, "path": 16} and comparable[0]["t_min"] == 0.001
     assert "12 rows of " in report["sections"]["importance"]["protocol"] and "paths of 16 even steps" in printed
     tiny.assert_refused(
         tiny.command("evaluate", f"--workdir={whole_run}", "--measures=unmasking"),

@@ -128,6 +128,9 @@ def test_scoring_needs_a_text(folder, tmp_path):
     tiny.assert_refused(tiny.command("evaluate", *text, "--samples=4"), "without text to compare samples with")
     result = tiny.command("evaluate", *text, "--draws=1")
     assert result.status == 0 and "bits per byte" in result.out
+    corpora = "--measures=zero_shot", f"--corpora=text:{tmp_path}/text.txt"
+    named = tiny.command("evaluate", f"--model={folder}", "--draws=1", *corpora)
+    assert named.status == 0 and "text:text.txt: bits per byte" in named.out
 
 
 def test_names():

@@ -11,7 +11,7 @@ import tiny
 
 from semdlm_jax import scores, zero_shot
 from semdlm_jax.data.zero_shot import open_text
-from semdlm_jax.errors import UserError
+from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.evaluate import encode
 from semdlm_jax.evaluation.parts import ZeroShotPart
 from semdlm_jax.evaluation.store import Store
@@ -46,7 +46,8 @@ def evaluated(workdir, *options):
 
 def test_a_text_scores_as_it_does_alone(whole_run, words):
     """Beside others in a table, what --text says of the same text; and the protocol of each in words."""
-    names = "text:a.txt", "text:b.txt.gz", "text:short.jsonl", "ptb:lines.txt"
+    names = "text:a.txt", "text:b.txt.gz", "text:short.jsonl", "ptb:lines.txt", "lines:foreign.txt"
+    pathlib.Path("foreign.txt").write_text("съешь же ещё\nэтих мягких булок")
     options = "--measures=likelihood,zero_shot", f"--corpora={','.join(names)}", "--text=a.txt"
     found, printed = evaluated(whole_run, *options)
     section, alone = found["zero_shot"], found["likelihood"]
@@ -54,7 +55,7 @@ def test_a_text_scores_as_it_does_alone(whole_run, words):
         assert section["details"][name] | alone["details"] == section["details"][name]
     for key, figure in alone["figures"].items():
         assert section["figures"][f"text:a.txt {key}"]["values"]["model"] == figure["values"]["model"]
-    assert [section["details"][name]["documents"] for name in names] == [1, 1, 1, len(words.split())]
+    assert [section["details"][name]["documents"] for name in names] == [1, 1, 1, len(words.split()), 2]
     comparable = section["comparable"]["of figures"]
     assert comparable["text:a.txt nelbo"] == comparable["text:b.txt.gz nelbo"] != comparable["ptb:lines.txt nelbo"]
     assert comparable.keys() == section["figures"].keys()
@@ -72,6 +73,8 @@ def test_a_text_scores_as_it_does_alone(whole_run, words):
         "1 blank",
     ):
         assert said in ptb["protocol"]
+    share = section["details"]["lines:foreign.txt"]["unknown_share"]
+    assert share > 0.3 and f"warning: lines:foreign.txt: {share:.1%} of the text is unknown" in printed
     for said in ("perplexities under different vocabularies do not compare", "text:short.jsonl", ptb["protocol"]):
         assert said in printed
 
@@ -83,7 +86,7 @@ def test_rows_are_of_the_protocol_that_is_asked_for(subject, words):
     tokens = encode("\n".join(words.split()[:7]), subject.tokenizer, by_line=True)
     alone, protocol = scores.score_likelihood(subject.trained, tokens, "padded", draws=2)
     assert details | dataclasses.asdict(alone) == details and protocol in details["protocol"]
-    assert details["documents"] == 7 and "7 documents, the first of at most 7, each a line" in details["protocol"]
+    assert details["documents"] == 7 and "7 documents (at most the first 7), each a line" in details["protocol"]
 
 
 def test_a_stopped_report_goes_on_with_the_next_text(subject, words, tmp_path, monkeypatch):
@@ -118,6 +121,15 @@ def test_memory_holds_no_stream(subject, words, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         subject.score_texts([open_text("text:a.txt")])
     assert isinstance(seen[0].base, np.memmap)
+
+
+def test_a_full_disk_is_told(subject, words, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("semdlm_jax.data.store.ArrayWriter.append", full)
+    with pytest.raises(StorageError, match="semdlm_jax_.*: the disk is full"):
+        subject.score_texts([open_text("text:a.txt")])
 
 
 def test_refusals_come_before_work(subject, words):
