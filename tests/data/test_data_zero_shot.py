@@ -127,8 +127,10 @@ def test_published_sets(name, tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS[name])))
     assert documents(f"{name}:rows.jsonl") == WANTED[name]
     other = "valid" if data.split == "test" else "test"
-    with pytest.raises(UserError, match="nothing is downloaded"):
+    with pytest.raises(UserError, match=f"its {other} split is not on this machine"):
         open_text(name, other)
+    cache(tmp_path, data.repository.rpartition("/")[0], "main", {f"{folder}/{other}-0.parquet": ROWS[name]})
+    assert open_text(name, other).note == f"{published.WRAPPED}; MDLM scores the {data.split} split"
 
 
 def test_published_sets_as_plain_text(tmp_path):
