@@ -31,6 +31,7 @@ from semdlm_jax.scorers import Embedder, Scored, Scorer
 from semdlm_jax.storage import digest_of
 
 UNIGRAM = "unigram of train"  # a column: the model that knows token frequencies alone
+TOKENS_AT_ONCE = 2**22  # that are hashed
 SHORT = 16  # digits of a digest that readers see
 
 
@@ -79,12 +80,14 @@ class Subject:
 
     @functools.cached_property
     def identity_of_model(self) -> dict:
-        """What a result on any text depends on: weights, options and seed, as JSON."""
-        digest = hashlib.sha256()
-        for leaf in jax.tree.leaves(jax.device_get(self.trained.params)):
-            digest.update(np.ascontiguousarray(leaf).tobytes())
-        options = {name: getattr(self, name) for name in ("seed", "draws", "batch_size")}
-        return {"weights": digest.hexdigest(), **self.trained.config.evaluation.to_dict(), "given": options}
+        """What a result on any text depends on: weights, kernel, options and seed, as JSON."""
+        config = self.trained.config.to_dict()
+        return {
+            "weights": _digest_of_weights(self.trained.params),
+            "data": self.trained.corpus.identity,
+            **{section: config[section] for section in ("kernel", "objective", "network", "evaluation")},
+            "given": {name: getattr(self, name) for name in ("seed", "draws", "batch_size")},
+        }
 
     @functools.cached_property
     def identity(self) -> dict:
@@ -112,7 +115,7 @@ class Subject:
         of = [self.identity, name, dataclasses.asdict(cast(Any, part)), *part.depends_on(self)]
         if part.needs_split:
             models = [[model.name, model.protocol] for model in (self.scorer, self.embedder) if model is not None]
-            of += [self.num_samples, list(self.chosen_measures), models, list(self.beside), jax.device_count()]
+            of += [self.num_samples, list(self.chosen_measures), models, *self._beside, jax.device_count()]
         return {"of": digest_of(self.identity), **self.store.section(name, of, lambda: part.write(self), tell)}
 
     def kept_sections(self) -> dict[str, dict]:
@@ -201,6 +204,11 @@ class Subject:
                 raise UserError(f"{column} writes rows of another length than {self.name}: samples do not compare")
 
     @property
+    def _beside(self):
+        """What stands beside the model, as JSON."""
+        return [[column, _digest_of_weights(model.params)] for column, model in self.beside.items()]
+
+    @property
     def given(self) -> set[str]:
         """Of `measure.NEEDS`, what is at hand."""
         return scores.given_of(self.scorer, self.embedder)
@@ -217,17 +225,16 @@ class Subject:
         models = {GENERATED: self.trained, **self.beside}
         own = {GENERATED: settings or default_settings(self.trained)}
         written = {
-            column: self._written(column, model, own.get(column) or default_settings(model))
-            for column, model in models.items()
+            column: self._written(model, own.get(column) or default_settings(model)) for column, model in models.items()
         }
         score = None if self.scorer is None else functools.partial(self._score, self.scorer)
         embed = None if self.embedder is None else functools.partial(self._embed, self.embedder)
         return scores.gather_samples(self.trained, self.split, written, seed=self.seed, score=score, embed=embed)
 
-    def _written(self, column, model, settings):
+    def _written(self, model, settings):
         """Rows that a model generates, kept."""
         count = self.num_samples
-        of = [self.identity, column, count, str(settings), jax.device_count()]
+        of = [_digest_of_weights(model.params), self.seed, count, str(settings), jax.device_count()]
 
         def write():
             return [generate(model, settings, num_samples=count, seed=self.seed)[0]]
@@ -280,7 +287,18 @@ class Subject:
 
 
 def _digest_of_tokens(tokens):
-    return hashlib.sha256(np.asarray(tokens, np.int64).tobytes()).hexdigest()
+    """Part by part: they may be more than fit in memory."""
+    digest = hashlib.sha256()
+    for start in range(0, len(tokens), TOKENS_AT_ONCE):
+        digest.update(np.asarray(tokens[start : start + TOKENS_AT_ONCE], np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_weights(params):
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+    return digest.hexdigest()
 
 
 def default_settings(trained: Trained) -> SamplingSettings:

@@ -9,7 +9,7 @@ from semdlm_jax import extras
 from semdlm_jax.evaluation import intervals, quality, repetition
 from semdlm_jax.evaluation.intervals import Interval
 from semdlm_jax.evaluation.measure import Measure
-from semdlm_jax.evaluation.samples import BIGRAM_TOKENS, HELDOUT
+from semdlm_jax.evaluation.samples import BIGRAM_TOKENS, COPY_TOKENS, HELDOUT
 from semdlm_jax.options import number
 from semdlm_jax.plugins import field
 
@@ -118,7 +118,7 @@ class Novelty(Measure):
 
     n: int = field(number(4, "[1, 64]", "tokens of an n-gram"))
 
-    title: ClassVar[str] = "novel token 4-grams"
+    title: ClassVar[str] = f"novel token 4-grams (train: its first {COPY_TOKENS // 10**6}M tokens)"
     reads: ClassVar[tuple[str, ...]] = ("train",)
     meaning: ClassVar[str] = "novel: n-grams that train does not have; far below held-out, they are copied"
 
@@ -133,7 +133,7 @@ class Novelty(Measure):
 class LongestCopy(Measure):
     """The most tokens in a row that a text copies from the training text."""
 
-    title: ClassVar[str] = "longest copy of train (tokens)"
+    title: ClassVar[str] = f"longest copy (tokens; train: its first {COPY_TOKENS // 10**6}M)"
     reads: ClassVar[tuple[str, ...]] = ("train",)
 
     def of(self, samples):

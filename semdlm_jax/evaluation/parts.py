@@ -1,6 +1,6 @@
 """The parts of a report: likelihood, tighter bounds, curves, samples.
 
-To add one: extend `Part` and list it in PARTS, or name it as `module:Class`. Its fields are flags of `evaluate`.
+To add one: extend `Part` and list it in PARTS. Its fields are flags of `evaluate`.
 """
 
 import dataclasses

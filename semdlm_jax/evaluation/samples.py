@@ -15,6 +15,7 @@ GENERATED, HELDOUT = "generated", "heldout"
 SHUFFLED, UNIGRAM, PERIODIC = "shuffled", "unigram", "periodic"
 REFERENCE = "reference"  # held-out text that no column holds, which columns are compared with
 CONTROLS = (SHUFFLED, UNIGRAM, PERIODIC)
+COPY_TOKENS = 20_000_000  # of train, from its start, in which copies are looked for: 2 s a million on a CPU core
 BIGRAM_TOKENS = 5_000_000  # of train, from its start, whose word bigrams are collected: more would not fit in memory
 
 
@@ -61,8 +62,9 @@ class Samples:
 
     @functools.cached_property
     def copies(self) -> dict[str, list[np.ndarray]]:
-        """{column: how far train is copied from every place of its rows}, see `repetition.copied`."""
-        flat = repetition.copied([row for rows in self.rows.values() for row in rows], [self.train])
+        """{column: how far the first COPY_TOKENS tokens of train are copied from every place of its rows}, see
+        `repetition.copied`."""
+        flat = repetition.copied([row for rows in self.rows.values() for row in rows], [self.train[:COPY_TOKENS]])
         ends = np.cumsum([len(rows) for rows in self.rows.values()])
         return {name: flat[end - len(rows) : end] for (name, rows), end in zip(self.rows.items(), ends, strict=True)}
 
