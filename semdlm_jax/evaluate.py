@@ -21,6 +21,7 @@ from semdlm_jax.errors import UserError, nearest
 from semdlm_jax.evaluation.measures import MEASURES
 from semdlm_jax.evaluation.parts import PARTS
 from semdlm_jax.evaluation.report import SCHEMA
+from semdlm_jax.evaluation.samples import CONTROLS, GENERATED, HELDOUT
 from semdlm_jax.evaluation.store import Store
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.portable import is_portable
@@ -36,6 +37,12 @@ from semdlm_jax.storage import write_text
 from semdlm_jax.subject import Subject
 
 DEFAULT = ("likelihood", "generation")
+SAMPLED = ("generation", "frontier")
+READERS = {  # {flag: the parts that read it}, of flags that no part owns
+    **dict.fromkeys(("samples", "scorer", "embedder"), SAMPLED),
+    "beside": ("generation",),
+    "draws": ("likelihood", "curves", "zero_shot"),
+}
 
 
 def read_options(options):
@@ -81,6 +88,9 @@ def chosen_parts(options):
     for name in parts:
         values = {key: getattr(options, key) for key in options_of(PARTS[name]) if getattr(options, key) is not None}
         made[name], read = PARTS.make(name, **values), read | set(values)
+    for flag, readers in READERS.items():
+        if getattr(options, flag) and not any(name in made for name in readers):
+            raise UserError(f"--{flag} is read by {' and '.join(readers)}: name such in --measures, or leave it out")
     for name, part in PARTS.items():
         if unread := [key for key in options_of(part) if getattr(options, key) is not None and key not in read]:
             raise UserError(f"--{unread[0]} is an option of {name}: name that in --measures, or leave the flag out")
@@ -111,10 +121,29 @@ def _settle_portable(source, options, parts):
         return
     if options.text is None and any(part.needs_text for part in parts.values()):
         raise UserError(f"{source} is a portable model, without the splits of its data: give --text=FILE, or its run")
-    if options.samples or options.measures and any(part.needs_split for part in parts.values()):
-        raise UserError(f"{source} is a portable model, without text to compare samples with: give --samples=0")
-    for name in [name for name, part in parts.items() if part.needs_split]:
+    sampled = [name for name, part in parts.items() if part.needs_split]
+    if sampled and options.measures:
+        mend = "leave what is about samples out of --measures"
+        raise UserError(f"{source} is a portable model, without text to compare samples with: {mend}")
+    for flag in ("samples", "scorer", "embedder", "beside") if sampled else ():
+        if getattr(options, flag):
+            mend = "give --samples=0" if flag == "samples" else f"leave --{flag} out"
+            raise UserError(f"{source} is a portable model, without text to compare samples with: {mend}")
+    for name in sampled:
         del parts[name]
+
+
+def columns_beside(places):
+    """{column: work directory} of --beside. UserError: a name is that of another column."""
+    found = {}
+    for place in places:
+        column = os.path.basename(os.path.abspath(place))
+        if column in (GENERATED, HELDOUT, *CONTROLS):
+            raise UserError(f"--beside={place}: {column} is a column of every report: give a link of another name")
+        if column in found:
+            raise UserError(f"--beside: {found[column]} and {place} are both called {column}: give one by a link")
+        found[column] = place
+    return found
 
 
 def _make(make, spec):
@@ -136,7 +165,7 @@ def main(options):
     protocol = options.protocol or trained.config.data.protocol
     if text is not None:
         tokens = encode(text, prepared.tokenizer, by_line=PROTOCOLS[protocol].padded)
-    elif any(part.needs_text for part in parts.values()):
+    elif not is_portable(source):  # also where no part reads it, so that a report goes on whose sections did
         tokens = prepared.splits[options.split]
     else:
         tokens = pack([], prepared.tokenizer)  # no part reads it
@@ -152,7 +181,7 @@ def main(options):
         measures=measures,
         scorer=_make(make_scorer, options.scorer),
         embedder=_make(make_embedder, options.embedder),
-        beside={os.path.basename(str(place).rstrip("/")): load_trained(place) for place in options.beside or ()},
+        beside={column: load_trained(place) for column, place in columns_beside(options.beside or ()).items()},
         store=Store(options.output if jax.process_count() == 1 else None),
     )
     for part in parts.values():

@@ -83,7 +83,7 @@ class Subject:
         """What a result on any text depends on: weights, kernel, options and seed, as JSON."""
         config = self.trained.config.to_dict()
         return {
-            "weights": _digest_of_weights(self.trained.params),
+            "weights": self.trained.digest,
             "data": self.trained.corpus.identity,
             **{section: config[section] for section in ("kernel", "objective", "network", "evaluation")},
             "given": {name: getattr(self, name) for name in ("seed", "draws", "batch_size")},
@@ -114,14 +114,14 @@ class Subject:
         """A part's section as JSON, kept."""
         of = [self.identity, name, dataclasses.asdict(cast(Any, part)), *part.depends_on(self)]
         if part.needs_split:
-            models = [[model.name, model.protocol] for model in (self.scorer, self.embedder) if model is not None]
-            of += [self.num_samples, list(self.chosen_measures), models, *self._beside, jax.device_count()]
+            beside = [[name, model.digest, str(default_settings(model))] for name, model in self.beside.items()]
+            of += [self.comparable_samples(), beside, jax.device_count()]
         return {"of": digest_of(self.identity), **self.store.section(name, of, lambda: part.write(self), tell)}
 
     def kept_sections(self) -> dict[str, dict]:
         """Those of an earlier report on the same model and text."""
-        found = self.store.sections()
-        return {name: section for name, section in found.items() if section.get("of") == digest_of(self.identity)}
+        mark = digest_of(self.identity)
+        return {name: section for name, section in self.store.sections().items() if section.get("of") == mark}
 
     def describe(self, score: str, rows: Rows) -> str:
         """The protocol of a score of these rows, in words."""
@@ -194,6 +194,8 @@ class Subject:
 
     def check_samples(self) -> None:
         """UserError where samples cannot be generated and measured."""
+        if not self.num_samples:
+            raise UserError("--samples=0 leaves nothing to measure: give at least 1, or name no part on samples")
         if not self.chosen_measures:
             raise UserError(f"no measure can be taken of {counted(self.num_samples, 'sample')}: give more --samples")
         scores.check_held_out(self.trained, self.split)
@@ -204,28 +206,22 @@ class Subject:
                 raise UserError(f"{column} writes rows of another length than {self.name}: samples do not compare")
 
     @property
-    def _beside(self):
-        """What stands beside the model, as JSON."""
-        return [[column, _digest_of_weights(model.params)] for column, model in self.beside.items()]
-
-    @property
     def given(self) -> set[str]:
         """Of `measure.NEEDS`, what is at hand."""
         return scores.given_of(self.scorer, self.embedder)
 
-    def settings(self, preset: str | None = None, **changes) -> SamplingSettings:
+    def settings(self, preset: str | None = None, /, **changes) -> SamplingSettings:
         """How a sampler works: as the run's configuration says, or a preset, with changes."""
         own = default_settings(self.trained)
         kept = {"strides": own.strides, "temperature": own.temperature} if preset is None else {}
         return make_settings(preset, **{"steps": own.steps, **kept, **changes})
 
     def gather_samples(self, settings: SamplingSettings | None = None) -> Samples:
-        """Generated rows of this model and those beside it, held-out rows and controls. settings: of this model's
-        sampler; None: as its configuration says."""
-        models = {GENERATED: self.trained, **self.beside}
-        own = {GENERATED: settings or default_settings(self.trained)}
+        """Generated rows of this model, held-out rows and controls. settings: of the sampler; None: as the
+        configuration says, and rows of the models beside it, too."""
+        models = {GENERATED: self.trained, **(self.beside if settings is None else {})}
         written = {
-            column: self._written(model, own.get(column) or default_settings(model)) for column, model in models.items()
+            column: self._written(model, settings or default_settings(model)) for column, model in models.items()
         }
         score = None if self.scorer is None else functools.partial(self._score, self.scorer)
         embed = None if self.embedder is None else functools.partial(self._embed, self.embedder)
@@ -234,7 +230,7 @@ class Subject:
     def _written(self, model, settings):
         """Rows that a model generates, kept."""
         count = self.num_samples
-        of = [_digest_of_weights(model.params), self.seed, count, str(settings), jax.device_count()]
+        of = [model.digest, self.seed, count, str(settings), jax.device_count()]
 
         def write():
             return [generate(model, settings, num_samples=count, seed=self.seed)[0]]
@@ -291,13 +287,6 @@ def _digest_of_tokens(tokens):
     digest = hashlib.sha256()
     for start in range(0, len(tokens), TOKENS_AT_ONCE):
         digest.update(np.asarray(tokens[start : start + TOKENS_AT_ONCE], np.int64).tobytes())
-    return digest.hexdigest()
-
-
-def _digest_of_weights(params):
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
     return digest.hexdigest()
 
 

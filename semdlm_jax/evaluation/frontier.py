@@ -34,6 +34,8 @@ def points_of(sweep: str, most: int) -> list[tuple[str, float]]:
     for part in filter(None, (part.strip() for part in sweep.split(","))):
         name, colon, values = part.partition(":")
         low, dots, high = values.partition("..")
+        if name in ("preset", "options"):
+            raise UserError(f"frontier = {part!r} is no number: give --frontier_preset, or an option by its own name")
         if not colon or not values:
             raise UserError(f"frontier = {part!r} names no values: write it as temperature:0.5..1.2 or top_p:0.8|0.9|1")
         ends = numbers_in(f"frontier {name}", f"{low},{high}" if dots else values.replace("|", ","), "[-1e9, 1e9]")

@@ -71,7 +71,7 @@ class ImportancePart(Part):
             figures[f"importance_{copies}"] = Figure(title, values, "lower")
             values = {MODEL: exp_of(values[MODEL])}
             figures[f"perplexity_{copies}"] = Figure("its perplexity", values, "lower")
-        how = "one token at a time in random order" if path == "random" else f"paths of {path} even steps"
+        how = "one token at a time in random order" if path == "random" else f"paths of {counted(path, 'even step')}"
         return Section(
             "Importance-weighted bounds",
             subject.describe(f"{how}, bounds of the sampler that takes them, seed {subject.seed}", rows),

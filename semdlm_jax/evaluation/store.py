@@ -66,13 +66,14 @@ class Store:
         return None if self._output is None else self._output.with_name(f"{self._output.name}.parts")
 
     def sections(self) -> dict[str, dict]:
-        """Those of the report as it is, as JSON; {} where it is none of this schema."""
+        """Those of the report as it is, as JSON; {} where it is none of this schema, or damaged."""
         if self._output is None:
             return {}
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(self._output.read_text(encoding="utf-8"))
-            if isinstance(found, dict) and found.get("schema") == SCHEMA:
-                return found["sections"]
+            sections = found.get("sections") if isinstance(found, dict) and found.get("schema") == SCHEMA else None
+            if isinstance(sections, dict):
+                return {name: section for name, section in sections.items() if isinstance(section, dict)}
         return {}
 
     def section(self, name: str, identity: Any, write: Callable[[], Section], tell: Callable[[str], None]) -> dict:

@@ -1,6 +1,8 @@
 """Reading a run from its work directory: checkpoints, record and trained model; or the model from a portable copy."""
 
 import dataclasses
+import functools
+import hashlib
 import pathlib
 from typing import Any
 
@@ -62,6 +64,14 @@ class Trained:
     params: dict
     step: int
     programs: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(jax.device_get(self.params)):
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        return digest.hexdigest()
 
     def rows(self, split):
         """A split's rows, under the run's protocol."""

@@ -60,22 +60,30 @@ def draw(curve: Curve, kind: str = "svg") -> bytes:
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6, 3.6))
-    for name, line in curve.lines.items():
+    drawn_lines = []
+    for line in curve.lines.values():
         known = [i for i, y in enumerate(line["y"]) if y is not None]
         x, y = ([line[end][i] for i in known] for end in "xy")
-        (drawn,) = axis.plot(x, y, marker="o" if len(x) < 30 else "", markersize=3, label=name)
+        (drawn,) = axis.plot(x, y, marker="o" if len(x) < 30 else "", markersize=3)
+        drawn_lines.append(drawn)
         if "low" in line and all(line["low"][i] is not None for i in known):
             low, high = ([line[end][i] for i in known] for end in ("low", "high"))
             axis.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2)
     if curve.log_x:
         axis.set_xscale("log")
-    axis.set(title=curve.title, xlabel=curve.x, ylabel=curve.y)
+    axis.set(title=_plain(curve.title), xlabel=_plain(curve.x), ylabel=_plain(curve.y))
     axis.grid(alpha=0.3)
     if len(curve.lines) > 1:
-        axis.legend(fontsize=8)
+        axis.legend(drawn_lines, map(_plain, curve.lines), fontsize=8)
     figure.tight_layout()
     picture = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "semdlm_jax"}):  # equal curves give equal files
         figure.savefig(picture, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
     plt.close(figure)
     return picture.getvalue()
+
+
+def _plain(text):
+    """A name as matplotlib writes it: dollars are no formulas, and no name is hidden for its first character."""
+    text = text.replace("$", r"\$")
+    return f"\u200b{text}" if text.startswith("_") else text

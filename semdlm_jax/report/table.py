@@ -8,7 +8,7 @@ from semdlm_jax.evaluation.likelihood import with_error
 from semdlm_jax.evaluation.report import Section
 from semdlm_jax.options import counted
 
-CELL = 24  # characters of a column with an interval
+CELL = 24  # characters of a column with an interval, and more for a longer name
 
 
 def table(report: Mapping, names: Sequence[str]) -> str:
@@ -29,8 +29,10 @@ def section_lines(section: Section) -> list[str]:
     if len(columns) > 1:
         rows.insert(0, ("", columns))
     width = max(len(title) for title, _ in rows)
+    across = [max(CELL, len(column) + 2) for column in columns] if len(columns) > 1 else [CELL]
     lines = [section.title, section.protocol]
-    lines += ["".join([f"{title:<{width}}", *(f"{text:>{CELL}}" for text in cells)]) for title, cells in rows]
+    for title, cells in rows:
+        lines.append(f"{title:<{width}}" + "".join(f"{text:>{n}}" for text, n in zip(cells, across, strict=True)))
     return lines + [figure.meaning for figure in figures if figure.meaning]
 
 

@@ -155,6 +155,14 @@ def test_what_was_done_is_not_done_again(whole_run, tmp_path):
     assert "as in" not in printed and anew["sections"].keys() == {"likelihood"}
     nelbo = anew["sections"]["likelihood"]["details"]["nelbo"]
     assert nelbo == pytest.approx(first["sections"]["likelihood"]["details"]["nelbo"], abs=0.5)
+    (tmp_path / "text.txt").write_text("the state of the union")
+    corpora = "--measures=zero_shot", "--seed=1", f"--corpora=text:{tmp_path}/text.txt"
+    both, _ = evaluated(whole_run, output, *corpora)  # which reads nothing of the split
+    assert both["sections"].keys() == {"likelihood", "zero_shot"}
+    for damaged in ({}, {"sections": []}, {"sections": {"likelihood": 3}}):
+        output.write_text(json.dumps({"schema": found["schema"], **damaged}))
+        mended, _ = evaluated(whole_run, output, "--measures=likelihood", "--seed=1")
+        assert mended["sections"]["likelihood"] == anew["sections"]["likelihood"]
 
 
 def test_curves_add_up(whole_run, tmp_path):

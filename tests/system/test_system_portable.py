@@ -125,7 +125,13 @@ def test_scoring_needs_a_text(folder, tmp_path):
     (tmp_path / "text.txt").write_text("the state of the union")
     tiny.assert_refused(tiny.command("evaluate", f"--model={folder}"), "without the splits of its data: give --text")
     text = [f"--model={folder}", f"--text={tmp_path}/text.txt"]
-    tiny.assert_refused(tiny.command("evaluate", *text, "--samples=4"), "without text to compare samples with")
+    for flag, mend in (
+        ("--samples=4", "give --samples=0"),
+        ("--scorer=hf:gpt2", "leave --scorer out"),
+        ("--measures=frontier", "leave what is about samples out of --measures"),
+    ):
+        refused = tiny.command("evaluate", *text, flag)
+        tiny.assert_refused(refused, f"without text to compare samples with: {mend}")
     result = tiny.command("evaluate", *text, "--draws=1")
     assert result.status == 0 and "bits per byte" in result.out
     corpora = "--measures=zero_shot", f"--corpora=text:{tmp_path}/text.txt"
