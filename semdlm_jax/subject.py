@@ -2,15 +2,14 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import jax
-import numpy as np
 
 from semdlm_jax import scores, zero_shot
 from semdlm_jax.data.protocols import Rows, SomeRows
+from semdlm_jax.data.scored import digest_of_tokens
 from semdlm_jax.data.unknown import unknown_remarks
 from semdlm_jax.data.zero_shot import Text, has_splits, open_text
 from semdlm_jax.errors import UserError
@@ -31,7 +30,6 @@ from semdlm_jax.scorers import Embedder, Scored, Scorer
 from semdlm_jax.storage import digest_of
 
 UNIGRAM = "unigram of train"  # a column: the model that knows token frequencies alone
-TOKENS_AT_ONCE = 2**22  # that are hashed
 SHORT = 16  # digits of a digest that readers see
 
 
@@ -94,7 +92,7 @@ class Subject:
         """What every result depends on: weights, text and seed, as JSON."""
         return {
             **self.identity_of_model,
-            "text": _digest_of_tokens(self.rows.tokens),
+            "text": digest_of_tokens(self.rows.tokens),
             "rows": self.rows.describe(),
         }
 
@@ -102,7 +100,7 @@ class Subject:
         """What must be equal for two likelihoods to be compared, as JSON. more: {name: value} of a part's own."""
         evaluation = self.trained.config.evaluation
         return {
-            "text": _digest_of_tokens(self.rows.tokens)[:SHORT],
+            "text": digest_of_tokens(self.rows.tokens)[:SHORT],
             "rows": self.rows.describe(),
             "tokenizer": self.tokenizer.fingerprint[:SHORT],
             "t_min": evaluation.t_min,
@@ -190,15 +188,25 @@ class Subject:
 
     @functools.cached_property
     def chosen_measures(self) -> dict[str, Measure]:
-        return choose_measures(self.measures, self.num_samples, self.given)
+        return self._choose(self.measures)
+
+    @property
+    def possible_measures(self) -> dict[str, Measure]:
+        """All of the package that can be taken, whichever are chosen."""
+        return self._choose(None)
+
+    def _choose(self, names):
+        """Measures that can be taken of the samples and of as many held-out rows that are left to compare with."""
+        count = min(self.num_samples, self.trained.rows(self.split).count // 2)
+        return choose_measures(names, count, self.given)
 
     def check_samples(self) -> None:
         """UserError where samples cannot be generated and measured."""
         if not self.num_samples:
             raise UserError("--samples=0 leaves nothing to measure: give at least 1, or name no part on samples")
+        scores.check_held_out(self.trained, self.split)
         if not self.chosen_measures:
             raise UserError(f"no measure can be taken of {counted(self.num_samples, 'sample')}: give more --samples")
-        scores.check_held_out(self.trained, self.split)
         for column, other in self.beside.items():
             if scores.prepared_of(other).tokenizer.pieces != self.tokenizer.pieces:
                 raise UserError(f"{column} has another vocabulary than {self.name}: their samples do not compare")
@@ -251,11 +259,11 @@ class Subject:
         """What must be equal for measures of two models' samples to be compared, as JSON: not how they are drawn."""
         splits = scores.prepared_of(self.trained).splits
         known = {
-            "train": _digest_of_tokens(splits["train"][:BIGRAM_TOKENS])[:SHORT],
+            "train": digest_of_tokens(splits["train"][:BIGRAM_TOKENS])[:SHORT],
             "neighbors": self.trained.corpus.identity.get("neighbor table", "none")[:SHORT],
         }
         return {
-            "held-out text": _digest_of_tokens(splits[self.split])[:SHORT],
+            "held-out text": digest_of_tokens(splits[self.split])[:SHORT],
             "rows": self.trained.rows(self.split).describe(),
             "tokenizer": self.tokenizer.fingerprint[:SHORT],
             "samples": self.num_samples,
@@ -280,14 +288,6 @@ class Subject:
         if self.embedder is not None:
             parts.append(self.embedder.protocol)
         return "; ".join(parts) + "; 95 % bootstrap intervals over texts"
-
-
-def _digest_of_tokens(tokens):
-    """Part by part: they may be more than fit in memory."""
-    digest = hashlib.sha256()
-    for start in range(0, len(tokens), TOKENS_AT_ONCE):
-        digest.update(np.asarray(tokens[start : start + TOKENS_AT_ONCE], np.int64).tobytes())
-    return digest.hexdigest()
 
 
 def default_settings(trained: Trained) -> SamplingSettings:

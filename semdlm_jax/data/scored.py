@@ -1,5 +1,6 @@
 """What a score is divided by: the tokens of rows that are scored, and the bytes of their text."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from semdlm_jax.data.protocols import Rows, documents_of
 from semdlm_jax.data.tokenizer import Tokenizer
 
+TOKENS_AT_ONCE = 2**22  # that are hashed
 HELD = 2**22  # tokens of a document that are decoded at once; a cut within a longer one may lose the space there
 
 
@@ -42,3 +44,11 @@ def scored_bytes(rows: Rows, tokenizer: Tokenizer) -> int:
 def bits_per_byte(nats: float | None, tokens: int, size: int) -> float | None:
     """Bits a byte of a text of `size` bytes in `tokens` tokens of so many nats each; None of no text."""
     return None if nats is None or not size else nats * tokens / (math.log(2) * size)
+
+
+def digest_of_tokens(tokens: np.ndarray) -> str:
+    """SHA-256 of token ids [N] of any integer type, in hexadecimal; part by part, as they may not fit in memory."""
+    digest = hashlib.sha256()
+    for start in range(0, len(tokens), TOKENS_AT_ONCE):
+        digest.update(np.asarray(tokens[start : start + TOKENS_AT_ONCE], np.int64).tobytes())
+    return digest.hexdigest()

@@ -7,7 +7,6 @@ import numpy as np
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.intervals import Interval
-from semdlm_jax.evaluation.measure import FEATURES, SCORES
 from semdlm_jax.evaluation.measures import MEASURES, measure_samples
 from semdlm_jax.evaluation.part import Part
 from semdlm_jax.evaluation.report import Curve, Figure, Section
@@ -16,7 +15,7 @@ from semdlm_jax.options import number, numbers_in, text
 from semdlm_jax.plugins import field
 
 ENTROPY, PERPLEXITY, MAUVE = "entropy_nats", "generation_perplexity", "mauve"
-NEEDED = {ENTROPY: None, "rep_4": None, PERPLEXITY: SCORES, MAUVE: FEATURES}
+MEASURED = (ENTROPY, "rep_4", PERPLEXITY, MAUVE)
 DOUBLED = ("steps",)  # settings whose range is cut into equal ratios
 
 
@@ -73,15 +72,11 @@ class FrontierPart(Part):
         return {point: subject.settings(self.frontier_preset or None, **dict([point])) for point in points}
 
     def write(self, subject):
-        given, found, samples = subject.given, {}, None
-        measures = {name: MEASURES.make(name) for name, need in NEEDED.items() if need is None or need in given}
+        found, samples = {}, None
+        measures = {name: measure for name, measure in subject.possible_measures.items() if name in MEASURED}
         for point, settings in self._settings(subject).items():
             samples = subject.gather_samples(settings).only(GENERATED, HELDOUT)
-            try:
-                found[point] = measure_samples(samples, measures)
-            except UserError:  # too few samples for MAUVE
-                measures.pop(MAUVE, None)
-                found[point] = measure_samples(samples, measures)
+            found[point] = measure_samples(samples, measures)
         assert samples is not None
         columns = {name: measures[name].title for name in measures}
         rows = {_name(point): {c: of[name][GENERATED] for name, c in columns.items()} for point, of in found.items()}

@@ -30,11 +30,6 @@ def neighbor_affinity(rows, ids_VxK, similarities_VxK):
     return np.array(affinities)
 
 
-def standard_error(values: np.ndarray) -> float | None:
-    """The standard error of the mean of independent values [N]; None for a single value."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-
-
 def ratio(value: float, whole: float) -> float | None:
     """value / whole; None where whole is 0."""
     return float(value / whole) if whole else None
@@ -59,17 +54,3 @@ def word_bigrams(text):
     """Neighboring words of one text, as pairs."""
     found = words(text)
     return list(zip(found, found[1:], strict=False))
-
-
-def bigram_share(texts, known):
-    """The share of word bigrams in the texts that are among the set `known`; 0 when there are none."""
-    bigrams = [pair for text in texts for pair in word_bigrams(text)]
-    return sum(pair in known for pair in bigrams) / max(len(bigrams), 1)
-
-
-def shuffled(texts, seed=0):
-    """Texts of the same lengths that hold the words of all texts in random order: unigrams without any order."""
-    pool = [word for text in texts for word in words(text)]
-    np.random.default_rng(seed).shuffle(pool)
-    ends = np.cumsum([len(words(text)) for text in texts])
-    return [" ".join(pool[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

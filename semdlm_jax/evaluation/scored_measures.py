@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation import distances, intervals
 from semdlm_jax.evaluation.intervals import Interval
 from semdlm_jax.evaluation.mauve import clusters_for, mauve
@@ -20,6 +21,10 @@ class OfFeatures(Measure):
     """A comparison of a column and held-out text that no column holds, by the features of as many texts."""
 
     needs: ClassVar[frozenset[str]] = frozenset({FEATURES})
+
+    def check(self, count):
+        if not count:
+            raise UserError("features of samples are compared with held-out text, of which the split has too few rows")
 
     @abc.abstractmethod
     def compare(self, features: np.ndarray, reference: np.ndarray, seed: int) -> Interval | float | None:
