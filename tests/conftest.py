@@ -1,6 +1,7 @@
 """Shared by all rooms; its place also puts `toys` on the import path."""
 
 import os
+import pathlib
 import tempfile
 
 import jax
@@ -16,6 +17,19 @@ LONG = ("system", "benchmarks", "runtime")
 
 def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.path.relative_to(config.rootpath / "tests").parts[0] not in LONG)
+
+
+# A process may hold 65,530 mappings of memory under Linux, compiled programs take several each, and a compiler that gets
+# none crashes.
+MANY_MAPPINGS = 16_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_more_programs_than_fit():
+    yield
+    mappings = pathlib.Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MANY_MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Chunks of positions, so that logits [B, L, V] are never held as a whole."""
+"""Chunks of positions, so that logits [B, L, V] are never held as a whole; and some rows of a batch."""
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,42 @@ def each_position(function, features_BxLxD, *per_position, chunk=0):
         return function(*arrays)
     chunks = tuple(split_positions(x, divisor(length, chunk)) for x in arrays)
     return join_positions(jax.lax.map(lambda arrays: function(*arrays), chunks))
+
+
+def of_chosen_rows(function, chosen_B, rows, group):
+    """function(rows) -> [C, L] at the rows that are chosen, and 0 at the others: [B, L].
+
+    The batch is divided into groups of neighbors, and each call of the function has one row of every group: as many
+    calls are made as the group with the most chosen rows needs. Groups keep to their devices where the batch is split.
+
+    Args:
+        function: of a pytree of C = ceil(B / group) rows.
+        chosen_B: [B] bool.
+        rows: a pytree of [B, ...].
+        group: the number of rows in a group.
+    """
+    count = chosen_B.shape[0]
+    groups = -(-count // group)
+    place = jnp.arange(groups * group)
+
+    def grouped(x):
+        x = x if count == groups * group else x[jnp.minimum(place, count - 1)]
+        return x.reshape(groups, group, *x.shape[1:])
+
+    rows = jax.tree.map(grouped, rows)
+    length = jax.eval_shape(function, jax.tree.map(lambda x: x[:, 0], rows))
+
+    def one_of_each(state):
+        left, out = state
+        first = jnp.argmax(left, axis=1)
+        now = (jnp.arange(group) == first[:, None]) & left
+        found = function(jax.tree.map(lambda x: jax.vmap(lambda of_group, index: of_group[index])(x, first), rows))
+        return left & ~now, jnp.where(now[..., None], found[:, None], out)
+
+    left = grouped(chosen_B) & (place < count).reshape(groups, group)
+    none = jnp.zeros((groups, group, *length.shape[1:]), length.dtype)
+    _, out = jax.lax.while_loop(lambda state: jnp.any(state[0]), one_of_each, (left, none))
+    return out.reshape(groups * group, *length.shape[1:])[:count]
 
 
 def divisor(length: int, most: int) -> int:

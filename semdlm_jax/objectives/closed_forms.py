@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import LOG_ZERO, at_token, safe_log
 from semdlm_jax.kernels.shapes import takes_times
-from semdlm_jax.objectives.bound import T_NUMERIC_MAX, divergence
+from semdlm_jax.objectives.bound import T_NUMERIC_MAX, divergence, nelbo_rate
 
 
 @takes_times
@@ -120,3 +120,8 @@ CROSS_ENTROPIES = {"masks": mask_rates, "symbols": symbol_rates}
 def closed_form(kernel):
     """The closed form of this kernel, or None."""
     return CLOSED_FORMS.get(kernel.closed_form)
+
+
+def integrand(kernel):
+    """The NELBO's integrand of this kernel, by the closed form if it has one."""
+    return closed_form(kernel) or nelbo_rate

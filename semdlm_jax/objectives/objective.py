@@ -20,7 +20,7 @@ from semdlm_jax.objectives.context import clean_positions
 from semdlm_jax.objectives.losses import LOSSES, Denoising, Loss, LossInput
 from semdlm_jax.objectives.paths import PathRows, check_order, step_log_weights, unmasking_log_weights
 from semdlm_jax.objectives.posterior import PARAMETERIZATIONS, Bayes, Parameterization, Posterior
-from semdlm_jax.objectives.scoring import ScoredRows, bound_terms
+from semdlm_jax.objectives.scoring import ScoredRows, bound_terms, rebuilt_rows
 from semdlm_jax.options import number, text
 from semdlm_jax.plugins import Plugin, field, options_of
 
@@ -115,8 +115,8 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
         return map_positions(positions, features_BxLxD, x0_BxL, xt_BxL, mask_BxL, place_BxL, chunk=self.chunk)
 
     def position_terms(self, denoiser, scoring: Scoring, posterior: Posterior | None = None) -> Callable:
-        """The likelihood bound by one corruption of each row; see `bound_terms`. The keys of a row's noise depend on
-        its index and the draw alone."""
+        """The likelihood bound by one corruption of each row, and another of one row in ONE_IN for its reconstruction;
+        see `bound_terms`. The keys of a row's noise depend on its index and the draw alone."""
         posterior = posterior or self.posterior
         prior_V = np.asarray(jax.jit(lambda: prior_divergences(self.kernel, scoring.t_max))())
 
@@ -124,7 +124,8 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
             keys_B = _row_keys(key, batch["row"], draw)
             t_B = scoring.t_min + (scoring.t_max - scoring.t_min) * batch["uniform"][:, draw]
             tokens, mask, given = batch["tokens"], batch["mask"], batch.get("given")
-            rows = ScoredRows(keys_B, jnp.minimum(t_B, scoring.t_max), tokens, mask, given)
+            rebuilt_B = rebuilt_rows(key, batch["row"], draw)
+            rows = ScoredRows(keys_B, jnp.minimum(t_B, scoring.t_max), tokens, mask, given, rebuilt_B)
             return bound_terms(denoiser, self.kernel, posterior, scoring, jnp.asarray(prior_V), params, rows)
 
         return terms

@@ -15,7 +15,7 @@ from semdlm_jax.evaluation.likelihood import compile_terms, summarize
 from semdlm_jax.evaluation.times import stratified_uniforms
 from semdlm_jax.objectives import Autoregressive, Scoring, make_objective, make_posterior, stratified_times
 from semdlm_jax.objectives.bound import prior_divergences
-from semdlm_jax.objectives.scoring import ScoredRows, bound_terms
+from semdlm_jax.objectives.scoring import ONE_IN, ScoredRows, bound_terms, rebuilt_rows
 from semdlm_jax.runtime.mesh import make_mesh
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -227,7 +227,8 @@ def test_the_chain_rule_of_a_known_law_scores_the_entropy():
 
 
 def test_what_is_compiled_is_the_bound_of_the_objective():
-    """Its own kernel and posterior, or another posterior in the place of that; to 1e-5, by the order of sums."""
+    """Its own kernel and posterior, or another posterior in the place of that; to 1e-5, by the order of sums. Of the
+    reconstructions it has those of the chosen rows, for all."""
     toy, mesh = TOYS["uniform"], make_mesh(-1, 1, 1)
     kernel, key = toy.build(), jax.random.key(8)
     objective = make_objective("denoising", kernel, lambda_same=0.5)
@@ -245,6 +246,9 @@ def test_what_is_compiled_is_the_bound_of_the_objective():
         found[name] = compile_terms(Prior(), objective, mesh, Scoring(**ENDS, chunk=3), other)(PARAMS, key, batch, 1)
         score = functools.partial(bound_terms, Prior(), kernel, posterior, Scoring(**ENDS), prior_V, PARAMS)
         wanted = jax.jit(score)(ScoredRows(keys_B, t_B, x0, mask)).summed()
+        chosen = ONE_IN * rebuilt_rows(key, jnp.arange(8), 1)
+        assert chosen.sum() == ONE_IN
+        wanted = wanted._replace(reconstruction=chosen * wanted.reconstruction)
         for a, b in zip(found[name], wanted, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert np.abs(found["bayes"].integral - found["direct"].integral).max() > 0.01
