@@ -26,7 +26,7 @@ from semdlm_jax.evaluation.store import Store
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.portable import is_portable
 from semdlm_jax.plugins import options_of
-from semdlm_jax.report.page import write_page
+from semdlm_jax.report.page import check_page, write_page
 from semdlm_jax.report.plots import check_folder, write_plots
 from semdlm_jax.report.table import table
 from semdlm_jax.runtime import distributed
@@ -42,6 +42,7 @@ READERS = {  # {flag: the parts that read it}, of flags that no part owns
     **dict.fromkeys(("samples", "scorer", "embedder"), SAMPLED),
     "beside": ("generation",),
     "draws": ("likelihood", "curves", "zero_shot"),
+    "text": tuple(name for name, part in PARTS.items() if part.needs_text and not part.needs_split),
 }
 
 
@@ -50,6 +51,7 @@ def read_options(options):
     cli.check_output(options.output)
     if options.output:
         cli.check_output(page_of(options.output))
+        check_page(page_of(options.output))
     cli.check_distinct(text=options.text, output=options.output)
     if options.samples is not None and options.samples < 0:
         raise UserError(f"--samples={options.samples} is negative: give 0 for none")
@@ -90,7 +92,7 @@ def chosen_parts(options):
         made[name], read = PARTS.make(name, **values), read | set(values)
     for flag, readers in READERS.items():
         if getattr(options, flag) and not any(name in made for name in readers):
-            raise UserError(f"--{flag} is read by {' and '.join(readers)}: name such in --measures, or leave it out")
+            raise UserError(f"--{flag} is read by {', '.join(readers)}: name such in --measures, or leave it out")
     for name, part in PARTS.items():
         if unread := [key for key in options_of(part) if getattr(options, key) is not None and key not in read]:
             raise UserError(f"--{unread[0]} is an option of {name}: name that in --measures, or leave the flag out")

@@ -165,7 +165,8 @@ def numbers_in(name: str, text: str, within: str, kind: type = float) -> tuple:
         except ValueError:
             what = "whole numbers" if kind is int else "numbers"
             raise UserError(f"{name} = {shown(text)} holds {part!r}: give {what} with commas between them") from None
-        number(None, within, "", kind=kind).check(f"{name} = {shown(text)}: {part}", found[-1])
+        if problem := number(None, within, "", kind=kind)._number_problem(found[-1]):
+            raise UserError(f"{name} = {shown(text)} holds {part}, which {problem}")
     return tuple(found)
 
 

@@ -24,6 +24,7 @@ from semdlm_jax.evaluation.store import Kept
 from semdlm_jax.experiment.build import build_score, scoring_of, whole_rows
 from semdlm_jax.generate import generate
 from semdlm_jax.keys import check_options
+from semdlm_jax.objectives.scoring import ONE_IN
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.runtime.progress import Progress
 
@@ -75,7 +76,7 @@ def score_rows(trained, rows, *, seed=0, draws=None, batch_size=None, posterior=
     evaluation = trained.config.evaluation
     bound = (
         f"continuous-time bound, {draws} t in [{evaluation.t_min:g}, {evaluation.t_max:g}] a row with a corruption "
-        f"each, stratified over rows and draws, seed {seed}, prior and reconstruction included"
+        f"each, stratified over rows and draws, seed {seed}, prior and reconstruction included (of one row in {ONE_IN})"
     )
     score = "exact likelihood by the chain rule, nothing before a row's first token"
     return result, describe_score(trained, rows, score if trained.objective.exact else bound)

@@ -3,6 +3,7 @@
 To add one: extend `Part` and list it in PARTS. Its fields are flags of `evaluate`.
 """
 
+import contextlib
 import dataclasses
 from typing import ClassVar
 
@@ -224,10 +225,21 @@ class ZeroShotPart(Part):
         return subject.stamps(self._open(subject))
 
     def write(self, subject):
-        return subject.score_texts(self._open(subject))
+        with _words_of_flags():
+            return subject.score_texts(self._open(subject))
 
     def _open(self, subject):
-        return subject.open_texts(self.names, self.corpus_split, self.corpus_documents, self.corpus_field)
+        with _words_of_flags():
+            return subject.open_texts(self.names, self.corpus_split, self.corpus_documents, self.corpus_field)
+
+
+@contextlib.contextmanager
+def _words_of_flags():
+    """Readers of documents speak of the key of a configuration; here a flag gives it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace("data.field", "--corpus_field")) from None
 
 
 PARTS = Registry(

@@ -1,13 +1,16 @@
 """A report as a page: one file that needs neither network nor server."""
 
 import html
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.report import Curve, Figure, Section
 from semdlm_jax.report.plots import INSTALL, can_draw, draw
 from semdlm_jax.report.table import cell
 from semdlm_jax.storage import PathLike, write_text
 
+TITLE = "Report on "
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; }
@@ -17,11 +20,18 @@ th:first-child, td:first-child { text-align: left; }
 """
 
 
+def check_page(path: PathLike) -> None:
+    """UserError if there is a file at the place of a report's page that is none: no flag has named it."""
+    place = pathlib.Path(path)
+    if place.is_file() and TITLE not in place.read_bytes()[:1000].decode(errors="replace"):
+        raise UserError(f"{path}, where the page of the report goes, is another file: give --output another name")
+
+
 def write_page(path: PathLike, report: Mapping) -> None:
     """Writes the page of a report (JSON); it appears whole or not at all."""
     told = {"model": report["workdir"], "step": report["step"], "text": report["split"], "seed": report["seed"]}
     sections = [Section.of_json(_bare(section)) for section in report["sections"].values()]
-    write_text(path, page(f"Report on {report['workdir']}", told, sections))
+    write_text(path, page(f"{TITLE}{report['workdir']}", told, sections))
 
 
 def _bare(section):

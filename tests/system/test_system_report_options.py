@@ -22,15 +22,27 @@ def trained(whole_run):
     return load_trained(whole_run)
 
 
-def test_flags_that_nothing_would_read(whole_run):
+def test_flags_that_are_no_use(whole_run, tmp_path):
+    """They are not read, name what cannot be, or would replace what no flag names."""
+    letter, fields, page = (tmp_path / name for name in ("letter.txt", "fields.jsonl", "report.html"))
+    letter.write_text("a letter")
+    fields.write_text('{"content": "a letter"}\n')
+    page.write_text("<title>mine</title>")
     for flags, words in (
         (["--measures=frontier", "--frontier=preset:1"], "'preset:1' is no number: give --frontier_preset"),
         (["--measures=frontier", "--frontier=self:1"], "unknown sampling setting 'self'"),
         (["--measures=frontier", "--samples=0"], "--samples=0 leaves nothing to measure"),
         (["--measures=frontier", f"--beside={whole_run}"], "--beside is read by generation: name such in --measures"),
-        (["--measures=importance", "--draws=2"], "--draws is read by likelihood and curves and zero_shot"),
-        (["--measures=likelihood", "--scorer=hf:gpt2"], "--scorer is read by generation and frontier"),
-        (["--samples=0", "--embedder=minilm"], "--embedder is read by generation and frontier"),
+        (["--measures=importance", "--draws=2"], "--draws is read by likelihood, curves, zero_shot"),
+        (["--measures=likelihood", "--scorer=hf:gpt2"], "--scorer is read by generation, frontier"),
+        (
+            ["--measures=zero_shot", f"--corpora=text:{fields}"],
+            "which has content: name the field of the documents as --c",
+        ),
+        (["--measures=generation", f"--text={letter}"], "--text is read by likelihood, importance, unmasking, curves"),
+        (["--measures=importance", "--copies=0"], "copies = '0' holds 0, which is not possible"),
+        ([f"--output={page.with_suffix('.json')}"], "where the page of the report goes, is another file"),
+        (["--samples=0", "--embedder=minilm"], "--embedder is read by generation, frontier"),
     ):
         tiny.assert_refused(tiny.command("evaluate", f"--workdir={whole_run}", *flags), words)
 
