@@ -19,11 +19,12 @@ MEASURED = (ENTROPY, "rep_4", PERPLEXITY, MAUVE)
 DOUBLED = ("steps",)  # settings whose range is cut into equal ratios
 
 
-def points_of(sweep: str, most: int) -> list[tuple[str, float]]:
+def points_of(sweep: str, most: int, flag: str = "frontier") -> list[tuple[str, float]]:
     """(setting, value) of every point of a sweep.
 
     Args:
         sweep: 'temperature:0.5..1.2,steps:32..1024,top_p:0.8|0.9|1': ranges or values of settings of the sampler.
+        flag: that gives it, for messages.
         most: points of a range: equally distant, ends included; for steps in equal ratios and whole.
 
     Raises:
@@ -34,18 +35,19 @@ def points_of(sweep: str, most: int) -> list[tuple[str, float]]:
         name, colon, values = part.partition(":")
         low, dots, high = values.partition("..")
         if name in ("preset", "options"):
-            raise UserError(f"frontier = {part!r} is no number: give --frontier_preset, or an option by its own name")
+            raise UserError(f"{flag} = {part!r} is no number: give --frontier_preset, or an option by its own name")
         if not colon or not values:
-            raise UserError(f"frontier = {part!r} names no values: write it as temperature:0.5..1.2 or top_p:0.8|0.9|1")
-        ends = numbers_in(f"frontier {name}", f"{low},{high}" if dots else values.replace("|", ","), "[-1e9, 1e9]")
+            raise UserError(f"{flag} = {part!r} names no values: write it as temperature:0.5..1.2 or top_p:0.8|0.9|1")
+        ends = numbers_in(f"{flag} {name}", f"{low},{high}" if dots else values.replace("|", ","), "[-1e9, 1e9]")
         if dots and (len(ends) != 2 or ends[0] >= ends[1] or name in DOUBLED and ends[0] <= 0):
-            raise UserError(f"frontier = {part!r} is no range: give two numbers that rise, as temperature:0.5..1.2")
+            raise UserError(f"{flag} = {part!r} is no range: give two numbers that rise, as temperature:0.5..1.2")
         if dots:
             spaced: Any = np.geomspace if name in DOUBLED else np.linspace
             ends = [round(float(value), 6) for value in spaced(ends[0], ends[1], most)]
-        found += [(name, value) for value in dict.fromkeys(round(x) if name in DOUBLED else x for x in ends)]
+        whole = (round(x) if name in DOUBLED or x == round(x) else x for x in ends)  # whole ones may have to be ints
+        found += [(name, value) for value in dict.fromkeys(whole)]
     if not found:
-        raise UserError("frontier is empty: name what is swept, as --frontier=temperature:0.5..1.2")
+        raise UserError(f"{flag} is empty: name what is swept, as --frontier=temperature:0.5..1.2")
     return found
 
 
@@ -58,6 +60,7 @@ class FrontierPart(Part):
     frontier: str = field(text("temperature:0.5..1.2", "what is swept: ranges or values of settings of the sampler"))
     frontier_points: int = field(number(5, "[2, 100]", "points of a range"))
     frontier_preset: str = field(text("", "a preset of generate that is changed; '': the run's own settings"))
+    frontier_at: str = field(text("", "settings that all points share, as steps:256,lambda_freq:0; '': none"))
     entropy_floor: float = field(
         number(0.0, "[0, 100]", "nats that a point must have to be told as the best (the paper: 4.8 for 1,024 tokens)")
     )
@@ -69,7 +72,15 @@ class FrontierPart(Part):
     def _settings(self, subject) -> dict[tuple[str, float], Any]:
         """{(setting, value): settings of the sampler}. UserError for one that is not possible."""
         points = points_of(self.frontier, self.frontier_points)
-        return {point: subject.settings(self.frontier_preset or None, **dict([point])) for point in points}
+        return {point: self._base(subject, dict([point])) for point in points}
+
+    def _base(self, subject, changes):
+        """What the points share, with the changes {setting: value} of one of them."""
+        shared = points_of(self.frontier_at, 2, "frontier_at") if self.frontier_at else []
+        names = [name for name, _ in shared]
+        if twice := next((name for name in names if names.count(name) > 1 or name in changes), None):
+            raise UserError(f"frontier_at = {self.frontier_at!r} has {twice} where it takes several values: give one")
+        return subject.settings(self.frontier_preset or None, **{**dict(shared), **changes})
 
     def write(self, subject):
         found, samples = {}, None
@@ -82,7 +93,7 @@ class FrontierPart(Part):
         rows = {_name(point): {c: of[name][GENERATED] for name, c in columns.items()} for point, of in found.items()}
         held_out = next(iter(found.values()))
         rows[HELDOUT] = {title: held_out[name][HELDOUT] for name, title in columns.items()}
-        base = subject.settings(self.frontier_preset or None)
+        base = self._base(subject, {})
         return Section(
             "Frontier",
             f"each point changes one setting of: {base}; {subject.describe_samples(samples, base)}",

@@ -31,6 +31,8 @@ def test_flags_that_are_no_use(whole_run, tmp_path):
     for flags, words in (
         (["--measures=frontier", "--frontier=preset:1"], "'preset:1' is no number: give --frontier_preset"),
         (["--measures=frontier", "--frontier=self:1"], "unknown sampling setting 'self'"),
+        (["--measures=frontier", "--frontier_at=strides:1|2"], "has strides where it takes several values"),
+        (["--measures=frontier", "--frontier_at=steps:2", "--frontier=steps:2"], "has steps where it takes several"),
         (["--measures=frontier", "--samples=0"], "--samples=0 leaves nothing to measure"),
         (["--measures=frontier", f"--beside={whole_run}"], "--beside is read by generation: name such in --measures"),
         (["--measures=importance", "--draws=2"], "--draws is read by likelihood, curves, zero_shot"),
