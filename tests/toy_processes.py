@@ -168,9 +168,11 @@ def _moves(i, hazard, now, change):
     lost = max(0, hazard, *(_ratio(-dot.sum(), part.sum()) for part, dot in zip(far, far_gain, strict=True)))
     # At t = 1 no token is near, but those that go at that moment lie where they lay just before.
     before = near if near.sum() > 0 else np.maximum(-near_gain, 0)
-    near_jumping = min(max(gain, 0), max(hazard * near.sum(), max(gain, 0) + kept_gain)) if before.sum() > 0 else 0
+    leaving = max(0, *map(_ratio, -near_gain, near))
+    most = max(max(hazard, leaving) * near.sum(), max(gain, 0) + kept_gain)
+    near_jumping = min(max(gain, 0), most) if before.sum() > 0 else 0
     jumping = max(gain, 0) - near_jumping  # of the kept tokens
-    near_lost = max(0, _ratio(near_jumping, near.sum()), *map(_ratio, -near_gain, near))
+    near_lost = max(leaving, _ratio(near_jumping, near.sum()))
     eye, all_far = np.eye(V)[i], sum(far)
     from_near, from_far = before * _ratio(1, before.sum()), all_far * _ratio(1, total)
     to_far = jumping * eye + near_jumping * from_near + (lost * total - max(-gain, 0)) * from_far
