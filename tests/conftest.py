@@ -19,8 +19,8 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.path.relative_to(config.rootpath / "tests").parts[0] not in LONG)
 
 
-# A process may hold 65,530 mappings of memory under Linux, compiled programs take several each, and a compiler that gets
-# none crashes.
+# A process may hold 65,530 mappings of memory under Linux, compiled programs take several each, and a compiler that
+# gets none crashes.
 MANY_MAPPINGS = 16_000
 
 
