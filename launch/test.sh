@@ -9,8 +9,9 @@ python -m pyright
 # The tests compare numbers computed on a CPU; an accelerator of the machine is not used.
 export JAX_PLATFORMS=cpu
 # The tests run small programs, so most of their time is compilation. XLA's older code generator for CPUs needs about
-# half the time. (The pinned jaxlib knows this option; an unknown option would end the process.)
-export XLA_FLAGS="--xla_cpu_use_fusion_emitters=false ${XLA_FLAGS:-}"
+# half the time, and less where it does not cut a program into parts. (The pinned jaxlib knows these options; an unknown
+# option would end the process.)
+export XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 ${XLA_FLAGS:-}"
 # All tests of a file run in one process, so that their shared fixtures are made once; the order is that of
 # tests/conftest.py.
 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -32,6 +32,11 @@ def apply(denoiser, params, tokens, t, lengths=None):
     return denoiser.apply(params, tokens, t, lengths_B=lengths)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def read(denoiser, params, tokens, t, clean=None):
+    return denoiser.features(params, tokens, t, clean_BxL=clean)
+
+
 def reference(params, tokens, t, heads, lengths, causal=False):
     """[B, L, V] logits of a tree of numpy float64 arrays."""
 
@@ -111,8 +116,7 @@ def test_a_causal_network_reads_nothing_but_the_tokens_before(place):
     other[:, place] = (other[:, place] + 1) % V
     for causal in (True, False):
         denoiser, params = dataclasses.replace(SMALL, causal=causal), random_params(SMALL)
-        features = jax.jit(denoiser.features)
-        moved = np.abs(features(params, other, TIMES) - features(params, TOKENS, TIMES)).max(2)
+        moved = np.abs(read(denoiser, params, other, TIMES) - read(denoiser, params, TOKENS, TIMES)).max(2)
         assert moved.shape == (B, L) and (moved[:, place:] > 1e-4).all()
         assert (moved[:, :place] == 0).all() if causal else (moved[:, :place] > 1e-4).all()
 
@@ -197,9 +201,8 @@ def test_dropout_needs_a_key():
     one, other = features(jax.random.key(0)), features(jax.random.key(1))
     assert np.abs(one - other).max() > 0.1
     np.testing.assert_array_equal(one, features(jax.random.key(0)))
-    np.testing.assert_allclose(
-        denoiser.apply(params, TOKENS, TIMES), apply(SMALL, params, TOKENS, TIMES), rtol=1e-4, atol=1e-4
-    )
+    without, plain = (apply(one, params, TOKENS, TIMES) for one in (denoiser, SMALL))
+    np.testing.assert_allclose(without, plain, rtol=1e-4, atol=1e-4)
 
 
 def test_initialization():
@@ -215,7 +218,7 @@ def test_initialization():
     assert not np.any(params["output"]["embedding"])
     kernels = np.asarray(blocks["attention"]["qkv"]["kernel"]).reshape(3, -1)
     assert np.abs(np.corrcoef(kernels) - np.eye(3)).max() < 0.05
-    np.testing.assert_array_equal(denoiser.apply(params, TOKENS, TIMES), 0)
+    np.testing.assert_array_equal(apply(denoiser, params, TOKENS, TIMES), 0)
 
 
 def test_impossible_sizes_are_told():
@@ -229,16 +232,16 @@ def test_a_mark_is_a_vector_added_to_clean_tokens():
     """The tokens of a second table, each with the mark in it, read without marks; without the mark no parameter and
     nothing else differs, and it begins as none."""
     marked = dataclasses.replace(SMALL, clean_mark=True)
-    begin = marked.init(jax.random.key(0))
+    begin = jax.jit(marked.init)(jax.random.key(0))
     mark = begin.pop("clean_mark")
     assert mark.shape == (SMALL.width,) and not mark.any()
-    jax.tree.map(np.testing.assert_array_equal, SMALL.init(jax.random.key(0)), begin)
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(SMALL.init)(jax.random.key(0)), begin)
 
-    plain, mark = random_params(SMALL), jnp.linspace(-0.4, 0.4, SMALL.width)
-    table, params = plain["embed"]["embedding"], {**plain, "clean_mark": mark}
+    plain, mark = random_params(SMALL), np.linspace(-0.4, 0.4, SMALL.width, dtype=np.float32)
+    table, params = np.asarray(plain["embed"]["embedding"]), {**plain, "clean_mark": mark}
     clean = (np.arange(L) + np.arange(B)[:, None]) % 3 == 0
-    both = {**plain, "embed": {"embedding": jnp.concatenate([table, table + mark])}}
-    both |= {"output": {"embedding": jnp.zeros((2 * V, SMALL.width))}, "output_bias": jnp.zeros(2 * V)}
-    wanted = dataclasses.replace(SMALL, vocab_size=2 * V).features(both, TOKENS + V * clean, TIMES)
-    np.testing.assert_allclose(marked.features(params, TOKENS, TIMES, clean_BxL=clean), wanted, rtol=1e-4, atol=1e-4)
-    assert np.abs(SMALL.features(plain, TOKENS, TIMES, clean_BxL=clean) - wanted).max() > 0.1
+    both = {**plain, "embed": {"embedding": np.concatenate([table, table + mark])}}
+    both |= {"output": {"embedding": np.zeros((2 * V, SMALL.width))}, "output_bias": np.zeros(2 * V)}
+    wanted = read(dataclasses.replace(SMALL, vocab_size=2 * V), both, TOKENS + V * clean, TIMES)
+    np.testing.assert_allclose(read(marked, params, TOKENS, TIMES, clean), wanted, rtol=1e-4, atol=1e-4)
+    assert np.abs(read(SMALL, plain, TOKENS, TIMES, clean) - wanted).max() > 0.1

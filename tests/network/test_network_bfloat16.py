@@ -24,9 +24,9 @@ NEAR = 0.02
 
 def random_params(denoiser):
     """No zeros: at initialization every layer is the identity and passes no gradient on."""
-    leaves, tree = jax.tree.flatten(denoiser.init(jax.random.key(1)))
+    leaves, tree = jax.tree.flatten(jax.jit(denoiser.init)(jax.random.key(1)))
     draw = np.random.default_rng(1)
-    return jax.tree.unflatten(tree, [x + jnp.float32(0.05 * draw.standard_normal(x.shape)) for x in leaves])
+    return jax.tree.unflatten(tree, [x + np.float32(0.05 * draw.standard_normal(x.shape)) for x in leaves])
 
 
 def skewed_tokens():
@@ -53,7 +53,7 @@ def distance(one, other):
 
 def test_every_gradient_is_that_of_float32():
     x0 = skewed_tokens()
-    _, xt, t, *_ = OBJECTIVE.corrupt(jax.random.key(0), x0, x0)
+    _, xt, t, *_ = jax.jit(OBJECTIVE.corrupt)(jax.random.key(0), x0, x0)
     params = random_params(WIDE)
     expected, found = gradients(WIDE, params, x0, xt, t), gradients(HALF, params, x0, xt, t)
     assert {x.dtype for x in jax.tree.leaves(found)} == {jnp.dtype("float32")}

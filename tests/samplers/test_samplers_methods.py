@@ -12,6 +12,8 @@ from semdlm_jax.kernels import KERNELS, make_kernel
 from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import METHODS, Controls, Plan, Sampler, make_method
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 FORBIDDEN = np.isin(np.arange(V), [0, 1, MASK])
 ALLOWED = np.where(FORBIDDEN, 0, P_DATA) / P_DATA[~FORBIDDEN].sum()
 
@@ -23,7 +25,12 @@ def padded(plan, steps):
     return Plan(*(np.append(x, np.full(more, value, x.dtype)) for x, value in zip(plan, idle, strict=True)))
 
 
-@pytest.mark.parametrize("name", dict.fromkeys([*KERNELS, *REMEMBERING, "gapped", "plus_polynomial"]))
+# Beside the kernels by name: noise that remembers, of neighbors, and of a schedule that has some at t = 0 too.
+MORE = ("practical_unfinished", "uniform_geometric")
+assert set(MORE) <= set(REMEMBERING)
+
+
+@pytest.mark.parametrize("name", [*KERNELS, *MORE])
 def test_ancestral_steps_are_exact_at_any_number(name):
     """1, 2 and 8 steps of every kernel give the data, and q_s on the way; those that remember start from what they
     remember. False alarm 1e-6 each, and as much for pairs of neighbors."""
@@ -60,8 +67,9 @@ def test_every_method_is_exact_where_masks_are_all_the_noise(method):
     """Written tokens are drafts, forbidden ones never among them, whatever decides where: false alarm 1e-6."""
     kernel = "absorbing" if suits(method, "absorbing") else "semantic_mask"
     controls = Controls(forbidden_V=jnp.asarray(FORBIDDEN))
-    text, _ = sample(kernel, method, (2000, 4), steps=12, controls=controls, key=3)
-    assert not FORBIDDEN[text].any()
+    text, record = sample(kernel, method, (2000, 4), steps=12, controls=controls, key=3, recorded=2)
+    assert text.shape == (2000, 4) and text.dtype == np.int32 and not FORBIDDEN[text].any()
+    assert record.tokens.shape[1:] == (2, 4) and np.isfinite(record.confidence).all()
     if kernel == "absorbing":
         assert_independent(text, ALLOWED)
 

@@ -12,6 +12,8 @@ from toys import TOYS, V
 from semdlm_jax.samplers import Plan, make_method
 from semdlm_jax.samplers.methods import Method, step_to
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 KERNELS = ("absorbing", "uniform", "semdlm_plus")
 T = np.array([4, 8, 16, 32, 64])
 N = 40_000
@@ -113,13 +115,12 @@ def test_the_corrector_of_many_positions_moves_them_from_the_same_tokens():
     toys.assert_frequencies(corrected("uniform", s, drawn(wrong, 1), 0.5, 2), law.ravel())
 
 
-def test_independent_positions_keep_their_law_under_any_corrector():
+def test_independent_positions_keep_their_law_under_a_corrector():
     """All four positions redrawn often; the exact denoiser knows each alone. False alarm 1e-6."""
     toy, s = TOYS["semdlm_plus"], 0.35
     q = toys.P_DATA @ toy.matrix(s)
     at = Plan(*(np.float32([x]) for x in (0.9, s, 0)), *(np.int32([x]) for x in (0, 4)))
     initial = jnp.asarray(np.random.default_rng(4).choice(V, (N // 4, 4), p=q / q.sum()), jnp.int32)
-    for corrector in ((3, 1.0), (3, 0.3)):
-        text, _ = sample("semdlm_plus", Still(), initial.shape, at, corrector=corrector, initial=initial)
-        assert (text != initial).mean() > 0.2
-        toys.assert_frequencies(text, q)
+    text, _ = sample("semdlm_plus", Still(), initial.shape, at, corrector=(3, 0.3), initial=initial)
+    assert (text != initial).mean() > 0.2
+    toys.assert_frequencies(text, q)

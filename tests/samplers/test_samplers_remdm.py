@@ -1,5 +1,8 @@
 """ReMDM: masks come back, and their share stays what the schedule says."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import Sampler, make_method
 from semdlm_jax.samplers.methods import Proposal, StepContext
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 ABSORBING = TOYS["absorbing"].build()
 SHAPE = (5000, 8)
@@ -29,8 +34,14 @@ def assert_share(hits, share):
 
 
 def stepped(method, key, xt, context, state, draft, confidence=0.5):
-    proposal = Proposal(draft, jnp.broadcast_to(jnp.float32(confidence), xt.shape), jnp.zeros(xt.shape))
-    return method.step(ABSORBING, toys.key(key), xt, proposal, context, state)
+    context = StepContext(*map(np.float32, context[:3]), np.asarray(context.active))
+    return _stepped(method, toys.key(key), np.asarray(xt), context, state, np.asarray(draft), np.float32(confidence))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _stepped(method, key, xt, context, state, draft, confidence):
+    proposal = Proposal(draft, jnp.broadcast_to(confidence, xt.shape), jnp.zeros(xt.shape))
+    return method.step(ABSORBING, key, xt, proposal, context, state)
 
 
 def drafts(seed):

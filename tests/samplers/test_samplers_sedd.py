@@ -1,5 +1,7 @@
 """SEDD's predictors against the mixture of exact reverse steps: two derivations of one process."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,8 @@ from semdlm_jax.kernels import make_kernel, schedules
 from semdlm_jax.objectives import make_posterior
 from semdlm_jax.objectives.posterior import T_SCORE_MAX
 from semdlm_jax.samplers import Controls, Network, Sampler, make_controls, make_method
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 JUMPING = ("absorbing", "uniform", "unigram", "absorbing_cosine", "uniform_geometric")
 STEPS = [(0.9, 0.4), (0.6, 0.55), (0.3, 0.01), (0.5, 0.0), (1.0, 0.7)]
@@ -36,12 +40,17 @@ def posterior_and_logits(toy, parameterization, t, rng):
     return np.where(total > 0, weight / np.where(total > 0, total, 1), 0), logits
 
 
-def distribution(name, kernel, parameterization, logits, t, s):
-    """[V, V] by x_t: of x_s."""
+@functools.partial(jax.jit, static_argnames=("name", "parameterization"))
+def _distribution(name, kernel, parameterization, logits, t, s):
     posterior = make_posterior(parameterization)
     times = jnp.full(V, t), jnp.full(V, s)
-    weights = make_method(name).log_weights(kernel, posterior, jnp.asarray(logits), jnp.asarray(XT), *times)
-    return np.asarray(jax.nn.softmax(weights, axis=-1))
+    weights = make_method(name).log_weights(kernel, posterior, logits, jnp.asarray(XT, jnp.int32), *times)
+    return jax.nn.softmax(weights, axis=-1)
+
+
+def distribution(name, kernel, parameterization, logits, t, s):
+    """[V, V] by x_t: of x_s."""
+    return np.asarray(_distribution(name, kernel, parameterization, logits, t, s))
 
 
 def mixture(toy, posterior, t, s):
@@ -150,9 +159,10 @@ def test_noise_may_hold_what_text_may_not(method):
     masked, record = sample("absorbing", method, (4000, 4), steps=8, controls=controls, recorded=4000)
     toys.assert_frequencies(masked, allowed)
     assert not (forbidden & (XT != MASK))[record.tokens].any()
-    # A schedule that leaves noise at t = 0.
-    noisy = make_kernel("uniform", toys.vocabulary(), schedule=schedules.Geometric(0.3))
-    assert not forbidden[sample(noisy, method, (500, 4), steps=3, controls=controls)[0]].any()
+    if method == "sedd_analytic":
+        # A schedule that leaves noise at t = 0, where the loop forbids, whatever the method.
+        noisy = make_kernel("uniform", toys.vocabulary(), schedule=schedules.Geometric(0.3))
+        assert not forbidden[sample(noisy, method, (500, 4), steps=3, controls=controls)[0]].any()
 
 
 @pytest.mark.parametrize("method", ["sedd_euler", "sedd_analytic"])

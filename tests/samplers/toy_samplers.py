@@ -74,7 +74,9 @@ def sample(
     method = make_method(name, **dict(options)) if isinstance(name, str) else name
     kernel = toys.TOYS[kernel].build() if isinstance(kernel, str) else kernel
     plan = plan_of(kernel, method, steps, shape[1], strides) if plan is None else plan
-    given, is_given = (jnp.broadcast_to(jnp.asarray(x), shape) for x in (given, is_given))
+    given = jnp.broadcast_to(jnp.asarray(given, jnp.int32), shape)
+    is_given = jnp.broadcast_to(jnp.asarray(is_given, bool), shape)
+    lengths = None if lengths is None else jnp.asarray(lengths, jnp.int32)
     out = _sample(
         toys.key(key),
         kernel,

@@ -57,7 +57,7 @@ def steps(mesh, microbatches=1):
 def main(output):
     one = make_mesh(1, 1, 1, jax.devices()[:1])
     results = {"one": steps(one), "one, two microbatches": steps(one, microbatches=2)}
-    for sizes in ((8, 1, 1), (1, 8, 1), (2, 2, 2)):
+    for sizes in ((1, 8, 1), (2, 2, 2)):  # of the second the first axis takes rows alone
         results[str(sizes)] = steps(make_mesh(*sizes))
     Path(output).write_text(json.dumps(results))
 

@@ -13,15 +13,24 @@ from semdlm_jax.former import RENAMED
 from semdlm_jax.semantics.table import read_table, save_table
 
 
-@pytest.fixture
-def trained(config_file, tmp_path):
-    """(flags of a configuration with data of its own, that data's folder, the work directory of a run on it)."""
-    data, workdir = tmp_path / "data", tmp_path / "run"
-    shutil.copytree(config_file.parent / "data", data)
-    given = [f"--config={config_file}", f"--config.data.directory={data}", "--config.training.steps=3"]
-    result = tiny.command("train", *given, f"--workdir={workdir}")
+@pytest.fixture(scope="module")
+def trained_once(config_file, tmp_path_factory):
+    """(flags of a configuration with data of its own, the folder of that data and of a run on it, a copy of it)."""
+    place = tmp_path_factory.mktemp("inputs") / "place"
+    shutil.copytree(config_file.parent / "data", place / "data")
+    given = [f"--config={config_file}", f"--config.data.directory={place}/data", "--config.training.steps=3"]
+    result = tiny.command("train", *given, f"--workdir={place}/run")
     assert result.status == 0, result.err
-    return given, data, workdir
+    return given, place, shutil.copytree(place, place.with_name("copy"))
+
+
+@pytest.fixture
+def trained(trained_once):
+    """As new: (flags of a configuration with data of its own, that data's folder, the run's work directory)."""
+    given, place, copy = trained_once
+    shutil.rmtree(place)
+    shutil.copytree(copy, place)
+    return given, place / "data", place / "run"
 
 
 def starts(given, workdir):

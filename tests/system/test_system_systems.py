@@ -1,14 +1,19 @@
-"""The systems by name: each is found, built as its authors have it, trained, scored by the one bound and sampled."""
+"""The systems by name: each is found and built as its authors have it, and its loss is a number; one of every kind is
+trained, scored by the one bound and sampled."""
 
+import importlib.util
 import json
 import math
 
+import jax
+import numpy as np
 import pytest
 import tiny
 
 from semdlm_jax.experiment import defaults
-from semdlm_jax.experiment.build import build_optimizer
+from semdlm_jax.experiment.build import build_denoiser, build_objective, build_optimizer
 from semdlm_jax.experiment.configs import lm1b, quickstart
+from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.experiment.systems import SYSTEMS
 from semdlm_jax.kernels import SCHEDULES
 
@@ -41,20 +46,45 @@ def evaluated(workdir, *options):
     return json.loads(output.read_text())
 
 
-# Every kernel is sampled from under one system of it, and every parameterization scored by the command.
-WRITTEN = {"semdlm_knn", "semdlm_softmax", "semantic_mask", "tdlm", "sedd_uniform", "sedd_absorbing", "gidd", "unigram"}
-WRITTEN |= {"ar"}
+# One system of every loss and parameterization, among them kernels of a table, of all similarities, with symbols, with
+# masks, and with masks beside tokens. The others put the same parts together; `mdlm` is trained and sampled by
+# test_system_sampling.py.
+TRAINED = ("semdlm_plus", "semdlm_softmax", "hdlm", "d3pm_absorbing", "sedd_absorbing", "gidd", "ar")
+# Kinds of noise that are sampled from, and parameterizations that are scored by the command.
+WRITTEN = {"semdlm_softmax", "hdlm", "sedd_absorbing", "gidd", "ar"}
 SCORED = {"semdlm_plus", "sedd_absorbing", "ar"}
+# The code of these is that of `semdlm_nested` and `hdlm`, with another number of levels.
+LIKE_OTHERS = {"semdlm_nested_deep", "tdlm"}
 
 
-# The code of these is that of `semdlm_nested` and `tdlm`, with another number of levels.
-LIKE_OTHERS = {"semdlm_nested_deep", "hdlm"}
+@pytest.mark.parametrize("system", [name for name in SYSTEMS if name not in {*TRAINED, *LIKE_OTHERS}])
+def test_has_a_loss(config_file, system):
+    """Its parts fit together, and its loss is a number over all of its times; every loss is trained by another test."""
+    spec = importlib.util.spec_from_file_location("tiny_config", config_file)
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    config = module.get_config(system)
+    if system in BLOCKS:
+        config.kernel.blocks = "16"
+    corpus = build_run_data(config)
+    objective, denoiser = build_objective(config, corpus), build_denoiser(config, corpus)
+    assert objective.kernel.alpha(np.float32(0)) == pytest.approx(1, abs=1e-3)
+
+    @jax.jit
+    def loss(key, tokens):
+        params = denoiser.init(key)
+        batch = objective.corrupt(key, tokens, tokens >= 0)
+        features = denoiser.features(params, batch.xt, batch.t)
+        total, weight = objective.sums(lambda features: denoiser.logits(params, features), features, batch, key)
+        return total / weight
+
+    tokens = corpus.prepared.splits["train"][: 64 * 16].reshape(64, 16).astype(np.int32)
+    assert 0 < loss(jax.random.key(0), tokens) < math.inf
 
 
-@pytest.mark.parametrize("system", [name for name in SYSTEMS if name not in LIKE_OTHERS])
+@pytest.mark.parametrize("system", TRAINED)
 def test_trains_scores_and_writes(run, system):
-    """Every system is scored over the same times, whatever times its own loss is drawn at: at the end of its training,
-    and by the command."""
+    """A system is scored over the same times as all, whatever times its own loss is drawn at: at the end of its
+    training, and by the command."""
     workdir = run(system)
     metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert sum("train/loss" in row for row in metrics) == STEPS
