@@ -96,7 +96,7 @@ class FrontierPart(Part):
         base = self._base(subject, {})
         return Section(
             "Frontier",
-            f"each point changes one setting of: {base}; {subject.describe_samples(samples, base)}",
+            f"each point changes one setting; {subject.describe_samples(samples, base)}",
             {title: Figure(title, values) for title, values in rows.items()},
             {name: curve for name, curve in _curves(found).items() if any(line["x"] for line in curve.lines.values())},
             remarks=self._best(found),
