@@ -248,6 +248,25 @@ TOYS["less_drift"] = Toy(
 
 TOYS["two_digits"] = TwoDigits("two_digits", lambda: example("two_digits").TwoDigits().build(vocabulary()))
 
+# One toy of each mechanism: the others differ from these in a schedule, a power or a prior alone.
+MECHANISMS = {
+    name: TOYS[name]
+    for name in (
+        "absorbing",
+        "unigram",
+        "hybrid",
+        "semdlm_plus",
+        "practical_unfinished",
+        "semantic_knn",
+        "semantic_softmax",
+        "semantic_mask",
+        "nested",
+        "nested_mask",
+        "mask_rates",
+        "two_digits",
+    )
+}
+
 
 def key(seed):
     """A key whose draws compile in a fifth of the time."""
