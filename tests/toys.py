@@ -273,6 +273,12 @@ def key(seed):
     return jax.random.key(seed, impl="unsafe_rbg")
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def compiled(method, kernel, *arguments):
+    """What this method of the kernel gives: one program instead of one for each of its operations."""
+    return getattr(kernel, method)(*arguments)
+
+
 def assert_frequencies(drawn, probs, false_alarm=1e-6):
     """Chi-squared test of drawn tokens against probs [V]; what is impossible must not occur.
 
