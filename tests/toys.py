@@ -248,7 +248,7 @@ TOYS["less_drift"] = Toy(
 
 TOYS["two_digits"] = TwoDigits("two_digits", lambda: example("two_digits").TwoDigits().build(vocabulary()))
 
-# One toy of each mechanism: the others differ from these in a schedule, a power or a prior alone.
+# One toy of each mechanism: the others differ from these in a schedule, a prior, or the powers and number of levels.
 MECHANISMS = {
     name: TOYS[name]
     for name in (
