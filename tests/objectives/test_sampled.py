@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from toys import MECHANISMS, TOYS, V
+from toys import MECHANISMS, V
 
 from semdlm_jax.objectives import bound, sampled
 
-every_toy = pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
+every_mechanism = pytest.mark.parametrize("toy", MECHANISMS.values(), ids=MECHANISMS)
 
 
-@every_toy
+@every_mechanism
 def test_the_sampled_bound_is_unbiased(float64, toy):
     """The estimate from each y, weighed by the chance that it is drawn, against the exact sum: in value, and in the
-    gradient along one direction."""
+    gradient along one direction. That sum is the definition's for every toy (test_bound.py)."""
     kernel = toy.build()
     direction = np.random.default_rng(5).standard_normal((V, V))
     x0, xt = np.indices((V, V)).reshape(2, -1)
@@ -59,7 +59,7 @@ def _drawn(kernel, log_posterior, x0, xt, t):
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("toy", MECHANISMS.values(), ids=MECHANISMS)
+@every_mechanism
 def test_targets_are_drawn_in_proportion_to_their_rate(toy):
     """False alarms: 1e-6 for each of 12 pairs a toy; and the estimate is their mean."""
     t = 0.4
