@@ -248,10 +248,35 @@ TOYS["less_drift"] = Toy(
 
 TOYS["two_digits"] = TwoDigits("two_digits", lambda: example("two_digits").TwoDigits().build(vocabulary()))
 
+# One toy of each mechanism: the others differ from these in a schedule, a prior, or the powers and number of levels.
+MECHANISMS = {
+    name: TOYS[name]
+    for name in (
+        "absorbing",
+        "unigram",
+        "hybrid",
+        "semdlm_plus",
+        "practical_unfinished",
+        "semantic_knn",
+        "semantic_softmax",
+        "semantic_mask",
+        "nested",
+        "nested_mask",
+        "mask_rates",
+        "two_digits",
+    )
+}
+
 
 def key(seed):
     """A key whose draws compile in a fifth of the time."""
     return jax.random.key(seed, impl="unsafe_rbg")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compiled(method, kernel, *arguments):
+    """What this method of the kernel gives: one program instead of one for each of its operations."""
+    return getattr(kernel, method)(*arguments)
 
 
 def assert_frequencies(drawn, probs, false_alarm=1e-6):

@@ -40,11 +40,17 @@ def test_weights_are_probabilities_from_end_to_end(toy):
         np.testing.assert_allclose((prior_share + mask_share)[1:], 1, atol=3e-7)
 
 
+@jax.jit
+def _all_rates(kernel, t):
+    rates = kernel.reverse(jnp.tile(jnp.arange(V), (len(t), 1)), t[:, None])
+    return rates.total, rates.unseen, rates.mixed(jnp.full((len(t), V, V), 1 / V))
+
+
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
 def test_rates_are_finite_in_float32(toy):
-    t = jnp.array([1e-5, 1e-3, 0.5, 1 - 1e-3, 1 - 1e-5])
-    rates = toy.build().reverse(jnp.tile(jnp.arange(V), (5, 1)), t[:, None])
-    for values in (rates.total, rates.unseen, rates.mixed(jnp.full((5, V, V), 1 / V))):
+    for values in _all_rates(toy.build(), np.float32([1e-5, 1e-3, 0.5, 1 - 1e-3, 1 - 1e-5])):
+        values = np.asarray(values)
         assert np.isfinite(values).all() and values.min() >= 0
 
 
@@ -90,12 +96,12 @@ def test_softmax_over_several_blocks(float64, vocab_size):
     kernel = make_kernel("semantic_softmax", Vocabulary(vocab_size, 0, embeddings=embeddings))
     weight = np.exp((0.6 / (0.05 * 0.6 + 0.1 * 0.4)) * (embeddings @ embeddings.T - 1))
     noise = 0.4 * weight / weight.sum(1, keepdims=True)
-    t = jnp.array([[0.4]])
-    tokens = jnp.arange(vocab_size)[None]
-    np.testing.assert_allclose(kernel.noise_probs(tokens, t)[0], noise, rtol=1e-6)
+    t = np.array([[0.4]])
+    tokens = np.arange(vocab_size)[None]
+    np.testing.assert_allclose(toys.compiled("noise_probs", kernel, tokens, t)[0], noise, rtol=1e-6)
     w = rng.random((1, 5, vocab_size))
-    np.testing.assert_allclose(kernel.noise_matvec(jnp.asarray(w), t), w @ noise, rtol=1e-6)
-    drawn = kernel.sample_noise(toys.key(0), jnp.full((200_000,), 7), jnp.full((200_000,), 0.4))
+    np.testing.assert_allclose(toys.compiled("noise_matvec", kernel, w, t), w @ noise, rtol=1e-6)
+    drawn = toys.compiled("sample_noise", kernel, toys.key(0), np.full(200_000, 7), np.full(200_000, 0.4))
     toys.assert_frequencies(drawn, noise[7] / noise[7].sum())
 
 

@@ -99,17 +99,17 @@ TEXT = np.flatnonzero(P_DATA)
 def marginals(kernel, t):
     """[V, N]: q_t of the code."""
     x0, xt = np.indices((V, kernel.num_states))
-    return np.asarray(kernel.prob(jnp.asarray(xt), jnp.asarray(x0), t))
+    return np.asarray(toys.compiled("prob", kernel, xt, x0, float(t)))
 
 
 @every_member
 def test_the_chain_is_its_generator(float64, member):
-    kernel, states = member.build(), jnp.arange(member.N)
+    kernel, states = member.build(), np.arange(member.N)
     assert kernel.num_states == member.N
     for t in TIMES:
         expected = member.generator(t)
         np.fill_diagonal(expected, 0)
-        found = np.array(kernel.jump_rates(states, jnp.full(member.N, t))).T
+        found = np.array(toys.compiled("jump_rates", kernel, states, np.full(member.N, t))).T
         np.fill_diagonal(found, 0)
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
     start = 1e-3  # where the rates of all levels are finite
@@ -119,26 +119,38 @@ def test_the_chain_is_its_generator(float64, member):
     np.testing.assert_allclose(first[TEXT].sum(1), 1, atol=1e-14)
     assert (marginals(kernel, 0.0) == np.eye(V, member.N)).all()
     s, t = 0.3, 0.8
-    steps = np.asarray(kernel.transitions(states, jnp.full(member.N, t), jnp.full(member.N, s))).T
+    steps = np.asarray(toys.compiled("transitions", kernel, states, np.full(member.N, t), np.full(member.N, s))).T
     np.testing.assert_allclose(steps, member.moved(s, t), atol=1e-8)
+
+
+@jax.jit
+def _sums_and_prior(kernel, w, v, t):
+    return (
+        kernel.push_forward(w, t),
+        kernel.expectations(v, t),
+        kernel.likelihoods(jnp.arange(kernel.num_states), jnp.full(kernel.num_states, t[1])),
+        kernel.alpha(t[1]),
+        kernel.prior_probs(t[1]),
+        bound.prior_divergences(kernel, 0.999),
+    )
 
 
 @every_member
 def test_sums_and_prior(float64, member):
     kernel, rng = member.build(), np.random.default_rng(0)
     q = np.stack([marginals(kernel, t) for t in TIMES])
-    w, v, t = rng.random((3, V)), rng.random((3, member.N)), jnp.array(TIMES)
-    np.testing.assert_allclose(kernel.push_forward(jnp.asarray(w), t), np.einsum("tk,tky->ty", w, q), atol=1e-14)
-    np.testing.assert_allclose(kernel.expectations(jnp.asarray(v), t), np.einsum("ty,tky->tk", v, q), atol=1e-14)
-    xt = jnp.arange(member.N)
-    np.testing.assert_allclose(kernel.likelihoods(xt, jnp.full(member.N, 0.55)), q[1].T, atol=1e-15)
+    w, v, t = rng.random((3, V)), rng.random((3, member.N)), np.array(TIMES)
+    pushed, expected, columns, alpha, prior, divergences = _sums_and_prior(kernel, w, v, t)
+    np.testing.assert_allclose(pushed, np.einsum("tk,tky->ty", w, q), atol=1e-14)
+    np.testing.assert_allclose(expected, np.einsum("ty,tky->tk", v, q), atol=1e-14)
+    np.testing.assert_allclose(columns, q[1].T, atol=1e-15)
     flat = np.where(np.arange(V) == MASK, 0, 0.2)
-    noise = q[1] - float(kernel.alpha(0.55)) * np.eye(V, member.N)
-    np.testing.assert_allclose(kernel.prior_probs(0.55), flat @ noise / noise[0].sum(), atol=1e-14)
-    divergences = bound.prior_divergences(kernel, 0.999)
+    noise = q[1] - float(alpha) * np.eye(V, member.N)
+    np.testing.assert_allclose(prior, flat @ noise / noise[0].sum(), atol=1e-14)
     assert (np.asarray(divergences)[TEXT] < 0.02).all() and (np.asarray(divergences)[TEXT] > 0).all()
 
 
+@pytest.mark.usefixtures("quick_compile")
 @every_member
 def test_float32_keeps_relative_accuracy(member):
     t = np.float32([1e-3, 0.4, 0.7, 1 - 1e-3])
@@ -199,8 +211,7 @@ def _integrand(kernel, posterior, x0, xt, t):
 
 
 def integrand(kernel, posterior, t):
-    x0, xt = (jnp.asarray(x) for x in np.indices((V, kernel.num_states)))
-    return [np.asarray(x) for x in _integrand(kernel, jnp.asarray(posterior), x0, xt, jnp.asarray(t))]
+    return [np.asarray(x) for x in _integrand(kernel, posterior, *np.indices((V, kernel.num_states)), np.asarray(t))]
 
 
 def bayes(q, p=P_DATA):
@@ -251,19 +262,19 @@ def test_weights_of_hdlm(float64, gamma):
     assert not np.any(none) and not np.any(nothing)
 
 
+@pytest.mark.usefixtures("quick_compile")
 @every_member
 def test_steps_back_draw_from_the_posterior(member):
     """Whole marginals, and one x_t at a time. False alarms: 1e-6 each, for at most 20 pairs a member."""
     kernel, t, s = member.build(), 0.8, 0.3
     q_t, q_s = marginals(kernel, t), marginals(kernel, s)
-    forward = np.asarray(kernel.transitions(jnp.arange(member.N), jnp.full(member.N, t), jnp.full(member.N, s))).T
+    times = (np.full(member.N, time, np.float32) for time in (t, s))
+    forward = np.asarray(toys.compiled("transitions", kernel, np.arange(member.N), *times)).T
     pairs = np.argwhere((q_t > 1e-4) & (np.arange(V) != MASK)[:, None])
     pairs = pairs[np.linspace(0, len(pairs) - 1, 20).astype(int)]
     shape = (4000, len(pairs))
-    x0, xt = (jnp.broadcast_to(jnp.asarray(x), shape) for x in pairs.T)
-    drawn = np.asarray(
-        jax.jit(type(kernel).reverse_step)(kernel, toys.key(3), xt, x0, jnp.full((), t), jnp.full((), s))
-    )
+    x0, xt = (np.broadcast_to(x, shape) for x in pairs.T)
+    drawn = np.asarray(toys.compiled("reverse_step", kernel, toys.key(3), xt, x0, t, s))
     for place, (clean, noisy) in enumerate(pairs):
         joint = q_s[clean] * forward[:, noisy]
         toys.assert_frequencies(drawn[:, place], np.where(joint > 1e-9, joint, 0) / joint[joint > 1e-9].sum())

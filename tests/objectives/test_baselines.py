@@ -45,6 +45,8 @@ def test_score_entropy_is_the_likelihood_bound_of_consistent_scores(float64, nam
     """Scores that come from a distribution x_theta of text, s_y = q_t(y | x_theta) / q_t(z | x_theta): SEDD's loss
     is MDLM's and UDLM's integrand, and the posterior recovered from the scores is that of `bayes`."""
     toy, trained = TOYS[name], objective("score_entropy", name)
+    loss_at = jax.jit(lambda *of: loss_and_weight(trained, *of, jnp.ones((1, 1)))[0])
+    recover = jax.jit(trained.posterior.log_probs)
     x_theta = scipy.special.softmax(np.random.default_rng(0).standard_normal((V, V)), axis=1)
     if toy.mask_id is not None:
         x_theta[:, MASK] = 0
@@ -59,17 +61,15 @@ def test_score_entropy_is_the_likelihood_bound_of_consistent_scores(float64, nam
             occurs[MASK] = False
             scores[MASK, MASK] = 0
             scores = scores - np.log(toy.alpha(t) / (1 - toy.alpha(t)) / (V - 1))  # what the code adds to the output
-        scores = jnp.asarray(np.where(np.isfinite(scores), scores, -50))
+        scores = np.where(np.isfinite(scores), scores, -50)
         posterior = np.array([x_theta[z] * q[:, z] for z in range(V)])
         total = posterior.sum(1, keepdims=True)
         posterior = np.where(total > 0, posterior / np.where(total > 0, total, 1), 0)
         expected = toys.true_rates(toy, posterior, t)
         for x0, xt in np.argwhere(occurs):
-            loss, _ = loss_and_weight(
-                trained, scores[None, None, xt], jnp.array([[x0]]), jnp.array([[xt]]), jnp.array([t]), jnp.ones((1, 1))
-            )
+            loss = loss_at(scores[None, None, xt], np.array([[x0]]), np.array([[xt]]), np.array([t]))
             assert loss == pytest.approx((trained.t_max - trained.t_min) * expected[x0, xt], rel=1e-5, abs=1e-9)
-        recovered = trained.posterior.log_probs(trained.kernel, scores, jnp.arange(V), jnp.full(V, t))
+        recovered = recover(trained.kernel, scores, np.arange(V), np.full(V, t))
         reached = (total > 0)[:, 0]
         np.testing.assert_allclose(np.exp(recovered)[reached], posterior[reached], atol=1e-3)
         if name == "uniform":

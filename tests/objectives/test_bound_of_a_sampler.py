@@ -21,6 +21,15 @@ KERNELS = {
 STEP = jax.jit(lambda *arguments: bound.nelbo_step(*arguments))
 
 
+@jax.jit
+def _chances(kernel, t, s):
+    """(changes back [k, x_t, x_s], q_t [k, x_t])."""
+    xt, clean = jnp.arange(kernel.num_states), jnp.arange(V)
+    reverse = kernel.reverse(xt, jnp.full(len(xt), t), jnp.full(len(xt), s))
+    back = jnp.stack([reverse.true(jnp.full(len(xt), k)) for k in range(V)])
+    return back, kernel.prob(xt[None], clean[:, None], t)
+
+
 @pytest.mark.parametrize("options", KERNELS.values(), ids=KERNELS)
 def test_no_text_is_likelier_than_its_bound_allows(float64, options):
     """-log p(x0) of the sampler is at most the bound, for a network that reads both positions."""
@@ -28,13 +37,10 @@ def test_no_text_is_likelier_than_its_bound_allows(float64, options):
     text = range(V if kernel.mask_id is None else 2)
     states = list(itertools.product(range(kernel.num_states), repeat=2))
     place = {state: index for index, state in enumerate(states)}
-    xt = jnp.arange(kernel.num_states)
     before, bounds = np.eye(len(states)), dict.fromkeys(itertools.product(text, repeat=2), 0.0)
     for t in np.arange(T, 0, -1) / T:
         s = t - 1 / T
-        reverse = kernel.reverse(xt, jnp.full(len(xt), t), jnp.full(len(xt), s))
-        back = np.stack([np.asarray(reverse.true(jnp.full(len(xt), k))) for k in range(V)])  # [k, x_t, x_s]
-        forward = np.stack([np.asarray(kernel.prob(xt, jnp.full(len(xt), k), t)) for k in range(V)])
+        back, forward = (np.asarray(x) for x in _chances(kernel, t, s))
         # The network: any posterior of each position given both, on the tokens that x_t can come from.
         weights = rng.random((len(states), 2, V)) ** 3 * np.isin(np.arange(V), text)
         weights *= np.stack([forward[:, list(state)].T > 0 for state in states])
@@ -44,11 +50,11 @@ def test_no_text_is_likelier_than_its_bound_allows(float64, options):
             laws = [network[index, i] @ back[:, state[i]] for i in range(2)]
             step[index] = np.outer(*laws).ravel()
         before = before @ step
-        log_posterior, both = jnp.asarray(np.log(np.maximum(network, 1e-300))), jnp.array(states)
+        log_posterior, both = np.log(np.maximum(network, 1e-300)), np.array(states)
         for x0 in bounds:
             chances = forward[x0[0], both[:, 0]] * forward[x0[1], both[:, 1]]
-            clean = jnp.broadcast_to(jnp.array(x0), both.shape)
-            terms = STEP(kernel, log_posterior, clean, both, jnp.full((), t), jnp.full((), s))
+            clean = np.broadcast_to(x0, both.shape)
+            terms = np.asarray(STEP(kernel, log_posterior, clean, both, t, s))
             bounds[x0] += np.sum(np.where(chances > 0, chances * terms.sum(-1), 0))
     prior = np.outer(*[np.asarray(kernel.prior_probs(1.0))] * 2).ravel()
     likelihoods = {x0: (prior @ before)[place[x0]] for x0 in bounds}

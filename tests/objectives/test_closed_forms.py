@@ -31,6 +31,9 @@ def duo(x_theta, x, z, t):
     return -1 / (V * alpha) * (V * (1 / true - 1 / model[z]) - (sums + gathers + constant))
 
 
+LOG_PROBS = jax.jit(make_posterior("bayes").log_probs)
+
+
 def inputs(name):
     """The code's arguments [T, V, V] by (x0, x_t), with logits of their own for every x_t."""
     dtype = jnp.result_type(float)
@@ -38,7 +41,7 @@ def inputs(name):
     x0, xt = (jnp.broadcast_to(x, (len(TIMES), V, V)) for x in toys.pairs())
     t = jnp.asarray(TIMES, dtype)[:, None, None]
     kernel = TOYS[name].build()
-    log_posterior = make_posterior("bayes").log_probs(
+    log_posterior = LOG_PROBS(
         kernel, jnp.broadcast_to(jnp.asarray(logits, dtype)[:, None], (len(TIMES), V, V, V)), xt, t
     )
     return logits, (kernel, log_posterior, x0, xt, jnp.broadcast_to(t, x0.shape))
@@ -149,6 +152,7 @@ def test_hybrid_tends_to_mdlm(float64):
             assert closed[index, x, MASK] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("name", CLOSED)
 def test_float32(name):
     _, arguments = inputs(name)

@@ -27,6 +27,7 @@ def test_weighted_denoising_is_undone_by_the_unchanged_weight(float64, name, par
     x0, xt = np.argwhere(chances > 0).T
 
     @jax.jit
+    @jax.value_and_grad
     def loss(logits):
         weight = jnp.asarray(chances[x0, xt])[None]
         total, norm = loss_and_weight(
@@ -34,20 +35,24 @@ def test_weighted_denoising_is_undone_by_the_unchanged_weight(float64, name, par
         )
         return total / norm
 
-    gradient = jax.jit(jax.grad(loss))
+    @jax.jit
+    def posteriors(logits):
+        of, arguments = trained.posterior, (trained.kernel, logits, jnp.arange(V), jnp.full(V, t))
+        return of.log_probs(*arguments), of.trained_log_probs(*arguments)
+
     tilted = toy.bayes(t) * np.where(np.eye(V, dtype=bool), 0.05, 1.0)
     likelihood = toy.matrix(t).T if parameterization == "bayes" else 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
         logits = np.where(tilted > 0, np.log(tilted) - np.log(likelihood), -50.0)
-    np.testing.assert_allclose(gradient(jnp.asarray(logits)), 0, atol=1e-12)
+    least, slope = loss(logits)
+    np.testing.assert_allclose(slope, 0, atol=1e-12)
     # Convex in the logits: what is stationary is minimal.
     for seed in range(3):
-        assert loss(logits + np.random.default_rng(seed).standard_normal((V, V))) > loss(logits) + 1e-3
+        assert loss(logits + np.random.default_rng(seed).standard_normal((V, V)))[0] > least + 1e-3
 
-    posterior = trained.posterior.log_probs(trained.kernel, jnp.asarray(logits), jnp.arange(V), jnp.full(V, t))
+    posterior, untilted = posteriors(logits)
     reached = toy.bayes(t).sum(1) > 0
     np.testing.assert_allclose(np.exp(posterior)[reached], toy.bayes(t)[reached], atol=1e-12)
-    untilted = trained.posterior.trained_log_probs(trained.kernel, jnp.asarray(logits), jnp.arange(V), jnp.full(V, t))
     if name != "absorbing":
         assert np.abs(np.exp(untilted) - toy.bayes(t))[reached].max() > 0.05
 
@@ -62,47 +67,72 @@ FEW = ("absorbing", "uniform", "hybrid", "semantic_knn", "semdlm_plus", "semanti
 SOME = KINDS | {"denoising": FEW, "d3pm": FEW}
 PAIRS = [(name, kernel) for name in LOSSES for kernel in KERNELS if kernel in SOME.get(name, KERNELS)]
 
+CHUNKED = ("semdlm_plus", "semantic_softmax")
+OPTIONS = {"lambda_changed": 2.0, "lambda_same": 0.5, "t_max": 1.0, "ce_weight": 0.25, "gidd_weights": "none"}
+
+
+def batch(trained):
+    """(logits, x0, x_t, times, mask) of three rows, from one end of time to t = 1."""
+    x0 = np.random.default_rng(0).choice(V, (3, 24), p=P_DATA)
+    t = np.array([trained.t_min, 0.4, 1.0], np.float32)
+    xt = np.asarray(jax.jit(type(trained.kernel).corrupt)(trained.kernel, toys.key(0), x0, t[:, None]))
+    features = 3 * np.random.default_rng(2).standard_normal((3, 24, V), np.float32)
+    return features, x0, xt, t, np.random.default_rng(1).random((3, 24)) < 0.7
+
 
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize(("name", "kernel_name"), PAIRS)
 def test_every_loss_on_every_kernel(name, kernel_name):
     """Finite, differentiable, blind to padding, and what it says: float32, from one end of time to t = 1."""
-    options = {"lambda_changed": 2.0, "lambda_same": 0.5, "t_max": 1.0, "ce_weight": 0.25, "gidd_weights": "none"}
-    trained = objective(name, kernel_name, **options)
-    x0 = jnp.asarray(np.random.default_rng(0).choice(V, (3, 24), p=P_DATA))
-    t = jnp.array([trained.t_min, 0.4, 1.0])
-    xt = trained.kernel.corrupt(toys.key(0), x0, t[:, None])
-    features = 3 * jax.random.normal(toys.key(1), (3, 24, V))
-    mask = jnp.asarray(np.random.default_rng(1).random((3, 24)) < 0.7)
+    trained = objective(name, kernel_name, **OPTIONS)
+    features, x0, xt, t, mask = batch(trained)
 
-    def mean(features, x0, xt):
-        total, weight = loss_and_weight(trained, features, x0, xt, t, mask)
-        return total / weight, (total, weight)
+    @jax.jit
+    def slopes(features, mask):
+        def mean(features):
+            total, weight = loss_and_weight(trained, features, x0, xt, t, mask)
+            return total / weight, (total, weight)
 
-    (value, (total, weight)), gradient = jax.value_and_grad(mean, has_aux=True)(features, x0, xt)
+        return jax.value_and_grad(mean, has_aux=True)(features)
+
+    (value, _), gradient = slopes(features, mask)
     assert np.isfinite(value) and np.isfinite(gradient).all() and np.abs(gradient).max() > 0
-    assert (np.asarray(gradient)[~np.asarray(mask)] == 0).all()
-
-    # Logits in bfloat16, as an accelerator's network gives them.
-    low = jax.grad(lambda features: mean(features, x0, xt)[0])(features.astype(jnp.bfloat16))
-    assert low.dtype == jnp.bfloat16 and np.isfinite(low.astype(jnp.float32)).all()
-
-    # Neither chunks nor what padding holds change the sums.
-    again = jax.jit(lambda features, x0, xt: loss_and_weight(trained, features, x0, xt, t, mask, chunk=7))(
-        features, jnp.where(mask, x0, 0), jnp.where(mask, xt, 0)
-    )
-    np.testing.assert_allclose(again, (total, weight), rtol=3e-6)
+    assert (np.asarray(gradient)[~mask] == 0).all()
 
     toy = TOYS[kernel_name]
     expected = sum(
-        definition(name, toy, *(np.asarray(x)[b, i] for x in (features, x0, xt)), float(t[b]))
+        definition(name, toy, features[b, i], x0[b, i], xt[b, i], float(t[b]))
         for b, i in np.argwhere(mask)
         if float(t[b]) < 1
     )
-    early = jnp.array([True, True, False])[:, None] & mask
-    got = loss_and_weight(trained, features, x0, xt, t, early)
+    (_, got), _ = slopes(features, np.array([True, True, False])[:, None] & mask)
     # What leaves in a step of 1 / 1000 is a difference of two chances: float32 has lost three of its seven digits.
     np.testing.assert_allclose(got, expected, rtol=(2e-3 if name == "d3pm" else 1e-4) + 100 * toy.rtol)
+
+
+@pytest.mark.usefixtures("quick_compile")
+@pytest.mark.parametrize(
+    ("name", "kernel_name"), [pair for pair in PAIRS if pair[1] in (*CHUNKED, *KINDS.get(pair[0], ()))]
+)
+def test_chunks_padding_and_half_precision(name, kernel_name):
+    """Neither chunks nor what padding holds change the sums; logits may be bfloat16, as an accelerator's network gives
+    them. Of what depends on a kernel only the softmax puts positions into groups of its own."""
+    trained = objective(name, kernel_name, **OPTIONS)
+    features, x0, xt, t, mask = batch(trained)
+
+    @jax.jit
+    def found(features, x0_padded, xt_padded):
+        def mean(features):
+            total, weight = loss_and_weight(trained, features, x0, xt, t, mask)
+            return total / weight
+
+        low = jax.grad(mean)(features.astype(jnp.bfloat16))
+        chunked = loss_and_weight(trained, features, x0_padded, xt_padded, t, mask, chunk=7)
+        return low, loss_and_weight(trained, features, x0, xt, t, mask), chunked
+
+    low, whole, chunked = found(features, np.where(mask, x0, 0), np.where(mask, xt, 0))
+    np.testing.assert_allclose(chunked, whole, rtol=3e-6)
+    assert low.dtype == jnp.bfloat16 and np.isfinite(low.astype(np.float32)).all()
 
 
 @pytest.mark.parametrize("chunk", [5, 8, 99])
@@ -121,8 +151,9 @@ def test_map_positions(chunk):
         sums = map_positions(function, features, ids, weights, chunk=chunk)
         return sums["sum"] + sums["rows"] @ jnp.array([1.0, -2.0]), sums
 
-    (_, expected), slope = jax.value_and_grad(total, has_aux=True)(features, 0)
-    (_, got), chunked_slope = jax.value_and_grad(total, has_aux=True)(features, chunk)
+    slopes = jax.jit(jax.value_and_grad(total, has_aux=True), static_argnums=1)
+    (_, expected), slope = slopes(features, 0)
+    (_, got), chunked_slope = slopes(features, chunk)
     for key in expected:
         assert got[key].shape == expected[key].shape
         np.testing.assert_allclose(got[key], expected[key], rtol=1e-5)
@@ -173,6 +204,7 @@ def test_importance_undoes_the_density_of_times(power):
         assert np.mean(weight * f(np.asarray(t, np.float64))) == pytest.approx(integral, abs=1e-3)
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("name", LOSSES)
 def test_importance_weighs_a_row(name):
     """Losses of every kind take the weight of their row's time once; the likelihoods' normalizer does not."""
@@ -180,12 +212,12 @@ def test_importance_weighs_a_row(name):
     plain, drawn = objective(name, kernel), objective(name, kernel, time_power=2.0)
     t = jnp.array([0.3])
     x0, xt = jnp.arange(5)[None], jnp.arange(1, 6)[None]
-    features = jax.random.normal(toys.key(3), (1, 5, V))
+    features = np.random.default_rng(3).standard_normal((1, 5, V), np.float32)
     weight = 2 * np.sqrt((0.3 - plain.t_min) / (plain.t_max - plain.t_min))
     weight = float(drawn.importance(t)[0]) if name == "d3pm" else weight  # of a whole step: test_baselines.py
-    (loss, norm), (drawn_loss, drawn_norm) = (
-        loss_and_weight(o, features, x0, xt, t, jnp.ones((1, 5))) for o in (plain, drawn)
-    )
+    (loss, norm), (drawn_loss, drawn_norm) = jax.jit(
+        lambda features: [loss_and_weight(o, features, x0, xt, t, jnp.ones((1, 5))) for o in (plain, drawn)]
+    )(features)
     assert float(drawn_loss) == pytest.approx(weight * float(loss), rel=1e-5)
     assert float(drawn_norm) == pytest.approx(float(norm) * (weight if name == "denoising" else 1), rel=1e-5)
 
