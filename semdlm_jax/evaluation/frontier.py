@@ -9,7 +9,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.intervals import Interval
 from semdlm_jax.evaluation.measures import MEASURES, measure_samples
 from semdlm_jax.evaluation.part import Part
-from semdlm_jax.evaluation.report import Curve, Figure, Section
+from semdlm_jax.evaluation.report import OF_FIGURES, Curve, Figure, Section
 from semdlm_jax.evaluation.samples import GENERATED, HELDOUT
 from semdlm_jax.options import number, numbers_in, text
 from semdlm_jax.plugins import field
@@ -89,18 +89,21 @@ class FrontierPart(Part):
             samples = subject.gather_samples(settings).only(GENERATED, HELDOUT)
             found[point] = measure_samples(samples, measures)
         assert samples is not None
-        columns = {name: measures[name].title for name in measures}
-        rows = {_name(point): {c: of[name][GENERATED] for name, c in columns.items()} for point, of in found.items()}
-        held_out = next(iter(found.values()))
-        rows[HELDOUT] = {title: held_out[name][HELDOUT] for name, title in columns.items()}
+        comparable, figures, of_figures = subject.comparable_samples(), {}, {}
+        for name, measure in measures.items():
+            for point, of in found.items():
+                figures[key := f"{name}_at_{point[0]}_{point[1]:g}"] = Figure(
+                    f"{measure.title} at {_name(point)}", of[name], measure.better
+                )
+                of_figures[key] = comparable[OF_FIGURES].get(name, {})
         base = self._base(subject, {})
         return Section(
             "Frontier",
             f"each point changes one setting; {subject.describe_samples(samples, base)}",
-            {title: Figure(title, values) for title, values in rows.items()},
+            figures,
             {name: curve for name, curve in _curves(found).items() if any(line["x"] for line in curve.lines.values())},
             remarks=self._best(found),
-            comparable=subject.comparable_samples(),
+            comparable={**comparable, OF_FIGURES: of_figures},
         )
 
     def _best(self, found):

@@ -206,13 +206,20 @@ def _section_block(group: Group, sections: Mapping[Run, Section], *, by_run: boo
     return Block(
         _apart(title, group, of),
         splits=splits,
-        notes=unique(remark for section in mine.values() for remark in section.remarks),
+        notes=_remarks(mine),
         protocols=_protocols(mine),
         meanings=unique(figure.meaning for figure in figures if figure.meaning),
         head=head_of(columns, *others, "better"),
         rows=rows,
         curves=overlaid(columns, {run: section.curves for run, section in mine.items()}),
     )
+
+
+def _remarks(sections):
+    """The remarks of all runs; with the name of the run where not all have the same."""
+    lists = {run: section.remarks for run, section in sections.items()}
+    alike = len(set(lists.values())) == 1
+    return unique(line if alike else f"{run.label}: {line}" for run, lines in lists.items() for line in lines)
 
 
 def _apart(title, group, of):

@@ -33,6 +33,14 @@ def test_runs_stand_side_by_side():
     assert list(curve.lines) == ["a", "b"] and curve.lines["a"]["y"] == [1.0, 2.0]
 
 
+def test_remarks_name_their_run_where_they_differ():
+    one, other = (dataclasses.replace(toy.section(), remarks=("low", name)) for name in ("a", "b"))
+    (block,) = sections(toy.run("a", one), toy.run("b", other, x=1))
+    assert block.notes == ["a: low", "a: a", "b: low", "b: b"]
+    (block,) = sections(toy.run("a", one), toy.run("b", one, x=1))
+    assert block.notes == ["low", "a"]
+
+
 def test_only_what_differs_is_shown_of_configurations():
     a = toy.run("a", toy.section(), kernel__own=1, table_made__window=4)
     b, c = toy.run("b", kernel__name="uniform", metrics=toy.rows()), dataclasses.replace(toy.run("c"), config={})

@@ -110,9 +110,13 @@ def test_a_scorer_reads_the_samples(whole_run, tmp_path):
     for value in section["figures"]["generation_perplexity"]["values"].values():
         assert value["value"] == pytest.approx(8) and value["high"] == pytest.approx(8)
     assert "mauve" not in section["figures"] and {"energy_distance", "typicality"} <= section["figures"].keys()
-    points = ["temperature = 0.2", "temperature = 1", "steps = 8", "steps = 4"]
-    assert list(frontier["figures"]) == [*points, "heldout"]
-    entropies = [frontier["figures"][name]["values"]["entropy of a sequence (nats)"]["value"] for name in points]
+    points = [
+        frontier["figures"][f"entropy_nats_at_{point}"]
+        for point in ("temperature_0.2", "temperature_1", "steps_8", "steps_4")
+    ]
+    assert points[2]["title"] == "entropy of a sequence (nats) at steps = 8"
+    assert points[0]["values"]["heldout"] == points[3]["values"]["heldout"]
+    entropies = [point["values"]["generated"]["value"] for point in points]
     assert entropies[0] < entropies[1] == entropies[3] != entropies[2]  # the run's own: temperature 1, 4 steps
     line = frontier["curves"]["frontier"]["lines"]["temperature"]
     assert line["x"] == pytest.approx(sorted(entropies[:2])) and line["y"] == pytest.approx([8, 8])
