@@ -20,6 +20,7 @@ from semdlm_jax.record import CONFIG, HISTORY, PLACES, read_config
 from semdlm_jax.report.columns import Run
 from semdlm_jax.report.comparison import compare
 from semdlm_jax.report.comparison_page import page_of, text_of
+from semdlm_jax.report.plots import check_folder, file_name, write_curves
 from semdlm_jax.report.reading import GIVE, Report, read_report
 from semdlm_jax.runtime.metrics import read_rows
 from semdlm_jax.storage import same_file, write_text
@@ -87,12 +88,17 @@ def check_output(words: Sequence[str], output: str | None) -> None:
 def main(words: Sequence[str], options: Any) -> None:
     """Prints the comparison and writes its page."""
     check_output(words, options.output)
+    if options.plots:
+        check_folder(options.plots)
     runs = read_runs(words)
     blocks = compare(runs, by_run=options.by_run)
     splits = [line for block in blocks for line in block.splits]
     if splits and options.strict:
         raise UserError(f"--strict refuses this; {splits[0]}: measure them alike, or leave --strict out")
     print(text_of(blocks))
+    if options.plots:
+        curves = ((file_name(f"{block.title} {curve.title}"), curve) for block in blocks for curve in block.curves)
+        write_curves(options.plots, curves)
     if options.output:
         write_text(options.output, page_of(f"Comparison of {', '.join(run.label for run in runs)}", blocks))
         print(f"written to {options.output}")
@@ -100,6 +106,7 @@ def main(words: Sequence[str], options: Any) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", None, "A page, .html, with the tables and the plots.")
+    flags.DEFINE_string("plots", None, "A folder for every plot, as .svg, .png and .csv.")
     flags.DEFINE_bool("strict", False, "Refuse runs that were not measured alike instead of showing them apart.")
     flags.DEFINE_bool("by_run", False, "A column for each run, also where runs differ in the seed alone.")
     cli.run(lambda words: main(words, flags.FLAGS), required=[], takes_words=True)

@@ -1,10 +1,12 @@
 """Curves as pictures, drawn by matplotlib where it is installed."""
 
+import collections
 import csv
 import importlib.util
 import io
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.report import Curve
@@ -29,15 +31,29 @@ def check_folder(folder: PathLike) -> None:
 
 def write_plots(folder: PathLike, report: Mapping) -> None:
     """Every curve of a report (JSON) as SECTION-CURVE.svg, .png and .csv."""
-    path = pathlib.Path(folder)
+    sections = report["sections"].items()
+    curves = [
+        (f"{name}-{key}", Curve(**found)) for name, section in sections for key, found in section["curves"].items()
+    ]
+    write_curves(folder, curves)
+
+
+def write_curves(folder: PathLike, curves: Iterable[tuple[str, Curve]]) -> None:
+    """Curves with their names as NAME.svg, .png and .csv; a name that was taken before gets a number."""
+    path, seen = pathlib.Path(folder), collections.Counter()
     path.mkdir(exist_ok=True)
-    for name, section in report["sections"].items():
-        for key, found in section["curves"].items():
-            curve = Curve(**found)
-            for kind in ("svg", "png"):
-                with replacing(path / f"{name}-{key}.{kind}", "wb") as file:
-                    file.write(draw(curve, kind))
-            write_text(path / f"{name}-{key}.csv", as_csv(curve))
+    for name, curve in curves:
+        seen[name] += 1
+        file = name if seen[name] == 1 else f"{name}-{seen[name]}"
+        for kind in ("svg", "png"):
+            with replacing(path / f"{file}.{kind}", "wb") as out:
+                out.write(draw(curve, kind))
+        write_text(path / f"{file}.csv", as_csv(curve))
+
+
+def file_name(title: str) -> str:
+    """A title in small letters, digits and underscores."""
+    return re.sub("[^a-z0-9]+", "_", title.lower()).strip("_")[:100]
 
 
 def as_csv(curve: Curve) -> str:
@@ -71,6 +87,10 @@ def draw(curve: Curve, kind: str = "svg") -> bytes:
             axis.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2)
     if curve.log_x:
         axis.set_xscale("log")
+        places = sorted({x for line in curve.lines.values() for x in line["x"]})
+        if len(places) < 12:
+            axis.set_xticks(places, [f"{x:g}" for x in places])
+            axis.minorticks_off()
     axis.set(title=_plain(curve.title), xlabel=_plain(curve.x), ylabel=_plain(curve.y))
     axis.grid(alpha=0.3)
     if len(curve.lines) > 1:

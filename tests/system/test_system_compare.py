@@ -33,7 +33,9 @@ def test_two_runs(runs, tmp_path):
         file.write('{"step": 13, "train/lo')  # the process was killed as it wrote
     found = [json.loads((runs / f"tiny-{i}" / "report.json").read_text())["sections"] for i in (0, 1)]
     words = runs / "tiny-0", runs / "tiny-1", tmp_path / "bare"
-    result = tiny.command("compare", *words, "--by_run", "--strict", f"--output={tmp_path}/compare.html")
+    result = tiny.command(
+        "compare", *words, "--by_run", "--strict", f"--output={tmp_path}/compare.html", f"--plots={tmp_path}/plots"
+    )
     assert (result.status, result.err) == (0, ""), result
     page = (tmp_path / "compare.html").read_text()
     for section in found:
@@ -43,6 +45,8 @@ def test_two_runs(runs, tmp_path):
     for words_shown in ("bare: it has no report", "trained", "heldout", "basin index (1 = like held-out)"):
         assert words_shown in result.out and words_shown in page
     assert page.count("<svg") == 2 and "Training loss" in page  # and the valid NELBO
+    plots = [path.name for path in (tmp_path / "plots").glob("*.csv")]
+    assert len(plots) == 2 and any("nelbo" in name for name in plots), plots
     averaged = tiny.command("compare", *words[:2])
     assert averaged.status == 0 and "tiny (seeds 0, 1)" in averaged.out and "(n = 2)" in averaged.out
 
