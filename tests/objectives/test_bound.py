@@ -79,10 +79,12 @@ def test_the_exact_denoiser_reaches_the_entropy(float64, toy):
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("name", [*MECHANISMS, "gapped"])
+@pytest.mark.parametrize(
+    "name", [*MECHANISMS, "gapped", "absorbing_cosine", "uniform_geometric", "hybrid_loglinear", "plus_polynomial"]
+)
 @pytest.mark.parametrize("which", ["random", "bayes"])
 def test_float32_against_float64(name, which):
-    """To 1e-4, from t_min to t_max. The schedules of the others are compared by test_closed_forms.py."""
+    """To 1e-4, from t_min to t_max: every mechanism and every schedule."""
     toy = TOYS[name]
     times, _ = quadrature(toy)
     times[:6] = 1e-3, 1e-3, 1 - 1e-3, 1 - 1e-4, 1 - 3e-5, 1 - 1e-5
