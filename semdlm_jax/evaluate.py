@@ -42,7 +42,6 @@ READERS = {  # {flag: the parts that read it}, of flags that no part owns
     **dict.fromkeys(("samples", "scorer", "embedder"), SAMPLED),
     "beside": ("generation",),
     "draws": ("likelihood", "curves", "zero_shot"),
-    "text": tuple(name for name, part in PARTS.items() if part.needs_text and not part.needs_split),
 }
 
 
@@ -121,18 +120,25 @@ def _settle_portable(source, options, parts):
     left out where it was not asked for."""
     if not is_portable(source):
         return
-    if options.text is None and any(part.needs_text for part in parts.values()):
-        raise UserError(f"{source} is a portable model, without the splits of its data: give --text=FILE, or its run")
     sampled = [name for name, part in parts.items() if part.needs_split]
     if sampled and options.measures:
         mend = "leave what is about samples out of --measures"
         raise UserError(f"{source} is a portable model, without text to compare samples with: {mend}")
+    if options.text is None and any(part.needs_text for part in parts.values()):
+        raise UserError(f"{source} is a portable model, without the splits of its data: give --text=FILE, or its run")
     for flag in ("samples", "scorer", "embedder", "beside") if sampled else ():
         if getattr(options, flag):
             mend = "give --samples=0" if flag == "samples" else f"leave --{flag} out"
             raise UserError(f"{source} is a portable model, without text to compare samples with: {mend}")
     for name in sampled:
         del parts[name]
+
+
+def _check_text_is_read(options, parts):
+    """UserError: --text is given, and no part scores it."""
+    readers = [name for name, part in PARTS.items() if part.needs_text and not part.needs_split]
+    if options.text and not any(name in parts for name in readers):
+        raise UserError(f"--text is read by {', '.join(readers)}: name such in --measures, or leave it out")
 
 
 def columns_beside(places):
@@ -160,6 +166,7 @@ def main(options):
     text, source = read_options(options), cli.find_model(options)
     parts, measures = chosen_parts(options)
     _settle_portable(source, options, parts)
+    _check_text_is_read(options, parts)
     tell(f"reading {source}")
     loading = cli.load_options(options)
     trained = load_trained(source, **loading)
