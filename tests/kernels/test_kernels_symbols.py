@@ -301,7 +301,7 @@ def test_a_time_for_each_level_is_a_schedule_of_the_user(float64):
         ({"blocks": "3", "path": "sequential"}, "set kernel.resampled = 0"),
         ({"blocks": "3", "resampled": 3}, "give at most 2"),
         ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "1"}, "has 1 number"),
-        ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "0,1"}, "0 is not possible"),
+        ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "0,1"}, "holds 0, which is not possible"),
     ],
 )
 def test_what_cannot_be(options, told):
