@@ -138,19 +138,22 @@ def origins(kernel: "Kernel", xt: Array, x0: Array, t: Array, s: Array | None = 
         return take(table, counts[..., None])[..., 0]
 
     now, change = _with_change(lambda t: levels(kernel, t), t, s)
-    return _origins(kernel, _Pairs(xt, kernel.rank(xt, x0), look), now, change, t, s)
+    return _origins(kernel, _Pairs(xt, xt == x0, kernel.rank(xt, x0), lambda near: near, look), now, change, t, s)
 
 
 def all_origins(kernel: "Kernel", xt: Array, t: Array, s: Array | None = None) -> Origins:
     """The Origins of xt given every clean token: [..., V] each."""
     xt, (ids, ranks) = xt[..., None], kernel.in_neighbors(xt)
-    rank = put(put(jnp.full(kernel.vocab_size, kernel.table.k_max), ids, ranks), xt, jnp.full_like(xt, -1))
+
+    def spread(near):
+        return put(jnp.zeros(kernel.vocab_size, near.dtype), ids, near)
 
     def look(table):
         return table[..., kernel.table.counts]
 
+    pairs = _Pairs(xt, xt == jnp.arange(kernel.vocab_size), ranks, spread, look)
     now, change = _with_change(lambda t: levels(kernel, t), t, s)
-    return _origins(kernel, _Pairs(xt, rank, look), now, change, t[..., None], s if s is None else s[..., None])
+    return _origins(kernel, pairs, now, change, t[..., None], s if s is None else s[..., None])
 
 
 def _with_change(function, t, s):
@@ -162,11 +165,20 @@ def _with_change(function, t, s):
 
 
 class _Pairs(NamedTuple):
-    """Pairs of a noisy and a clean token. rank: of the one in the row of the other. look: reads a table over numbers of
-    neighbors at that of the clean token."""
+    """Pairs of a noisy and a clean token.
+
+    Attributes:
+        xt: the noisy token.
+        same: whether both are the same token.
+        rank: of the noisy token in the row of the clean one: of all pairs, or a list of those that are near.
+        spread: what is known by `rank`, as an array of all pairs, 0 where no rank is.
+        look: reads a table over numbers of neighbors at that of the clean token.
+    """
 
     xt: Array
+    same: Array
     rank: Array
+    spread: Callable[[Array], Array]
     look: Callable[[Array], Array]
 
 
@@ -178,8 +190,8 @@ def _origins(kernel, pairs, now, change, t, s):
         return sum(pairs.look(part) * hit for part, hit in zip(parts, hits, strict=True))
 
     f = flows(now, change)
-    near, near_change = _with_change(lambda t: kernel.near(pairs.rank, t), t, s)
-    kept = jnp.where(pairs.rank < 0, kernel.alpha(t), 0)
+    near, near_change = map(pairs.spread, _with_change(lambda t: kernel.near(pairs.rank, t), t, s))
+    kept = jnp.where(pairs.same, kernel.alpha(t), 0)
     before, gained = near + far(now.far), near_change + far(change.far)
     prob = kept + before if s is None else kept + before + gained  # q_t(x_t | x0)
     came_far = far([dot + f.far_lost * part for part, dot in zip(now.far, change.far, strict=True)])
