@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Array = jax.Array
 
+# The most numbers that `at_counts` compares with.
+FUSED = 65
 # At t = 1 nothing may be near any more: what goes at that moment was where it was just before.
 LAST_NEAR = 1 - 2**-24
 
@@ -149,11 +151,24 @@ def all_origins(kernel: "Kernel", xt: Array, t: Array, s: Array | None = None) -
         return put(jnp.zeros(kernel.vocab_size, near.dtype), ids, near)
 
     def look(table):
-        return table[..., kernel.table.counts]
+        return at_counts(table, kernel.table.counts)
 
     pairs = _Pairs(xt, xt == jnp.arange(kernel.vocab_size), ranks, spread, look)
     now, change = _with_change(lambda t: levels(kernel, t), t, s)
     return _origins(kernel, pairs, now, change, t[..., None], s if s is None else s[..., None])
+
+
+def at_counts(table: Array, counts: Array) -> Array:
+    """table [..., K + 1] at the numbers of neighbors counts [V]: [..., V].
+
+    For small K by comparing with each number, which fuses with what reads the result, where a gather does not.
+    """
+    if table.shape[-1] > FUSED:
+        return table[..., counts]
+    found = table[..., :1]
+    for number in range(1, table.shape[-1]):
+        found = jnp.where(counts == number, table[..., number, None], found)
+    return jnp.broadcast_to(found, (*table.shape[:-1], *counts.shape))
 
 
 def _with_change(function, t, s):

@@ -225,3 +225,10 @@ def test_steps_compose(name):
         x = _back(kernel, key, x, x0, jnp.full((3, 1, 1), t), jnp.full((3, 1, 1), s))
     for token in range(V):
         toys.assert_frequencies(np.asarray(x)[..., token], toy.matrix(0.2)[token])
+
+
+@pytest.mark.parametrize("numbers", [5, split.FUSED + 1])
+def test_tables_are_read_at_numbers_of_neighbors(numbers):
+    table = np.random.default_rng(0).random((2, 3, numbers)).astype(np.float32)
+    counts = np.array([0, numbers - 1, 2, 0, 1])
+    np.testing.assert_array_equal(split.at_counts(jnp.asarray(table), jnp.asarray(counts)), table[..., counts])
