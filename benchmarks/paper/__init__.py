@@ -1,0 +1,1 @@
+"""The SemDLM+ paper, table by table: `python -m benchmarks.paper --help`."""

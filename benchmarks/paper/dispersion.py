@@ -1,0 +1,95 @@
+"""Figure 3: the dispersion of kernels against the variance of gradients, within and between times (Eq. 19)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from benchmarks.bakeoff import Entry, markdown
+from benchmarks.paper.cells import Cell, TrainedRun
+from benchmarks.paper.scales import Scale
+from benchmarks.paper.systems import tuned
+from semdlm_jax.experiment.data import train_iterator
+from semdlm_jax.objectives import NoisyBatch, Objective
+from semdlm_jax.runtime.mesh import place_local
+
+NAME, TITLE = "figure3", "Figure 3: dispersion and gradient variance"
+SECONDS = 60.0
+
+
+def entries(scale: Scale) -> list[Entry]:
+    """All kernels of the other tables that are trained with one loss, and other neighborhoods."""
+    plain = ("mdlm", "gidd", "udlm", "hdlm", "semdlm_knn", "semdlm_nested", "semdlm_nested_mask")
+    plus = [f"kernel.gamma={gamma:g}" for gamma in scale.gammas if gamma != 1] + ["kernel.k_max=4"]
+    found = [tuned(system, scale) for system in plain]
+    return [*found, tuned("semdlm_plus", scale), *(tuned("semdlm_plus", scale, change) for change in plus)]
+
+
+def cells(scale: Scale, seeds: list[int]) -> list[Cell]:
+    wanted = []
+    for seed in seeds:
+        for entry in entries(scale):
+            measure = functools.partial(gradients, scale)
+            wanted.append(Cell(NAME, f"{entry.text}, seed {seed}", entry, seed, measure, SECONDS))
+    return wanted
+
+
+def gradients(scale: Scale, run: TrainedRun) -> dict:
+    """Traces of the covariance of a batch's gradient, after training: within a time, and between times.
+
+    The rows of a batch all have one time, so that Eq. 19 is taken as it is written; training stratifies times over the
+    rows, which removes most of the second part. Both are without bias: the variance of the means over B batches has
+    1 / B of the variance within taken away.
+    """
+    trained = run.trained
+    denoiser, objective = trained.denoiser, trained.objective
+    assert isinstance(objective, Objective)  # of the systems above, none is autoregressive
+    shares = (np.arange(scale.gradient_times) + 0.5) / scale.gradient_times
+    times = objective.t_min + (objective.t_max - objective.t_min) * shares
+
+    @jax.jit
+    def gradient(params, tokens, mask, t, key):
+        noise_key, loss_key = jax.random.split(key)
+        t_B = objective.loss.times(jnp.full(len(tokens), t))
+        xt = objective.kernel.corrupt(noise_key, tokens, t_B[:, None])
+
+        def loss(params):
+            batch = NoisyBatch(tokens, xt, t_B, mask)
+            features = denoiser.features(params, xt, t_B)
+            total, weight = objective.sums(lambda f: denoiser.logits(params, f), features, batch, loss_key)
+            return total / weight
+
+        grads = jax.grad(loss)(params)
+        return ravel_pytree(grads)[0]
+
+    iterator, within, means = train_iterator(trained.config, trained.corpus), 0.0, []
+    count = scale.gradient_batches
+    for place, t in enumerate(times):
+        mean, squares = 0.0, 0.0
+        for index in range(count):
+            batch = place_local(next(iterator), trained.config.training.batch_size, trained.mesh)
+            key = jax.random.fold_in(jax.random.key(1), place * count + index)
+            found = gradient(trained.params, batch["tokens"], batch["mask"], t, key)
+            squares += float(jnp.vdot(found, found)) / count
+            mean = mean + found / count
+        within += (squares - float(jnp.vdot(mean, mean))) * count / (count - 1) / len(times)
+        means.append(mean)
+    whole = sum(means) / len(means)
+    spread = sum(float(jnp.vdot(mean - whole, mean - whole)) for mean in means) / (len(means) - 1)
+    between = spread - within / count
+    return {"within": within, "between": between, "mean": float(jnp.vdot(whole, whole))}
+
+
+def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
+    """A row for each kernel."""
+    rows = []
+    for entry in entries(scale):
+        found = [lines[key] for seed in seeds if (key := f"{entry.text}, seed {seed}") in lines]
+        if found:
+            parts = ("within", "between", "mean")
+            within, between, mean = (sum(line[part] for line in found) / len(found) for part in parts)
+            values = (f"{within:.3g}", f"{between:.3g}", f"{mean:.3g}", f"{between / within:.2f}")
+            rows.append((entry.name, str(len(found)), *values))
+    return markdown(rows, ("system", "seeds", "within", "between", "mean", "between / within"))
