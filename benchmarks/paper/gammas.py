@@ -68,8 +68,8 @@ def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
     header = ("gamma", "seeds", "NELBO", "slack", "NELBO less slack", "generation perplexity", "entropy, nats")
     told = (
         f"SemDLM+, the first {scale.masked_steps} of {scale.steps} steps on masked text; test split. *slack*: of a "
-        f"model of token frequencies under this gamma. Texts: ancestral, {scale.sampling_steps[-2]} steps, temperature 1; "
-        f"{sampling.protocol(scale)}."
+        f"model of token frequencies under this gamma. Texts: ancestral, {scale.sampling_steps[-2]} steps, temperature "
+        f"1; {sampling.protocol(scale)}."
     )
     return f"{told}\n\n{markdown(rows, header)}"
 
