@@ -61,42 +61,50 @@ class LevelProcess(TakesTimes, abc.ABC):
 class Direct(LevelProcess):
     """Events of every level happen to every state, and those of a level hide the lower ones.
 
-    S_d = 1 - n^p_d is the chance of no event above level d, with p_0 = 1; S_D = 1. Then a_d = S_d - S_{d-1}, from s to
-    t with S_d(t) / S_d(s) in the place of S_d.
+    S_d = 1 - n^p_d is the chance of no event above level d; S_D = 1. Then a_d = S_d - S_{d-1}, from s to t with
+    S_d(t) / S_d(s) in the place of S_d.
 
     powers: p_1 < p_2 < ... of all levels but the last. (2,) gives the weights of Eq. 22.
+    first: p_0.
     """
 
     schedule: Schedule
     powers: tuple[float, ...] = ()
+    first: float = 1.0
 
     def __post_init__(self):
-        if any(not low * LEAST_RISE <= high for low, high in zip((1.0, *self.powers), self.powers)):
-            raise UserError(f"powers {self.powers} must rise by 1 % at least from level to level, the first from 1")
+        if any(not low * LEAST_RISE <= high for low, high in zip(self._powers, self.powers)):
+            told = f"powers {self.powers} must rise by 1 % at least from level to level, the first from {self.first:g}"
+            raise UserError(told)
+
+    @property
+    def _powers(self):
+        """(p_0, ..., p_{D-1})."""
+        return (self.first, *self.powers)
 
     @property
     def levels(self):
         return len(self.powers) + 1
 
     def kept(self, t):
-        return self.schedule.alpha(t), self.schedule.noise(t)
+        return fall(self.schedule.alpha(t), self.first), power(self.schedule.noise(t), self.first)
 
     def weights(self, t):
-        (alpha, noise), log_noise = self.kept(t), self.schedule.log_noise(t)
-        powers = (1.0, *self.powers)
+        alpha, noise, log_noise = self.schedule.alpha(t), self.schedule.noise(t), self.schedule.log_noise(t)
+        powers = self._powers
         falls = [alpha if q - p == 1 else -jnp.expm1((q - p) * log_noise) for p, q in zip(powers, powers[1:])]
         return [*(power(noise, p) * fall for p, fall in zip(powers, falls)), power(noise, powers[-1])]
 
     def survivals(self, t: Array) -> list[Array]:
         """[S_0, ..., S_D]."""
         alpha = self.schedule.alpha(t)
-        return [alpha, *(fall(alpha, p) for p in self.powers), jnp.ones_like(alpha)]
+        return [*(fall(alpha, p) for p in self._powers), jnp.ones_like(alpha)]
 
     def chances(self, t, s):
         left = [ratio(after, before, 1) for after, before in zip(self.survivals(t), self.survivals(s), strict=True)]
         noise_t, noise_s = self.schedule.noise(t), self.schedule.noise(s)
-        gone = [power(noise_t, p) for p in (1.0, *self.powers)]
-        rises = [after - power(noise_s, p) for after, p in zip(gone, (1.0, *self.powers))]
+        gone = [power(noise_t, p) for p in self._powers]
+        rises = [after - power(noise_s, p) for after, p in zip(gone, self._powers)]
         early = [ratio(rise, before, 0) for rise, before in zip(rises, self.survivals(s))]
         # Of two ways to write 1 - S_d(t) / S_d(s), and the difference of two, that which subtracts no nearly equal
         # numbers.
@@ -113,7 +121,7 @@ class Direct(LevelProcess):
         """r_d = -d log(S_{d-1} / S_d) / dt. With n = e^-u, -S_d' / S_d = n' / n p / (e^(p u) - 1)."""
         noise, noise_dot = derivative(self.schedule.noise, t)
         u = -self.schedule.log_noise(t)
-        speed, powers = ratio(noise_dot, noise, 0), (1.0, *self.powers)
+        speed, powers = ratio(noise_dot, noise, 0), self._powers
         between = [_hazard_fall(p, q, u) for p, q in zip(powers, powers[1:])]
         last = ratio(jnp.full_like(u, powers[-1]), jnp.expm1(powers[-1] * u))
         return _by_state(jnp.zeros_like(noise), [speed * rate for rate in (*between, last)])

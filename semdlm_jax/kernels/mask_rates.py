@@ -20,8 +20,14 @@ from semdlm_jax.kernels.markov import MarkovKernel
 from semdlm_jax.kernels.numerics import ratio
 from semdlm_jax.kernels.schedules import Schedule, fall, power
 from semdlm_jax.kernels.shapes import as_times, as_tokens
+from semdlm_jax.options import text
 
 Array = jax.Array
+FREQUENCY_POWERS = text(
+    "",
+    "w,w,…: the chance n^p of MASK or a symbol becomes n^(w p), a speed to it is divided by w; for classes of equal "
+    "shares of the text, the frequent first; '': all alike",
+)
 
 
 @jax.tree_util.register_dataclass
@@ -126,10 +132,15 @@ class MaskRates(MarkovKernel):
 
 
 def frequency_powers(counts: np.ndarray, powers: tuple[float, ...]) -> np.ndarray:
-    """[V]: the powers by classes of frequency, each of an equal share of the text, the most frequent tokens first."""
+    """[V]: the powers by `frequency_classes`."""
+    return np.asarray(powers)[frequency_classes(counts, len(powers))]
+
+
+def frequency_classes(counts: np.ndarray, number: int) -> np.ndarray:
+    """[V]: classes 0, ..., number - 1 of frequency, each of an equal share of the text, the most frequent first."""
     order = np.argsort(-counts, kind="stable")
     share = np.cumsum(counts[order]) - counts[order] / 2
     classes = np.empty(len(counts), int)
-    classes[order] = np.minimum(share / max(counts.sum(), 1) * len(powers), len(powers) - 1).astype(int)
-    classes[counts == 0] = len(powers) - 1
-    return np.asarray(powers)[classes]
+    classes[order] = np.minimum(share / max(counts.sum(), 1) * number, number - 1).astype(int)
+    classes[counts == 0] = number - 1
+    return classes

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.kernels import branches
-from semdlm_jax.kernels.mask_rates import MaskRates, frequency_powers
+from semdlm_jax.kernels.mask_rates import FREQUENCY_POWERS, MaskRates, frequency_powers
 from semdlm_jax.kernels.neighbors import NeighborTable
 from semdlm_jax.kernels.nested_spec import Nested
 from semdlm_jax.kernels.prior import EXPONENT, MIN_COUNT, PRIOR, UNIGRAM, GlobalPrior
@@ -18,7 +18,7 @@ from semdlm_jax.kernels.softmax import TAU_MIN, TAU_SCALE, SoftmaxKernel
 from semdlm_jax.kernels.sparse import Kernel
 from semdlm_jax.kernels.spec import KernelSpec
 from semdlm_jax.kernels.vocabulary import Vocabulary
-from semdlm_jax.options import numbers_in, shown, text
+from semdlm_jax.options import numbers_in, shown
 from semdlm_jax.plugins import Registry, field
 
 
@@ -26,12 +26,7 @@ from semdlm_jax.plugins import Registry, field
 class Absorbing(KernelSpec):
     """Tokens become MASK (Eq. 5; D3PM-mask, MDLM, SEDD-absorb); with `frequency_powers` at rates of their own."""
 
-    frequency_powers: str = field(
-        text(
-            "",
-            "p,p,…: a token is masked by n^p; classes of equal shares of the text, the frequent first; '': all by n",
-        )
-    )
+    frequency_powers: str = field(FREQUENCY_POWERS)
 
     def build(self, vocabulary):
         if powers := numbers_in("kernel.frequency_powers", self.frequency_powers, "[0.01, 100]"):

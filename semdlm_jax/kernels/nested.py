@@ -10,20 +10,22 @@ with E_d(i, .) the measure pi within i's block of level d, or its symbol, and a_
 (`levels`). Events of a higher level hide those of lower ones, E_d E_e = E_max(d, e), and so a step back is drawn in
 O(D^2) without a sum over the vocabulary.
 
+Tokens may become symbols at rates of their own, by classes that are blocks of all levels that draw: then each class has
+weights a_d of its own, and all else is as above.
+
 D = 1 is absorbing, uniform or unigram noise. D = 2 with S_1 = 1 - n^2 has the weights of SemDLM+ (Eq. 22), with a block
 for the neighborhood. With symbols alone it is HDLM, and TDLM where D > 2.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semdlm_jax.kernels.levels import LevelProcess
+from semdlm_jax.kernels.level_classes import ProcessByClass
 from semdlm_jax.kernels.markov import MarkovKernel
-from semdlm_jax.kernels.numerics import ratio
+from semdlm_jax.kernels.numerics import pick, ratio
 from semdlm_jax.kernels.partitions import Partitions
 from semdlm_jax.kernels.shapes import as_times, as_tokens
 
@@ -45,7 +47,7 @@ class NestedKernel(MarkovKernel):
     """
 
     partitions: Partitions
-    process: LevelProcess = dataclasses.field(metadata={"static": True})
+    process: ProcessByClass
     mask_id: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     @property
@@ -63,29 +65,32 @@ class NestedKernel(MarkovKernel):
 
     @property
     def closed_form(self):
-        return None if self.partitions.drawing else "symbols"
+        return None if self.partitions.drawing or self.process.several else "symbols"
 
     def alpha(self, t):
-        return self.process.kept(t)[0]
+        return self.process.alpha(t)
 
     def noise(self, t):
-        return self.process.kept(t)[1]
+        return self.process.noise(t)
 
     # The forward process.
 
     def noise_prob(self, y, x0, t):
-        return self._noise_prob(self.process.weights(t), y, x0)
+        return self._event_prob(self.process.weights(x0, t), y, x0)
 
-    def _noise_prob(self, weights, y, x0):
-        """sum over d >= 1 of w_d E_d(x0, y); shapes broadcast."""
+    def _event_prob(self, weights, y, x0):
+        """sum over d of w_d E_d(x0, y); shapes broadcast. w_0 is not read if there is one class."""
         p = self.partitions
         token = jnp.minimum(y, self.vocab_size - 1)
         drawn = sum(
-            jnp.where(block[x0] == block[token], w, 0) / mass[x0] for w, block, mass in zip(weights, p.blocks, p.masses)
+            jnp.where(block[x0] == block[token], w, 0) / mass[x0]
+            for w, block, mass in zip(weights[1:], p.blocks, p.masses)
         )
-        return jnp.where(y < self.vocab_size, drawn * p.probs[token], 0) + sum(
-            jnp.where(symbol == y, w, 0) for w, symbol in zip(weights[p.drawing :], self._symbols_of(x0), strict=True)
+        found = jnp.where(y < self.vocab_size, drawn * p.probs[token], 0) + sum(
+            jnp.where(symbol == y, w, 0)
+            for w, symbol in zip(weights[p.drawing + 1 :], self._symbols_of(x0), strict=True)
         )
+        return found + jnp.where(x0 == y, weights[0], 0) if self.process.several else found
 
     def _symbols_of(self, x0):
         """The symbol of the block of x0 on every level that has symbols; shape of x0 each."""
@@ -99,17 +104,26 @@ class NestedKernel(MarkovKernel):
         return self.noise_prob(xt[..., None], jnp.arange(self.vocab_size), t[..., None])
 
     def noise_matvec(self, w, t):
-        weights, p = [a[..., None] for a in self.process.weights(t)], self.partitions
+        p = self.partitions
+        kept, *weights = self.process.weights(jnp.arange(self.vocab_size), t[..., None])
         drawn = sum(a * p.block_sums(w, d) / mass for d, (a, mass) in enumerate(zip(weights, p.masses)))
         carried = jnp.broadcast_to(drawn * p.probs, jnp.broadcast_shapes(jnp.shape(drawn), w.shape))
+        if self.process.several:
+            carried = carried + w * kept
         if self.mask_id is not None:
             # The mask, which no clean text holds, is its own symbol on every level.
-            masked = weights[-1] * jnp.sum(w, axis=-1, keepdims=True)
-            masked += sum(weights[p.drawing : -1]) * w[..., self.mask_id, None]
-            carried = carried + jnp.where(jnp.arange(self.vocab_size) == self.mask_id, masked, 0)
+            own = sum(jnp.where(self._is_mask, a, 0) for a in weights[p.drawing : -1])
+            masked = jnp.sum(w * (weights[-1] + own), axis=-1, keepdims=True)
+            carried = carried + jnp.where(self._is_mask, masked, 0)
         if not p.members.shape[0]:
             return carried
-        return jnp.concatenate([carried, self._by_symbol(weights[p.drawing :]) * p.symbol_sums(w)], axis=-1)
+        of_levels = weights[p.drawing : p.drawing + len(p.symbols)]
+        return jnp.concatenate([carried, p.symbol_sums([w * a for a in of_levels])], axis=-1)
+
+    @property
+    def _is_mask(self):
+        """[V] bool."""
+        return jnp.arange(self.vocab_size) == self.mask_id
 
     def _by_symbol(self, weights):
         """[..., N - V] of [..., 1] for every level that has symbols."""
@@ -117,16 +131,16 @@ class NestedKernel(MarkovKernel):
         return jnp.take(jnp.concatenate(weights, axis=-1), levels, axis=-1)
 
     def expectations(self, values, t):
-        weights, p = [a[..., None] for a in self.process.weights(t)], self.partitions
-        text = values[..., : self.vocab_size]
+        p, text = self.partitions, values[..., : self.vocab_size]
+        kept, *weights = self.process.weights(jnp.arange(self.vocab_size), t[..., None])
         means = [p.block_sums(text * p.probs, d) / mass for d, mass in enumerate(p.masses)]
         means += [jnp.take(values, symbols, axis=-1) for symbols in p.symbols]
         means += [] if self.mask_id is None else [values[..., self.mask_id, None]]
-        return text * self.alpha(t)[..., None] + sum(a * mean for a, mean in zip(weights, means, strict=True))
+        return text * (self.alpha(t)[..., None] + kept) + sum(a * mean for a, mean in zip(weights, means, strict=True))
 
     def sample_noise(self, key, x0, t):
         level_key, token_key = jax.random.split(key)
-        level = pick(level_key, self.process.weights(t), x0.shape) + 1
+        level = pick(level_key, self.process.weights(x0, t), x0.shape)
         return self._event(token_key, x0, level)
 
     def _event(self, key, x, level):
@@ -170,25 +184,25 @@ class NestedKernel(MarkovKernel):
     # The reverse process.
 
     def jump_rates(self, xt, t):
-        return self._into(xt, self.process.rates(t))
+        return self._into(xt, self.process.rates(t[..., None]))
 
     def transitions(self, xt, t, s):
-        chances = self.process.chances(t, s)
-        level = self.state_levels[xt]
-        stays = sum((jnp.where(level == row, each[0], 0) for row, each in enumerate(chances)), start=jnp.zeros(()))
-        return self._into(xt, chances) + jnp.where(self._is_state(xt), stays[..., None], 0)
+        chances = self.process.chances(t[..., None], s[..., None])
+        level, rows = self.state_levels[xt][..., None], self.process.table(self._member(xt)[..., None], chances)
+        stays = sum((jnp.where(level == row, each[0], 0) for row, each in enumerate(rows)), start=jnp.zeros(()))
+        return self._into(xt, chances) + jnp.where(self._is_state(xt), stays, 0)
 
-    def _into(self, xt, table):
-        """sum over e >= 1 of c[l(y)][e] E_e(y, xt) of every state y: [..., N]."""
+    def _into(self, xt, found):
+        """sum over e >= 1 of c[l(y)][e] E_e(y, xt) of every state y: [..., N]. found: the Table c of every class, of
+        arrays [..., 1]."""
         p, tokens = self.partitions, jnp.arange(self.vocab_size)
-        into = self._noise_prob([c[..., None] for c in table[0][1:]], xt[..., None], tokens)
+        table = self.process.table(tokens, found)
+        into = self._event_prob([jnp.zeros(()), *table[0][1:]], xt[..., None], tokens)
         if self.mask_id is not None:
             into = jnp.where(tokens == self.mask_id, 0, into)
         if not p.members.shape[0]:
             return into
-        events = [
-            self._by_symbol([row[e][..., None] for row in table[p.drawing + 1 :]]) for e in range(self.levels + 1)
-        ]
+        events = [self._by_symbol([row[e] for row in table[p.drawing + 1 :]]) for e in range(self.levels + 1)]
         above = enumerate(self._symbols_of(p.members), p.drawing + 1)
         return jnp.concatenate(
             [into, sum(jnp.where(symbol == xt[..., None], events[e], 0) for e, symbol in above)], axis=-1
@@ -217,13 +231,15 @@ class NestedKernel(MarkovKernel):
         found = self._histories(xt, x0, t, self.process.rates(t))
         return {(d, e): weight for (d, e), weight in found.items() if e}
 
-    def _histories(self, xt, x0, s, table):
-        """{(d, e): weight}: that x0 was on level d at time s, and the highest event after it, of level e, led to xt."""
-        p = self.partitions
-        before = [self.alpha(s), *self.process.weights(s)]
+    def _histories(self, xt, x0, s, found):
+        """{(d, e): weight}: that x0 was on level d at time s, and the highest event after it, of level e, led to xt.
+        found: the Table of every class for what comes after s."""
+        p, table = self.partitions, self.process.table(x0, found)
+        kept, *weights = self.process.weights(x0, s)
+        before = [self.alpha(s) + kept, *weights]
         if self.mask_id is not None:  # which stays, were it ever clean
             table = [[c if e == 0 else jnp.where(x0 == self.mask_id, 0, c) for e, c in enumerate(row)] for row in table]
-        reached = [xt == x0, *(self._noise_prob(unit, xt, x0) for unit in np.eye(self.levels))]
+        reached = [xt == x0, *(self._event_prob([0, *unit], xt, x0) for unit in np.eye(self.levels))]
         return {
             (d, e): before[d] * table[d if d > p.drawing else 0][e] * reached[max(d, e)]
             for d in range(self.levels + 1)
@@ -244,8 +260,8 @@ class NestedKernel(MarkovKernel):
     def ancestor_rates(self, xt: Array, t: Array) -> list[Array]:
         """[r_e a_e / a_d for e < D], shape of xt: the rates, back in time, at which the symbol xt of level d becomes
         one of level e, or the token for e = 0; 0 where xt is no higher."""
-        level, rates = self.state_levels[xt], self.process.rates(t)
-        weights = [self.alpha(t), *self.process.weights(t)]
+        (rates,), level = self.process.rates(t), self.state_levels[xt]
+        weights = [self.alpha(t), *self.process.weights(xt, t)[1:]]
         nothing, above = jnp.zeros_like(level, t.dtype), self.levels + 1
 
         def back_to(e):
@@ -262,15 +278,3 @@ class NestedKernel(MarkovKernel):
             return self._is(x0)
         symbols = self.partitions.symbols[level - 1]
         return symbols[x0][..., None] == symbols
-
-
-def pick(key: Array, weights: Sequence[Array], shape: tuple[int, ...]) -> Array:
-    """int32: indices of `weights` in proportion to them. The last ones take the low end of the unit interval, where
-    float32 uniforms resolve small chances."""
-    total = sum(weights)
-    u = jax.random.uniform(key, shape, jnp.result_type(total)) * total
-    picked, below = jnp.zeros(shape, jnp.int32), jnp.zeros_like(total)
-    for index in reversed(range(len(weights))):
-        picked = jnp.where((u >= below) & (u < below + weights[index]), index, picked)
-        below = below + weights[index]
-    return picked

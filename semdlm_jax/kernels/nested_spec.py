@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
+from semdlm_jax.kernels.level_classes import ProcessByClass
 from semdlm_jax.kernels.levels import FASTEST, SLOWEST, Direct, LevelProcess, Sequential
+from semdlm_jax.kernels.mask_rates import FREQUENCY_POWERS, frequency_classes
 from semdlm_jax.kernels.nested import NestedKernel
 from semdlm_jax.kernels.partitions import Partitions
 from semdlm_jax.kernels.prior import EXPONENT, PRIOR, UNIGRAM
@@ -36,6 +39,7 @@ class Nested(KernelSpec):
     speeds: str = field(
         text("", "of each level to the next; 'gamma,1' is HDLM; '': …,3,2,1", only="kernel.path: sequential")
     )
+    frequency_powers: str = field(FREQUENCY_POWERS)
     prior: str = field(PRIOR)
     prior_exponent: float = field(dataclasses.replace(EXPONENT, only=UNIGRAM))
 
@@ -48,7 +52,12 @@ class Nested(KernelSpec):
             raise UserError(f"kernel.resampled = {self.resampled}, but {told}: give at most {self.levels}")
         if self.path == "sequential" and self.drawing:
             raise UserError("kernel.path = 'sequential' is for symbols alone: set kernel.resampled = 0")
-        self.process  # noqa: B018  checks the numbers of its levels
+        if self._of_classes and self.drawing == self.levels:
+            raise UserError(
+                "kernel.frequency_powers changes when tokens become symbols, of which there are none here: leave it "
+                f"out, or set kernel.resampled to 0, …, {self.levels - 1}"
+            )
+        self.processes  # noqa: B018  checks the numbers of its levels
 
     @property
     def levels(self) -> int:
@@ -61,14 +70,24 @@ class Nested(KernelSpec):
         return self.levels if self.resampled < 0 else self.resampled
 
     @property
-    def process(self) -> LevelProcess:
+    def _of_classes(self) -> tuple[float, ...]:
+        return numbers_in("kernel.frequency_powers", self.frequency_powers, "[0.01, 100]")
+
+    @property
+    def processes(self) -> tuple[LevelProcess, ...]:
+        """One for every number of frequency_powers; one if there is none."""
+        return tuple(self._process(power) for power in self._of_classes or (1.0,))
+
+    def _process(self, power: float) -> LevelProcess:
+        """With `power` the chance of symbols is n^(power p) where it was n^p, or their speed that part of it."""
         if self.path == "direct":
             powers = numbers_in("kernel.powers", self.powers, POWER) or tuple(range(2, self.levels + 1))
             self._check_count("kernel.powers", powers, self.levels - 1)
-            return Direct(self.schedule, tuple(map(float, powers)))
+            first, *powers = (p * power if d == self.drawing else p for d, p in enumerate((1.0, *map(float, powers))))
+            return Direct(self.schedule, tuple(powers), first)
         speeds = numbers_in("kernel.speeds", self.speeds, SPEED) or tuple(range(self.levels, 0, -1))
         self._check_count("kernel.speeds", speeds, self.levels)
-        return Sequential(self.schedule, tuple(map(float, speeds)))
+        return Sequential(self.schedule, (speeds[0] / power, *map(float, speeds[1:])))
 
     def _check_count(self, key, values, wanted):
         if len(values) != wanted:
@@ -94,7 +113,16 @@ class Nested(KernelSpec):
             base = (vocabulary.require("unigram") + 0.5) ** self.prior_exponent
         mask_id = vocabulary.mask_id if masked else None
         partitions = Partitions.from_blocks(np.array(levels, int), base, self.drawing, apart=mask_id)
-        return NestedKernel(partitions, self.process, mask_id)
+        classes = jnp.asarray(self._classes(vocabulary), jnp.int32)
+        return NestedKernel(partitions, ProcessByClass(classes, self.processes, self.drawing), mask_id)
+
+    def _classes(self, vocabulary):
+        """[V]: of the blocks of the last level that draws, or of tokens if none does, by their frequency."""
+        if not self._of_classes:
+            return np.zeros(vocabulary.size, int)
+        blocks = self._partitions(vocabulary)[self.drawing - 1] if self.drawing else np.arange(vocabulary.size)
+        counts = np.bincount(blocks, vocabulary.require("unigram"), blocks.max() + 1)
+        return frequency_classes(counts, len(self._of_classes))[blocks]
 
 
 def _partition(vocabulary: Vocabulary, blocks: int) -> np.ndarray:

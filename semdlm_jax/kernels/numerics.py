@@ -74,3 +74,15 @@ def add_at(base, ids, values):
     """base [..., V] with values [..., D] added at ids [..., D]; the id V is dropped."""
     base = jnp.broadcast_to(base, ids.shape[:-1] + base.shape[-1:])
     return base.at[(*_grid(base, ids), ids)].add(values.astype(base.dtype), mode="drop")
+
+
+def pick(key, weights, shape):
+    """int32: indices of `weights` in proportion to them. The last ones take the low end of the unit interval, where
+    float32 uniforms resolve small chances."""
+    total = sum(weights)
+    u = jax.random.uniform(key, shape, jnp.result_type(total)) * total
+    picked, below = jnp.zeros(shape, jnp.int32), jnp.zeros_like(total)
+    for index in reversed(range(len(weights))):
+        picked = jnp.where((u >= below) & (u < below + weights[index]), index, picked)
+        below = below + weights[index]
+    return picked

@@ -1,6 +1,7 @@
 """Nested partitions of the vocabulary as device arrays: blocks from which noise draws, and symbols of blocks."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -108,13 +109,14 @@ class Partitions:
         # The sum over same blocks is its own transpose; JAX would add up a gradient number by number.
         return jax.custom_derivatives.linear_call(_same_block_sums, _same_block_sums, self.blocks[level], w)
 
-    def symbol_sums(self, w: Array) -> Array:
-        """The sum of w [..., V] over the block of every symbol: [..., N - V]; that of a token apart is left out."""
-        added = jnp.zeros((self.members.shape[0], w[..., 0].size), w.dtype)
-        flat = w.reshape(-1, self.vocab_size).T
-        for symbols in self.symbols:
+    def symbol_sums(self, w: Sequence[Array]) -> Array:
+        """The sum of w_d [..., V] over the block of every symbol, d its level: [..., N - V]; that of a token apart is
+        left out. w: one array for each level that has symbols."""
+        added = jnp.zeros((self.members.shape[0], w[0][..., 0].size), w[0].dtype)
+        for symbols, values in zip(self.symbols, w, strict=True):
+            flat = values.reshape(-1, self.vocab_size).T
             added = added.at[symbols - self.vocab_size].add(flat, mode="drop", wrap_negative_indices=False)
-        return added.T.reshape(*w.shape[:-1], -1)
+        return added.T.reshape(*w[0].shape[:-1], -1)
 
 
 def _same_block_sums(block, w):

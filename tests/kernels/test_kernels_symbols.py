@@ -6,92 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.integrate
 import toys
+from toy_members import FINE, MASK, MEMBERS, VOCABULARY, V
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import Vocabulary, make_kernel, schedules
 from semdlm_jax.objectives import bound, closed_forms
 
-# Six tokens; the mask lies in the block of special tokens, as in tables.
-V, MASK = 6, 5
-FINE, COARSE = np.array([0, 0, 1, 2, 2, 3]), np.array([0, 0, 0, 1, 1, 2])
-VOCABULARY = Vocabulary(V, MASK, partitions=np.stack([FINE, COARSE]))
 P_DATA = np.array([0.3, 0.05, 0.25, 0.1, 0.3, 0.0])
 ENTROPY = -np.sum(P_DATA[:5] * np.log(P_DATA[:5]))
 TIMES = (0.2, 0.55, 0.9)
-
-
-def _direct(*powers):
-    """[r_1, ..., r_D] of S_d = 1 - t^p_d, with S_D = 1."""
-
-    def rates(t):
-        falls = [p * t ** (p - 1) / (1 - t**p) for p in (1, *powers)]
-        return [low - high for low, high in zip(falls, [*falls[1:], 0], strict=True)]
-
-    return rates
-
-
-class Member:
-    """A kernel beside its generator. symbols: the levels from fine to coarse that have symbols; the mask is one more.
-
-    rates(t): of events of each level for `direct`, of each level to the next for `sequential`.
-    """
-
-    def __init__(self, rates, symbols, drawing=(), **options):
-        self.rates, self.drawing, self.sequential = rates, drawing, options.get("path") == "sequential"
-        self.build = lambda: make_kernel("nested", VOCABULARY, resampled=len(drawing), **options)
-        self.levels, self.tokens = [0] * V, [{k} for k in range(V)]
-        for level, blocks in enumerate(symbols, len(drawing) + 1):
-            for block in sorted(set(blocks[:MASK])):
-                self.levels.append(level)
-                self.tokens.append({k for k in range(MASK) if blocks[k] == block})
-        self.top = len(drawing) + len(symbols) + 1
-        self.levels[MASK], self.tokens[MASK] = self.top, set(range(V))
-        self.N = len(self.levels)
-
-    def generator(self, t):
-        """[N, N]: the rate of every state (row) becoming another."""
-        q = np.zeros((self.N, self.N))
-        for y in range(self.N):
-            for level, rate in enumerate(self.rates(t), 1):
-                if level <= self.levels[y] or (self.sequential and level != self.levels[y] + 1):
-                    continue
-                if level <= len(self.drawing):
-                    inside = np.flatnonzero(self.drawing[level - 1][:MASK] == self.drawing[level - 1][y])
-                    q[y, inside] += rate / len(inside)
-                else:
-                    q[y, self._symbol(y, level)] += rate
-        return q - np.diag(q.sum(1))
-
-    def _symbol(self, y, level):
-        if level == self.top:
-            return MASK
-        return next(n for n in range(V, self.N) if self.levels[n] == level and self.tokens[y] <= self.tokens[n])
-
-    def moved(self, s, t):
-        """[N, N]: what a state at s is at t, by the differential equation."""
-        solved = scipy.integrate.solve_ivp(
-            lambda time, p: (p.reshape(self.N, self.N) @ self.generator(time)).ravel(),
-            (s, t),
-            np.eye(self.N).ravel(),
-            rtol=1e-10,
-            atol=1e-12,
-        )
-        return solved.y[:, -1].reshape(self.N, self.N)
-
-
-def _speeds(*speeds):
-    return lambda t: [speed / (1 - t) for speed in speeds]
-
-
-MEMBERS = {
-    "symbols": Member(_direct(2), [FINE], blocks="3"),
-    "hdlm": Member(_speeds(1, 1), [FINE], blocks="3", path="sequential", speeds="1,1"),
-    "hdlm_gamma": Member(_speeds(2.5, 1), [FINE], blocks="3", path="sequential", speeds="2.5,1"),
-    "tdlm": Member(_speeds(3, 2, 1), [FINE, COARSE], blocks="3,2", path="sequential"),
-    "drawn_then_symbols": Member(_direct(1.5, 3), [COARSE], drawing=(FINE,), blocks="3,2", powers="1.5,3"),
-}
 every_member = pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
 TEXT = np.flatnonzero(P_DATA)
 
@@ -197,7 +121,7 @@ def test_short_steps_keep_digits_in_float32(member):
     options = {"path": "sequential"} if member == "hdlm" else {}
     ends_early = schedules.Geometric(sigma_max=1e4)
     kernel = make_kernel("nested", VOCABULARY, blocks="3", resampled=0, schedule=ends_early, **options)
-    rates = kernel.process.rates(jnp.float32([0.5, 0.9, 0.999]))
+    (rates,) = kernel.process.rates(jnp.float32([0.5, 0.9, 0.999]))
     assert all((np.isfinite(rate) & (rate >= 0)).all() for row in rates for rate in row[1:])
 
 
@@ -299,6 +223,8 @@ def test_a_time_for_each_level_is_a_schedule_of_the_user(float64):
         ({"blocks": "3", "powers": "0.5"}, "must rise"),
         ({"blocks": "3,2", "powers": "2,2.001"}, "must rise"),
         ({"blocks": "3", "path": "sequential"}, "set kernel.resampled = 0"),
+        ({"blocks": "3", "frequency_powers": "1,2"}, "of which there are none here"),
+        ({"blocks": "3", "resampled": 0, "frequency_powers": "1,2"}, "the first from 2"),
         ({"blocks": "3", "resampled": 3}, "give at most 2"),
         ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "1"}, "has 1 number"),
         ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "0,1"}, "holds 0, which is not possible"),
@@ -315,13 +241,21 @@ def test_without_partitions():
 
 
 @pytest.mark.parametrize(
-    "name, options", [("absorbing", {"resampled": 0}), ("uniform", {}), ("unigram", {"prior": "unigram"})]
+    "name, options, common",
+    [
+        ("absorbing", {"resampled": 0}, {}),
+        ("absorbing", {"resampled": 0}, {"frequency_powers": "2,0.6"}),
+        ("uniform", {}, {}),
+        ("unigram", {"prior": "unigram"}, {}),
+    ],
+    ids=["absorbing", "by_frequency", "uniform", "unigram"],
 )
-def test_one_level_is_a_kernel_that_jumps(float64, name, options):
+def test_one_level_is_a_kernel_that_jumps(float64, name, options, common):
     """Marginals, the bound and the prior, with half a count more for every token of the unigram."""
     counts = np.array([1, 4, 9, 16, 25, 36])
-    one = make_kernel("nested", Vocabulary(V, MASK, unigram=counts, partitions=FINE[None]), blocks="", **options)
-    other = make_kernel(name, Vocabulary(V, MASK, unigram=counts + 0.5))
+    vocabulary = Vocabulary(V, MASK, unigram=counts, partitions=FINE[None])
+    one = make_kernel("nested", vocabulary, blocks="", **options, **common)
+    other = make_kernel(name, Vocabulary(V, MASK, unigram=counts + 0.5), **common)
     assert one.levels == 1 and one.num_states == V
     posterior = np.random.default_rng(2).dirichlet(np.ones(V), V) * (np.arange(V) != MASK)
     for t in TIMES:
