@@ -3,6 +3,7 @@
     python -m benchmarks.paper --scale=cpu --dry_run
     python -m benchmarks.paper --scale=cpu --seeds=0,1,2
     python -m benchmarks.paper --scale=cpu --only=table2 --systems=mdlm,semdlm_plus
+    python -m benchmarks.paper --scale=full > paper.sh
 
 Every measurement is a line of JSON in OUTPUT/SCALE/PART.jsonl as soon as it is known, and is not repeated: the same
 command, started again, goes on, and where the lines are all there it only writes the pages anew. Runs are kept below
@@ -18,7 +19,7 @@ import time
 from absl import flags
 
 from benchmarks.bakeoff import configure
-from benchmarks.paper import basins, dispersion, gammas, likelihoods, penalties, steps
+from benchmarks.paper import basins, dispersion, gammas, launches, likelihoods, penalties, steps
 from benchmarks.paper.cells import Results, TrainedRun, by_run, work_off
 from benchmarks.paper.scales import SCALES, Scale
 from semdlm_jax import checks, cli, config_flag
@@ -65,6 +66,9 @@ def write_pages(parts, scale: Scale, seeds, results: Results) -> list[str]:
 
 
 def main(options):
+    if options.scale == "full":
+        print(launches.script())
+        return
     scale = dataclasses.replace(SCALES[options.scale], scorer=options.scorer)
     seeds = [int(seed) for seed in options.seeds]
     parts = [choose("part", name, PARTS) for name in options.only or PARTS]
@@ -106,7 +110,8 @@ def with_config(argv: list[str]) -> list[str]:
 if __name__ == "__main__":
     sys.argv = with_config(sys.argv)
     config_flag.define_config_flag()
-    flags.DEFINE_enum("scale", DEFAULT, list(SCALES), "How large everything is: see benchmarks/paper/scales.py.")
+    about = "How large everything is: see benchmarks/paper/scales.py. full prints a script of the paper's own runs."
+    flags.DEFINE_enum("scale", DEFAULT, [*SCALES, "full"], about)
     flags.DEFINE_list("seeds", ["0"], "Training seeds.")
     flags.DEFINE_list("only", [], f"Only these parts: {', '.join(PARTS)}.")
     flags.DEFINE_list("systems", [], "Only these systems, by their names in experiment/systems.py.")
@@ -115,4 +120,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", "benchmarks/results/paper", "The folder for lines, tables and plots.")
     flags.DEFINE_float("minutes", 1e9, "No run is begun after so many.")
     flags.DEFINE_bool("dry_run", False, "Print what is missing with its projected time, and do nothing.")
-    cli.run(lambda: main(flags.FLAGS), compiles=True)
+    cli.run(lambda: main(flags.FLAGS), required=("scale",), compiles=True)

@@ -64,22 +64,36 @@ def gradients(scale: Scale, run: TrainedRun) -> dict:
         grads = jax.grad(loss)(params)
         return ravel_pytree(grads)[0]
 
-    iterator, within, means = train_iterator(trained.config, trained.corpus), 0.0, []
-    count = scale.gradient_batches
+    iterator, count = train_iterator(trained.config, trained.corpus), scale.gradient_batches
+    squares, means = [], []
     for place, t in enumerate(times):
-        mean, squares = 0.0, 0.0
+        square, mean = 0.0, jnp.zeros(())
         for index in range(count):
             batch = place_local(next(iterator), trained.config.training.batch_size, trained.mesh)
             key = jax.random.fold_in(jax.random.key(1), place * count + index)
             found = gradient(trained.params, batch["tokens"], batch["mask"], t, key)
-            squares += float(jnp.vdot(found, found)) / count
-            mean = mean + found / count
-        within += (squares - float(jnp.vdot(mean, mean))) * count / (count - 1) / len(times)
-        means.append(mean)
-    whole = sum(means) / len(means)
-    spread = sum(float(jnp.vdot(mean - whole, mean - whole)) for mean in means) / (len(means) - 1)
-    between = spread - within / count
-    return {"within": within, "between": between, "mean": float(jnp.vdot(whole, whole))}
+            square, mean = square + float(jnp.vdot(found, found)) / count, mean + found / count
+        squares.append(square)
+        means.append(np.asarray(mean, np.float64))
+    return split_variance(np.array(squares), np.array(means), count)
+
+
+def split_variance(squares_T: np.ndarray, means_TxP: np.ndarray, count: int) -> dict[str, float]:
+    """Eq. 19 from `count` gradients at each of T times: traces of covariances, without bias.
+
+    Args:
+        squares_T: the mean squared norm of a gradient at each time.
+        means_TxP: the mean gradient at each time.
+        count: of gradients at each time, 2 at least.
+
+    Returns:
+        within: the mean over times of the variance at a time. between: the variance of the expectation over times, with
+        T - 1; what the variance of means over `count` gradients adds is taken away, so it may be below 0. mean: the
+        squared norm of the mean of all.
+    """
+    within = float(np.mean(squares_T - np.sum(means_TxP**2, axis=1)) * count / (count - 1))
+    between = float(np.sum(np.var(means_TxP, axis=0, ddof=1)) - within / count)
+    return {"within": within, "between": between, "mean": float(np.sum(means_TxP.mean(0) ** 2))}
 
 
 def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:

@@ -1,0 +1,141 @@
+"""The paper's tables: what is measured again and what is not, two commands at once, and what the pages say."""
+
+import itertools
+import json
+import math
+import time
+import types
+
+import numpy as np
+import pytest
+
+from benchmarks.bakeoff import Entry
+from benchmarks.paper import cells, dispersion, likelihoods, penalties, sampling, systems
+from benchmarks.paper.cells import Cell, Results, by_run, work_off
+from benchmarks.paper.scales import SCALES
+
+TOY = SCALES["toy"]
+
+
+def place(entry, seed):
+    """A stand-in for a run: measures get it and nothing is trained."""
+    return types.SimpleNamespace(entry=entry, seed=seed, workdir=f"{entry.text}-{seed}")
+
+
+@pytest.fixture
+def measured():
+    """The keys of the cells that were measured, in order."""
+    return []
+
+
+def cell(measured, key, system="mdlm", seed=0, part="table2", **values):
+    def measure(run=None):
+        measured.append(key)
+        return {"value": 1.0, **values}
+
+    return Cell(part, key, None if system is None else Entry.parse(system), None if system is None else seed, measure)
+
+
+def test_all_cells_of_a_run_are_measured_together_and_the_first_seed_first(tmp_path, measured):
+    wanted = [
+        cell(measured, "a1", seed=1),
+        cell(measured, "a0"),
+        cell(measured, "b0", "udlm"),
+        cell(measured, "a0 text", part="table3"),
+        cell(measured, "alone", None),
+    ]
+    assert work_off(wanted, Results(tmp_path), place, math.inf, tell=lambda line: None) == []
+    assert measured == ["alone", "a0", "a0 text", "b0", "a1"]
+    assert len(by_run(wanted)) == 4
+
+
+def test_a_command_that_is_started_again_goes_on(tmp_path, measured):
+    results, wanted = Results(tmp_path), [cell(measured, "a"), cell(measured, "b", "udlm")]
+    assert work_off(wanted, results, place, 0.0) == wanted and not measured  # no time
+    work_off(wanted[:1], results, place, math.inf, tell=lambda line: None)
+    with (tmp_path / "table2.jsonl").open("a") as file:
+        file.write('{"key": "b", "val')  # cut off by a kill
+    assert [missing.key for missing in results.missing(wanted)] == ["b"]
+    assert work_off(wanted, results, place, math.inf, tell=lambda line: None) == []
+    assert measured == ["a", "b"] and set(results.of("table2")) == {"a", "b"}
+
+
+def test_a_run_that_another_command_is_at_is_left_to_it(tmp_path, measured):
+    results, wanted = Results(tmp_path), [cell(measured, "a"), cell(measured, "b", "udlm")]
+    with cells._alone(tmp_path, place(wanted[0].entry, 0).workdir) as ours:
+        assert ours
+        assert work_off(wanted, results, place, math.inf, tell=lambda line: None) == wanted[:1]
+    assert measured == ["b"]
+
+
+def test_files_of_a_cell_stand_beside_its_line(tmp_path, measured):
+    work_off(
+        [cell(measured, "a", files={"page.html": "text"})], Results(tmp_path), place, math.inf, tell=lambda line: None
+    )
+    assert (tmp_path / "page.html").read_text() == "text"
+    line = json.loads((tmp_path / "table2.jsonl").read_text())
+    assert "files" not in line and line["system"] == "mdlm" and line["seed"] == 0
+
+
+def test_every_cell_has_a_name_of_its_own():
+    for name, scale in SCALES.items():
+        for part in (likelihoods, penalties, dispersion):
+            keys = [cell.key for cell in part.cells(scale, [0, 1])]
+            assert len(set(keys)) == len(keys), name
+
+
+def test_noise_that_looks_like_text_begins_on_masked_text_when_tuned():
+    scale = SCALES["cpu"]
+    assert dict(systems.tuned("semdlm_plus", scale).changes) == {"warmup.steps": "250"}
+    assert systems.entries(scale)["SemDLM+", systems.AUTHORS].changes == ()
+    assert dict(systems.tuned("udlm", scale).changes) == {"objective.name": "denoising", "warmup.steps": "250"}
+    assert systems.entries(scale)["SEDD, masks", systems.TUNED].changes == ()
+
+
+def likelihood_line(nelbo):
+    terms = {"nelbo": nelbo, "standard_error": 0.01, "prior": 0.1, "reconstruction": 0.2}
+    return {"likelihood": terms, "protocol": "continuous-time bound"}
+
+
+def test_the_table_of_likelihoods_has_means_over_seeds_and_no_exact_one_among_bounds():
+    scale = SCALES["cpu"]
+    lines = {
+        "mdlm, seed 0, bound": likelihood_line(4.0),
+        "mdlm, seed 1, bound": likelihood_line(4.2),
+        "mdlm, seed 0, paths": {"nats": {"1": 4.1, "10": 3.9}},
+        "mdlm, slack": {"slack": 0.02},
+        "ar, seed 0, bound": {**likelihood_line(3.0), "protocol": "exact"},
+    }
+    page = likelihoods.page(scale, [0, 1], lines)
+    # The error of the mean of two seeds, 0.1, is larger than that over windows.
+    row = f"| MDLM | its authors' | 2 | 4.100 ± 0.100 | {math.exp(4.1):.1f} | 0.100 | 0.200 | 4.100 | 3.900 | +0.020 |"
+    assert row in page
+    assert "| autoregressive" not in page and f"exact: 3.000 ± 0.010 nats, perplexity {math.exp(3):.1f}" in page
+
+
+def test_measures_of_one_seed_have_their_interval_and_of_several_their_range():
+    lines = [{"measures": {"mauve": {"generated": [value, value - 1, value + 1]}}} for value in (3.0, 5.0)]
+    assert sampling.mean(lines[:1], "mauve") == (3.0, 2.0, 4.0)
+    assert sampling.mean(lines, "mauve") == (4.0, 3.0, 5.0)
+    assert sampling.mean(lines, "entropy_nats") is None
+
+
+def test_the_split_of_the_variance_of_gradients_has_no_bias():
+    """Two times, two gradients each, of a choice of two at each time: the mean over all 16 outcomes is the truth."""
+    choices = np.array([[[1.0, 0.0], [3.0, 2.0]], [[-2.0, 1.0], [0.0, 5.0]]])  # [time, choice, parameter]
+    found = []
+    for picked in itertools.product(range(2), repeat=4):
+        drawn = np.stack([choices[0][list(picked[:2])], choices[1][list(picked[2:])]])
+        found.append(dispersion.split_variance((drawn**2).sum(-1).mean(1), drawn.mean(1), 2))
+    within = np.mean([choices[time].var(0).sum() for time in range(2)])
+    between = choices.mean(1).var(0, ddof=1).sum()
+    assert np.mean([one["within"] for one in found]) == pytest.approx(within)
+    assert np.mean([one["between"] for one in found]) == pytest.approx(between)
+
+
+def test_time_is_looked_at_before_every_run(tmp_path, measured, monkeypatch):
+    now = iter([0.0, 0.0, 0.0, 100.0, 100.0, 100.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    wanted = [cell(measured, "a"), cell(measured, "b", "udlm")]
+    left = work_off(wanted, Results(tmp_path), place, 50.0, tell=lambda line: None)
+    assert measured == ["a"] and left == wanted[1:]
