@@ -35,7 +35,7 @@ from semdlm_jax import cli, config_flag
 from semdlm_jax.experiment import build, data
 from semdlm_jax.experiment.configs import lm1b, openwebtext, quickstart
 from semdlm_jax.objectives import NoisyBatch
-from semdlm_jax.objectives.chunking import map_positions
+from semdlm_jax.objectives.chunking import sum_losses
 from semdlm_jax.runtime.mesh import batch_sharding, place_batch
 from semdlm_jax.runtime.state import create_state
 from semdlm_jax.train_step import make_train_step
@@ -66,11 +66,11 @@ class FixedNoise:
         return NoisyBatch(x0_BxL, self.xt, self.t, mask_BxL)
 
     def sums(self, readout, features_BxLxD, batch, step, key):
-        def positions(features, x0, mask):
-            loss = optax.softmax_cross_entropy_with_integer_labels(readout(features), x0)
-            return jnp.sum(loss * mask), jnp.sum(mask)
+        def positions(logits, x0, mask):
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, x0)
+            return jnp.sum(loss * mask), jnp.sum(mask, dtype=jnp.float32)
 
-        return map_positions(positions, features_BxLxD, batch.x0, batch.mask, chunk=self.chunk)
+        return sum_losses(positions, readout, features_BxLxD, batch.x0, batch.mask, chunk=self.chunk)
 
 
 class Steps:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.objectives.base import NoisyBatch, ObjectiveBase, Scoring, SequenceTerms, check_tokens
-from semdlm_jax.objectives.chunking import each_position, map_positions
+from semdlm_jax.objectives.chunking import each_position, sum_losses
 
 AUTOREGRESSIVE = "autoregressive"  # its name as an objective: it is no loss on a kernel's noise
 
@@ -52,10 +52,10 @@ class Autoregressive(ObjectiveBase):
         """(sum of negative log-likelihoods in nats, number of tokens) over the positions that the mask marks."""
         del key
 
-        def positions(features, x0, mask):
-            return jnp.sum(jnp.where(mask, self.log_losses(readout(features), x0), 0)), jnp.sum(mask, dtype=jnp.float32)
+        def positions(logits, x0, mask):
+            return jnp.sum(jnp.where(mask, self.log_losses(logits, x0), 0)), jnp.sum(mask, dtype=jnp.float32)
 
-        return map_positions(positions, features_BxLxD, batch.x0, batch.mask, chunk=self.chunk)
+        return sum_losses(positions, readout, features_BxLxD, batch.x0, batch.mask, chunk=self.chunk)
 
     def position_terms(self, denoiser, scoring: Scoring, posterior=None) -> Callable:
         """The negative log-likelihood by the chain rule, as the integral of a SequenceTerms without noise. Rows need

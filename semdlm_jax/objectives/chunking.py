@@ -1,27 +1,117 @@
 """Chunks of positions, so that logits [B, L, V] are never held as a whole; and some rows of a batch."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+PARTS = 8  # into which the positions of a batch are cut where only some are wanted
+
 
 def map_positions(function, features_BxLxD, *per_position, chunk=0):
-    """The sum over chunks of positions of function(features chunk, *chunks).
+    """The sum over chunks of positions of function(features chunk, *chunks); without a backward pass of its own.
 
     Args:
-        function: maps features [B, c, D] and arrays [B, c, ...] to a pytree of sums over those positions. It is
-            rematerialized in the backward pass, so that the logits of only one chunk are alive at a time.
+        function: maps features [B, c, D] and arrays [B, c, ...] to a pytree of sums over those positions.
         features_BxLxD: hidden states of the network.
         per_position: arrays [B, L, ...].
-        chunk: positions at a time, lowered to a divisor of L; 0: all at once, without rematerialization.
+        chunk: positions at a time, lowered to a divisor of L; 0: all at once.
     """
-    length = features_BxLxD.shape[1]
-    arrays = (features_BxLxD, *per_position)
+    length, arrays = features_BxLxD.shape[1], (features_BxLxD, *per_position)
     if not chunk or chunk >= length:
         return function(*arrays)
-    chunk = divisor(length, chunk)
-    body = jax.checkpoint(function, prevent_cse=False)
-    sums = jax.lax.map(lambda chunks: body(*chunks), tuple(split_positions(x, chunk) for x in arrays))
+    chunks = tuple(split_positions(x, divisor(length, chunk)) for x in arrays)
+    sums = jax.lax.map(lambda arrays: function(*arrays), chunks)
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
+
+
+def sum_losses(function, readout, features_BxLxD, *per_position, chunk=0, wanted_BxL=None):
+    """(loss, weight): the sums over chunks of positions of function(logits, *chunks).
+
+    The derivative of the loss is taken together with its value, chunk by chunk, so that no logits are kept or computed
+    twice. That of the weight is not taken.
+
+    Args:
+        function: maps logits [B, c, V] and arrays [B, c, ...] to two sums over those positions.
+        readout: [..., D] -> logits [..., V]. Its parameters may be those of an outer derivative.
+        features_BxLxD: hidden states of the network.
+        per_position: arrays [B, L, ...].
+        chunk: positions of each row at a time, lowered to a divisor of L; 0: all at once.
+        wanted_BxL: bool, where there is a loss. Logits are computed at these positions alone, up to whole chunks, whose
+            arrays are [1, c, ...]. None: everywhere.
+    """
+    batch, length, _ = features_BxLxD.shape
+    arrays = (features_BxLxD, *per_position)
+    if wanted_BxL is None:
+        if not chunk or chunk >= length:
+            return function(readout(features_BxLxD), *per_position)
+        chunks = tuple(split_positions(x, divisor(length, chunk)) for x in arrays)
+        return _summed_by_parameters(function, readout, chunks, None)
+    size = divisor(batch * length, min(batch * (chunk or length), -(-batch * length // PARTS)))
+    order = jnp.argsort(~wanted_BxL.ravel(), stable=True)
+
+    def sorted_chunks(x):
+        return jnp.asarray(x).reshape(-1, *x.shape[2:])[order].reshape(-1, 1, size, *x.shape[2:])
+
+    chunks = tuple(map(sorted_chunks, arrays))
+    needed = jnp.any(sorted_chunks(wanted_BxL), axis=(1, 2))
+    loss = _summed_by_parameters(function, readout, chunks, needed)[0]
+    # The weights of all positions do not depend on logits: these are never computed.
+    logits = jax.eval_shape(readout, features_BxLxD)
+    return loss, function(jnp.zeros(logits.shape, logits.dtype), *per_position)[1]
+
+
+def _summed_by_parameters(function, readout, chunks, needed) -> Any:
+    readout, parameters = jax.closure_convert(readout, chunks[0][0])  # those that are differentiated
+
+    def of_chunk(parameters, features, arrays):
+        return function(readout(features, *parameters), *arrays)
+
+    return _summed(of_chunk, parameters, chunks[0], chunks[1:], needed)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _summed(function, parameters, features, arrays, needed):
+    """The sums of function(parameters, features, arrays) over the chunks that are needed, of arrays [C, ...]."""
+    return _scan_chunks(lambda *x: (function(*x), None), parameters, (features, arrays), needed)[0]
+
+
+def _value_and_gradient(function, parameters, features, arrays, needed):
+    def both(parameters, features, arrays):
+        sums, pull = jax.vjp(lambda *x: function(*x, arrays), parameters, features)
+        of_parameters, of_features = pull((jnp.ones_like(sums[0]), jnp.zeros_like(sums[1])))
+        return (sums, of_parameters), of_features
+
+    (sums, of_parameters), of_features = _scan_chunks(both, parameters, (features, arrays), needed)
+    return sums, (of_parameters, of_features)
+
+
+def _pull_back(function, gradients, cotangents):
+    del function
+    return (*jax.tree.map(lambda x: (cotangents[0] * x).astype(x.dtype), gradients), None, None)
+
+
+_summed.defvjp(_value_and_gradient, _pull_back)
+
+
+def _scan_chunks(function, parameters, chunks, needed):
+    """(sums, stacked) of function(parameters, *chunk) -> (to be added, to be stacked); 0 of chunks that are not needed.
+    needed: [C] bool; None: all are."""
+    first = jax.tree.map(lambda x: x[0], chunks)
+    zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype))
+    nothing, blank = zeros(jax.eval_shape(function, parameters, *first))
+
+    def add(sums, indexed):
+        chunk, is_needed = indexed
+
+        def found():
+            more, stacked = function(parameters, *chunk)
+            return jax.tree.map(jnp.add, sums, more), stacked
+
+        return found() if is_needed is None else jax.lax.cond(is_needed, found, lambda: (sums, blank))
+
+    return jax.lax.scan(add, nothing, (chunks, needed))
 
 
 def each_position(function, features_BxLxD, *per_position, chunk=0):

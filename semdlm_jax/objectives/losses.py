@@ -33,8 +33,8 @@ class LossInput(NamedTuple):
     Attributes:
         logits: of the network, [B, c, V].
         x0, xt: clean and noisy tokens, [B, c].
-        t: times, [B, 1].
-        importance: the density of uniform times over that of the times drawn, [B, 1].
+        t: times, [B, 1] or [B, c].
+        importance: the density of uniform times over that of the times drawn, shape of t.
         key: of the random numbers of losses that are estimated.
     """
 
@@ -52,15 +52,24 @@ class Loss(Plugin, TakesTimes, abc.ABC):
 
     Attributes:
         scores: it trains log-ratios (SEDD) instead of a posterior.
+        quiet_if_certain: `terms` gives 0, with no gradient, where x_t leaves no doubt of x_0: at the visible tokens of
+            masks, where logits are then not computed. It holds for the `terms` of the class that says so.
         unchanged_weight: the weight of unchanged positions relative to changed ones.
     """
 
     RETURNS = {"terms": lambda found, objective, x: _terms_problem(found, x)}
     scores = False
+    quiet_if_certain = False
 
     @property
     def unchanged_weight(self) -> float:
         return 1.0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether `quiet_if_certain` is said by the class whose `terms` this is."""
+        owner = next(kind for kind in type(self).__mro__ if "terms" in vars(kind))
+        return vars(owner).get("quiet_if_certain", False)
 
     @abc.abstractmethod
     def terms(self, objective: "Objective", x: LossInput) -> tuple[jax.Array, jax.Array]:
@@ -100,6 +109,8 @@ def _terms_problem(found, x):
 class Denoising(Loss):
     """The change-aware cross-entropy (Eq. 3 and 120)."""
 
+    quiet_if_certain = True
+
     lambda_changed: float = field(number(1.0, "(0, 1000000]", "weight of changed tokens (Eq. 120)"))
     lambda_same: float = field(number(1.0, WEIGHT, "weight of unchanged tokens"))
 
@@ -119,6 +130,8 @@ class Nelbo(Loss):
     Two options make it another loss with the same minimum, whose gradients vary less. Texts are always scored by the
     bound itself.
     """
+
+    quiet_if_certain = True
 
     y_samples: int = field(
         number(0, "[0, 1000000]", "sampled tokens that estimate the bound's sum, without a closed form; 0: exact")
@@ -159,6 +172,8 @@ class Nelbo(Loss):
 class D3pm(Loss):
     """D3PM's L_lambda: KL(q(x_s | x_t, x0) || p_theta(x_s | x_t)) + ce_weight times the cross-entropy, in nats per
     token, for one of `timesteps` equal steps from t to s. The step from 1 / timesteps to 0 is the reconstruction."""
+
+    quiet_if_certain = True
 
     timesteps: int = field(number(1000, "[1, 100000]", "equal steps"))
     ce_weight: float = field(number(0.0, WEIGHT, "of the cross-entropy"))
@@ -207,6 +222,7 @@ class ScoreEntropy(Loss):
     token."""
 
     scores = True
+    quiet_if_certain = True
 
     def check(self, kernel, parameterization):
         super().check(kernel, parameterization)

@@ -15,7 +15,7 @@ from semdlm_jax.kernels import KernelBase
 from semdlm_jax.kernels.shapes import TakesTimes
 from semdlm_jax.objectives.base import NoisyBatch, ObjectiveBase, Scoring, check_tokens
 from semdlm_jax.objectives.bound import prior_divergences
-from semdlm_jax.objectives.chunking import map_positions
+from semdlm_jax.objectives.chunking import sum_losses
 from semdlm_jax.objectives.context import clean_positions
 from semdlm_jax.objectives.losses import LOSSES, Denoising, Loss, LossInput
 from semdlm_jax.objectives.paths import PathRows, check_order, step_log_weights, unmasking_log_weights
@@ -102,17 +102,27 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
 
     def sums(self, readout, features_BxLxD, batch: NoisyBatch, key) -> tuple[jax.Array, jax.Array]:
         """(sum of losses, sum of weights) over the noisy positions that count. readout: [..., D] -> logits."""
-        t_Bx1, importance_Bx1 = batch.t[:, None], self.importance(batch.t)[:, None]
         x0_BxL, xt_BxL, mask_BxL = batch.predicted()
-        place_BxL = jnp.broadcast_to(jnp.arange(x0_BxL.shape[1]), x0_BxL.shape)
+        place_BxL = jnp.arange(x0_BxL.size).reshape(x0_BxL.shape)
 
-        def positions(features, x0, xt, mask, place):
-            own_key = jax.random.fold_in(key, place[0, 0])
-            x = LossInput(readout(features), x0, xt, t_Bx1, importance_Bx1, own_key)
+        def positions(logits, x0, xt, mask, place, t=batch.t[:, None]):
+            x = LossInput(logits, x0, xt, t, self.importance(t), jax.random.fold_in(key, place[0, 0]))
             loss, weight = self.loss.terms(self, x)
             return jnp.sum(loss * mask), jnp.sum(weight * mask)
 
-        return map_positions(positions, features_BxLxD, x0_BxL, xt_BxL, mask_BxL, place_BxL, chunk=self.chunk)
+        arrays = (x0_BxL, xt_BxL, mask_BxL, place_BxL)
+        if not self._only_at_masks:
+            return sum_losses(positions, readout, features_BxLxD, *arrays, chunk=self.chunk)
+        t_BxL = jnp.broadcast_to(batch.t[:, None], x0_BxL.shape)
+        wanted_BxL = (xt_BxL == self.kernel.mask_id) & (mask_BxL > 0)
+        return sum_losses(positions, readout, features_BxLxD, *arrays, t_BxL, chunk=self.chunk, wanted_BxL=wanted_BxL)
+
+    @property
+    def _only_at_masks(self):
+        """Whether the loss is known to be 0 elsewhere. Rows are in the order of their times: of several devices the
+        last ones would have to do all of theirs, so there all positions are computed."""
+        certain = self.kernel.only_masks and self.parameterization.certain_if_visible
+        return certain and self.loss.is_quiet and jax.device_count() == 1
 
     def position_terms(self, denoiser, scoring: Scoring, posterior: Posterior | None = None) -> Callable:
         """The likelihood bound by one corruption of each row, and another of one row in ONE_IN for its reconstruction;

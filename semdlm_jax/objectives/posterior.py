@@ -39,11 +39,13 @@ class Parameterization(Plugin, TakesTimes, abc.ABC):
     Attributes:
         any_kernel: they mean the same under every kernel, so that training may go on under another one.
         scores: they are log-ratios (SEDD).
+        certain_if_visible: under masks a visible token is x_0, whatever the logits.
     """
 
     RETURNS = {"log_weights": lambda found, kernel, logits, xt, t: _weights_problem(found, logits)}
     any_kernel = False
     scores = False
+    certain_if_visible = False
 
     @property
     def name(self) -> str:
@@ -72,6 +74,8 @@ def _weights_problem(found, logits):
 class Direct(Parameterization):
     """softmax(f), restricted to the clean tokens from which x_t can be reached."""
 
+    certain_if_visible = True
+
     def log_weights(self, kernel, logits, xt, t):
         return jnp.where(kernel.likelihoods(xt, t) > 0, logits, LOG_ZERO)
 
@@ -80,6 +84,7 @@ class Bayes(Parameterization):
     """softmax(f)_k q_t(x_t | k), normalized (Eq. 20)."""
 
     any_kernel = True
+    certain_if_visible = True
 
     def log_weights(self, kernel, logits, xt, t):
         return at_least(kernel.add_log_likelihoods(logits, xt, t), LOG_ZERO)
@@ -95,6 +100,7 @@ class Score(Parameterization):
     read as under `bayes`."""
 
     scores = True
+    certain_if_visible = True
 
     def check(self, kernel):
         if not kernel.jumps_only:

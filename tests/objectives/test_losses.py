@@ -14,7 +14,6 @@ from toys import MASK, P_DATA, TOYS, V
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KERNELS
 from semdlm_jax.objectives import LOSSES, Autoregressive, make_objective, stratified_times
-from semdlm_jax.objectives.chunking import map_positions
 
 
 @pytest.mark.parametrize("name", ["semdlm_plus", "absorbing", "gapped"])
@@ -133,31 +132,6 @@ def test_chunks_padding_and_half_precision(name, kernel_name):
     low, whole, chunked = found(features, np.where(mask, x0, 0), np.where(mask, xt, 0))
     np.testing.assert_allclose(chunked, whole, rtol=3e-6)
     assert low.dtype == jnp.bfloat16 and np.isfinite(low.astype(np.float32)).all()
-
-
-@pytest.mark.parametrize("chunk", [5, 8, 99])
-def test_map_positions(chunk):
-    """Chunks that divide the length, do not, or exceed it: one value and one gradient."""
-    rng = np.random.default_rng(3)
-    features = jnp.asarray(rng.standard_normal((2, 24, 3)), jnp.float32)
-    ids, weights = jnp.asarray(rng.integers(0, 5, (2, 24))), jnp.asarray(rng.random((2, 24)), jnp.float32)
-    table = jnp.asarray(rng.standard_normal((3, 5)), jnp.float32)
-
-    def function(features, ids, weights):
-        loss = -jnp.take_along_axis(jax.nn.log_softmax(features @ table), ids[..., None], -1)[..., 0]
-        return {"sum": jnp.sum(loss * weights), "rows": jnp.sum(loss, axis=1)}
-
-    def total(features, chunk):
-        sums = map_positions(function, features, ids, weights, chunk=chunk)
-        return sums["sum"] + sums["rows"] @ jnp.array([1.0, -2.0]), sums
-
-    slopes = jax.jit(jax.value_and_grad(total, has_aux=True), static_argnums=1)
-    (_, expected), slope = slopes(features, 0)
-    (_, got), chunked_slope = slopes(features, chunk)
-    for key in expected:
-        assert got[key].shape == expected[key].shape
-        np.testing.assert_allclose(got[key], expected[key], rtol=1e-5)
-    np.testing.assert_allclose(chunked_slope, slope, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 512])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
+import semdlm_jax as sd
 from semdlm_jax.experiment import defaults
 from semdlm_jax.experiment.build import build_denoiser, build_objective, build_optimizer
 from semdlm_jax.experiment.configs import lm1b, quickstart
@@ -105,6 +106,22 @@ def test_trains_scores_and_writes(run, system):
     assert result.status == 0, result.err
     (row,) = [json.loads(line) for line in (workdir / "sample.jsonl").read_text().splitlines()]
     assert len(row["tokens"]) == 16 and not set(row["tokens"]) & {0, 1, 2, 3, 4}
+
+
+def test_a_run_with_symbols_goes_on_and_is_exported(run, config_file, tmp_path):
+    """Stopped and started again, and as a portable model: the same weights, text and bound."""
+    workdir, whole = tmp_path / "run", run("hdlm", "--config.training.checkpoint_every=1")
+    options = [f"--config={config_file}:hdlm", f"--workdir={workdir}", "--config.training.checkpoint_every=1"]
+    for steps in (1, STEPS):
+        result = tiny.command("train", *options, *BLOCKS["hdlm"], f"--config.training.steps={steps}")
+        assert result.status == 0, result.err
+    copy = tmp_path / "copy"
+    result = tiny.command("export", f"--workdir={workdir}", f"--output={copy}", "--checkpoint=latest", "--split=valid")
+    assert result.status == 0, result.err
+    models = [sd.load(whole, checkpoint="latest"), sd.load(workdir, checkpoint="latest"), sd.load(copy)]
+    assert models[0].trained.objective.kernel.num_states > models[0].trained.corpus.vocab_size
+    first, *others = [(model.generate(num_samples=2, steps=3, seed=1).text, model.nelbo("of the")) for model in models]
+    assert all(other == first for other in others)
 
 
 def test_the_list(config_file, tmp_path):
