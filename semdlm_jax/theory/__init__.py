@@ -4,14 +4,14 @@
 numbers that confirm or refute them, and `python -m semdlm_jax.theory` prints both.
 """
 
-from semdlm_jax.theory.amplification import Amplification, amplification
-from semdlm_jax.theory.contraction import contraction, pair_contraction, refresh_mass, shared_mass
+from semdlm_jax.theory.chains import Exposure, exposure
+from semdlm_jax.theory.clusters import Amplification, amplification
 from semdlm_jax.theory.decomposition import ErrorTerms, bias_and_variance, error_terms
+from semdlm_jax.theory.difficulty import Geometry, dispersion, geometry
 from semdlm_jax.theory.enumeration import as_prior, forward_matrix, posterior, reverse_matrix, reverse_rows
-from semdlm_jax.theory.exposure import Exposure, exposure
-from semdlm_jax.theory.geometry import Geometry, dispersion, geometry
 from semdlm_jax.theory.gradients import GradientVariance, gradient_variance
-from semdlm_jax.theory.survey import Steps, Survey, steps, survey, time_quadrature
+from semdlm_jax.theory.quantities import Steps, Survey, steps, survey, time_quadrature
+from semdlm_jax.theory.repair import contraction, pair_contraction, refresh_mass, shared_mass
 
 __all__ = [
     "Amplification",

@@ -9,14 +9,14 @@ import numpy as np
 
 from semdlm_jax.kernels import KernelBase, NeighborTable, Vocabulary, make_kernel
 from semdlm_jax.kernels.numerics import ratio
-from semdlm_jax.theory.amplification import Amplification, amplification, cluster_of
-from semdlm_jax.theory.contraction import contraction, pair_contraction, sequence_repair
+from semdlm_jax.theory.chains import Exposure, divergence, exposure, with_step_error
+from semdlm_jax.theory.clusters import Amplification, amplification, cluster_of
 from semdlm_jax.theory.decomposition import ErrorTerms, bias_and_variance, error_terms
+from semdlm_jax.theory.difficulty import Geometry, dispersion, geometry
 from semdlm_jax.theory.enumeration import forward_matrix, marginal, posterior, reverse_matrix, reverse_rows
-from semdlm_jax.theory.exposure import Exposure, divergence, exposure, with_step_error
-from semdlm_jax.theory.geometry import Geometry, dispersion, geometry
 from semdlm_jax.theory.gradients import GradientVariance, gradient_variance
-from semdlm_jax.theory.survey import time_quadrature
+from semdlm_jax.theory.quantities import time_quadrature
+from semdlm_jax.theory.repair import contraction, pair_contraction, sequence_repair
 
 Array = jax.Array
 TEXT = 8  # tokens that text has; one more is the mask

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import ratio
-from semdlm_jax.theory.exposure import divergence
+from semdlm_jax.theory.chains import divergence
 
 Array = jax.Array
 

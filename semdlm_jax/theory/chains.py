@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import ratio
-from semdlm_jax.theory.contraction import contraction, dobrushin, total_variation
+from semdlm_jax.theory.repair import contraction, dobrushin, total_variation
 
 Array = jax.Array
 

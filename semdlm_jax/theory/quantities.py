@@ -1,7 +1,7 @@
 """All quantities of a kernel under a data prior, at vocabularies of any size.
 
 Sums over the states x_t take all of them where they are few, and else a weighted sample; likelihoods of all clean
-tokens are computed for some states at a time. Only `steps` holds rows of the reverse kernel, as many as it is asked for.
+tokens are computed for some states at a time. Only `steps` holds rows of the reverse kernel: those it is asked for.
 """
 
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.kernels import KernelBase
-from semdlm_jax.theory.amplification import Amplification, amplification, cluster_of
-from semdlm_jax.theory.contraction import contraction, contraction_at_least, refresh_mass, shared_mass
+from semdlm_jax.theory.clusters import Amplification, amplification, cluster_of
+from semdlm_jax.theory.difficulty import EPSILON, Geometry, dispersion, geometry
 from semdlm_jax.theory.enumeration import marginal, over_states, posterior, reverse_matrix
-from semdlm_jax.theory.geometry import EPSILON, Geometry, dispersion, geometry
 from semdlm_jax.theory.gradients import GradientVariance, gradient_variance
+from semdlm_jax.theory.repair import contraction, contraction_at_least, refresh_mass, shared_mass
 
 Array = jax.Array
 ALIVE = 1 << 21  # entries of [times, states, V] that are computed at once
