@@ -171,9 +171,9 @@ def propagation() -> Iterator[Claim]:
         "the sums are right for fixed eta. But T steps share one unit of time, so that T (1 - eta) tends to a "
         "constant, and the bound is of order T^2 rho for every kernel: with twice the steps, 32 and 64, of equal "
         "error the bounds grow alike. The sums themselves do not: with masks errors stay",
-        scaled_eta_8=8 * (1 - eta["uniform"][0]),
-        scaled_eta_64=64 * (1 - eta["uniform"][1]),
-        scaled_eta_512=512 * (1 - eta["uniform"][2]),
+        repair_times_T_8=8 * (1 - eta["uniform"][0]),
+        repair_times_T_64=64 * (1 - eta["uniform"][1]),
+        repair_times_T_512=512 * (1 - eta["uniform"][2]),
         **{f"growth_of_bound_{name}": bounds[name, 64] / bounds[name, 32] for name in ("absorbing", "uniform")},
         **{f"growth_of_sum_{name}": sums[name, 64] / sums[name, 32] for name in ("absorbing", "uniform")},
     )

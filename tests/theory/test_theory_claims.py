@@ -32,7 +32,7 @@ SHOWN = {
         n["absorbing"] == n["semantic_knn"] == 1 > max(n["semdlm_plus"], n["uniform"])
     ),
     "Propositions 4 and 7, accumulation (Eq. 74 to 76)": lambda n: (
-        n["scaled_eta_512"] == pytest.approx(n["scaled_eta_64"], rel=0.05)
+        n["repair_times_T_512"] == pytest.approx(n["repair_times_T_64"], rel=0.05)
         and min(n["growth_of_bound_absorbing"], n["growth_of_bound_uniform"]) > 3.8
         and n["growth_of_sum_absorbing"] > 2 * n["growth_of_sum_uniform"]
     ),
