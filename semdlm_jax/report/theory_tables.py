@@ -74,7 +74,7 @@ def theory_blocks(found: Sequence[Found], protocol: str, epsilon: float) -> list
     """The tables of each kernel, first side by side where there are several, with their plots."""
     blocks = [_summary(found, protocol, epsilon)]
     for one in found:
-        blocks += [_posterior(one, epsilon), _steps(one), _clusters(one)]
+        blocks += [_posterior(one, epsilon), *_steps(one), *_clusters(one)]
     return blocks
 
 
@@ -89,6 +89,8 @@ def _summary(found, protocol, epsilon):
         rows.append([one.name, *map(figure, [*means, survey.dispersion]), figure(share)])
     notes = [f"{one.name}: {_errors(one)}" for one in found if one.sampled]
     notes += [f"{one.name}: {one.missing}" for one in found if one.missing]
+    if any(np.isnan(one.gains()).all() for one in found):
+        notes.append("no odds of clusters, because no token has neighbors here: semantics.build makes a table of them")
     return Block("Kernels", notes=notes, protocols=[protocol], head=head, rows=rows, curves=_curves(found))
 
 
@@ -112,20 +114,20 @@ def _posterior(one, epsilon):
 
 def _steps(one):
     if one.steps is None:
-        return Block(f"{one.name}: steps back", notes=[one.missing])
+        return []
     at_least, refresh, shared = map(np.asarray, one.steps)
     least = np.full(len(refresh), np.nan) if one.sampled else refresh
     rows = _rows(one.survey.times, [least, 1 - at_least, shared])
     head = ["t", "repair at least", "repair at most", "lambda"]
-    return Block(f"{one.name}: a step back of {one.size:.4g}", head=head, rows=rows)
+    return [Block(f"{one.name}: a step back of {one.size:.4g}", head=head, rows=rows)]
 
 
 def _clusters(one):
-    title, gains = f"{one.name}: the odds of a cluster", one.gains()
+    gains = one.gains()
     if np.isnan(gains).all():
-        return Block(title, notes=["no token here has neighbors: build a neighbor table with semantics.build"])
+        return []
     head = ["t", "guaranteed", "gained", "cap", "tokens with a guarantee"]
-    return Block(title, head=head, rows=_rows(one.survey.times, gains))
+    return [Block(f"{one.name}: the odds of a cluster", head=head, rows=_rows(one.survey.times, gains))]
 
 
 def _rows(times, columns):

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def table(out, title):
 
 def test_kernels_side_by_side(config_file, tmp_path):
     """Masks beside the configuration's kernel: their closed forms in the tables; all kernels in the page and plots."""
-    given = [f"--config={config_file}", "--beside=absorbing, semantic_knn", *FAST, f"--output={tmp_path}/theory.html"]
+    given = [f"--config={config_file}", "--beside=absorbing,", *FAST, f"--output={tmp_path}/theory.html"]
     result = tiny.command("theory", *given, f"--plots={tmp_path}/plots")
     assert result.status == 0, result.err
     counts = open_prepared(str(config_file.parent / "data")).unigram
@@ -35,13 +36,21 @@ def test_kernels_side_by_side(config_file, tmp_path):
     np.testing.assert_allclose(np.array(masks["I1"], float), times * (1 - np.sum(p**2)), rtol=2e-3)
     assert set(table(result.out, "absorbing: a step back")["repair at most"]) == {"0"}
     assert float(table(result.out, "semdlm_plus: a step back")["lambda"][1]) > 0
-    for name in ("semdlm_plus", "absorbing", "semantic_knn"):
+    for name in ("semdlm_plus", "absorbing"):
         assert f"\n{name}: the odds of a cluster\n" in result.out
     page = (tmp_path / "theory.html").read_text()
-    assert "semantic_knn: a step back" in page and page.count("<svg") == 5
+    assert "absorbing: a step back" in page and page.count("<svg") == 5
     with open(tmp_path / "plots" / "h_t_entropy_of_the_posterior_nats.csv") as file:
         lines = {row["line"] for row in csv.DictReader(file)}
-    assert lines == {"semdlm_plus", "absorbing", "semantic_knn"}
+    assert lines == {"semdlm_plus", "absorbing"}
+
+
+def test_without_neighbors(config_file, tmp_path):
+    """What needs a table is left out, and told."""
+    shutil.copytree(config_file.parent / "data", tmp_path / "data", ignore=shutil.ignore_patterns("*.npz"))
+    result = tiny.command("theory", f"--config={config_file}:mdlm", f"--config.data.directory={tmp_path}/data", *FAST)
+    assert result.status == 0 and "\nno odds of clusters, because no token has neighbors here: " in result.out, result
+    assert "absorbing: a step back" in result.out and "the odds of a cluster" not in result.out
 
 
 def test_a_sample_says_so(config_file):
@@ -50,12 +59,32 @@ def test_a_sample_says_so(config_file):
     assert set(table(result.out, "semdlm_plus: a step back")["repair at least"]) == {"–"}
 
 
-def test_a_kernel_of_ones_own(config_file, tmp_path, monkeypatch):
-    """Named module:Class, by the configuration or beside it."""
+RATES_ALONE = """
+import dataclasses
+from two_digits import TwoDigits, TwoDigitsKernel
+from semdlm_jax.kernels import MarkovKernel
+
+class Kernel(TwoDigitsKernel):
+    transitions = MarkovKernel.transitions
+
+@dataclasses.dataclass(frozen=True)
+class RatesAlone(TwoDigits):
+    def build(self, vocabulary):
+        return Kernel(vocabulary.size, self.columns, self.schedule)
+"""
+
+
+def test_kernels_of_ones_own(config_file, tmp_path, monkeypatch):
+    """Named module:Class, by the configuration or beside it; one that has rates alone has all but steps."""
     monkeypatch.syspath_prepend(toys.EXAMPLES)
-    own = "--config.kernel.name=mixed_noise:MixedNoise"
-    result = tiny.command("theory", f"--config={config_file}:udlm", own, *FAST, "--config.kernel.uniform_part=0.7")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "rates_alone.py").write_text(RATES_ALONE)
+    own = ["--config.kernel.name=mixed_noise:MixedNoise", "--config.kernel.uniform_part=0.7"]
+    result = tiny.command("theory", f"--config={config_file}:udlm", *own, *FAST, "--beside=rates_alone:RatesAlone")
     assert result.status == 0 and "\nmixed_noise:MixedNoise: a step back" in result.out, result
+    assert "\nrates_alone:RatesAlone: no steps back: Kernel has no `transitions`" in result.out
+    assert "rates_alone:RatesAlone: a step back" not in result.out
+    assert len(table(result.out, "rates_alone:RatesAlone: the posterior")["h"]) == 3
 
 
 def test_claims(monkeypatch, tmp_path):
