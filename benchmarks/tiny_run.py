@@ -64,7 +64,10 @@ class Result(NamedTuple):
 def command(module: str, *arguments) -> Result:
     """Runs `python -m semdlm_jax.<module> <arguments>` in this process."""
     known, argv = set(flags.FLAGS), sys.argv
-    path = importlib.util.find_spec(f"semdlm_jax.{module}").origin
+    spec = importlib.util.find_spec(f"semdlm_jax.{module}")
+    if spec.submodule_search_locations is not None:  # a package, whose program is its __main__
+        spec = importlib.util.find_spec(f"semdlm_jax.{module}.__main__")
+    path = spec.origin
     out, err = io.StringIO(), io.StringIO()
     handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
     sys.argv = [path, *map(str, arguments)]

@@ -129,6 +129,10 @@ FLAGS: dict[str, Option] = {
     "hubs": number(None, MANY, "tokens of largest in-degree", kind=int),
     "tokenizer": KEYS["data.tokenizer"],
     "draws": number(None, COUNT, "times a window is corrupted and scored", kind=int),
+    "beside": text(None, "names of kernels, with commas"),
+    "times": number(None, "[1, 256]", "times of a quadrature over [0, 1]", kind=int),
+    "states": number(None, "[2, 1000000]", "noisy states that are looked at", kind=int),
+    "epsilon": number(None, "(0, 1)", "least probability of the effective support", kind=float),
 }
 
 SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in KEYS))

@@ -1,22 +1,30 @@
 """Figure 3: the dispersion of kernels against the variance of gradients, within and between times (Eq. 19)."""
 
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from scipy.stats import spearmanr
 
-from benchmarks.bakeoff import Entry, markdown
+from benchmarks.bakeoff import Entry, configure, markdown
+from benchmarks.paper import plots
 from benchmarks.paper.cells import Cell, TrainedRun
+from benchmarks.paper.likelihoods import kernel_of
 from benchmarks.paper.scales import Scale
 from benchmarks.paper.systems import tuned
-from semdlm_jax.experiment.data import train_iterator
+from semdlm_jax.experiment.build import build_kernel
+from semdlm_jax.experiment.data import build_run_data, train_iterator
 from semdlm_jax.objectives import NoisyBatch, Objective
 from semdlm_jax.runtime.mesh import place_local
+from semdlm_jax.theory.enumeration import as_prior
+from semdlm_jax.theory.quantities import survey, time_quadrature
 
 NAME, TITLE = "figure3", "Figure 3: dispersion and gradient variance"
 SECONDS = 60.0
+TIMES = 16  # of the quadrature over [0, 1]
 
 
 def entries(scale: Scale) -> list[Entry]:
@@ -28,12 +36,28 @@ def entries(scale: Scale) -> list[Entry]:
 
 
 def cells(scale: Scale, seeds: list[int]) -> list[Cell]:
-    wanted = []
+    kernels = dict.fromkeys(map(kernel_of, entries(scale)))
+    wanted = [Cell(NAME, _dispersion(of), None, None, functools.partial(disperse, of), SECONDS) for of in kernels]
     for seed in seeds:
         for entry in entries(scale):
             measure = functools.partial(gradients, scale)
             wanted.append(Cell(NAME, f"{entry.text}, seed {seed}", entry, seed, measure, SECONDS))
     return wanted
+
+
+def _dispersion(kernel):
+    return f"{kernel.text}, dispersion"
+
+
+def disperse(entry: Entry) -> dict:
+    """D(Q) of a kernel for the frequencies of its training text (`semdlm_jax.theory`); nothing is trained."""
+    config = configure(entry, 2, 0)
+    corpus = build_run_data(config)
+    with jax.enable_x64(True):
+        kernel = build_kernel(config, corpus, config.kernel.name)
+        prior = as_prior(kernel, corpus.vocabulary.require("unigram"))
+        found = survey(kernel, prior, *time_quadrature(TIMES), jnp.asarray(corpus.table.ids))
+        return {"dispersion": found.dispersion}
 
 
 def gradients(scale: Scale, run: TrainedRun) -> dict:
@@ -96,14 +120,42 @@ def split_variance(squares_T: np.ndarray, means_TxP: np.ndarray, count: int) -> 
     return {"within": within, "between": between, "mean": float(np.sum(means_TxP.mean(0) ** 2))}
 
 
-def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
-    """A row for each kernel."""
-    rows = []
+def found_of(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> dict[str, tuple[float, float, float, float]]:
+    """{system: (D, within, between, squared norm of the mean)}, means over seeds, of systems with all of them."""
+    found = {}
     for entry in entries(scale):
-        found = [lines[key] for seed in seeds if (key := f"{entry.text}, seed {seed}") in lines]
-        if found:
-            parts = ("within", "between", "mean")
-            within, between, mean = (sum(line[part] for line in found) / len(found) for part in parts)
-            values = (f"{within:.3g}", f"{between:.3g}", f"{mean:.3g}", f"{between / within:.2f}")
-            rows.append((entry.name, str(len(found)), *values))
-    return markdown(rows, ("system", "seeds", "within", "between", "mean", "between / within"))
+        of = [lines[key] for seed in seeds if (key := f"{entry.text}, seed {seed}") in lines]
+        alone = lines.get(_dispersion(kernel_of(entry)))
+        if of and alone:
+            means = (sum(line[part] for line in of) / len(of) for part in ("within", "between", "mean"))
+            found[entry.name] = (alone["dispersion"], *means)
+    return found
+
+
+def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
+    """A row for each kernel, and how far the paper's correlation is there."""
+    found = found_of(scale, seeds, lines)
+    rows = [(name, *(f"{value:.3g}" for value in values)) for name, values in found.items()]
+    told = (
+        "D: variance over t of the entropy of x_0 given one x_t, for the token frequencies of the training text. "
+        f"Gradients: after training, {scale.gradient_times} times, {scale.gradient_batches} batches at each, all rows of "
+        f"a batch at one time; traces of covariances. Seeds {', '.join(map(str, seeds))}."
+    )
+    text = f"{told}\n\n{markdown(rows, ('system', 'D', 'within', 'between', 'mean squared'))}"
+    if len(found) < 3:
+        return text
+    D, within, between, mean = np.array(list(found.values())).T
+    ranks = [spearmanr(D, part).statistic for part in (within, between, (within + between) / mean)]
+    return (
+        f"{text}\n\nRank correlation of D over the {len(found)} systems: {ranks[0]:+.2f} with the variance within times, "
+        f"{ranks[1]:+.2f} with that between, {ranks[2]:+.2f} with their sum over the squared mean."
+    )
+
+
+def draw(scale: Scale, seeds: list[int], lines: dict[str, dict], folder: pathlib.Path) -> list[str]:
+    """Variances within and between against D, a point a system."""
+    points = {name: values[:3] for name, values in found_of(scale, seeds, lines).items() if min(values[1:3]) > 0}
+    if not points:
+        return []
+    axes = ("variance within times", "variance between times")
+    return [plots.scatter(folder / "figure3.png", points, "dispersion D", axes)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "semdlm_jax"
-MATHEMATICS = {"kernels", "objectives", "samplers"}
+MATHEMATICS = {"kernels", "objectives", "samplers", "theory"}
 # What every room may import: to raise a UserError, ask for an extra, read neighbor lists both ways, write files, lock
 # them, check options, be a plug-in, read what had another name, and compute an entropy.
 LEAVES = {
@@ -27,13 +27,14 @@ ROOMS = {
     "kernels": set(),
     "objectives": {"kernels"},
     "samplers": {"kernels", "objectives"},
+    "theory": {"kernels"},
     "network": set(),
     "data": {"cli", "config_flag", "keys"},
     "semantics": {"cli", "config_flag", "data", "record", "runtime"},
     "runtime": set(),
     "evaluation": MATHEMATICS,
     "scorers": {"data", "experiment", "network", "objectives", "runtime", "semantics"},
-    "report": {"evaluation"},
+    "report": {"evaluation", "theory"},
     "trace": set(),
     "errors": set(),
     "extras": set(),
@@ -57,7 +58,7 @@ ROOMS = {
     "streams": set(),
 }
 # Where the rooms meet.
-PROGRAMS = {"train", "evaluate", "compare", "generate", "export", "doctor"}
+PROGRAMS = {"train", "evaluate", "compare", "generate", "export", "doctor", "theory.__main__"}
 IN_PYTHON = {"generator", "scores", "model", "subject", "zero_shot"}
 MEETING = {"experiment", "checks", "continuing", "parent", "dry_run", "train_step"} | IN_PYTHON | PROGRAMS
 # Packages that only one place may know, and all that mathematics may: those and what is Python's own, but no files.
@@ -76,7 +77,8 @@ def imports(path):
 
 
 def room(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return f"{first}.__main__" if path.name == "__main__.py" else first  # the program of a room stands outside of it
 
 
 def within(name, rooms):

@@ -1,0 +1,136 @@
+"""The paper's claims: numbers of counterexamples against other computations, and verdicts against their numbers."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semdlm_jax import theory
+from semdlm_jax.theory import claims
+from semdlm_jax.theory import counterexamples as small
+
+# What the numbers of a claim must show for its verdict.
+SHOWN = {
+    "Proposition 5 (Eq. 24, 35)": lambda n: abs(n["residual"]) < 1e-12 < n["sampling"],
+    "Proposition 1 (Eq. 10)": lambda n: n["residual"] < -0.1 and abs(n["residual_with_masks"]) < 1e-12,
+    "Proposition 2 (Eq. 11, 12, 40)": lambda n: n["variance"] > 0,
+    "Appendix B.6.1 (Eq. 88)": lambda n: n["sampling"] > n["approximation"],
+    "Propositions 3 and 6, d_act (Eq. 17, 63)": lambda n: (
+        n["semantic_knn_2"] < n["absorbing"] < n["semantic_knn_6"] < n["uniform"] == pytest.approx(n["semdlm_plus"])
+    ),
+    "Propositions 3 and 6, I1 (Eq. 17, 64)": lambda n: (
+        n["flat_absorbing"] < n["flat_semantic_knn"] < n["flat_uniform"] < n["flat_semdlm_plus"]
+        and n["paired_semantic_knn_2"] < n["paired_absorbing_2"]
+        and n["paired_semantic_knn_6"] > n["paired_uniform_2"]
+    ),
+    "Eq. 61": lambda n: n["masks"] <= n["uniform"],
+    "Proposition 7 (Theorem B.1, Eq. 69)": lambda n: n["B_s"] <= n["bound"],
+    "Proposition 4 (Eq. 18)": lambda n: n["B_s"] > 1.4 * n["bound"],
+    "Eq. 72, 73 and eta of masks": lambda n: (
+        n["absorbing"] == n["semantic_knn"] == 1 > max(n["semdlm_plus"], n["uniform"])
+    ),
+    "Propositions 4 and 7, accumulation (Eq. 74 to 76)": lambda n: (
+        n["repair_times_T_512"] == pytest.approx(n["repair_times_T_64"], rel=0.05)
+        and min(n["growth_of_bound_absorbing"], n["growth_of_bound_uniform"]) > 3.8
+        and n["growth_of_sum_absorbing"] > 2 * n["growth_of_sum_uniform"]
+    ),
+    "Proposition 4, of a sequence": lambda n: n["sequence_at_most"] < n["one_token"] / 1000,
+    "Proposition 8 (Eq. 93)": lambda n: n["V"] < 1e-20 < 1e-3 < n["bound"] == pytest.approx(n["c_1"] ** 2 * n["D"]),
+    "Proposition 8, the constant": lambda n: n["V_scaled"] == pytest.approx(1e-6 * n["V"]),
+    "Proposition 8, the order": lambda n: (
+        n["D_absorbing"] > n["D_semantic_knn"] and n["V_absorbing"] < 1e-20 < 1e-3 < n["V_semantic_knn"]
+    ),
+    "Appendix B.6.2, D(Q)": lambda n: n["semantic_knn"] < n["uniform"] < n["absorbing"] < n["semdlm_plus"],
+    "Eq. 111": lambda n: n["guaranteed"] < 0 < n["gained"],
+    "Eq. 113": lambda n: n["gained"] <= n["cap"],
+}
+
+
+def test_every_verdict_is_shown_by_its_numbers(float64):
+    found = {claim.place: claim for claim in claims.claims()}
+    assert found.keys() == SHOWN.keys()
+    for place, claim in found.items():
+        assert claim.verdict in (claims.HOLDS, claims.CONDITIONAL, claims.FAILS) and claim.says and claim.why
+        assert SHOWN[place](claim.numbers), (place, claim.numbers)
+    told = [re.findall(r"\d", place.partition("(")[0]) for place in found if place.startswith("Proposition")]
+    assert {int(number) for numbers in told for number in numbers} == set(range(1, 9))
+
+
+def divergence(q, p):
+    return float(np.sum(q[q > 0] * np.log(q[q > 0] / p[q > 0])))
+
+
+def test_two_states(float64):
+    """Propositions 4 and 7 by hand, eta by a fine search over inputs."""
+    found = small.two_states()
+    rows, learned = np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.0025, 0.9975], [0.15, 0.85]])
+    q, p = np.array([0.01, 0.99]), np.array([0.99, 0.01])
+    assert float(found.before) == pytest.approx(divergence(q, p))
+    assert float(found.after) == pytest.approx(divergence(q @ rows, p @ learned))
+    ratios = []
+    for a in np.linspace(0.01, 0.99, 99):
+        for b in np.linspace(0.005, 0.995, 100):
+            mu, pi = np.array([a, 1 - a]), np.array([b, 1 - b])
+            ratios.append(divergence(mu @ rows, pi @ rows) / divergence(mu, pi) if a != b else 0)
+    assert max(ratios) <= float(found.contraction) <= max(ratios) + 1e-3
+    assert float(found.step_divergence) == pytest.approx(max(map(divergence, rows, learned)))
+
+
+def test_biases_alone(float64):
+    """The assumptions of Proposition 8: the prior is the optimum, the gradient of the loss there is zero at every time,
+    by jax.grad, that of the logits has norm 1, and Eq. 92 holds with c_1 at all times."""
+    found, p = small.bias_alone(), small.skewed_prior()
+    model = small.kernel("semdlm_plus_practical", alpha_min=0.1, beta_max=0.9)
+
+    @jax.jit
+    def at(t):
+        joint = p[:, None] * theory.forward_matrix(model, t)
+        text = joint[: small.TEXT, : small.TEXT]
+        loss = lambda bias: -jnp.sum(text * jax.nn.log_softmax(bias)[:, None])  # noqa: E731
+        q = text / text.sum(0)
+        wrong = jnp.sum(text.sum(0) * jnp.abs(p[: small.TEXT, None] - q).sum(0))
+        return jax.grad(loss)(jnp.log(p[: small.TEXT])), wrong / -jnp.sum(text * jnp.log(jnp.where(q > 0, q, 1)))
+
+    ratios = []
+    for t in np.linspace(0.01, 1, 34):
+        gradient, ratio = at(t)
+        np.testing.assert_allclose(gradient, 0, atol=1e-14)
+        ratios.append(float(ratio))
+    assert min(ratios) == pytest.approx(float(found.error_per_entropy), rel=1e-6)
+    assert np.linalg.norm(jax.jacobian(lambda bias: bias)(p), 2) == float(found.largest_gradient) == 1
+
+
+def test_scaled_logits(float64):
+    """By jax.grad in theta, of a table whose logits are scale * theta."""
+    scale, p, model = 0.1, small.flat_prior(), small.kernel("uniform")
+    times, weights = map(jnp.asarray, theory.time_quadrature(small.NODES))
+    joints = jnp.stack([(p[:, None] * theory.forward_matrix(model, t)).T for t in times])[:, : small.TEXT, : small.TEXT]
+    best = jnp.log(jnp.einsum("t,txk->xk", weights, joints) / jnp.einsum("t,txk->x", weights, joints)[:, None]) / scale
+    loss = lambda theta, joint: -jnp.sum(joint * jax.nn.log_softmax(scale * theta))  # noqa: E731
+    gradients = jax.vmap(jax.grad(loss), (None, 0))(best, joints)
+    between = jnp.sum(weights[:, None, None] * gradients**2)
+    np.testing.assert_allclose(jnp.einsum("t,txk->xk", weights, gradients), 0, atol=1e-15)
+    assert float(small.scaled_table("uniform", scale).between) == pytest.approx(float(between), rel=1e-9)
+
+
+def test_error_terms_of_any_two_laws(float64):
+    """Eq. 35 for random joint laws, each term written out."""
+    q, p = np.random.default_rng(1).dirichlet(np.ones(12), 2).reshape(2, 3, 4)
+    found = theory.error_terms(jnp.asarray(q), jnp.asarray(p))
+    mismatch = sum(q[i].sum() * divergence(q[i] / q[i].sum(), p[i] / p[i].sum()) for i in range(3))
+    rows = [(q[:, j] / q[:, j].sum(), p[:, j] / p[:, j].sum()) for j in range(4)]
+    approximation = sum(q[:, j].sum() * divergence(*rows[j]) for j in range(4))
+    expected = divergence(q.sum(1), p.sum(1)), divergence(q.sum(0), p.sum(0)), approximation, mismatch
+    np.testing.assert_allclose(found, expected, atol=1e-14)
+    assert abs(float(found.residual)) < 1e-14 < float(found.mismatch)
+
+
+def test_bias_and_variance(float64):
+    """Eq. 40: their sum is the mean error, and the variance vanishes for equal runs alone."""
+    target, *runs = np.random.default_rng(2).dirichlet(np.ones(4), 4)
+    bias, variance = theory.bias_and_variance(jnp.asarray(target), jnp.asarray(runs))
+    assert float(bias) == pytest.approx(divergence(target, np.mean(runs, axis=0)))
+    assert float(bias + variance) == pytest.approx(np.mean([divergence(target, run) for run in runs]))
+    assert float(variance) > 0 == float(theory.bias_and_variance(jnp.asarray(target), jnp.asarray(runs[:1]))[1])
