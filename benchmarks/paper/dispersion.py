@@ -138,8 +138,8 @@ def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
     rows = [(name, *(f"{value:.3g}" for value in values)) for name, values in found.items()]
     told = (
         "D: variance over t of the entropy of x_0 given one x_t, for the token frequencies of the training text. "
-        f"Gradients: after training, {scale.gradient_times} times, {scale.gradient_batches} batches at each, all rows of "
-        f"a batch at one time; traces of covariances. Seeds {', '.join(map(str, seeds))}."
+        f"Gradients: after training, {scale.gradient_times} times, {scale.gradient_batches} batches at each, all rows "
+        f"of a batch at one time; traces of covariances. Seeds {', '.join(map(str, seeds))}."
     )
     text = f"{told}\n\n{markdown(rows, ('system', 'D', 'within', 'between', 'mean squared'))}"
     if len(found) < 3:
@@ -147,8 +147,8 @@ def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
     D, within, between, mean = np.array(list(found.values())).T
     ranks = [spearmanr(D, part).statistic for part in (within, between, (within + between) / mean)]
     return (
-        f"{text}\n\nRank correlation of D over the {len(found)} systems: {ranks[0]:+.2f} with the variance within times, "
-        f"{ranks[1]:+.2f} with that between, {ranks[2]:+.2f} with their sum over the squared mean."
+        f"{text}\n\nRank correlation of D over the {len(found)} systems: {ranks[0]:+.2f} with the variance within "
+        f"times, {ranks[1]:+.2f} with that between, {ranks[2]:+.2f} with their sum over the squared mean."
     )
 
 
