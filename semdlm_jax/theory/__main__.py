@@ -45,7 +45,8 @@ from semdlm_jax.storage import write_text
 from semdlm_jax.theory import Steps, as_prior, steps, survey, time_quadrature
 from semdlm_jax.theory.claims import claims
 
-ROWS = 128  # of the reverse kernel, where not all states are looked at
+ALL_ROWS = 4096  # states of a reverse kernel whose rows, N x N numbers, are all computed
+ROWS = 128  # of another one
 
 
 def names_beside(text: str) -> list[str]:
@@ -62,7 +63,7 @@ def examine(kernel: KernelBase, name: str, prior: np.ndarray, clusters: jax.Arra
     p, (times, weights) = as_prior(kernel, prior), time_quadrature(options.times)
     found = survey(kernel, p, times, weights, clusters, options.states, options.epsilon)
     rows = None
-    if found.states.sampled.any():
+    if kernel.num_states > min(options.states, ALL_ROWS):
         rows = found.states.ids[np.unique(np.linspace(0, len(found.states.ids) - 1, ROWS).astype(int))]
     back: Steps | None = None
     missing = ""
@@ -70,7 +71,8 @@ def examine(kernel: KernelBase, name: str, prior: np.ndarray, clusters: jax.Arra
         back = steps(kernel, p, times, 1 / options.steps, rows)
     except UserError as error:  # a chain of a user's own may have rates alone
         missing = f"no steps back: {error}"
-    return Found(name, np.asarray(kernel.alpha(jnp.asarray(times))), found, back, 1 / options.steps, missing)
+    keeps = np.asarray(kernel.alpha(jnp.asarray(times)))
+    return Found(name, keeps, found, back, 1 / options.steps, whole=rows is None, missing=missing)
 
 
 def blocks_of(options):
