@@ -77,7 +77,7 @@ def theory_blocks(found: Sequence[Found], protocol: str, epsilon: float) -> list
 
 
 def _summary(found, protocol, epsilon):
-    head = ["mean over t", "d_act", f"d_act {epsilon:g}", "I1", "I2", "h", "D", "between"]
+    head = ["mean over t", "d_act", f"d_act {epsilon:.2g}", "I1", "I2", "h", "D", "between"]
     rows = []
     for one in found:
         survey, gradients = one.survey, one.survey.gradients
@@ -106,7 +106,7 @@ def _errors(one):
 
 def _posterior(one, epsilon):
     survey = one.survey
-    head = ["t", "keep", "d_act", f"d_act {epsilon:g}", "I1", "I2", "h"]
+    head = ["t", "keep", "d_act", f"d_act {epsilon:.2g}", "I1", "I2", "h"]
     rows = _rows(survey.times, [one.keeps, *one.means()])
     return Block(f"{one.name}: the posterior of a clean token", head=head, rows=rows)
 

@@ -58,10 +58,10 @@ def names_beside(text: str) -> list[str]:
     return names
 
 
-def examine(kernel: KernelBase, name: str, prior: np.ndarray, clusters: jax.Array, options) -> Found:
+def examine(kernel: KernelBase, name: str, prior: np.ndarray, clusters: jax.Array, epsilon: float, options) -> Found:
     """Everything about one kernel. prior: [V] counts. clusters: [V, K] neighbors."""
     p, (times, weights) = as_prior(kernel, prior), time_quadrature(options.times)
-    found = survey(kernel, p, times, weights, clusters, options.states, options.epsilon)
+    found = survey(kernel, p, times, weights, clusters, options.states, epsilon)
     rows = None
     if kernel.num_states > min(options.states, ALL_ROWS):
         rows = found.states.ids[np.unique(np.linspace(0, len(found.states.ids) - 1, ROWS).astype(int))]
@@ -84,16 +84,18 @@ def blocks_of(options):
     prior = corpus.vocabulary.require("unigram")
     all_names = list(dict.fromkeys([config.kernel.name, *names]))
     kernels = {name: build_kernel(config, corpus, name) for name in all_names}  # all before any long work
+    # A tenth of what a flat posterior gives each token, so that all of its support counts.
+    epsilon = options.epsilon or 0.1 / len(prior)
     found = []
     for name, kernel in kernels.items():
         tell(f"{name}: {counted(kernel.num_states, 'state')}, {counted(options.times, 'time')}")
-        found.append(examine(kernel, name, prior, jnp.asarray(corpus.table.ids), options))
+        found.append(examine(kernel, name, prior, jnp.asarray(corpus.table.ids), epsilon, options))
     protocol = (
         f"{counted(len(prior), 'token')}, {int((prior > 0).sum()):,} of them in the text, whose frequencies have an "
         f"entropy of {entropy(prior):.4f} nats; {counted(options.times, 'time')} of a Gauss quadrature; steps of "
         f"1/{options.steps}"
     )
-    return f"Theory of {', '.join(all_names)}", theory_blocks(found, protocol, options.epsilon)
+    return f"Theory of {', '.join(all_names)}", theory_blocks(found, protocol, epsilon)
 
 
 def main(options):
@@ -119,7 +121,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("times", 16, "How many times of a quadrature over [0, 1].")
     flags.DEFINE_integer("steps", 128, "Steps of the sampler: a step back is 1 / steps.")
     flags.DEFINE_integer("states", 2048, "How many noisy states are looked at; where there are more, a sample.")
-    flags.DEFINE_float("epsilon", 1e-4, "The least probability of the effective support.")
+    flags.DEFINE_float("epsilon", None, "The least probability of the effective support. Default: 0.1 / V.")
     flags.DEFINE_string("output", None, "A page, .html, with the tables and the plots.")
     flags.DEFINE_string("plots", None, "A folder for every plot, as .svg, .png and .csv.")
     cli.run(lambda: main(flags.FLAGS), required=[("config", "claims")], needs=("kernel", "warmup", "data", "semantics"))

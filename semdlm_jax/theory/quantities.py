@@ -137,7 +137,8 @@ def survey(
     def look(ids):
         likelihoods = kernel.likelihoods(jnp.broadcast_to(ids, (len(times), *ids.shape)), times[:, None])
         q, evidence = posterior(prior, likelihoods)
-        cluster = cluster_of(clusters, ids, kernel.vocab_size)
+        in_text = prior[jnp.minimum(ids, kernel.vocab_size - 1)] > 0  # the mask stands for no meaning
+        cluster = cluster_of(clusters, ids, kernel.vocab_size) & in_text[:, None]
         found = evidence, geometry(q, epsilon), amplification(prior, likelihoods, cluster)
         share = gradient_variance(prior * likelihoods, weights)
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), found), share
