@@ -30,6 +30,7 @@ class Found(NamedTuple):
         survey: means over states.
         steps: None where the kernel has no steps of any size.
         size: of a step back.
+        whole: whether the steps are of all states.
         missing: why there are no steps; '' where there are.
     """
 
@@ -38,11 +39,8 @@ class Found(NamedTuple):
     survey: Survey
     steps: Steps | None
     size: float
+    whole: bool
     missing: str = ""
-
-    @property
-    def sampled(self) -> bool:
-        return bool(self.survey.states.sampled.any())
 
     def means(self) -> list[np.ndarray]:
         """The Geometry's means at every time."""
@@ -79,7 +77,7 @@ def theory_blocks(found: Sequence[Found], protocol: str, epsilon: float) -> list
 
 
 def _summary(found, protocol, epsilon):
-    head = ["mean over t", "d_act", f"d_act {epsilon:g}", "I1", "I2", "h", "D", "between"]
+    head = ["mean over t", "d_act", f"d_act {epsilon:.2g}", "I1", "I2", "h", "D", "between"]
     rows = []
     for one in found:
         survey, gradients = one.survey, one.survey.gradients
@@ -87,7 +85,9 @@ def _summary(found, protocol, epsilon):
         share = between / (survey.total(gradients.within) + between)
         means = [survey.over_time(values) for values in one.means()]
         rows.append([one.name, *map(figure, [*means, survey.dispersion]), figure(share)])
-    notes = [f"{one.name}: {_errors(one)}" for one in found if one.sampled]
+    notes = [f"{one.name}: {_errors(one)}" for one in found if one.survey.states.sampled.any()]
+    if not all(one.whole for one in found):
+        notes.append("without all rows of a step repair has no lower bound, and lambda is at most what stands there")
     notes += [f"{one.name}: {one.missing}" for one in found if one.missing]
     if any(np.isnan(one.gains()).all() for one in found):
         notes.append("no odds of clusters, because no token has neighbors here: semantics.build makes a table of them")
@@ -99,15 +99,14 @@ def _errors(one):
     (h, error), states = survey.mean(survey.geometry.entropy), survey.states
     worst = int(np.argmax(error))
     return (
-        f"a sample of {len(states.ids):,} states, {int((~states.sampled).sum()):,} of them for certain; standard "
-        f"error of h at most {float(error[worst]):.1g} (of {float(h[worst]):.4g}); without all rows repair has no "
-        "lower bound, and lambda is at most what stands there"
+        f"a sample of {len(states.ids):,} states, {int((~states.sampled).sum()):,} of them for certain; standard error "
+        f"of h at most {float(error[worst]):.1g} (of {float(h[worst]):.4g})"
     )
 
 
 def _posterior(one, epsilon):
     survey = one.survey
-    head = ["t", "keep", "d_act", f"d_act {epsilon:g}", "I1", "I2", "h"]
+    head = ["t", "keep", "d_act", f"d_act {epsilon:.2g}", "I1", "I2", "h"]
     rows = _rows(survey.times, [one.keeps, *one.means()])
     return Block(f"{one.name}: the posterior of a clean token", head=head, rows=rows)
 
@@ -116,7 +115,7 @@ def _steps(one):
     if one.steps is None:
         return []
     at_least, refresh, shared = map(np.asarray, one.steps)
-    least = np.full(len(refresh), np.nan) if one.sampled else refresh
+    least = refresh if one.whole else np.full(len(refresh), np.nan)
     rows = _rows(one.survey.times, [least, 1 - at_least, shared])
     head = ["t", "repair at least", "repair at most", "lambda"]
     return [Block(f"{one.name}: a step back of {one.size:.4g}", head=head, rows=rows)]

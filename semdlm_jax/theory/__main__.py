@@ -45,7 +45,8 @@ from semdlm_jax.storage import write_text
 from semdlm_jax.theory import Steps, as_prior, steps, survey, time_quadrature
 from semdlm_jax.theory.claims import claims
 
-ROWS = 128  # of the reverse kernel, where not all states are looked at
+ALL_ROWS = 4096  # states of a reverse kernel whose rows, N x N numbers, are all computed
+ROWS = 128  # of another one
 
 
 def names_beside(text: str) -> list[str]:
@@ -57,12 +58,12 @@ def names_beside(text: str) -> list[str]:
     return names
 
 
-def examine(kernel: KernelBase, name: str, prior: np.ndarray, clusters: jax.Array, options) -> Found:
+def examine(kernel: KernelBase, name: str, prior: np.ndarray, clusters: jax.Array, epsilon: float, options) -> Found:
     """Everything about one kernel. prior: [V] counts. clusters: [V, K] neighbors."""
     p, (times, weights) = as_prior(kernel, prior), time_quadrature(options.times)
-    found = survey(kernel, p, times, weights, clusters, options.states, options.epsilon)
+    found = survey(kernel, p, times, weights, clusters, options.states, epsilon)
     rows = None
-    if found.states.sampled.any():
+    if kernel.num_states > min(options.states, ALL_ROWS):
         rows = found.states.ids[np.unique(np.linspace(0, len(found.states.ids) - 1, ROWS).astype(int))]
     back: Steps | None = None
     missing = ""
@@ -70,7 +71,8 @@ def examine(kernel: KernelBase, name: str, prior: np.ndarray, clusters: jax.Arra
         back = steps(kernel, p, times, 1 / options.steps, rows)
     except UserError as error:  # a chain of a user's own may have rates alone
         missing = f"no steps back: {error}"
-    return Found(name, np.asarray(kernel.alpha(jnp.asarray(times))), found, back, 1 / options.steps, missing)
+    keeps = np.asarray(kernel.alpha(jnp.asarray(times)))
+    return Found(name, keeps, found, back, 1 / options.steps, whole=rows is None, missing=missing)
 
 
 def blocks_of(options):
@@ -82,16 +84,18 @@ def blocks_of(options):
     prior = corpus.vocabulary.require("unigram")
     all_names = list(dict.fromkeys([config.kernel.name, *names]))
     kernels = {name: build_kernel(config, corpus, name) for name in all_names}  # all before any long work
+    # A tenth of what a flat posterior gives each token, so that all of its support counts.
+    epsilon = options.epsilon or 0.1 / len(prior)
     found = []
     for name, kernel in kernels.items():
         tell(f"{name}: {counted(kernel.num_states, 'state')}, {counted(options.times, 'time')}")
-        found.append(examine(kernel, name, prior, jnp.asarray(corpus.table.ids), options))
+        found.append(examine(kernel, name, prior, jnp.asarray(corpus.table.ids), epsilon, options))
     protocol = (
         f"{counted(len(prior), 'token')}, {int((prior > 0).sum()):,} of them in the text, whose frequencies have an "
         f"entropy of {entropy(prior):.4f} nats; {counted(options.times, 'time')} of a Gauss quadrature; steps of "
         f"1/{options.steps}"
     )
-    return f"Theory of {', '.join(all_names)}", theory_blocks(found, protocol, options.epsilon)
+    return f"Theory of {', '.join(all_names)}", theory_blocks(found, protocol, epsilon)
 
 
 def main(options):
@@ -117,7 +121,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("times", 16, "How many times of a quadrature over [0, 1].")
     flags.DEFINE_integer("steps", 128, "Steps of the sampler: a step back is 1 / steps.")
     flags.DEFINE_integer("states", 2048, "How many noisy states are looked at; where there are more, a sample.")
-    flags.DEFINE_float("epsilon", 1e-4, "The least probability of the effective support.")
+    flags.DEFINE_float("epsilon", None, "The least probability of the effective support. Default: 0.1 / V.")
     flags.DEFINE_string("output", None, "A page, .html, with the tables and the plots.")
     flags.DEFINE_string("plots", None, "A folder for every plot, as .svg, .png and .csv.")
     cli.run(lambda: main(flags.FLAGS), required=[("config", "claims")], needs=("kernel", "warmup", "data", "semantics"))

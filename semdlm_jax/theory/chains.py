@@ -42,6 +42,7 @@ def with_step_error(rows: Array, chance: float, wrong: Array) -> Array:
     return (1 - chance) * rows + chance * wrong
 
 
+@jax.jit
 def exposure(start: Array, rows: Array, learned: Array) -> Exposure:
     """Runs the true chain and the model's side by side.
 

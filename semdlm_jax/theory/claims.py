@@ -177,6 +177,16 @@ def propagation() -> Iterator[Claim]:
         **{f"growth_of_bound_{name}": bounds[name, 64] / bounds[name, 32] for name in ("absorbing", "uniform")},
         **{f"growth_of_sum_{name}": sums[name, 64] / sums[name, 32] for name in ("absorbing", "uniform")},
     )
+    ends = {name: chains[name, 64] for name in ("absorbing", "uniform")}
+    yield _claim(
+        "Eq. 69, in total variation",
+        "the recursion, with Dobrushin's coefficient and the largest total variation of a step",
+        HOLDS,
+        "text of a sampler of 64 steps, each of which draws from anything with the chance 0.001: the distance of its "
+        "text from the true one, and the bound",
+        **{name: end.variation[-1] for name, end in ends.items()},
+        **{f"{name}_bound": end.variation_bound[-1] for name, end in ends.items()},
+    )
     one, sequence = toys.sequence_step("uniform", 0.5, 1 / 16, LENGTH)
     yield _claim(
         "Proposition 4, of a sequence",

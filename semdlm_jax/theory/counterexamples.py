@@ -70,6 +70,7 @@ def mean_geometry(kernel: KernelBase, prior: Array, t: float) -> Geometry:
     return Geometry(*(jnp.sum(evidence * values) for values in geometry(q)))
 
 
+@jax.jit
 def geometry_over_time(kernel: KernelBase, prior: Array) -> tuple[Geometry, Array]:
     """(the mean over t of `mean_geometry`, the dispersion D(Q))."""
     times, weights = map(jnp.asarray, time_quadrature(NODES))
@@ -77,6 +78,7 @@ def geometry_over_time(kernel: KernelBase, prior: Array) -> tuple[Geometry, Arra
     return Geometry(*(jnp.sum(weights * values) for values in found)), dispersion(found.entropy, weights)
 
 
+@jax.jit
 def table_gradients(kernel: KernelBase, prior: Array) -> GradientVariance:
     """`gradients.gradient_variance` of all states together."""
     times, weights = map(jnp.asarray, time_quadrature(NODES))

@@ -44,20 +44,22 @@ class States(NamedTuple):
 
 
 def choose_states(visits: np.ndarray, count: int, seed: int = 0) -> States:
-    """All states, if there are at most `count`; else those visited most, and a systematic sample of the others.
+    """All states that are visited, if there are at most `count`; else those visited most, and a systematic sample of
+    the others.
 
     Args:
         visits: [N], how often each state is visited.
         count: the largest number of states.
         seed: of the sample.
     """
-    visits = np.asarray(visits, float) / np.sum(visits)
-    if len(visits) <= count:
-        return States(np.arange(len(visits)), np.ones(len(visits)), np.zeros(len(visits), bool))
-    # A systematic sample, in proportion to visits, holds a state for certain if its share is 1 / count or more.
-    order = np.argsort(-visits, kind="stable")
+    visits = np.asarray(visits, float)
+    order = np.argsort(-visits, kind="stable")[: np.count_nonzero(visits)]
+    if len(order) <= count:
+        order = np.sort(order)
+        return States(order, np.ones(len(order)), np.zeros(len(order), bool))
+    # A systematic sample, in proportion to visits, holds a state for certain if its share of what is left is 1 or more.
     left = np.cumsum(visits[order][::-1])[::-1]
-    certain = int(np.argmax(visits[order] * (count - np.arange(len(visits))) < left))
+    certain = int(np.argmax(visits[order] * (count - np.arange(len(order))) < left))
     rest, drawn = np.random.default_rng(seed).permutation(order[certain:]), count - certain
     chances = drawn * visits[rest] / visits[rest].sum()
     places = np.random.default_rng(seed + 1).uniform() + np.arange(drawn)
@@ -135,7 +137,8 @@ def survey(
     def look(ids):
         likelihoods = kernel.likelihoods(jnp.broadcast_to(ids, (len(times), *ids.shape)), times[:, None])
         q, evidence = posterior(prior, likelihoods)
-        cluster = cluster_of(clusters, ids, kernel.vocab_size)
+        in_text = prior[jnp.minimum(ids, kernel.vocab_size - 1)] > 0  # the mask stands for no meaning
+        cluster = cluster_of(clusters, ids, kernel.vocab_size) & in_text[:, None]
         found = evidence, geometry(q, epsilon), amplification(prior, likelihoods, cluster)
         share = gradient_variance(prior * likelihoods, weights)
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), found), share

@@ -36,6 +36,9 @@ SHOWN = {
         and min(n["growth_of_bound_absorbing"], n["growth_of_bound_uniform"]) > 3.8
         and n["growth_of_sum_absorbing"] > 2 * n["growth_of_sum_uniform"]
     ),
+    "Eq. 69, in total variation": lambda n: (
+        n["uniform"] < n["absorbing"] < n["uniform_bound"] < n["absorbing_bound"] < 1 - 0.999**64
+    ),
     "Proposition 4, of a sequence": lambda n: n["sequence_at_most"] < n["one_token"] / 1000,
     "Proposition 8 (Eq. 93)": lambda n: n["V"] < 1e-20 < 1e-3 < n["bound"] == pytest.approx(n["c_1"] ** 2 * n["D"]),
     "Proposition 8, the constant": lambda n: n["V_scaled"] == pytest.approx(1e-6 * n["V"]),

@@ -94,6 +94,9 @@ def test_a_sample_of_states(float64):
     assert abs(np.mean(sums) - visits @ values) < 4 * error and error > 0
     everything = choose_states(visits, 200)
     np.testing.assert_array_equal(everything.ids, np.arange(200))
+    few = choose_states(np.where(np.arange(200) % 10 == 0, visits, 0), count)  # most states are never visited
+    np.testing.assert_array_equal(few.ids, np.arange(0, 200, 10))
+    assert (few.weights == 1).all() and not few.sampled.any()
 
     kernel, p = toys.TOYS["unigram"].build(), jnp.asarray(P_DATA)
     whole, part = (theory.survey(kernel, p, TIMES, WEIGHTS, jnp.asarray(CLUSTERS), states) for states in (V, 8))
