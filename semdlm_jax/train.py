@@ -33,6 +33,7 @@ from semdlm_jax.runtime.lock import check_free, training_lock
 from semdlm_jax.runtime.mesh import check_batch, place_batch, place_local
 from semdlm_jax.runtime.metrics import MetricWriter, check_place
 from semdlm_jax.runtime.preemption import GracefulStop
+from semdlm_jax.runtime.processes import check_same
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.speed import Speed
 from semdlm_jax.runtime.startup import leave_on_request
@@ -65,6 +66,7 @@ class Run:
         self.mesh = build.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
         self.corpus = build_run_data(config)
+        check_same(self.corpus.identity)
         self.objective = build.build_objective(config, self.corpus)
         self.stages = build.build_stages(config, self.corpus)
         self.denoiser = build.build_denoiser(config, self.corpus)
@@ -269,6 +271,7 @@ if __name__ == "__main__":
     MOMENTS = flags.DEFINE_bool("init_optimizer", False, "Also take the state of its optimizer.")
     WANDB = flags.DEFINE_string("wandb", None, "A project of Weights & Biases that also receives the metrics.")
     DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print parameters, memory and projected time; write nothing.")
+    cli.define_process_flags()
 
     def start():
         leave_on_request()  # until the first step; from there on GracefulStop handles signals
@@ -276,10 +279,12 @@ if __name__ == "__main__":
         if DRY_RUN.value:
             if initial is not None:
                 raise UserError("--dry_run does not read the weights of another run: leave out --init_from")
+            cli.join_processes()
             foresee(CONFIG.value, **config_flag.changes(DATA.value))
             return
         if WORKDIR.value is None:
             raise UserError(f"--workdir is missing: give {flags.FLAGS['workdir'].help}")
+        cli.join_processes(stops=True)
         main(CONFIG.value, WORKDIR.value, initial, **config_flag.changes(DATA.value), wandb=WANDB.value)
 
     with distributed.ends_together():
