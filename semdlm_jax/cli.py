@@ -68,6 +68,8 @@ def define_model_flags(heading: str = "") -> None:
     flags.DEFINE_string("workdir", None, f"the work directory of a training run, or --model={known}")
     flags.DEFINE_string("model", None, f"Instead, a portable model: {known}; a folder of export; hf:OWNER/NAME.")
     define_load_flags(heading)
+    flags.DEFINE_integer("fsdp", 1, heading + "Devices that share the weights; -1: all. The others share the batch.")
+    flags.DEFINE_integer("tensor", 1, heading + "Devices that share each matrix; -1: all.")
 
 
 MODEL = ("workdir", "model")  # exactly one of these flags is needed
@@ -98,7 +100,8 @@ def define_option_flag(name: str, option: Option, heading: str, default: str) ->
 
 
 def load_options(options: Any) -> dict:
-    """The values of `define_load_flags`, as keyword arguments of experiment.load.load_trained."""
+    """The values of `define_load_flags`, as keyword arguments of experiment.load.load_trained, and of the mesh if there
+    are its flags."""
     which = options.checkpoint
     if which not in ("best", "latest") and not which.isdecimal():
         raise UserError(f"--checkpoint={which} is not a checkpoint: give best, latest or a step")
@@ -106,6 +109,7 @@ def load_options(options: Any) -> dict:
         "checkpoint": int(which) if which.isdecimal() else which,
         "data_directory": options.data_directory,
         "trust_code": options.trust_code,
+        **{axis: flags.FLAGS[axis].value for axis in ("fsdp", "tensor") if axis in flags.FLAGS},
     }
 
 

@@ -129,6 +129,8 @@ FLAGS: dict[str, Option] = {
     "hubs": number(None, MANY, "tokens of largest in-degree", kind=int),
     "tokenizer": KEYS["data.tokenizer"],
     "draws": number(None, COUNT, "times a window is corrupted and scored", kind=int),
+    "fsdp": number(None, "[-1, 65536]", "devices that share the weights", kind=int),
+    "tensor": number(None, "[-1, 65536]", "devices that share each matrix", kind=int),
     "coordinator_address": text(None, "host:port of the first of several processes", filled=True),
     "num_processes": number(None, COUNT, "how many processes there are", kind=int),
     "process_id": number(None, MANY, "which of the processes this is, from 0", kind=int),

@@ -67,6 +67,12 @@ def check_same(values: Mapping[str, Any]) -> None:
     )
 
 
+def on_host(array: Any) -> np.ndarray:
+    """A whole array on every process, also one whose parts are on the devices of several: then all must call it."""
+    held = not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated
+    return np.asarray(array) if held else multihost_utils.process_allgather(array, tiled=True)
+
+
 def barrier(name: str) -> None:
     """Waits until every process has called it."""
     if jax.process_count() > 1:

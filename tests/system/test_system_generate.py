@@ -186,6 +186,9 @@ def test_two_processes_write_the_text_of_one_and_only_the_first_says_so(whole_ru
     assert "5 samples written" in first.stdout and "generate 5" not in second.stderr
     assert [line for line in second.stdout.splitlines() if "[Gloo]" not in line] == []  # which the collectives print
     assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.jsonl"]
+    first, second = in_two_processes(*[[*command, "--tensor=2"]] * 2)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert [json.loads(line) for line in output.read_text().splitlines()] == samples[0]
 
 
 def test_two_processes_with_other_flags_end_together(whole_run):

@@ -147,6 +147,19 @@ def test_one_of_two_is_killed_and_both_start_again(config_file, one, tmp_path):
     assert_close(wanted, numbers(one))
 
 
+def test_a_score_is_that_of_one_process(one, tmp_path):
+    """With weights cut over both; only the first writes and prints."""
+    options = f"--workdir={one}", "--measures=likelihood", "--draws=2", "--output"
+    together = tiny.started("-m", "semdlm_jax.evaluate", *options, tmp_path / "two.json", "--fsdp=-1", processes=2)
+    first, second = tiny.finished(together)
+    assert first.status == second.status == 0, (first, second)
+    assert "NELBO" in first.out and "NELBO" not in second.out and "reading" not in second.err
+    assert tiny.command("evaluate", *options, tmp_path / "one.json").status == 0
+    two, alone = (json.loads((tmp_path / name).read_text()) for name in ("two.json", "one.json"))
+    nelbo, wanted = (report["sections"]["likelihood"]["details"]["nelbo"] for report in (two, alone))
+    assert nelbo == pytest.approx(wanted, rel=1e-6)
+
+
 def listens(process):
     """Whether it has a handler of SIGTERM."""
     status = Path(f"/proc/{process.pid}/status").read_text()
