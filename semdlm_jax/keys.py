@@ -129,6 +129,7 @@ FLAGS: dict[str, Option] = {
     "hubs": number(None, MANY, "tokens of largest in-degree", kind=int),
     "tokenizer": KEYS["data.tokenizer"],
     "draws": number(None, COUNT, "times a window is corrupted and scored", kind=int),
+    "stop_status": number(None, "[0, 255]", "exit status of a training that was stopped on request", kind=int),
     "fsdp": number(None, "[-1, 65536]", "devices that share the weights", kind=int),
     "tensor": number(None, "[-1, 65536]", "devices that share each matrix", kind=int),
     "coordinator_address": text(None, "host:port of the first of several processes", filled=True),

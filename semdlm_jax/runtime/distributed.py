@@ -55,6 +55,8 @@ def start(stops: bool = False, given: Mapping[str, Any] | None = None) -> None:
             return
         if asked.get("process_id") == 0 and "coordinator_address" in asked:
             socket.create_server(("", int(asked["coordinator_address"].rpartition(":")[2]))).close()  # JAX would crash
+        if len(asked) == len(VARIABLES) and "KUBERNETES_SERVICE_HOST" in os.environ:
+            asked["cluster_detection_method"] = "deactivate"  # else JAX asks the cluster, which pods rarely may
         _shorten_fatal_errors()
         jax.config.update("jax_enable_preemption_service", stops)
         with _requests_kept() if stops else contextlib.nullcontext():

@@ -39,6 +39,11 @@ def joined(monkeypatch):
         ({}, None),
         ({"JAX_NUM_PROCESSES": "1"}, None),
         (JAX, {"coordinator_address": "localhost:1", "num_processes": 2, "process_id": 1}),
+        (
+            JAX | {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+            {"coordinator_address": "localhost:1", "num_processes": 2, "process_id": 1}
+            | {"cluster_detection_method": "deactivate"},
+        ),
         (SLURM, {}),
         (SLURM | {"SLURM_NTASKS": "1"}, None),
         (SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, None),  # a shell within an allocation
