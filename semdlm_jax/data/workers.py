@@ -21,6 +21,8 @@ from semdlm_jax.errors import UserError
 
 AT_HOME = 4  # batches that are encoded before others are asked: a small text is done before they have started
 AHEAD = 2  # batches for each process that wait, or have come too early
+# What `prepare` imports, but not itself: it is what each process believes to run.
+PRELOADED = [__name__, *map("semdlm_jax.{}".format, ("cli", "data.given", "data.lm1b", "data.prepared"))]
 
 _tokenizer: Tokenizer | None = None  # of a process that encodes
 
@@ -74,7 +76,7 @@ def _processes(tokenizer, workers) -> Iterator[ProcessPoolExecutor]:
         raise UserError(f"{name} cannot be copied to other processes ({cause}): give --workers=1") from None
     # Neither a copy of this process, which may run threads, nor one that imports everything anew.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "semdlm_jax.data.prepare"])
+    context.set_forkserver_preload(PRELOADED)
     pool = ProcessPoolExecutor(workers, context, _begin, (copied,))
     try:
         yield pool
