@@ -8,7 +8,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -34,7 +34,7 @@ def all_cores() -> int:
 
 def encoded(
     batches: Iterable[list[Part]], tokenizer: Tokenizer, workers: int = 1
-) -> Iterator[tuple[list[Part], Sequence[np.ndarray]]]:
+) -> Generator[tuple[list[Part], Sequence[np.ndarray]], None, None]:
     """(batch, the ids [N_i] of each of its parts) of all batches, in order.
 
     Memory holds AHEAD * workers batches, and in each process the tokenizer and one. To be closed, also after a failure.

@@ -5,7 +5,10 @@ hidden units over tensor. A table is split over its tokens only: if its features
 the whole table.
 """
 
+import jax
 from jax.sharding import PartitionSpec as P
+
+ROWS = P(("data", "fsdp"))  # the rows of a batch
 
 RULES = (
     (r"(embed|output)/embedding$", P(("tensor", "fsdp"), None)),
@@ -15,3 +18,13 @@ RULES = (
     (r"mlp/down/kernel$", P(None, "tensor", "fsdp")),
     (r"modulation/kernel$", P(None, "fsdp")),
 )
+
+
+def by_rows(x: jax.Array) -> jax.Array:
+    """x [B, ...], its rows split over data and fsdp and nothing else, where a mesh is in use (`jax.set_mesh`).
+
+    Where weights are split over fsdp the compiler may as well keep these in place, have each device compute a part of
+    every row, and add up the parts: activations are then sent around, which are far larger than weights.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    return x if mesh.empty else jax.lax.with_sharding_constraint(x, ROWS)
