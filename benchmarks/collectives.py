@@ -19,7 +19,7 @@ import importlib
 import math
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -167,27 +167,28 @@ def seconds(found: list[Collective], hardware: Hardware) -> float:
     return sum(one.sent / (hardware.slow if between_nodes(one, hardware) else hardware.fast) for one in found)
 
 
-def compiled_step(name: str, sizes: tuple[int, ...], batch_size: int | None = None) -> tuple[str, int, int]:
-    """(text of a configuration's compiled step, its parameters, tokens of a step). batch_size: None: as configured."""
+def compiled_step(config: Any, sizes: tuple[int, ...]) -> tuple[str, int]:
+    """(the text of a configuration's step, compiled for a mesh of these sizes; its parameters)."""
     mesh = make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
-    config = importlib.import_module(f"semdlm_jax.experiment.configs.{name}").get_config()
-    config.data.corpus, config.network.unroll, config.training.microbatches = "synthetic", 1, 1
-    batch_size = batch_size or config.training.batch_size
     corpus = build_run_data(config)
     stages, denoiser = build.build_stages(config, corpus), build.build_denoiser(config, corpus)
     optimizer, _ = build.build_optimizer(config)
     abstract = abstract_state(build.build_init(denoiser, corpus), optimizer, build.shard_rule(mesh))
     step = configured_step(config, stages, denoiser, optimizer, mesh, abstract)
-    shape, sharding = (batch_size, config.data.length), batch_sharding(mesh)
+    shape, sharding = (config.training.batch_size, config.data.length), batch_sharding(mesh)
     tokens, mask = (jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for dtype in (jnp.int32, jnp.bool_))
     program = step.lower(abstract, tokens, mask).compile().as_text()
-    return program, sum(leaf.size for leaf in jax.tree.leaves(abstract.params)), math.prod(shape)
+    return program, sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
 
 
 def report(kind: str, name: str, mesh: str, batch_size: int | None) -> str:
     """A row of the table."""
     hardware, sizes = HARDWARE[kind], tuple(map(int, mesh.split("x")))
-    program, parameters, tokens = compiled_step(name, sizes, batch_size)
+    config = importlib.import_module(f"semdlm_jax.experiment.configs.{name}").get_config()
+    config.data.corpus, config.network.unroll, config.training.microbatches = "synthetic", 1, 1
+    config.training.batch_size = batch_size or config.training.batch_size
+    program, parameters = compiled_step(config, sizes)
+    tokens = config.training.batch_size * config.data.length
     found = collectives(program, math.prod(sizes))
     by_kind = {kind: sum(one.sent for one in found if one.kind == kind) / 1e6 for kind in KINDS[:2]}
     total = sum(one.sent for one in found) / 1e6

@@ -68,6 +68,9 @@ def start(stops: bool = False, given: Mapping[str, Any] | None = None) -> None:
             f"the processes of this run do not find one another ({cause}): give {names}"
             f" (or {', '.join(VARIABLES.values())}) to each, the address as host:port of the first, or to none"
         ) from None
+    if jax.process_count() > 1 and jax.default_backend() == "cpu":
+        # A program that XLA reads from the cache of a CPU has lost the order of its collectives: gloo mixes them up.
+        jax.config.update("jax_enable_compilation_cache", False)
     if distributed.global_state.process_id:
         sys.stdout = open(os.devnull, "w")
 

@@ -8,7 +8,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from benchmarks.collectives import HARDWARE, between_nodes, collectives, seconds
+from benchmarks.collectives import HARDWARE, between_nodes, collectives, compiled_step, seconds
+from semdlm_jax.experiment import defaults
 from semdlm_jax.runtime.mesh import make_mesh
 
 
@@ -24,7 +25,26 @@ def abstract(mesh, spec, *shape):
     return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
 
 
+def trained_step():
+    """Of a whole step, data parallelism sends its gradients once, whatever the rows and the chunks of the loss; where
+    weights are shared, no more than these twice besides, and little that grows with the rows."""
+    config = defaults.get_config()
+    config.data.update(corpus="synthetic", vocab_size=64, length=16)
+    config.kernel.k_max, config.objective.chunk = 4, 4
+    config.network.update(width=64, layers=2, heads=8, condition_width=8, dtype="float32")
+    sent = {}
+    for rows, *sizes in ((32, 8, 1, 1), (32, 1, 8, 1), (64, 1, 8, 1)):
+        config.training.batch_size = rows
+        program, parameters = compiled_step(config, sizes)
+        sent[rows, *sizes] = sum(one.sent for one in collectives(program, 8))
+    gradients = 7 / 8 * 4 * parameters  # a sum is twice this, a gathering once
+    assert 0 <= sent[32, 8, 1, 1] - 2 * gradients < 1000, (sent, gradients)
+    assert 2 * gradients < sent[32, 1, 8, 1] < 4.1 * gradients, (sent, gradients)
+    assert sent[64, 1, 8, 1] - sent[32, 1, 8, 1] < 0.05 * gradients, (sent, gradients)
+
+
 def main():
+    trained_step()
     mesh = make_mesh(4, 2, 1)
 
     # Data parallelism: a ring sends 2 (n - 1) / n of the bytes of the parameters, [16, 32] in float32, and no more
