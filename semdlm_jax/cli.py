@@ -14,8 +14,9 @@ from absl import app, flags, logging
 from semdlm_jax import config_flag, keys, models, storage, streams
 from semdlm_jax.errors import UserError, did_you_mean, nearest, refuse
 from semdlm_jax.help_text import help_text
-from semdlm_jax.options import Option
+from semdlm_jax.options import Option, flatten
 from semdlm_jax.owned import ownership
+from semdlm_jax.runtime import distributed, processes
 from semdlm_jax.runtime.compilation import keep_programs
 from semdlm_jax.runtime.startup import restore_handlers
 from semdlm_jax.storage import PathLike
@@ -27,6 +28,29 @@ def define_data_flag(heading: str = "") -> flags.FlagHolder:
     """Defines `--data_directory=DIR`; returns its flag holder."""
     help_text = heading + "Where the prepared data are now, if they were moved."
     return flags.DEFINE_string("data_directory", None, help_text)
+
+
+def define_process_flags(heading: str = "[several processes] ") -> None:
+    """Defines the flags that say which of several processes this one is, see `join_processes`."""
+    flags.DEFINE_string("coordinator_address", None, heading + "host:port of the first. Default: as the launcher says.")
+    flags.DEFINE_integer("num_processes", None, heading + "How many there are.")
+    flags.DEFINE_integer("process_id", None, heading + "Which one this is, from 0.")
+
+
+def join_processes(stops: bool = False) -> None:
+    """Joins the other processes of the run (`distributed.start`), if there are any.
+
+    Raises:
+        UserError: they do not find each other, or were given other flags or another configuration.
+    """
+    distributed.start(stops, {name: flags.FLAGS[name].value for name in distributed.VARIABLES})
+    own = {*distributed.VARIABLES, "data_directory"}  # which may lie elsewhere on each host
+    given = {
+        flag.name: flag.value for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name not in own
+    }
+    config = given.pop("config", None)
+    configured = {} if config is None else {f"config.{key}": value for key, value in flatten(config).items()}
+    processes.check_same({**{f"--{name}": value for name, value in given.items()}, **configured})
 
 
 def define_load_flags(heading: str = "") -> None:
@@ -44,6 +68,8 @@ def define_model_flags(heading: str = "") -> None:
     flags.DEFINE_string("workdir", None, f"the work directory of a training run, or --model={known}")
     flags.DEFINE_string("model", None, f"Instead, a portable model: {known}; a folder of export; hf:OWNER/NAME.")
     define_load_flags(heading)
+    flags.DEFINE_integer("fsdp", 1, heading + "Devices that share the weights; -1: all. The others share the batch.")
+    flags.DEFINE_integer("tensor", 1, heading + "Devices that share each matrix; -1: all.")
 
 
 MODEL = ("workdir", "model")  # exactly one of these flags is needed
@@ -74,7 +100,8 @@ def define_option_flag(name: str, option: Option, heading: str, default: str) ->
 
 
 def load_options(options: Any) -> dict:
-    """The values of `define_load_flags`, as keyword arguments of experiment.load.load_trained."""
+    """The values of `define_load_flags`, as keyword arguments of experiment.load.load_trained, and of the mesh if there
+    are its flags."""
     which = options.checkpoint
     if which not in ("best", "latest") and not which.isdecimal():
         raise UserError(f"--checkpoint={which} is not a checkpoint: give best, latest or a step")
@@ -82,6 +109,7 @@ def load_options(options: Any) -> dict:
         "checkpoint": int(which) if which.isdecimal() else which,
         "data_directory": options.data_directory,
         "trust_code": options.trust_code,
+        **{axis: flags.FLAGS[axis].value for axis in ("fsdp", "tensor") if axis in flags.FLAGS},
     }
 
 

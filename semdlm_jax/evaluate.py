@@ -162,7 +162,7 @@ def _make(make, spec):
 
 
 def main(options):
-    distributed.start()
+    cli.join_processes()
     text, source = read_options(options), cli.find_model(options)
     parts, measures = chosen_parts(options)
     _settle_portable(source, options, parts)
@@ -243,6 +243,7 @@ def _define_flags():
     for name, part in PARTS.items():
         for key, option in options_of(part).items():
             cli.define_option_flag(key, option, f"[{name}] ", f"Default: {option.default}")
+    cli.define_process_flags()
 
 
 if __name__ == "__main__":

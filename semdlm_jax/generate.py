@@ -145,7 +145,7 @@ def read_conditions(options, tokenizer, room):
 
 
 def main(options):
-    distributed.start()
+    cli.join_processes()
     cli.check_output(options.output)
     cli.check_output(options.trace, "trace")
     cli.check_distinct(output=options.output, trace=options.trace, prompts=options.prompts)
@@ -268,7 +268,9 @@ def _define_flags():
     flags.DEFINE_enum(
         "preset", None, list(PRESETS), how + "Settings of a system's authors. Other flags change single settings."
     )
-    return _define_setting_flags()
+    names = _define_setting_flags()
+    cli.define_process_flags()
+    return names
 
 
 DRAWS = "temperature", "top_k", "top_p", "lambda_freq", "lambda_sem", "window"  # settings under a heading of their own

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from semdlm_jax import trace
 from semdlm_jax.data.conditioning import Condition, Layout
 from semdlm_jax.errors import UserError
+from semdlm_jax.evaluation.likelihood import compile_whole
 from semdlm_jax.experiment.build import build_network
 from semdlm_jax.experiment.load import Trained
 from semdlm_jax.objectives import Autoregressive, Objective
@@ -164,7 +164,7 @@ def _program(trained, static, build):
     """The compiled form of the function that `build` makes, from the model's cache if it holds one for these static
     parts; a full cache drops the program that was used longest ago. All take (params, key, layout, plan, controls)."""
     programs = trained.programs
-    program = programs.pop(static, None) or jax.jit(build(), out_shardings=NamedSharding(trained.mesh, PartitionSpec()))
+    program = programs.pop(static, None) or compile_whole(build(), trained.mesh)
     programs[static] = program
     if len(programs) > PROGRAMS:
         del programs[next(iter(programs))]

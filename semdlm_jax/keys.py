@@ -133,6 +133,13 @@ FLAGS: dict[str, Option] = {
     "times": number(None, "[1, 256]", "times of a quadrature over [0, 1]", kind=int),
     "states": number(None, "[2, 1000000]", "noisy states that are looked at", kind=int),
     "epsilon": number(None, "(0, 1)", "least probability of the effective support", kind=float),
+    "stop_status": number(None, "[0, 255]", "exit status of a training that was stopped on request", kind=int),
+    "fsdp": number(None, "[-1, 65536]", "devices that share the weights", kind=int),
+    "tensor": number(None, "[-1, 65536]", "devices that share each matrix", kind=int),
+    "workers": number(None, "[1, 1024]", "processes that encode text", kind=int),
+    "coordinator_address": text(None, "host:port of the first of several processes", filled=True),
+    "num_processes": number(None, COUNT, "how many processes there are", kind=int),
+    "process_id": number(None, MANY, "which of the processes this is, from 0", kind=int),
 }
 
 SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in KEYS))

@@ -12,6 +12,7 @@ status 0. The work directory receives config.json, checkpoints/, metrics.jsonl a
 import contextlib
 import math
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -33,6 +34,7 @@ from semdlm_jax.runtime.lock import check_free, training_lock
 from semdlm_jax.runtime.mesh import check_batch, place_batch, place_local
 from semdlm_jax.runtime.metrics import MetricWriter, check_place
 from semdlm_jax.runtime.preemption import GracefulStop
+from semdlm_jax.runtime.processes import check_same
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.speed import Speed
 from semdlm_jax.runtime.startup import leave_on_request
@@ -65,6 +67,7 @@ class Run:
         self.mesh = build.build_mesh(config)
         check_batch(config.training.batch_size, config.training.microbatches, self.mesh)
         self.corpus = build_run_data(config)
+        check_same(self.corpus.identity)
         self.objective = build.build_objective(config, self.corpus)
         self.stages = build.build_stages(config, self.corpus)
         self.denoiser = build.build_denoiser(config, self.corpus)
@@ -206,8 +209,8 @@ def main(
     given: dict | None = None,
     file_config: Any = None,
     wandb: str | None = None,
-) -> None:
-    """Trains a run to its last step.
+) -> bool:
+    """Trains a run to its last step, or until it is asked to stop; returns whether it reached the last step.
 
     Args:
         config: a ConfigDict.
@@ -234,14 +237,16 @@ def main(
         tracker = None
         if wandb and done < config.training.steps:
             tracker = stack.enter_context(contextlib.closing(Tracker(wandb, workdir, config.to_dict())))
-        if done >= config.training.steps:
+        finished = done >= config.training.steps
+        if finished:
             print(f"{workdir} is trained to its {counted(config.training.steps, 'step')}")
-        elif run.loop(tracker):
+        elif finished := run.loop(tracker):
             print(f"trained to step {config.training.steps}; checkpoints in {run.workdir / 'checkpoints'}")
         elif run.saved_step is None:
             print("stopped on request before the first step: the same command starts again")
         else:
             print(f"stopped on request at step {int(run.state.step)} and saved: the same command continues")
+    return finished
 
 
 def foresee(config: Any, given: dict | None = None, file_config: Any = None) -> None:
@@ -269,18 +274,27 @@ if __name__ == "__main__":
     MOMENTS = flags.DEFINE_bool("init_optimizer", False, "Also take the state of its optimizer.")
     WANDB = flags.DEFINE_string("wandb", None, "A project of Weights & Biases that also receives the metrics.")
     DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print parameters, memory and projected time; write nothing.")
+    STOP_STATUS = flags.DEFINE_integer(
+        "stop_status", 0, "Exit status if it is stopped on request before its last step: for launchers that requeue."
+    )
+    cli.define_process_flags()
 
     def start():
-        leave_on_request()  # until the first step; from there on GracefulStop handles signals
+        leave_on_request(STOP_STATUS.value)  # until the first step; from there on GracefulStop handles signals
         initial = parent.parse(INIT_FROM.value, WEIGHTS.value, MOMENTS.value)
         if DRY_RUN.value:
             if initial is not None:
                 raise UserError("--dry_run does not read the weights of another run: leave out --init_from")
+            cli.join_processes()
             foresee(CONFIG.value, **config_flag.changes(DATA.value))
             return
         if WORKDIR.value is None:
             raise UserError(f"--workdir is missing: give {flags.FLAGS['workdir'].help}")
-        main(CONFIG.value, WORKDIR.value, initial, **config_flag.changes(DATA.value), wandb=WANDB.value)
+        cli.join_processes(stops=True)
+        changes = config_flag.changes(DATA.value)
+        finished = main(CONFIG.value, WORKDIR.value, initial, **changes, wandb=WANDB.value)
+        if not finished and STOP_STATUS.value:
+            sys.exit(STOP_STATUS.value)
 
     with distributed.ends_together():
         cli.run(start, compiles=True)

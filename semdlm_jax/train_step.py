@@ -1,5 +1,6 @@
 """One step of training: noise, microbatches, the gradient, the update."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from semdlm_jax.experiment.data import pads
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Stages
-from semdlm_jax.runtime.mesh import batch_sharding
+from semdlm_jax.runtime.mesh import BATCH_AXES, batch_sharding
 from semdlm_jax.runtime.state import apply_update
 
 
@@ -55,11 +56,15 @@ def make_train_step(
         dropout_key = dropout_key if denoiser.dropout else None
         marks = {} if batch.clean is None else {"clean_BxL": batch.clean}
         features = denoiser.features(params, batch.xt, batch.t, lengths_B=lengths, dropout_key=dropout_key, **marks)
-        return stages.sums(lambda f: denoiser.logits(params, f), features, batch, step, loss_key)
+        return stages.sums(readout_by_rows(denoiser, params, mesh), features, batch, step, loss_key)
 
     value_and_grad = jax.value_and_grad(loss_sums, has_aux=True)
 
     def step(state, tokens, mask):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return on_mesh(state, tokens, mask)
+
+    def on_mesh(state, tokens, mask):
         noise_key, part_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         batch = stages.corrupt(noise_key, tokens, mask, state.step)
         # Rows are interleaved, so that every device holds a part of every microbatch.
@@ -84,6 +89,31 @@ def make_train_step(
         out_shardings=(state_shardings, whole),
         donate_argnums=0,
     )
+
+
+def readout_by_rows(denoiser: Denoiser, params: Any, mesh: Mesh) -> Callable:
+    """features [B, ..., D] -> logits [B, ..., V]: `denoiser.logits`, with a copy of the weights for each part of B.
+
+    The loss reads chunks of positions in a loop. With one table, devices would add up their gradients of it in every
+    turn of this loop; the gradients of copies, each on the devices of its rows, are added up once, after the loop.
+    """
+    rows, parts = batch_sharding(mesh), math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+    def of_each(x):
+        others = [PartitionSpec.UNCONSTRAINED] * x.ndim
+        copies = jnp.broadcast_to(x, (parts, *x.shape))
+        return jax.lax.with_sharding_constraint(copies, NamedSharding(mesh, PartitionSpec(BATCH_AXES, *others)))
+
+    copies = jax.tree.map(of_each, params)
+
+    def readout(features):
+        if parts == 1 or features.shape[0] % parts:
+            return denoiser.logits(params, features)
+        by_part = jax.lax.with_sharding_constraint(features.reshape(parts, -1, *features.shape[1:]), rows)
+        logits = jax.vmap(denoiser.logits)(copies, by_part)
+        return logits.reshape(*features.shape[:-1], logits.shape[-1])
+
+    return readout
 
 
 def configured_step(

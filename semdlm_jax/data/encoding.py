@@ -11,6 +11,7 @@ from semdlm_jax.data.documents import Digest, Part
 from semdlm_jax.data.packing import Packer, batches
 from semdlm_jax.data.protocols import lost_to_padding
 from semdlm_jax.data.store import ArrayWriter
+from semdlm_jax.data.workers import encoded
 
 COUNTED = 2**22  # tokens counted at a time
 
@@ -58,10 +59,10 @@ def starts_file(split):
     return f"{split}.starts.npy"
 
 
-def encode_corpus(corpus, tokenizer, folder, splits):
+def encode_corpus(corpus, tokenizer, folder, splits, workers=1):
     """Encodes every document of a corpus into files of `folder`; ({split: closed SplitWriter}, the corpus's Digest).
 
-    Shows the documents a second on a terminal.
+    Shows the documents a second on a terminal. workers: of `workers.encoded`.
     """
     with contextlib.ExitStack() as stack:
         writers = {}
@@ -70,10 +71,10 @@ def encode_corpus(corpus, tokenizer, folder, splits):
             stack.callback(_quietly(writers[split].abandon))
         digest = Digest()
         with tqdm(desc="encoding", unit=" documents", unit_scale=True, disable=None) as bar:
-            for batch in batches(corpus.parts()):
-                encoded = tokenizer.encode_batch([part.text for part in batch])
+            found = stack.enter_context(contextlib.closing(encoded(batches(corpus.parts()), tokenizer, workers)))
+            for batch, ids_of_batch in found:
                 of_split = collections.defaultdict(lambda: ([], []))
-                for part, ids in zip(batch, encoded, strict=True):
+                for part, ids in zip(batch, ids_of_batch, strict=True):
                     digest.add(part)
                     of_split[part.split][0].append(part)
                     of_split[part.split][1].append(ids)

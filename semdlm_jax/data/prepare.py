@@ -35,6 +35,7 @@ from semdlm_jax.data.prepared import (
 )
 from semdlm_jax.data.store import appearing, locked
 from semdlm_jax.data.tokenizers import TOKENIZERS, build_tokenizer
+from semdlm_jax.data.workers import all_cores
 from semdlm_jax.errors import UserError
 from semdlm_jax.plugins import options_of
 from semdlm_jax.storage import PathLike, storage_errors
@@ -48,6 +49,7 @@ def prepare(
     progress: Callable[[str], None] = lambda line: None,
     tokenizer: str = LEARNED,
     length: int | None = None,
+    workers: int = 1,
     **options: Any,
 ) -> Prepared:
     """Makes a vocabulary, encodes every split with it and writes `directory`; returns it opened.
@@ -64,6 +66,7 @@ def prepare(
       progress: called with a line of text as the work goes on.
       tokenizer: what data.tokenizer names. A vocabulary that is learned is learned from the train split.
       length: L of the rows whose padding is reported; None for no report.
+      workers: processes that encode text, see `workers.encoded`; their number changes no byte.
       options: further options of the tokenizer, by name.
 
     Raises:
@@ -87,7 +90,7 @@ def prepare(
         progress(f"encoding {corpus.origin}")
         with appearing(directory) as folder:
             built.save(folder / built.FILE)
-            writers, digest = encode_corpus(corpus, built, folder, SPLITS)
+            writers, digest = encode_corpus(corpus, built, folder, SPLITS, workers)
             for split, writer in writers.items():
                 check_split(corpus.name, split, writer.documents)
             np.save(folder / UNIGRAM, writers["train"].counts)
@@ -149,8 +152,8 @@ def _sealed(directory, progress):
     return open_prepared(directory)
 
 
-def main(data: Any, check: bool = False) -> None:
-    """Prepares config.data, or checks what is prepared."""
+def main(data: Any, check: bool = False, workers: int | None = None) -> None:
+    """Prepares config.data, or checks what is prepared. workers: of `prepare`; one for each core if None."""
     if check:
         print(check_prepared(data.directory))
         return
@@ -165,6 +168,7 @@ def main(data: Any, check: bool = False) -> None:
         progress=lambda line: print(line, flush=True),
         tokenizer=data.tokenizer,
         length=data.length,
+        workers=workers or all_cores(),
     )
     print(describe(prepared, padded=data.protocol == "padded"))
 
@@ -214,4 +218,5 @@ if __name__ == "__main__":
     else:
         CONFIG = config_flag.define_config_flag()
         CHECK = flags.DEFINE_bool("check", False, "Only check that every byte prepared is as it was written.")
-        cli.run(lambda: main(CONFIG.value.data, CHECK.value), needs=["data"])
+        WORKERS = flags.DEFINE_integer("workers", None, "Processes that encode text. Default: one for each core.")
+        cli.run(lambda: main(CONFIG.value.data, CHECK.value, WORKERS.value), needs=["data"])

@@ -10,6 +10,7 @@ autoregressive model is scored by its exact likelihood, which stands in the plac
 """
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -83,8 +84,14 @@ def compile_terms(
 
 
 def compile_whole(function: Callable, mesh: Mesh) -> Callable:
-    """A function jitted, its result whole on every process."""
-    return jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    """A function jitted, for devices of this mesh, its result whole on every process."""
+
+    @functools.wraps(function)
+    def on_mesh(*arguments, **named):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments, **named)
+
+    return jax.jit(on_mesh, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def summarize(terms: SequenceTerms) -> Likelihood:

@@ -21,6 +21,7 @@ from semdlm_jax.record import TRAINED_ON, read_config
 from semdlm_jax.runtime.checkpoint_reader import CheckpointReader
 from semdlm_jax.runtime.checkpoints import Checkpointer
 from semdlm_jax.runtime.mesh import make_mesh
+from semdlm_jax.runtime.processes import on_host
 from semdlm_jax.runtime.state import abstract_tree
 
 BEST_METRIC = "valid/nelbo"
@@ -67,10 +68,10 @@ class Trained:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the weights."""
+        """SHA-256 of the weights. All processes must ask for it."""
         digest = hashlib.sha256()
-        for leaf in jax.tree.leaves(jax.device_get(self.params)):
-            digest.update(np.ascontiguousarray(leaf).tobytes())
+        for leaf in jax.tree.leaves(self.params):
+            digest.update(np.ascontiguousarray(on_host(leaf)).tobytes())
         return digest.hexdigest()
 
     def rows(self, split):
@@ -92,6 +93,8 @@ def load_trained(
     *,
     data_directory: str | None = None,
     trust_code: bool = False,
+    fsdp: int = 1,
+    tensor: int = 1,
 ) -> Trained:
     """Builds the model of a run, or of a portable model's folder, with its EMA parameters.
 
@@ -100,13 +103,14 @@ def load_trained(
         checkpoint: 'best', 'latest' or a step.
         data_directory: where the prepared data are now; None: where they were when the run began.
         trust_code: import the modules of its author's own plug-ins, which runs their code.
+        fsdp, tensor: axes of the mesh; the devices that they leave share the batch. They need not be the training's.
 
     Raises:
-        UserError: something is missing, damaged, or not what the run was trained on.
+        UserError: something is missing, damaged, or not what the run was trained on; or such a mesh is impossible.
     """
     read = _read_portable if portable.is_portable(workdir) else _read_run
-    # The devices here need not be those of the training: all of them share the batch.
-    return read(workdir, checkpoint, data_directory, trust_code, make_mesh(-1, 1, 1))
+    data = 1 if -1 in (fsdp, tensor) else -1
+    return read(workdir, checkpoint, data_directory, trust_code, make_mesh(data, fsdp, tensor))
 
 
 def _read_run(workdir, checkpoint, data_directory, trust_code, mesh):

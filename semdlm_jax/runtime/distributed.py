@@ -1,6 +1,7 @@
 """Several processes as one program: they find each other, only one of them prints, and they end together."""
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import jax
@@ -21,21 +22,27 @@ from semdlm_jax.runtime.startup import is_running
 
 HEARTBEAT_SECONDS = 40  # a process without a heartbeat for so long counts as dead
 LEAVING_SECONDS = 5
-ADDRESS, COUNT, INDEX = ASKED = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+# Arguments of jax.distributed.initialize, which are flags of the same names, and the variables that give them.
+VARIABLES = {
+    "coordinator_address": "JAX_COORDINATOR_ADDRESS",
+    "num_processes": "JAX_NUM_PROCESSES",
+    "process_id": "JAX_PROCESS_ID",
+}
 # How a collective, a barrier or a connection says that the other side is gone.
 LOST = re.compile("gloo|nccl|peer|heartbeat|preempted|barrier|coordination.?service|socket closed", re.IGNORECASE)
 
 
-def start(stops: bool = False) -> None:
-    """Joins the other processes of the run; does nothing if the environment describes a single process.
+def start(stops: bool = False, given: Mapping[str, Any] | None = None) -> None:
+    """Joins the other processes of the run; does nothing if there is a single process.
 
-    The environment gives JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID, or JAX detects SLURM, Open MPI, TPU pods or Kubernetes. To be called before JAX is asked for
-    devices. Afterwards only process 0 writes to standard output.
+    The address (host:port of the first process), the number of processes and the index of this one are those of
+    `given`, or of the environment (VARIABLES), or JAX detects SLURM, Open MPI, TPU pods or Kubernetes. To be called
+    before JAX is asked for devices. Afterwards only process 0 writes to standard output.
 
     Args:
         stops: SIGTERM and SIGINT become requests to `GracefulStop`, which all processes follow together. Only in the
             main thread.
+        given: {argument of jax.distributed.initialize: value or None}, the flags of VARIABLES.
 
     Raises:
         UserError: the processes do not find each other.
@@ -43,36 +50,49 @@ def start(stops: bool = False) -> None:
     if jax.distributed.is_initialized():
         return
     try:
-        asked = _asked()
+        asked = _asked(given or {})
         if asked.get("num_processes") == 1 or not (asked or _detected() > 1):
             return
         if asked.get("process_id") == 0 and "coordinator_address" in asked:
             socket.create_server(("", int(asked["coordinator_address"].rpartition(":")[2]))).close()  # JAX would crash
+        if len(asked) == len(VARIABLES) and "KUBERNETES_SERVICE_HOST" in os.environ:
+            asked["cluster_detection_method"] = "deactivate"  # else JAX asks the cluster, which pods rarely may
         _shorten_fatal_errors()
         jax.config.update("jax_enable_preemption_service", stops)
         with _requests_kept() if stops else contextlib.nullcontext():
             jax.distributed.initialize(**asked, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (ValueError, RuntimeError, LookupError, OSError, ImportError) as error:
         cause = " ".join(str(error).split())[:300]
+        names = ", ".join(f"--{name}" for name in VARIABLES)
         raise UserError(
-            f"the processes of this run do not find one another ({cause}): give {', '.join(ASKED)} to each, the address"
-            " as host:port of the first, or to none"
+            f"the processes of this run do not find one another ({cause}): give {names}"
+            f" (or {', '.join(VARIABLES.values())}) to each, the address as host:port of the first, or to none"
         ) from None
+    if jax.process_count() > 1 and jax.default_backend() == "cpu":
+        # A program that XLA reads from the cache of a CPU has lost the order of its collectives: gloo mixes them up.
+        jax.config.update("jax_enable_compilation_cache", False)
     if distributed.global_state.process_id:
         sys.stdout = open(os.devnull, "w")
 
 
-def _asked() -> dict[str, Any]:
-    """The environment variables as arguments of jax.distributed.initialize, which itself reads only the address.
+def _asked(given):
+    """Flags and environment variables as arguments of jax.distributed.initialize, which itself reads only the address.
 
     ValueError for an invalid value.
     """
-    given = {name: os.environ[name] for name in ASKED if name in os.environ}
-    for name, value in given.items():
-        if not re.fullmatch(r".+:\d+" if name == ADDRESS else r"\d+", value):
-            raise ValueError(f"{name} is {value!r}")
-    names = {ADDRESS: "coordinator_address", COUNT: "num_processes", INDEX: "process_id"}
-    return {names[name]: value if name == ADDRESS else int(value) for name, value in given.items()}
+    found = {}
+    for name, variable in VARIABLES.items():
+        flag = given.get(name)
+        value = os.environ.get(variable) if flag is None else str(flag)
+        if value is None:
+            continue
+        number = name != "coordinator_address"
+        if not re.fullmatch(r"\d+" if number else r".+:\d+", value):
+            raise ValueError(f"{variable if flag is None else f'--{name}'} is {value!r}")
+        found[name] = int(value) if number else value
+    if found.get("process_id", 0) >= found.get("num_processes", math.inf):
+        raise ValueError(f"process {found['process_id']} of {found['num_processes']}, which are counted from 0")
+    return found
 
 
 def _detected():

@@ -1,7 +1,8 @@
 """Decisions that all processes of one run take together."""
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,6 +10,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from semdlm_jax.errors import StorageError, UserError
+from semdlm_jax.runtime.paths import NAMED_DIFFERENCES
+
+TOLD = 1000  # bytes of what a process says of its differences
 
 
 def on_process_0(compute: Callable[[], Any]) -> Any:
@@ -35,6 +39,38 @@ def check_on_process_0(check: Callable[[], None]) -> None:
     if found := on_process_0(look):
         disk, text = found
         raise (StorageError if disk else UserError)(text)
+
+
+def check_same(values: Mapping[str, Any]) -> None:
+    """UserError, on all processes, unless each of them passes the same values, {name: anything that JSON or str holds}.
+
+    Processes that compute different things would wait for one another forever, or give numbers of no configuration.
+    """
+    if jax.process_count() == 1:
+        return
+    mine = {name: json.dumps(value, default=str) for name, value in values.items()}
+    digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).digest()
+    digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+    if (digests == digests[0]).all():
+        return
+    first = on_process_0(lambda: mine)
+    other = [name for name in sorted({*mine, *first}) if mine.get(name) != first.get(name)][:NAMED_DIFFERENCES]
+    told = "; ".join(
+        f"{name} is {mine.get(name, 'absent')}, in process 0 {first.get(name, 'absent')}" for name in other
+    )
+    room = np.frombuffer(told.encode()[:TOLD].ljust(TOLD), np.uint8)
+    every = [bytes(row).decode(errors="ignore").strip() for row in multihost_utils.process_allgather(room)]
+    index = next(index for index, text in enumerate(every) if text)
+    raise UserError(
+        f"the processes of this run differ (process {index}: {every[index]}): start the same command in each of them, "
+        "on the same data"
+    )
+
+
+def on_host(array: Any) -> np.ndarray:
+    """A whole array on every process, also one whose parts are on the devices of several: then all must call it."""
+    held = not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated
+    return np.asarray(array) if held else multihost_utils.process_allgather(array, tiled=True)
 
 
 def barrier(name: str) -> None:

@@ -31,11 +31,15 @@ def is_running(package: str) -> bool:
     return spec is not None and spec.name.partition(".")[0] == package
 
 
-def leave_on_request() -> None:
+def leave_on_request(status: int = 0) -> None:
     """From now on SIGTERM and SIGINT end the program at once with one line, except inside `GracefulStop`.
 
-    To be called in the main thread. After SIGTERM the exit status is 0, because the request was fulfilled.
+    To be called in the main thread.
+
+    Args:
+        status: after SIGTERM. 0 says that the request was fulfilled.
     """
+    STATUS[signal.SIGTERM] = status
     for signum in STATUS:
         handler = signal.signal(signum, _leave)
         _former.setdefault(signum, handler)

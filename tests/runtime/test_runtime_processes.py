@@ -39,6 +39,11 @@ def joined(monkeypatch):
         ({}, None),
         ({"JAX_NUM_PROCESSES": "1"}, None),
         (JAX, {"coordinator_address": "localhost:1", "num_processes": 2, "process_id": 1}),
+        (
+            JAX | {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+            {"coordinator_address": "localhost:1", "num_processes": 2, "process_id": 1}
+            | {"cluster_detection_method": "deactivate"},
+        ),
         (SLURM, {}),
         (SLURM | {"SLURM_NTASKS": "1"}, None),
         (SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, None),  # a shell within an allocation
@@ -50,14 +55,25 @@ def joined(monkeypatch):
 def test_the_environment_says_whether_there_are_several(monkeypatch, joined, environment, expected):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    distributed.start()
+    distributed.start(given={"num_processes": None})  # a flag that is not given
     beats = {"heartbeat_timeout_seconds": distributed.HEARTBEAT_SECONDS}
     assert joined == ([] if expected is None else [expected | beats])
+
+
+def test_flags_go_before_the_environment(monkeypatch, joined):
+    for name, value in JAX.items():
+        monkeypatch.setenv(name, value)
+    distributed.start(given={"num_processes": 3, "process_id": 2})
+    expected = {"coordinator_address": "localhost:1", "num_processes": 3, "process_id": 2}
+    assert joined == [expected | {"heartbeat_timeout_seconds": distributed.HEARTBEAT_SECONDS}]
+    with pytest.raises(UserError, match="--coordinator_address is 'localhost'"):
+        distributed.start(given={"coordinator_address": "localhost"})
 
 
 @pytest.mark.parametrize(
     "changes, cause",
     [
+        ({"JAX_PROCESS_ID": "2"}, "process 2 of 2, which are counted from 0"),
         ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is 'two'"),
         ({"JAX_COORDINATOR_ADDRESS": "localhost"}, "JAX_COORDINATOR_ADDRESS is 'localhost'"),
         ({"JAX_COORDINATOR_ADDRESS": ""}, "JAX_COORDINATOR_ADDRESS is ''"),
@@ -67,7 +83,9 @@ def test_processes_that_cannot_join_are_told(monkeypatch, changes, cause):
     monkeypatch.setattr(distributed, "_shorten_fatal_errors", lambda: None)
     for name, value in (JAX | changes).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=f"do not find one another.*{cause}.*give JAX_COORDINATOR_ADDRESS"):
+    with pytest.raises(
+        UserError, match=f"do not find one another.*{cause}.*give --coordinator_address.*JAX_PROCESS_ID"
+    ):
         distributed.start()
 
 

@@ -14,10 +14,18 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.runtime.checkpoints import Checkpointer
 from semdlm_jax.runtime.lock import training_lock
 from semdlm_jax.runtime.mesh import batch_sharding, local_rows, make_mesh, place_batch, place_local
+from semdlm_jax.runtime.processes import check_same
 
 
 def worker(folder, port, index):
     jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=index)
+    check_same({"seed": 1, "steps": [2, 3]})
+    try:
+        check_same({"seed": index, "steps": [2, 3]})
+    except UserError as error:
+        assert "differ (process 1: seed is 1, in process 0 0):" in str(error), error
+    else:
+        raise AssertionError("two seeds in one run")
     mesh, batch = make_mesh(2, 1, 1), np.arange(12, dtype=np.float32).reshape(4, 3)
     whole, both = jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec())), range(4)
     for one, held in ((mesh, ((0, 1), (2, 3))[index]), (make_mesh(1, 1, 2), both)):

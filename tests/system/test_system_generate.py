@@ -161,21 +161,42 @@ def test_equal_shapes_are_compiled_once(whole_run, tokenizer, prompt, monkeypatc
     assert not dataclasses.replace(trained, params=jax.tree.map(np.asarray, trained.params)).programs
 
 
-def test_two_processes_write_the_text_of_one_and_only_the_first_says_so(whole_run, samples, prompt, tmp_path):
+def in_two_processes(*command):
+    """What two processes of one `generate` give: subprocess's results. command: (flags of the first, of the second)."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         place = f"localhost:{probe.getsockname()[1]}"
+    told = [f"--coordinator_address={place}", "--num_processes=2"]
+    with concurrent.futures.ThreadPoolExecutor() as both:
+        return tuple(
+            both.map(
+                lambda index: tiny.python("-m", "semdlm_jax.generate", *command[index], *told, f"--process_id={index}"),
+                range(2),
+            )
+        )
+
+
+def test_two_processes_write_the_text_of_one_and_only_the_first_says_so(whole_run, samples, prompt, tmp_path):
     output = tmp_path / "samples.jsonl"
     command = [f"--workdir={whole_run}", f"--prompt={prompt}", "--seed=3", f"--output={output}"]
     command += ["--num_samples=5", "--batch_size=2", "--steps=4", "--strides=2"]
-    told = {"JAX_COORDINATOR_ADDRESS": place, "JAX_NUM_PROCESSES": "2"}
-    with concurrent.futures.ThreadPoolExecutor() as both:
-        first, second = both.map(
-            lambda index: tiny.python("-m", "semdlm_jax.generate", *command, **told, JAX_PROCESS_ID=str(index)),
-            range(2),
-        )
+    first, second = in_two_processes(command, command)
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert [json.loads(line) for line in output.read_text().splitlines()] == samples[0]
     assert "5 samples written" in first.stdout and "generate 5" not in second.stderr
     assert [line for line in second.stdout.splitlines() if "[Gloo]" not in line] == []  # which the collectives print
     assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.jsonl"]
+    first, second = in_two_processes(*[[*command, "--tensor=2"]] * 2)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert [json.loads(line) for line in output.read_text().splitlines()] == samples[0]
+
+
+def test_two_processes_with_other_flags_end_together(whole_run):
+    ended = in_two_processes(*([f"--workdir={whole_run}", f"--seed={seed}"] for seed in (3, 4)))
+    for one in ended:
+        assert one.returncode == 2, one
+        told = [line for line in one.stderr.splitlines() if line.startswith("error: ")]
+        assert told == [
+            "error: the processes of this run differ (process 1: --seed is 4, in process 0 3): start the same command "
+            "in each of them, on the same data"
+        ]

@@ -18,6 +18,7 @@ from semdlm_jax.experiment.build import build_denoiser, build_optimizer, shard_r
 from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.record import read_config
 from semdlm_jax.runtime import startup
+from semdlm_jax.runtime.fatal import SENTENCE
 from semdlm_jax.runtime.mesh import make_mesh
 from semdlm_jax.runtime.state import abstract_state
 
@@ -84,25 +85,37 @@ def assert_close(found, wanted):
             np.testing.assert_allclose(one, other, **{"rtol": 0, "atol": 0} | error, err_msg=name)
 
 
-def test_several_processes_give_what_one_gives(config_file, tmp_path):
-    """2 x 2 devices stop on the way and 1 x 4 continue; 4 x 1, two of which share a row, continue from 1 x 4."""
-    one, two, four = (tmp_path / name for name in ("one", "two", "four"))
-    # One loss: there is enough to compile. Half of the rows have a clean context.
-    changes = "--config.warmup.steps=0", "--config.objective.clean_rows=0.5", "--config.network.clean_mark=True"
-    options = f"--config={config_file}", *changes
-    running = tiny.started("-c", SLOW, *options, f"--workdir={two}", processes=2, devices=2)
+# One loss: there is enough to compile. Half of the rows have a clean context.
+CHANGES = "--config.warmup.steps=0", "--config.objective.clean_rows=0.5", "--config.network.clean_mark=True"
+
+
+@pytest.fixture(scope="module")
+def one(config_file, tmp_path_factory):
+    """The work directory of a training on one device of one process."""
+    workdir = tmp_path_factory.mktemp("processes") / "one"
+    result = tiny.command("train", f"--config={config_file}", *CHANGES, f"--workdir={workdir}")
+    assert result.status == 0, result
+    return workdir
+
+
+def test_several_processes_give_what_one_gives(config_file, one, tmp_path):
+    """2 x 2 devices stop on the way and 1 x 4 continue; 4 x 1, two of which share a row, continue from 1 x 1."""
+    two, four = tmp_path / "two", tmp_path / "four"
+    options = f"--config={config_file}", *CHANGES
+    slow = "-c", SLOW, *options, "--stop_status=75", f"--workdir={two}"
+    running = tiny.started(*slow, processes=2, devices=2)
     wait(lambda: len(rows(two)) > 1, running)
     for process in reversed(running):
         process.send_signal(signal.SIGTERM)
         time.sleep(0.03)
     first, second = tiny.finished(running)
-    assert first.status == second.status == 0, (first, second)
+    assert first.status == second.status == 75, (first, second)
     stopped = len(rows(two))
     assert stopped < 12 and f"stopped on request at step {stopped}" in first.out and "stopped" not in second.out
     saved = {path.name for path in (two / "checkpoints").iterdir()}
     assert saved == {str(step) for step in (5, 10, stopped) if step <= stopped}
 
-    (alone,) = tiny.finished(tiny.started("-c", EACH, " ".join(changes), config_file, one, two, devices=4))
+    (alone,) = tiny.finished(tiny.started("-m", "semdlm_jax.train", *options, f"--workdir={two}", devices=4))
     assert alone.status == 0 and f"continuing {two} from step {stopped}" in alone.out, alone
     wanted = numbers(one)
     assert_close(numbers(two), wanted)
@@ -115,6 +128,37 @@ def test_several_processes_give_what_one_gives(config_file, tmp_path):
     assert [result.status for result in together] == [0] * 4, together
     assert f"continuing {four} from step 5" in together[0].out
     assert_close(numbers(four), wanted)
+
+
+def test_one_of_two_is_killed_and_both_start_again(config_file, one, tmp_path):
+    """With weights cut over both: bit for bit what they give when nobody is killed, and one process's numbers."""
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    changes = *CHANGES, "--config.mesh.fsdp=2"
+    running = tiny.started("-c", SLOW, f"--config={config_file}", *changes, f"--workdir={killed}", processes=2)
+    wait(lambda: len(rows(killed)) > 6, running)
+    running[1].kill()
+    first, second = tiny.finished(running)
+    assert second.status == -signal.SIGKILL and first.status > 0 and SENTENCE in first.err, (first, second)
+
+    running = tiny.started("-c", EACH, " ".join(changes), config_file, killed, whole, processes=2)
+    first, second = tiny.finished(running)
+    assert first.status == second.status == 0 and f"continuing {killed} from step 5" in first.out, (first, second)
+    again, wanted = numbers(killed), numbers(whole)
+    jax.tree.map(np.testing.assert_array_equal, again, wanted)
+    assert_close(wanted, numbers(one))
+
+
+def test_a_score_is_that_of_one_process(one, tmp_path):
+    """With weights cut over both; only the first writes and prints."""
+    options = f"--workdir={one}", "--measures=likelihood", "--draws=2", "--output"
+    together = tiny.started("-m", "semdlm_jax.evaluate", *options, tmp_path / "two.json", "--fsdp=-1", processes=2)
+    first, second = tiny.finished(together)
+    assert first.status == second.status == 0, (first, second)
+    assert "NELBO" in first.out and "NELBO" not in second.out and "reading" not in second.err
+    assert tiny.command("evaluate", *options, tmp_path / "one.json").status == 0
+    two, alone = (json.loads((tmp_path / name).read_text()) for name in ("two.json", "one.json"))
+    nelbo, wanted = (report["sections"]["likelihood"]["details"]["nelbo"] for report in (two, alone))
+    assert nelbo == pytest.approx(wanted, rel=1e-6)
 
 
 def listens(process):
