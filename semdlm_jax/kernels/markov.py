@@ -68,7 +68,7 @@ class MarkovKernel(KernelBase):
         xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
         leap_key, target_key = jax.random.split(key)
-        rates = self.reverse(xt, t).true(x0)
+        rates = jnp.where(self._is_state(xt), 0, self.reverse(xt, t).true(x0))
         leaps = jax.random.uniform(leap_key, xt.shape, rates.dtype) < -jnp.expm1(-jnp.sum(rates, axis=-1) * (t - s))
         return jnp.where(leaps, draw(target_key, rates, x0), xt)
 

@@ -23,8 +23,9 @@ import numpy as np
 
 from semdlm_jax.kernels.levels import LevelProcess
 from semdlm_jax.kernels.markov import MarkovKernel
-from semdlm_jax.kernels.numerics import ratio
+from semdlm_jax.kernels.numerics import at_token, ratio
 from semdlm_jax.kernels.partitions import Partitions
+from semdlm_jax.kernels.reverse import other_than
 from semdlm_jax.kernels.shapes import as_times, as_tokens
 
 Array = jax.Array
@@ -203,9 +204,10 @@ class NestedKernel(MarkovKernel):
         xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
         leap_key, target_key = jax.random.split(key)
-        chance = -jnp.expm1(-self.arrival_rate(xt, x0, t) * (t - s))
-        leaps = jax.random.uniform(leap_key, xt.shape, chance.dtype) < chance
-        return jnp.where(leaps, self._back(target_key, xt, x0, self._events(xt, x0, t)), xt)
+        leaving = self._leaving(xt, x0, self._events(xt, x0, t))
+        rate = ratio(sum(leaving.values()), self.prob(xt, x0, t), 0)
+        leaps = jax.random.uniform(leap_key, xt.shape, rate.dtype) < -jnp.expm1(-rate * (t - s))
+        return jnp.where(leaps, self._back(target_key, xt, x0, leaving, leaps), xt)
 
     def arrival_rate(self, xt, x0, t):
         xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
@@ -231,12 +233,33 @@ class NestedKernel(MarkovKernel):
             if e == 0 or e > d or d <= p.drawing
         }
 
-    def _back(self, key, xt, x0, histories):
-        """int32 x_s: xt if nothing happened, and else a draw of the lower of the two events, from x0 or x_t's block."""
+    def _leaving(self, xt, x0, histories):
+        """The share of each history that begins at another state than xt."""
+
+        def stays(d, e):
+            base, level = (x0, d) if d <= e else (xt, e)
+            if level == 0:
+                return jnp.where(base == xt, 1, 0)
+            return self._noise_prob(np.eye(self.levels)[level - 1], xt, self._member(base))
+
+        return {(d, e): weight * jnp.maximum(1 - stays(d, e), 0) for (d, e), weight in histories.items() if e}
+
+    def _back(self, key, xt, x0, histories, other=None):
+        """int32 x_s: xt if nothing happened, and else a draw of the lower of the two events, from x0 or x_t's block.
+        other: where that draw is another state than xt, for `_leaving`."""
         pair_key, token_key = jax.random.split(key)
         weights = [jnp.broadcast_to(weight, xt.shape) for weight in histories.values()]
-        d, e = jnp.array(list(histories), jnp.int32)[pick(pair_key, weights, xt.shape)].transpose(-1, *range(xt.ndim))
-        drawn = self._event(token_key, jnp.where(d <= e, x0, xt), jnp.minimum(d, e))
+        index = pick(pair_key, weights, xt.shape)
+        d, e = jnp.array(list(histories), jnp.int32)[index].transpose(-1, *range(xt.ndim))
+
+        def event(key):
+            return self._event(key, jnp.where(d <= e, x0, xt), jnp.minimum(d, e))
+
+        if other is None:
+            drawn = event(token_key)
+        else:
+            possible = at_token(jnp.stack(weights, axis=-1), index) > 0
+            drawn = other_than(event, token_key, xt, other & possible)
         return jnp.where(sum(weights) > 0, jnp.where(e == 0, xt, drawn), x0).astype(jnp.int32)
 
     # Cross-entropies of ancestors, for `objectives.closed_forms`.

@@ -115,7 +115,8 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     @abc.abstractmethod
     def reverse_leap(self, key: Array, xt: Array, x0: Array, t: Array, s: Array) -> Array:
-        """As `reverse_step`, by tau-leaping: a token takes at most one jump back, at the rates of time t."""
+        """As `reverse_step`, by tau-leaping: a token takes at most one jump back to another one, at the rates of t.
+        These must be finite: t is `objectives.bound.T_NUMERIC_MAX` at the latest."""
 
     @abc.abstractmethod
     def arrival_rate(self, xt: Array, x0: Array, t: Array) -> Array:

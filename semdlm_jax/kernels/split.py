@@ -293,3 +293,9 @@ class Far(NoisePart):
 
     def sample(self, key, x0):
         return self.kernel.sample_global(jax.random.split(key, 3)[2], x0.shape, self.t)
+
+    def other_prob(self, x0, xt):
+        return self.kernel.other_global_prob(xt, self.t)
+
+    def sample_other(self, key, x0, xt, wanted):
+        return self.kernel.sample_other_global(jax.random.split(key, 3)[2], xt, self.t, wanted)

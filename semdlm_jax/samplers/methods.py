@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from semdlm_jax.kernels import KernelBase
 from semdlm_jax.kernels.shapes import misfit
+from semdlm_jax.objectives.bound import T_NUMERIC_MAX
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, field
 from semdlm_jax.samplers import time_grid
@@ -144,16 +145,19 @@ class Ancestral(Method):
 
 @dataclasses.dataclass(frozen=True)
 class TauLeaping(Method):
-    """In (s, t] a token arrived at its value with chance 1 - exp(-h (t - s)), h its arrival rate at t given the draft.
-    It then goes back to where it came from: to the draft, or to noise of time t. Cheaper per step than `ancestral`, and
-    exact only for small steps.
+    """In (s, t] a token leaves its value with chance 1 - exp(-R (t - s)), R the rate of changes to any other token at t
+    given the draft. It then goes to one of these in proportion to their rates: to the draft, or to noise of time t.
+    Exact only for small steps.
+
+    At t = 1, where rates may be infinite, they are those of the time at which the bound takes them.
 
     Source:
         Campbell et al. (2022), "A continuous time framework for discrete denoising models".
     """
 
     def step(self, kernel, key, xt, proposal, context, state):
-        return step_to(kernel.reverse_leap(key, xt, proposal.draft, context.t, context.s))
+        t = jnp.minimum(context.t, T_NUMERIC_MAX)
+        return step_to(kernel.reverse_leap(key, xt, proposal.draft, t, jnp.minimum(context.s, t)))
 
 
 @dataclasses.dataclass(frozen=True)
