@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 Array = jax.Array
 
 
+def coin(key: Array, xt: Array) -> tuple[Array, Array]:
+    """(uniform numbers of xt's shape, by which a step back decides what changes; a key for the rest of it)."""
+    coin_key, rest = jax.random.split(key)
+    return jax.random.uniform(coin_key, xt.shape), rest
+
+
 def _tokens_problem(found, shape):
     """What is wrong with a method's result, unless it is tokens of this shape; else ''."""
     wrong = misfit(found, shape, jnp.integer)
@@ -130,6 +136,21 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
     @abc.abstractmethod
     def prior_probs(self, t: Array) -> Array:
         """The prior of the bound when its latest time is t: [N] or [..., N]."""
+
+    # What a kernel may know.
+
+    def leaving_bound(self, xt: Array, t: Array, s: Array | None = None) -> Array | None:
+        """The most that `reverse_step` from t to s changes x_t, over all clean tokens: a chance, shape of xt. Without
+        s: of the rate at which `reverse_leap` leaves x_t. None: nothing is known.
+
+        Samplers ask the network only for tokens whose `coin` is below it, so `reverse_step` and `reverse_leap` must
+        change a token only if its coin is below the chance given its clean token.
+        """
+        return None
+
+    def certain(self, xt: Array) -> Array:
+        """Whether x_t can come from no clean token but itself: bool of its shape."""
+        return (xt != self.mask_id) if self.only_masks else jnp.zeros(xt.shape, bool)
 
     # What follows from that.
 

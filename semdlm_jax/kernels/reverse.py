@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import add_at, at_token, take
-from semdlm_jax.kernels.protocol import KernelBase
+from semdlm_jax.kernels.protocol import KernelBase, coin
 from semdlm_jax.kernels.shapes import as_times, as_tokens
 
 Array = jax.Array
@@ -199,16 +199,17 @@ def draw_origin(keys: Array, origins: Origins, x0: Array, parts: Sequence[NoiseP
     return drawn
 
 
-def draw_other(keys: Array, leaving: Origins, xt: Array, x0: Array, parts: Sequence[NoisePart]) -> Array:
-    """Draws x_s of tokens that have become another one: int32 of x0's shape. leaving: of `Origins.leaving`."""
-    coin_key, noise_key = keys
-    u = jax.random.uniform(coin_key, x0.shape, leaving.kept.dtype) * leaving.changed
+def _leave(key, chance, leaving, xt, x0, parts):
+    """int32: xt, and with this chance another token by the origins of `Origins.leaving`."""
+    numbers, rest = coin(key, xt)
+    leaves, (origin_key, noise_key) = numbers < chance, jax.random.split(rest)
+    u = jax.random.uniform(origin_key, x0.shape, leaving.kept.dtype) * leaving.changed
     drawn, below = x0, sum(leaving.noise)
     for part, weight in zip(parts, leaving.noise, strict=True):
-        picked = (u < below) & (u >= below - weight)
+        picked = leaves & (u < below) & (u >= below - weight)
         drawn = jnp.where(picked, part.sample_other(noise_key, x0, xt, picked), drawn)
         below = below - weight
-    return drawn
+    return jnp.where(leaves, drawn, xt)
 
 
 class Coupled(KernelBase):
@@ -236,20 +237,18 @@ class Coupled(KernelBase):
     def reverse_step(self, key, xt, x0, t, s):
         xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
-        keys = jax.random.split(key, 3)
-        origins = self.origins(xt, x0, t, s)
+        origins, parts = self.origins(xt, x0, t, s), self.noise_parts(s)
         assert origins.stay is not None  # of a step
-        stays = jax.random.uniform(keys[0], xt.shape, origins.stay.dtype) < origins.stay
-        return jnp.where(stays, xt, draw_origin(keys[1:], origins, x0, self.noise_parts(s)))
+        leaving = origins.leaving(xt, x0, parts)
+        stepped = _leave(key, leaving.changed, leaving, xt, x0, parts)
+        return jnp.where(origins.stay + origins.changed > 0, stepped, x0)
 
     def reverse_leap(self, key, xt, x0, t, s):
         xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
-        keys, parts = jax.random.split(key, 3), self.noise_parts(t)
+        parts = self.noise_parts(t)
         leaving = self.origins(xt, x0, t).leaving(xt, x0, parts)
-        chance = -jnp.expm1(-leaving.changed * (t - s))
-        leaves = jax.random.uniform(keys[0], xt.shape, chance.dtype) < chance
-        return jnp.where(leaves, draw_other(keys[1:], leaving, xt, x0, parts), xt)
+        return _leave(key, -jnp.expm1(-leaving.changed * (t - s)), leaving, xt, x0, parts)
 
     def arrival_rate(self, xt, x0, t):
         xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)

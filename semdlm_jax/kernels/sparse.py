@@ -20,7 +20,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.kernels import split
+from semdlm_jax.kernels import leaving, split
 from semdlm_jax.kernels.branches import Branches
 from semdlm_jax.kernels.neighbors import NeighborTable
 from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, inner, put, ramp, ramp_to_one, safe_log, take
@@ -256,6 +256,9 @@ class Kernel(Coupled):
 
     def all_origins(self, xt, t, s=None):
         return split.all_origins(self, xt, t, s)
+
+    def leaving_bound(self, xt, t, s=None):
+        return leaving.of_sparse(self, xt, t, s)
 
     def noise_parts(self, t):
         return split.Near(self, jnp.minimum(t, split.LAST_NEAR)), split.Far(self, t)

@@ -1,0 +1,93 @@
+"""How likely a step back changes a token at most, whatever the clean token is: known before a network is asked.
+
+Given x_t = z and a clean token, both the chance that a step changes z and q_t(z | x0) are sums over the same ways in
+which noise makes z. Their ratio is at most the largest ratio of two terms. What remains depends on z alone, or on
+little more, and is looked up in a small table.
+"""
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from semdlm_jax.kernels import split
+from semdlm_jax.kernels.numerics import derivative, ratio, take
+
+if TYPE_CHECKING:
+    from semdlm_jax.kernels.nested import NestedKernel
+    from semdlm_jax.kernels.sparse import Kernel
+
+Array = jax.Array
+
+
+def of_sparse(kernel: "Kernel", xt: Array, t: Array, s: Array | None) -> Array:
+    """`KernelBase.leaving_bound` of the family of three branches.
+
+    Far noise z has jumped with the same chance for every row of n neighbors, and what jumps within far noise leads back
+    to z with chance nu(z). Near noise has drifted with a chance that depends on its rank r in the row and on n: the
+    largest is looked for among the rows that hold z. A kept token stays.
+    """
+    now, change = split.with_change(lambda t: split.levels(kernel, t), t, s)
+    f = split.flows(now, change)
+    after = now if s is None else jax.tree.map(jnp.add, now, change)
+    back = ratio(f.far_to_far, f.kept_to_far + f.near_to_far + f.far_to_far, 0)
+    lasting = back * kernel.global_prob(xt, t if s is None else s)[..., None]
+    hits = [kernel.global_prior.probs[xt] > 0, xt == kernel.mask_id]
+    bound = jnp.zeros(xt.shape, lasting.dtype)
+    for hit, part, dot, end in zip(hits, now.far, change.far, after.far, strict=False):
+        jumped = jnp.max(ratio(dot + f.far_lost * part, end, 0) * (1 - lasting), axis=-1)
+        bound = jnp.maximum(bound, jnp.where(hit, jumped, 0))
+    if not kernel.table.k_max:
+        return bound
+    # [..., n, r].
+    near, dot, end = (x[..., None, :] for x in (now.near, change.near, after.near))
+    drifted = ratio(dot + f.near_lost[..., None] * near, end, 0)
+    ids, ranks = kernel.in_neighbors(xt)
+    counts = kernel.table.counts[jnp.minimum(ids, kernel.vocab_size - 1)]
+    place = counts * kernel.table.k_max + jnp.minimum(ranks, kernel.table.k_max - 1)
+    found = take(drifted.reshape(*drifted.shape[:-2], -1), place)
+    return jnp.maximum(bound, jnp.max(jnp.where(ranks < kernel.table.k_max, found, 0), axis=-1, initial=0))
+
+
+def of_nested(kernel: "NestedKernel", xt: Array, t: Array, s: Array | None) -> Array:
+    """`KernelBase.leaving_bound` of nested partitions.
+
+    The state z stays with chance q_{t|s}(z | z) q_s(z | x0) / q_t(z | x0), and that ratio of sums over levels is at
+    least the smallest ratio of the weights of a level. A symbol has one level, a token is kept or of a level that
+    draws.
+    """
+    units, level, drawing = np.eye(kernel.levels), kernel.state_levels[xt], kernel.partitions.drawing
+    tokens = range(drawing + 1)
+
+    def weights(t):
+        return [kernel.alpha(t), *kernel.process.weights(t)]
+
+    # Whether an event of level e leads from z to z: for tokens; a symbol has none of its own level.
+    again = [kernel._noise_prob(unit, xt, jnp.minimum(xt, kernel.vocab_size - 1)) for unit in units]
+    again = [jnp.where(level > 0, 0, chance) for chance in again]
+
+    def by_state(of_tokens, of_symbol):
+        found = of_tokens
+        for d in range(drawing + 1, kernel.levels + 1):
+            found = jnp.where(level == d, of_symbol(d), found)
+        return found
+
+    if s is None:
+        rates = kernel.process.rates(t)
+        now, dot = derivative(weights, t)
+        growth = [ratio(change, weight, -jnp.inf) for change, weight in zip(dot, now, strict=True)]
+        largest = by_state(jnp.max(jnp.stack([growth[d] for d in tokens]), axis=0), lambda d: growth[d])
+        leaves = by_state(
+            sum(rate * (1 - back) for rate, back in zip(rates[0][1:], again, strict=True)),
+            lambda d: sum(rates[d][d + 1 :], start=jnp.zeros(())),
+        )
+        return jnp.maximum(leaves + largest, 0)
+    chances = kernel.process.chances(t, s)
+    shrink = [ratio(before, after, jnp.inf) for before, after in zip(weights(s), weights(t), strict=True)]
+    smallest = by_state(jnp.min(jnp.stack([shrink[d] for d in tokens]), axis=0), lambda d: shrink[d])
+    stays = by_state(
+        chances[0][0] + sum(chance * back for chance, back in zip(chances[0][1:], again, strict=True)),
+        lambda d: chances[d][0],
+    )
+    return jnp.clip(1 - jnp.where(stays > 0, stays * smallest, 0), 0, 1)

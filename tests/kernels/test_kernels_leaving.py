@@ -1,0 +1,85 @@
+"""Bounds on the chance that a step back changes a token, against the largest of these over all clean tokens."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from toys import TOYS, V
+
+from semdlm_jax.kernels import make_kernel
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+STEPS = ((0.31, 0.3), (0.62, 0.55), (0.62, 0.15), (0.97, 0.93), (0.2, 0.199), (0.999, 0.001), (1.0, 0.75), (0.4, 0.0))
+TIMES = (0.01, 0.31, 0.62, 0.97, 1 - 2.0**-17)
+BOUNDED = {name: toy for name, toy in TOYS.items() if name not in ("semantic_softmax", "two_digits")}
+# Where the clean token that leaves first has no other way to this state.
+TIGHT = ("absorbing", "absorbing_cosine", "uniform", "unigram", "uniform_geometric", "mask_rates")
+CERTAIN = ("absorbing", "absorbing_cosine", "mask_rates")
+
+
+@jax.jit
+def bounds(kernel, t, s, times):
+    """[N, states] of steps and of rates."""
+    states = jnp.arange(kernel.num_states)
+    of_steps = kernel.leaving_bound(jnp.broadcast_to(states, (*t.shape, len(states))), t[:, None], s[:, None])
+    of_rates = kernel.leaving_bound(jnp.broadcast_to(states, (*times.shape, len(states))), times[:, None])
+    return of_steps, of_rates, kernel.certain(states), kernel.leaving_bound(states, t[0], s[0])
+
+
+def found(kernel):
+    return map(
+        np.asarray, bounds(kernel, *(jnp.array(column) for column in zip(*STEPS, strict=True)), jnp.array(TIMES))
+    )
+
+
+def largest(chances, possible):
+    """[V] by x_t: over the clean tokens."""
+    return np.max(np.where(possible, chances, 0), axis=0)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_no_clean_token_leaves_sooner(name):
+    """By Bayes' rule on V x V x V arrays; and one does as soon, where nothing is lost by the mediants. Small steps are
+    known to leave most tokens of their time alone: else nothing would be gained."""
+    toy = TOYS[name]
+    of_steps, of_rates, certain, of_numbers = found(toy.build())
+    np.testing.assert_allclose(of_numbers, of_steps[0], rtol=1e-12)
+    text = np.arange(V) != toy.mask_id
+    for (t, s), bound in zip(STEPS, of_steps, strict=True):
+        true = largest(1 - np.einsum("kzz->kz", toy.reverse(t, s)), (toy.matrix(t) > 0) & text[:, None])
+        assert (bound > true - 1e-9).all() and (bound <= 1 + 1e-9).all(), (t, s, bound, true)
+        if name in TIGHT:
+            np.testing.assert_allclose(bound[true > 0], true[true > 0], atol=1e-12)
+        if t - s < 0.02:
+            assert toys.P_DATA @ toy.matrix(t) @ bound < 5 * (t - s) / min(t, 1 - t)
+    for t, bound in zip(TIMES, of_rates, strict=True):
+        q, rates = toy.matrix(t), np.maximum(toy.changed(t), 0) * (1 - np.eye(V))
+        true = largest(rates.sum(-1) / np.where(q > 0, q, 1), (q > 0) & text[:, None])
+        assert (bound > true * (1 - 1e-6) - 1e-6).all() and np.isfinite(bound).all(), (t, bound, true)
+        if name in TIGHT:
+            np.testing.assert_allclose(bound[true > 0], true[true > 0], rtol=1e-9)
+    sources = np.where(text[:, None], toy.matrix(0.5), 0) > 0
+    alone = (sources.sum(0) == 1) & np.diag(sources)
+    assert (alone | ~sources.any(0) | ~certain).all() and certain.any() == (name in CERTAIN)
+
+
+@pytest.mark.parametrize(
+    "options", [{"blocks": "4,2", "resampled": 0, "path": "sequential"}, {"blocks": "4,2", "resampled": 1}]
+)
+def test_of_symbols(options):
+    """States beyond tokens, against `reverse` of the chain, which other tests compare with its definition."""
+    kernel = make_kernel("nested", toys.vocabulary(), **options)
+    states, text = jnp.arange(kernel.num_states), np.delete(np.arange(V), toys.MASK)
+    of_steps, of_rates, certain, _ = found(kernel)
+    for at, rows in ((STEPS, of_steps), (tuple((t, None) for t in TIMES), of_rates)):
+        for (t, s), bound in zip(at, rows, strict=True):
+            reverse = kernel.reverse(states, jnp.array(t), s if s is None else jnp.array(s))
+            possible = np.asarray(kernel.prob(states, text[:, None], t)) > 0
+            true = np.stack([np.asarray(reverse.true(jnp.full(states.shape, k))) for k in text])
+            true = largest((true * (1 - np.eye(len(states)))).sum(-1), possible)
+            assert (bound > true * (1 - 1e-6) - 1e-9).all(), (t, s, bound, true)
+            if not kernel.partitions.drawing:
+                np.testing.assert_allclose(bound[true > 0], true[true > 0], rtol=1e-6)
+    assert certain.any() == (kernel.partitions.drawing == 0) and not certain[V:].any() and not certain[toys.MASK]
