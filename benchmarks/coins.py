@@ -5,14 +5,15 @@
 
 A full step computes logits, and draws, at all positions. A run of --total steps is represented by --parts of them, the
 middle one of every part of equal length, and by the last step, which writes the text. Each starts from tokens of its
-time: random text, corrupted by the kernel. Full steps are those of a sampler that records a trajectory, of one row. One
-turn takes, for every system, a forward pass, all full steps and all with coins first, one after the other; ratios are
-those within a turn. It prints:
-  forwards     of a step, in forward passes (features and logits [B, L, V]): (mean over parts, last step included), of
-               full steps and with coins first; median (minimum to maximum) over the turns
-  full / coins the ratio of both
-  logits       the share of all positions for which coins first computes logits at all
+time: random text, corrupted by the kernel. Full steps are those of a sampler that records a trajectory, of one row. A
+turn takes, for every system, all full steps and then all with coins first, each right after a forward pass (features
+and logits [B, L, V]). It prints, as median (minimum to maximum) over the turns:
+  forwards      of a step of the run on average, in forward passes
+  full / coins  the time of the full steps over that with coins first, in the same turn
+  logits        the share of positions at which logits are computed when coins fall first, in whole chunks
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,8 @@ def share_of_logits(kernel, method, noisy, plan):
 
 
 def measure(denoiser, params, systems, method, total, parts, shape, repeats, clock):
-    """{system: ([forwards of a full step in every turn], [the same with coins first], share of logits)}."""
+    """{system: ([forwards of a full step in every turn], [the same with coins first], [ratios of their times], share of
+    logits)}."""
     controls = make_controls(None, forbidden_V=np.arange(VOCAB) == MASK)
     text = jax.random.randint(jax.random.key(2), shape, 0, MASK)
     forward, at_half = jax.jit(denoiser.apply), jnp.full(shape[0], 0.5)
@@ -92,26 +94,37 @@ def measure(denoiser, params, systems, method, total, parts, shape, repeats, clo
         noisy = [kernel.corrupt(jax.random.key(3), text, float(plan.t[0])) for plan in plans]
         each = [share_of_logits(kernel, method, x, plan) for x, plan in zip(noisy, plans)]
         shares[name] = np.dot(weights[name], each)
-        functions[name, "forward", 0] = lambda: forward(params, text, at_half).block_until_ready()
         for kind, recorded in (("full", 1), ("coins", 0)):
             step = make_step(denoiser, kernel, method, recorded)
             for index, (x, plan) in enumerate(zip(noisy, plans)):
                 arguments = params, jax.random.key(index), x, plan, controls
-                functions[name, kind, index] = lambda step=step, given=arguments: step(*given).block_until_ready()
+                # A forward right before each: what slows the machine down for a while slows both.
+                functions[name, kind, "forward", index] = functools.partial(finish, forward, (params, text, at_half))
+                functions[name, kind, "itself", index] = lambda step=step, given=arguments: step(
+                    *given
+                ).block_until_ready()
     spent = interleave(functions, repeats, clock)
 
-    def forwards(name, kind):
-        steps = np.array([spent[name, kind, index] for index in range(parts + 1)])
-        return weights[name] @ steps / np.array(spent[name, "forward", 0])
+    def of(name, kind, what):
+        return np.array([spent[name, kind, what, index] for index in range(parts + 1)])
 
-    return {name: (forwards(name, "full"), forwards(name, "coins"), shares[name]) for name in systems}
+    def costs(name):
+        full, coins = (of(name, kind, "itself") for kind in ("full", "coins"))
+        units = (of(name, kind, "forward") for kind in ("full", "coins"))
+        forwards = (weights[name] @ (times / unit) for times, unit in zip((full, coins), units))
+        return *forwards, (weights[name] @ full) / (weights[name] @ coins), shares[name]
+
+    return {name: costs(name) for name in systems}
+
+
+def finish(function, arguments):
+    jax.block_until_ready(function(*arguments))
 
 
 def format_costs(costs):
     rows = []
-    for name, (full, coins, share) in costs.items():
-        values = (spread(list(x), "{:.2f}") for x in (full, coins, full / coins))
-        rows.append([name, *values, f"{share:.3f}"])
+    for name, (*measured, share) in costs.items():
+        rows.append([name, *(spread(list(x), "{:.2f}") for x in measured), f"{share:.3f}"])
     return format_table(["", "full: forwards", "coins first: forwards", "full / coins", "logits"], rows)
 
 

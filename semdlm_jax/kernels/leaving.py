@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.kernels import split
-from semdlm_jax.kernels.numerics import derivative, ratio, take
+from semdlm_jax.kernels.numerics import ratio, take
 
 if TYPE_CHECKING:
     from semdlm_jax.kernels.nested import NestedKernel
@@ -58,10 +58,8 @@ def of_nested(kernel: "NestedKernel", xt: Array, t: Array, s: Array | None) -> A
     draws.
     """
     units, level, drawing = np.eye(kernel.levels), kernel.state_levels[xt], kernel.partitions.drawing
-    tokens = range(drawing + 1)
-
-    def weights(t):
-        return [kernel.alpha(t), *kernel.process.weights(t)]
+    tokens, levels, nothing = range(drawing + 1), range(kernel.levels + 1), jnp.zeros(())
+    weights_t = [kernel.alpha(t), *kernel.process.weights(t)]
 
     # Whether an event of level e leads from z to z: for tokens; a symbol has none of its own level.
     again = [kernel._noise_prob(unit, xt, jnp.minimum(xt, kernel.vocab_size - 1)) for unit in units]
@@ -75,16 +73,18 @@ def of_nested(kernel: "NestedKernel", xt: Array, t: Array, s: Array | None) -> A
 
     if s is None:
         rates = kernel.process.rates(t)
-        now, dot = derivative(weights, t)
-        growth = [ratio(change, weight, -jnp.inf) for change, weight in zip(dot, now, strict=True)]
+        rates = [rates[d if d > drawing else 0] for d in levels]
+        gains = [sum((weights_t[low] * rates[low][d] for low in range(d)), start=nothing) for d in levels]
+        losses = [sum(rates[d][d + 1 :], start=nothing) for d in levels]
+        growth = [ratio(gains[d], weights_t[d], 0 if d == 0 else -jnp.inf) - losses[d] for d in levels]
         largest = by_state(jnp.max(jnp.stack([growth[d] for d in tokens]), axis=0), lambda d: growth[d])
         leaves = by_state(
-            sum(rate * (1 - back) for rate, back in zip(rates[0][1:], again, strict=True)),
-            lambda d: sum(rates[d][d + 1 :], start=jnp.zeros(())),
+            sum(rate * (1 - back) for rate, back in zip(rates[0][1:], again, strict=True)), lambda d: losses[d]
         )
         return jnp.maximum(leaves + largest, 0)
     chances = kernel.process.chances(t, s)
-    shrink = [ratio(before, after, jnp.inf) for before, after in zip(weights(s), weights(t), strict=True)]
+    weights_s = [kernel.alpha(s), *kernel.process.weights(s)]
+    shrink = [ratio(before, after, jnp.inf) for before, after in zip(weights_s, weights_t, strict=True)]
     smallest = by_state(jnp.min(jnp.stack([shrink[d] for d in tokens]), axis=0), lambda d: shrink[d])
     stays = by_state(
         chances[0][0] + sum(chance * back for chance, back in zip(chances[0][1:], again, strict=True)),
