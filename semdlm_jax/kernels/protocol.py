@@ -41,6 +41,12 @@ def _tokens_problem(found, shape):
     return f"{wrong}: return token ids, integers of shape {list(shape)}" if wrong else ""
 
 
+def _bound_problem(found, xt):
+    """What is wrong with the result of a user's own `leaving_bound`; '' for None or floats of the shape of xt."""
+    wrong = found is not None and misfit(found, jnp.shape(xt), jnp.floating)
+    return f"{wrong}: return floats of the shape of xt, here {list(jnp.shape(xt))}, or None" if wrong else ""
+
+
 class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
     """A transition kernel: the methods a kernel must have are abstract, the others follow from them.
 
@@ -65,6 +71,7 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
     RETURNS = {
         "sample_noise": lambda found, key, x0, t: _tokens_problem(found, jnp.shape(x0)),
         "sample_prior": lambda found, key, shape: _tokens_problem(found, tuple(shape)),
+        "leaving_bound": lambda found, xt, t, s=None: _bound_problem(found, xt),
     }
     vocab_size: int
     mask_id: int | None

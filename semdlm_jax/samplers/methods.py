@@ -77,7 +77,10 @@ class Method(Plugin):
         UserError: an option out of its range.
     """
 
-    RETURNS = {"step": lambda found, kernel, key, xt, proposal, context, state: _step_problem(found, xt, state)}
+    RETURNS = {
+        "step": lambda found, kernel, key, xt, proposal, context, state: _step_problem(found, xt, state),
+        "may_change": lambda found, kernel, key, xt, context, state: _choice_problem(found, xt),
+    }
     clean_drafts = True
     corrections = 0
     correction_time = 0.0
@@ -141,6 +144,12 @@ def _step_problem(found, xt, state):
     if before != after:
         return f"a Step whose state is {after}: return one like that of `init`, {before}"
     return ""
+
+
+def _choice_problem(found, xt):
+    """What is wrong with the result of a user's own `may_change` from xt; '' for None or booleans of its shape."""
+    wrong = found is not None and misfit(found, xt.shape, jnp.bool_)
+    return f"{wrong}: return booleans [B, L], here {list(xt.shape)}, or None" if wrong else ""
 
 
 def step_to(tokens, state=None) -> Step:

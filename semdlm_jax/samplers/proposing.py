@@ -83,7 +83,10 @@ class Proposer:
             chunk = self._chunk(key, method, t, s)
             if chosen_BxL is None:
                 return _by_positions(chunk, carry, (features, xt_BxL), self.kernel.vocab_size)
-            return _at_chosen(lambda *inputs: chunk(carry, inputs)[1], chosen_BxL, features, xt_BxL, nothing)
+            batch, length = xt_BxL.shape
+            most = positions_at_once(batch, length, self.kernel.vocab_size, jax.default_backend())
+            size = divisor(length, min(most, max(length // CHOSEN_SHARE, 1)))
+            return _at_chosen(lambda *inputs: chunk(carry, inputs)[1], chosen_BxL, size, features, xt_BxL, nothing)
 
         nothing = Proposal(xt_BxL, *[jnp.zeros(xt_BxL.shape)] * 2)
         if chosen_BxL is None:
@@ -146,15 +149,14 @@ def _by_positions(function, carry, arrays, vocab_size):
     return jax.tree.map(join_positions, out)
 
 
-def _at_chosen(function, chosen_BxL, features, xt_BxL, otherwise):
+def _at_chosen(function, chosen_BxL, size, features, xt_BxL, otherwise):
     """function(features [B, C, ...], tokens [B, C], a number) -> Proposal [B, C] at the chosen positions, and
     `otherwise` [B, L] at the others.
 
-    Each row lines up its chosen positions, and C of each row make a chunk, as long as a row has some left: the rows of
-    a batch that is split over devices stay where they are.
+    Each row lines up its chosen positions, and C = size of each row make a chunk, as long as a row has some left: the
+    rows of a batch that is split over devices stay where they are.
     """
     batch, length = chosen_BxL.shape
-    size = divisor(length, max(length // CHOSEN_SHARE, 1))
     count_B = jnp.sum(chosen_BxL, axis=1)
     order_BxL = jnp.argsort(~chosen_BxL, axis=1, stable=True).astype(jnp.int32)
 

@@ -13,6 +13,7 @@ from test_samplers_methods import padded
 from toy_samplers import INDEPENDENT, plan_of, sample
 from toys import MASK, P_DATA, TOYS, V
 
+from semdlm_jax.errors import UserError
 from semdlm_jax.samplers import Method, Network, Plan, make_controls, make_method, proposing
 from semdlm_jax.samplers.methods import Ancestral, StepContext
 
@@ -158,3 +159,22 @@ def test_what_a_class_changes_without_a_word_is_not_guessed():
     assert may_change(Ancestral(), Other(**fields)) is None
     assert may_change(Ancestral(), TOYS["two_digits"].build()) is None
     assert may_change(Method(), kernel) is None
+
+
+def test_what_a_class_of_ones_own_says_wrongly_is_told():
+    class Odd(Ancestral):
+        def may_change(self, kernel, key, xt, context, state):
+            return jnp.ones(3)
+
+    class Loose(type(TOYS["uniform"].build())):
+        def leaving_bound(self, xt, t, s=None):
+            return jnp.ones((5, 1))
+
+    kernel = TOYS["uniform"].build()
+    with pytest.raises(UserError, match=r"Odd: its may_change returns float32 \[3\]: return booleans \[B, L\]"):
+        may_change(Odd(), kernel)
+    fields = {field.name: getattr(kernel, field.name) for field in dataclasses.fields(kernel)}
+    with pytest.raises(
+        UserError, match=r"Loose: its leaving_bound returns float32 \[5, 1\]: return floats of the shape"
+    ):
+        may_change(Ancestral(), Loose(**fields))
