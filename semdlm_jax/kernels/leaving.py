@@ -90,4 +90,6 @@ def of_nested(kernel: "NestedKernel", xt: Array, t: Array, s: Array | None) -> A
         chances[0][0] + sum(chance * back for chance, back in zip(chances[0][1:], again, strict=True)),
         lambda d: chances[d][0],
     )
-    return jnp.clip(1 - jnp.where(stays > 0, stays * smallest, 0), 0, 1)
+    # The rounding of a difference from 1, which chances of small steps are not far above.
+    rounding = 4 * jnp.finfo(stays.dtype).eps
+    return jnp.clip(1 - jnp.where(stays > 0, stays * smallest, 0) + rounding, 0, 1)
