@@ -99,7 +99,8 @@ def make_sampler(denoiser, kernel, settings):
     def write(params, key, given, is_given, plan, controls):
         traces.append(settings.sampler)
         network = build_network(denoiser, params)
-        return sampler.sample(key, network, given, is_given, plan, controls)[0]
+        # Recorded, every step is a full one: what coins first save depends on the step (benchmarks.coins).
+        return sampler.sample(key, network, given, is_given, plan, controls, recorded=1)[0]
 
     return jax.jit(write), traces
 

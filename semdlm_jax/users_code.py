@@ -64,6 +64,16 @@ def _guarded(method, owner, name):
     return guarded
 
 
+def defined_with(kind: type, name: str, *others: str) -> bool:
+    """Whether what a class says in one method holds for the others: no class that extends the one which defines it
+    defines one of these anew."""
+
+    def place(method):
+        return next(index for index, base in enumerate(kind.__mro__) if method in vars(base))
+
+    return all(place(name) <= place(other) for other in others if hasattr(kind, other))
+
+
 def failure(what: str, error: BaseException, file: str | None) -> UserError:
     """An exception of a user's own code as a UserError. what: failed. file: the path of that code, if it is known."""
     return UserError(f"{what} ({_cause(error, file)}): mend its code")

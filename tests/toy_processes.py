@@ -80,6 +80,17 @@ class Process:
         total = joint.sum(-1, keepdims=True)
         return np.where(total > 1e-300, joint / np.where(total > 1e-300, total, 1), 0)
 
+    def leap(self, t, s):
+        """[V, V, V]: tau-leaping, indexed [x0, x_t, x_s]: with chance 1 - exp(-R (t - s)), R the rate of all changes of
+        x_t to other tokens given x0, one of these in proportion to its rate. Rates are those at 1 - 2^-17 where t is
+        later."""
+        t = min(t, 1 - 2.0**-17)
+        eye, q = np.eye(V), self.matrix(t)[..., None]
+        rates = np.where(eye > 0, 0, np.maximum(self.changed(t), 0) * np.where(q > 0, 1 / np.where(q > 0, q, 1), 0))
+        total = rates.sum(-1, keepdims=True)
+        chance = -np.expm1(-total * (t - s))
+        return chance * np.where(total > 0, rates / np.where(total > 0, total, 1), eye) + (1 - chance) * eye
+
     def bayes(self, t, p=P_DATA):
         """[V, V]: the exact posterior p(x0 | x_t), row x_t; rows of unreachable x_t are zero."""
         joint = (p[:, None] * self.matrix(t)).T

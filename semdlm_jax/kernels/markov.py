@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.numerics import at_token, ratio, take
-from semdlm_jax.kernels.protocol import KernelBase
+from semdlm_jax.kernels.protocol import KernelBase, coin
 from semdlm_jax.kernels.reverse import Reverse
 from semdlm_jax.kernels.shapes import as_times, as_tokens
 
@@ -67,10 +67,10 @@ class MarkovKernel(KernelBase):
     def reverse_leap(self, key, xt, x0, t, s):
         xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
-        leap_key, target_key = jax.random.split(key)
-        rates = self.reverse(xt, t).true(x0)
-        leaps = jax.random.uniform(leap_key, xt.shape, rates.dtype) < -jnp.expm1(-jnp.sum(rates, axis=-1) * (t - s))
-        return jnp.where(leaps, draw(target_key, rates, x0), xt)
+        numbers, rest = coin(key, xt)
+        rates = jnp.where(self._is_state(xt), 0, self.reverse(xt, t).true(x0))
+        leaps = numbers < -jnp.expm1(-jnp.sum(rates, axis=-1) * (t - s))
+        return jnp.where(leaps, draw(rest, rates, x0), xt)
 
     def arrival_rate(self, xt, x0, t):
         xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)

@@ -18,6 +18,7 @@ import numpy as np
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels.markov import MarkovKernel
 from semdlm_jax.kernels.numerics import ratio
+from semdlm_jax.kernels.protocol import coin
 from semdlm_jax.kernels.schedules import Schedule, fall, power
 from semdlm_jax.kernels.shapes import as_times, as_tokens
 from semdlm_jax.options import text
@@ -126,9 +127,31 @@ class MaskRates(MarkovKernel):
         """A mask is still one with chance (n_s / n_t)^w."""
         xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
-        still = jnp.power(ratio(self.schedule.noise(s), self.schedule.noise(t), 0), self.powers[x0])
-        stays = (xt != self.mask_id) | (jax.random.uniform(key, xt.shape) < still)
-        return jnp.where(stays, xt, x0).astype(jnp.int32)
+        leaves = (xt == self.mask_id) & (coin(key, xt)[0] < self._shown(self.powers[x0], t, s))
+        return jnp.where(leaves, x0, xt).astype(jnp.int32)
+
+    def _shown(self, power, t, s):
+        """The chance that a mask is one no longer."""
+        return 1 - jnp.power(ratio(self.schedule.noise(s), self.schedule.noise(t), 0), power)
+
+    def reverse_leap(self, key, xt, x0, t, s):
+        """A mask is one no longer at the rate w n' / n."""
+        xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
+        t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
+        chance = -jnp.expm1(-self.powers[x0] * self._pace(t) * (t - s))
+        leaves = (xt == self.mask_id) & (coin(key, xt)[0] < chance)
+        return jnp.where(leaves, x0, xt).astype(jnp.int32)
+
+    def _pace(self, t):
+        return ratio(-self.schedule.alpha_dot(t), self.schedule.noise(t))
+
+    def leaving_bound(self, xt, t, s=None):
+        largest = jnp.max(self.powers)
+        most = largest * self._pace(t) if s is None else self._shown(largest, t, s)
+        return jnp.where(xt == self.mask_id, most, 0)
+
+    def certain(self, xt):
+        return xt != self.mask_id
 
 
 def frequency_powers(counts: np.ndarray, powers: tuple[float, ...]) -> np.ndarray:

@@ -23,10 +23,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semdlm_jax.kernels import leaving
 from semdlm_jax.kernels.level_classes import ProcessByClass
 from semdlm_jax.kernels.markov import MarkovKernel
-from semdlm_jax.kernels.numerics import pick, ratio
+from semdlm_jax.kernels.numerics import at_token, pick, ratio
 from semdlm_jax.kernels.partitions import Partitions
+from semdlm_jax.kernels.protocol import coin
+from semdlm_jax.kernels.reverse import other_than
 from semdlm_jax.kernels.shapes import as_times, as_tokens
 
 Array = jax.Array
@@ -211,15 +214,17 @@ class NestedKernel(MarkovKernel):
     def reverse_step(self, key, xt, x0, t, s):
         xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
-        return self._back(key, xt, x0, self._histories(xt, x0, s, self.process.chances(t, s)))
+        histories = self._histories(xt, x0, s, self.process.chances(t, s))
+        others, total = self._leaving(xt, x0, histories), sum(histories.values())
+        stepped = self._leave(key, ratio(sum(others.values()), total, 0), others, xt, x0)
+        return jnp.where(total > 0, stepped, x0).astype(jnp.int32)
 
     def reverse_leap(self, key, xt, x0, t, s):
         xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
-        leap_key, target_key = jax.random.split(key)
-        chance = -jnp.expm1(-self.arrival_rate(xt, x0, t) * (t - s))
-        leaps = jax.random.uniform(leap_key, xt.shape, chance.dtype) < chance
-        return jnp.where(leaps, self._back(target_key, xt, x0, self._events(xt, x0, t)), xt)
+        others = self._leaving(xt, x0, self._events(xt, x0, t))
+        rate = ratio(sum(others.values()), self.prob(xt, x0, t), 0)
+        return self._leave(key, -jnp.expm1(-rate * (t - s)), others, xt, x0)
 
     def arrival_rate(self, xt, x0, t):
         xt, x0 = as_tokens("xt", xt, self.num_states), as_tokens("x0", x0, self.vocab_size)
@@ -247,13 +252,36 @@ class NestedKernel(MarkovKernel):
             if e == 0 or e > d or d <= p.drawing
         }
 
-    def _back(self, key, xt, x0, histories):
-        """int32 x_s: xt if nothing happened, and else a draw of the lower of the two events, from x0 or x_t's block."""
-        pair_key, token_key = jax.random.split(key)
-        weights = [jnp.broadcast_to(weight, xt.shape) for weight in histories.values()]
-        d, e = jnp.array(list(histories), jnp.int32)[pick(pair_key, weights, xt.shape)].transpose(-1, *range(xt.ndim))
-        drawn = self._event(token_key, jnp.where(d <= e, x0, xt), jnp.minimum(d, e))
-        return jnp.where(sum(weights) > 0, jnp.where(e == 0, xt, drawn), x0).astype(jnp.int32)
+    def _leaving(self, xt, x0, histories):
+        """The share of each history that begins at another state than xt."""
+
+        def stays(d, e):
+            base, level = (x0, d) if d <= e else (xt, e)
+            if level == 0:
+                return jnp.where(base == xt, 1, 0)
+            return self._event_prob([0, *np.eye(self.levels)[level - 1]], xt, self._member(base))
+
+        return {(d, e): weight * jnp.maximum(1 - stays(d, e), 0) for (d, e), weight in histories.items() if e}
+
+    def _leave(self, key, chance, others, xt, x0):
+        """int32: xt, and with this chance another state by the histories of `_leaving`: a draw of the lower of the two
+        events, from x0 or x_t's block."""
+        (numbers, rest), weights = coin(key, xt), [jnp.broadcast_to(weight, xt.shape) for weight in others.values()]
+        leaves, (pair_key, token_key) = numbers < chance, jax.random.split(rest)
+        index = pick(pair_key, weights, xt.shape)
+        d, e = jnp.array(list(others), jnp.int32)[index].transpose(-1, *range(xt.ndim))
+        wanted = leaves & (at_token(jnp.stack(weights, axis=-1), index) > 0)
+        drawn = other_than(
+            lambda key: self._event(key, jnp.where(d <= e, x0, xt), jnp.minimum(d, e)), token_key, xt, wanted
+        )
+        return jnp.where(leaves, drawn, xt).astype(jnp.int32)
+
+    def leaving_bound(self, xt, t, s=None):
+        return leaving.of_nested(self, xt, t, s)
+
+    def certain(self, xt):
+        """Tokens are, if noise consists of symbols alone."""
+        return jnp.full(xt.shape, not self.partitions.drawing) & (self.state_levels[xt] == 0)
 
     # Cross-entropies of ancestors, for `objectives.closed_forms`.
 

@@ -29,10 +29,22 @@ if TYPE_CHECKING:
 Array = jax.Array
 
 
+def coin(key: Array, xt: Array) -> tuple[Array, Array]:
+    """(uniform numbers of xt's shape, by which a step back decides what changes; a key for the rest of it)."""
+    coin_key, rest = jax.random.split(key)
+    return jax.random.uniform(coin_key, xt.shape), rest
+
+
 def _tokens_problem(found, shape):
     """What is wrong with a method's result, unless it is tokens of this shape; else ''."""
     wrong = misfit(found, shape, jnp.integer)
     return f"{wrong}: return token ids, integers of shape {list(shape)}" if wrong else ""
+
+
+def _bound_problem(found, xt):
+    """What is wrong with the result of a user's own `leaving_bound`; '' for None or floats of the shape of xt."""
+    wrong = found is not None and misfit(found, jnp.shape(xt), jnp.floating)
+    return f"{wrong}: return floats of the shape of xt, here {list(jnp.shape(xt))}, or None" if wrong else ""
 
 
 class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
@@ -59,6 +71,7 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
     RETURNS = {
         "sample_noise": lambda found, key, x0, t: _tokens_problem(found, jnp.shape(x0)),
         "sample_prior": lambda found, key, shape: _tokens_problem(found, tuple(shape)),
+        "leaving_bound": lambda found, xt, t, s=None: _bound_problem(found, xt),
     }
     vocab_size: int
     mask_id: int | None
@@ -115,7 +128,8 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     @abc.abstractmethod
     def reverse_leap(self, key: Array, xt: Array, x0: Array, t: Array, s: Array) -> Array:
-        """As `reverse_step`, by tau-leaping: a token takes at most one jump back, at the rates of time t."""
+        """As `reverse_step`, by tau-leaping: a token takes at most one jump back to another one, at the rates of t.
+        These must be finite: t is `objectives.bound.T_NUMERIC_MAX` at the latest."""
 
     @abc.abstractmethod
     def arrival_rate(self, xt: Array, x0: Array, t: Array) -> Array:
@@ -129,6 +143,21 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
     @abc.abstractmethod
     def prior_probs(self, t: Array) -> Array:
         """The prior of the bound when its latest time is t: [N] or [..., N]."""
+
+    # What a kernel may know.
+
+    def leaving_bound(self, xt: Array, t: Array, s: Array | None = None) -> Array | None:
+        """The most that `reverse_step` from t to s changes x_t, over all clean tokens: a chance, shape of xt. Without
+        s: of the rate at which `reverse_leap` leaves x_t. None: nothing is known.
+
+        Samplers ask the network only for tokens whose `coin` is below it, so `reverse_step` and `reverse_leap` must
+        change a token only if its coin is below the chance given its clean token.
+        """
+        return None
+
+    def certain(self, xt: Array) -> Array:
+        """Whether x_t can come from no clean token but itself: bool of its shape."""
+        return (xt != self.mask_id) if self.only_masks else jnp.zeros(xt.shape, bool)
 
     # What follows from that.
 

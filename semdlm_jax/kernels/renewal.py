@@ -18,8 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import derivative, ratio, take
-from semdlm_jax.kernels.protocol import KernelBase
-from semdlm_jax.kernels.reverse import Coupled, NoisePart, Origins
+from semdlm_jax.kernels.reverse import Coupled, NoisePart, Origins, other_than
 
 Array = jax.Array
 
@@ -34,6 +33,10 @@ class KeepOrRenew(Coupled):
     @abc.abstractmethod
     def noise_kept_rate(self, t: Array) -> Array:
         """lambda = -db/dt at s = t of every clean token: [..., V], in 1 / unit of t."""
+
+    def sample_other_noise(self, key: Array, x0: Array, xt: Array, t: Array, wanted: Array) -> Array:
+        """As `sample_noise`, given that it is not xt, where that is wanted and possible."""
+        return other_than(lambda key: self.sample_noise(key, x0, t), key, xt, wanted)
 
     def noise_parts(self, t):
         return (AllNoise(self, t),)
@@ -77,7 +80,7 @@ class KeepOrRenew(Coupled):
 class AllNoise(NoisePart):
     """The noise of a kernel at time t as one `reverse.NoisePart`: m_t(. | k) / (1 - alpha_t)."""
 
-    kernel: KernelBase
+    kernel: KeepOrRenew
     t: Array
 
     def prob_at(self, x0, y):
@@ -97,6 +100,9 @@ class AllNoise(NoisePart):
 
     def sample(self, key, x0):
         return self.kernel.sample_noise(key, x0, self.t)
+
+    def sample_other(self, key, x0, xt, wanted):
+        return self.kernel.sample_other_noise(key, x0, xt, self.t, wanted)
 
     def _each(self, values):
         return ratio(values, self.kernel.noise(self.t)[..., None], 0)

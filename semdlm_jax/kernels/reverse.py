@@ -10,17 +10,20 @@ likelihood bound is the tighter for it; the marginals, and so what `corrupt` dra
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels.numerics import add_at, at_token, take
-from semdlm_jax.kernels.protocol import KernelBase
+from semdlm_jax.kernels.protocol import KernelBase, coin
 from semdlm_jax.kernels.shapes import as_times, as_tokens
 
 Array = jax.Array
+
+# Redraws after which `other_than` gives up: this loses a chance of 1 / (e TRIES) at most, which float32 cannot tell.
+TRIES = 2**20
 
 
 class Origins(NamedTuple):
@@ -43,6 +46,11 @@ class Origins(NamedTuple):
     def changed(self) -> Array:
         """The chance, or rate, of having changed: shape of `kept`."""
         return sum(self.noise, start=self.kept)
+
+    def leaving(self, xt: Array, x0: Array, parts: "Sequence[NoisePart]") -> "Origins":
+        """The share of each that is another token than xt, without `stay`; of origins given x0, arrays of its shape."""
+        noise = (weight * part.other_prob(x0, xt) for weight, part in zip(self.noise, parts, strict=True))
+        return Origins(None, jnp.where(xt == x0, 0, self.kept), tuple(noise))
 
 
 class NoisePart(abc.ABC):
@@ -71,6 +79,30 @@ class NoisePart(abc.ABC):
     @abc.abstractmethod
     def sample(self, key: Array, x0: Array) -> Array:
         """int32 tokens of x0's shape. All parts are given the same key."""
+
+    def other_prob(self, x0: Array, xt: Array) -> Array:
+        """The chance of a token other than xt: shape of x0."""
+        return jnp.maximum(1 - self.prob_at(x0, xt[..., None])[..., 0], 0)
+
+    def sample_other(self, key: Array, x0: Array, xt: Array, wanted: Array) -> Array:
+        """As `sample`, given that it is not xt, where that is wanted and possible."""
+        return other_than(lambda key: self.sample(key, x0), key, xt, wanted)
+
+
+def other_than(sample: Callable[[Array], Array], key: Array, xt: Array, wanted: Array) -> Array:
+    """sample(key) given that it is not xt where that is wanted, by drawing again: int32 of xt's shape."""
+
+    def missed(state):
+        key, drawn, tries = state
+        return jnp.any((drawn == xt) & wanted) & (tries < TRIES)
+
+    def again(state):
+        key, drawn, tries = state
+        key, now = jax.random.split(key)
+        return key, jnp.where((drawn == xt) & wanted, sample(now), drawn), tries + 1
+
+    key, first = jax.random.split(key)
+    return jax.lax.while_loop(missed, again, (key, sample(first), 0))[1]
 
 
 class Reverse(abc.ABC):
@@ -167,6 +199,19 @@ def draw_origin(keys: Array, origins: Origins, x0: Array, parts: Sequence[NoiseP
     return drawn
 
 
+def _leave(key, chance, leaving, xt, x0, parts):
+    """int32: xt, and with this chance another token by the origins of `Origins.leaving`."""
+    numbers, rest = coin(key, xt)
+    leaves, (origin_key, noise_key) = numbers < chance, jax.random.split(rest)
+    u = jax.random.uniform(origin_key, x0.shape, leaving.kept.dtype) * leaving.changed
+    drawn, below = x0, sum(leaving.noise)
+    for part, weight in zip(parts, leaving.noise, strict=True):
+        picked = leaves & (u < below) & (u >= below - weight)
+        drawn = jnp.where(picked, part.sample_other(noise_key, x0, xt, picked), drawn)
+        below = below - weight
+    return jnp.where(leaves, drawn, xt)
+
+
 class Coupled(KernelBase):
     """A kernel whose reverse process is told by origins."""
 
@@ -192,20 +237,18 @@ class Coupled(KernelBase):
     def reverse_step(self, key, xt, x0, t, s):
         xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
-        keys = jax.random.split(key, 3)
-        origins = self.origins(xt, x0, t, s)
+        origins, parts = self.origins(xt, x0, t, s), self.noise_parts(s)
         assert origins.stay is not None  # of a step
-        stays = jax.random.uniform(keys[0], xt.shape, origins.stay.dtype) < origins.stay
-        return jnp.where(stays, xt, draw_origin(keys[1:], origins, x0, self.noise_parts(s)))
+        leaving = origins.leaving(xt, x0, parts)
+        stepped = _leave(key, leaving.changed, leaving, xt, x0, parts)
+        return jnp.where(origins.stay + origins.changed > 0, stepped, x0)
 
     def reverse_leap(self, key, xt, x0, t, s):
         xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)
         t, s = as_times(t, "xt", xt), as_times(s, "xt", xt, which="s")
-        keys = jax.random.split(key, 3)
-        origins = self.origins(xt, x0, t)
-        chance = -jnp.expm1(-origins.changed * (t - s))
-        arrived = jax.random.uniform(keys[0], xt.shape, chance.dtype) < chance
-        return jnp.where(arrived, draw_origin(keys[1:], origins, x0, self.noise_parts(t)), xt)
+        parts = self.noise_parts(t)
+        leaving = self.origins(xt, x0, t).leaving(xt, x0, parts)
+        return _leave(key, -jnp.expm1(-leaving.changed * (t - s)), leaving, xt, x0, parts)
 
     def arrival_rate(self, xt, x0, t):
         xt, x0 = as_tokens("xt", xt, self.vocab_size), as_tokens("x0", x0, self.vocab_size)

@@ -112,17 +112,23 @@ class SoftmaxKernel(KeepOrRenew):
         return self._height(None, t) * self._fall(similarity, self.nearest, t[..., None])
 
     def sample_noise(self, key, x0, t):
+        return self._sample(key, x0, t, self.vocab_size)
+
+    def sample_other_noise(self, key, x0, xt, t, wanted):
+        return self._sample(key, x0, t, xt)
+
+    def _sample(self, key, x0, t, without):
         """Reservoir sampling over blocks of the vocabulary: the token drawn so far is replaced by one of the next block
-        with that block's share of the weight seen so far."""
+        with that block's share of the weight seen so far. without: a token that is not drawn; V for none."""
         block = min(BLOCK, self.vocab_size)
         here, nearest = self.embeddings[x0], self.nearest[x0][..., None]
-        t = jnp.broadcast_to(t, x0.shape)[..., None]
+        t, without = jnp.broadcast_to(t, x0.shape)[..., None], jnp.asarray(without)[..., None]
 
         def scan_body(carry, inputs):
             drawn, seen = carry
             key, tokens, rows = inputs
             block_key, token_key = jax.random.split(key)
-            weight = self._fall(here @ rows.T, nearest, t) * (tokens < self.vocab_size)
+            weight = self._fall(here @ rows.T, nearest, t) * ((tokens < self.vocab_size) & (tokens != without))
             sums = jnp.cumsum(weight, axis=-1)
             total = sums[..., -1]
             coin = jax.random.uniform(block_key, x0.shape, weight.dtype)

@@ -20,12 +20,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from semdlm_jax.kernels import split
+from semdlm_jax.kernels import leaving, split
 from semdlm_jax.kernels.branches import Branches
 from semdlm_jax.kernels.neighbors import NeighborTable
 from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, inner, put, ramp, ramp_to_one, safe_log, take
 from semdlm_jax.kernels.prior import GlobalPrior
-from semdlm_jax.kernels.reverse import Coupled
+from semdlm_jax.kernels.reverse import Coupled, other_than
 from semdlm_jax.kernels.shapes import as_times
 
 
@@ -157,6 +157,25 @@ class Kernel(Coupled):
         from_prior = jax.random.uniform(mask_key, shape, w.prior_share.dtype) < w.prior_share
         return jnp.where(from_prior, drawn, self.mask_id)
 
+    def other_global_prob(self, xt, t):
+        """The chance under nu_t of a token other than xt; shape of xt and t broadcast."""
+        other, w = 1 - self.global_prior.probs[xt], self.branches.weights(t)
+        if w.prior_share is None or w.mask_share is None:
+            return other
+        return w.prior_share * other + jnp.where(xt == self.mask_id, 0, w.mask_share)
+
+    def sample_other_global(self, key, xt, t, wanted):
+        """int32 tokens of xt's shape from nu_t given that they are not xt, where that is wanted and possible."""
+        prior_key, mask_key = jax.random.split(key)
+        drawn = other_than(lambda key: self.global_prior.sample(key, xt.shape), prior_key, xt, wanted)
+        w = self.branches.weights(t)
+        if w.prior_share is None:
+            return drawn
+        assert self.mask_id is not None  # a mixture's other part
+        from_prior = w.prior_share * (1 - self.global_prior.probs[xt])
+        u = jax.random.uniform(mask_key, xt.shape, from_prior.dtype) * self.other_global_prob(xt, t)
+        return jnp.where(u < from_prior, drawn, self.mask_id)
+
     def sample_prior(self, key, shape):
         return self.start.sample(key, shape) if self.start else self.sample_global(key, shape, jnp.ones(shape))
 
@@ -237,6 +256,9 @@ class Kernel(Coupled):
 
     def all_origins(self, xt, t, s=None):
         return split.all_origins(self, xt, t, s)
+
+    def leaving_bound(self, xt, t, s=None):
+        return leaving.of_sparse(self, xt, t, s)
 
     def noise_parts(self, t):
         return split.Near(self, jnp.minimum(t, split.LAST_NEAR)), split.Far(self, t)

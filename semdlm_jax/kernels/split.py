@@ -139,7 +139,7 @@ def origins(kernel: "Kernel", xt: Array, x0: Array, t: Array, s: Array | None = 
     def look(table):
         return take(table, counts[..., None])[..., 0]
 
-    now, change = _with_change(lambda t: levels(kernel, t), t, s)
+    now, change = with_change(lambda t: levels(kernel, t), t, s)
     return _origins(kernel, _Pairs(xt, xt == x0, kernel.rank(xt, x0), lambda near: near, look), now, change, t, s)
 
 
@@ -154,7 +154,7 @@ def all_origins(kernel: "Kernel", xt: Array, t: Array, s: Array | None = None) -
         return at_counts(table, kernel.table.counts)
 
     pairs = _Pairs(xt, xt == jnp.arange(kernel.vocab_size), ranks, spread, look)
-    now, change = _with_change(lambda t: levels(kernel, t), t, s)
+    now, change = with_change(lambda t: levels(kernel, t), t, s)
     return _origins(kernel, pairs, now, change, t[..., None], s if s is None else s[..., None])
 
 
@@ -171,7 +171,7 @@ def at_counts(table: Array, counts: Array) -> Array:
     return jnp.broadcast_to(found, (*table.shape[:-1], *counts.shape))
 
 
-def _with_change(function, t, s):
+def with_change(function, t, s):
     """(what is there before, its change): at s and until t, or at t and per unit of t."""
     if s is None:
         return derivative(function, t)
@@ -205,7 +205,7 @@ def _origins(kernel, pairs, now, change, t, s):
         return sum(pairs.look(part) * hit for part, hit in zip(parts, hits, strict=True))
 
     f = flows(now, change)
-    near, near_change = map(pairs.spread, _with_change(lambda t: kernel.near(pairs.rank, t), t, s))
+    near, near_change = map(pairs.spread, with_change(lambda t: kernel.near(pairs.rank, t), t, s))
     kept = jnp.where(pairs.same, kernel.alpha(t), 0)
     before, gained = near + far(now.far), near_change + far(change.far)
     prob = kept + before if s is None else kept + before + gained  # q_t(x_t | x0)
@@ -293,3 +293,9 @@ class Far(NoisePart):
 
     def sample(self, key, x0):
         return self.kernel.sample_global(jax.random.split(key, 3)[2], x0.shape, self.t)
+
+    def other_prob(self, x0, xt):
+        return self.kernel.other_global_prob(xt, self.t)
+
+    def sample_other(self, key, x0, xt, wanted):
+        return self.kernel.sample_other_global(jax.random.split(key, 3)[2], xt, self.t, wanted)

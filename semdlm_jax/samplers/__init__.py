@@ -5,9 +5,10 @@ from semdlm_jax.samplers import gidd, methods, remdm, sedd
 from semdlm_jax.samplers.autoregressive import sample_autoregressive
 from semdlm_jax.samplers.categorical import draw, truncate
 from semdlm_jax.samplers.controls import Controls, make_controls
-from semdlm_jax.samplers.loop import Network, Sampler, Trajectory
+from semdlm_jax.samplers.loop import Sampler, Trajectory
 from semdlm_jax.samplers.methods import Method
 from semdlm_jax.samplers.penalty import Penalty
+from semdlm_jax.samplers.proposing import Network
 from semdlm_jax.samplers.settings import SamplingSettings
 from semdlm_jax.samplers.time_grid import GRIDS, Plan, make_plan
 

@@ -63,8 +63,9 @@ def _argmax(key, log_weights, greedy):
 def truncate(log_weights, top_k=None, top_p=None):
     """Keeps the likeliest tokens, and those as likely as the last one kept.
 
-    The smallest weight kept is found by bisection over the 32 bits of a float: 32 passes over the weights, without a
-    sorted copy of them.
+    The smallest weight kept is found by bisection over the bits of a float, without a sorted copy of the weights; for
+    top_p only over those that are large enough. On a CPU rows pass through this one by one, so that their weights stay
+    in the cache: for 256 rows of 30,522 weights at once it took 3 to 6 times as long.
 
     Args:
         log_weights: [..., V] float32.
@@ -74,30 +75,49 @@ def truncate(log_weights, top_k=None, top_p=None):
     Returns:
         log_weights, -inf at all other tokens.
     """
+    if top_k is None and top_p is None:
+        return log_weights
+    if jax.default_backend() != "cpu":
+        return _truncate(log_weights, top_k, top_p)
+    rows = log_weights.reshape(-1, log_weights.shape[-1])
+    return jax.lax.map(lambda row: _truncate(row, top_k, top_p), rows).reshape(log_weights.shape)
+
+
+def _truncate(log_weights, top_k, top_p):
     if top_k is not None:
-        log_weights = _keep(log_weights, lambda kept: jnp.sum(kept, axis=-1), jnp.asarray(top_k))
+        log_weights = _keep(log_weights, lambda kept: jnp.sum(kept, axis=-1), jnp.asarray(top_k), -jnp.inf)
     if top_p is not None:
         highest = jnp.max(log_weights, axis=-1, keepdims=True)
         weights = jnp.exp(log_weights - highest)
         # The total is summed as the parts are: at top_p = 1 rounding cannot ask for more than there is.
+        total = jnp.sum(weights, axis=-1)
+        # V weights below this would not fill the share that may be left out; -1 leaves room for rounding.
+        room = jnp.maximum(1 - top_p, 0) * total / log_weights.shape[-1]
+        least = highest[..., 0] + jnp.where(room > 0, jnp.log(room), -jnp.inf) - 1
         log_weights = _keep(
-            log_weights, lambda kept: jnp.sum(jnp.where(kept, weights, 0), axis=-1), top_p * jnp.sum(weights, axis=-1)
+            log_weights, lambda kept: jnp.sum(jnp.where(kept, weights, 0), axis=-1), top_p * total, least
         )
     return log_weights
 
 
-def _keep(log_weights, measure, target):
-    """log_weights where they are at least the largest threshold at which measure({weights >= threshold}) >= target."""
-    # The bits of a float, read so that integers are ordered as the floats are, -0 and 0 alike.
-    bits = jax.lax.bitcast_convert_type(log_weights, jnp.int32)
-    order = jnp.where(bits < 0, jnp.iinfo(jnp.int32).min - bits, bits)
+def _keep(log_weights, measure, target, least):
+    """log_weights where they are at least the largest threshold at which measure({weights >= threshold}) >= target.
+    least: a threshold that is low enough."""
+    order = _ordered(log_weights)
 
-    def bisect(_, ends):
+    def bisect(ends):
         low, high = ends  # enough at low, not at high
         middle = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
         enough = measure(order >= middle[..., None]) >= target
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
-    low = jnp.full(log_weights.shape[:-1], jnp.iinfo(jnp.int32).min)
-    low, _ = jax.lax.fori_loop(0, 32, bisect, (low, jnp.max(order, axis=-1) + 1))
+    highest = jnp.max(order, axis=-1)
+    low = jnp.broadcast_to(jnp.minimum(_ordered(jnp.asarray(least, log_weights.dtype)), highest), highest.shape)
+    low, _ = jax.lax.while_loop(lambda ends: jnp.any(ends[0] + 1 < ends[1]), bisect, (low, highest + 1))
     return jnp.where(order >= low[..., None], log_weights, -jnp.inf)
+
+
+def _ordered(values):
+    """The bits of floats, read so that integers are ordered as the floats are, -0 and 0 alike."""
+    bits = jax.lax.bitcast_convert_type(values, jnp.int32)
+    return jnp.where(bits < 0, jnp.iinfo(jnp.int32).min - bits, bits)

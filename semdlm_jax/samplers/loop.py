@@ -1,7 +1,12 @@
-"""The reverse process: one scan over a plan of steps, the same for every method."""
+"""The reverse process: one scan over a plan of steps, the same for every method.
+
+A step needs the network's logits only where it may change a token. Where the method knows this beforehand
+(`Method.may_change`), coins fall first: logits, penalty and draws are computed for the positions that they hit, and the
+network is not evaluated if they hit none. The law is the same. A trajectory that is recorded has the proposals of all
+positions, and a sliding window of the penalty passes over all: then every step is a full one.
+"""
 
 import dataclasses
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,47 +14,13 @@ import jax.numpy as jnp
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
-from semdlm_jax.kernels.shapes import check_shape
 from semdlm_jax.objectives import Posterior
-from semdlm_jax.objectives.chunking import divisor, join_positions, split_positions
-from semdlm_jax.samplers.categorical import draw, truncate
 from semdlm_jax.samplers.checks import check_layout
 from semdlm_jax.samplers.controls import Controls
-from semdlm_jax.samplers.methods import Ancestral, Method, Proposal, StepContext
+from semdlm_jax.samplers.methods import Ancestral, Method, StepContext
+from semdlm_jax.samplers.proposing import Network, Proposer, Seen
 from semdlm_jax.samplers.settings import check_settings
 from semdlm_jax.samplers.time_grid import Plan
-
-# Logits are computed for a few positions at a time, about so many numbers at once. On a CPU these fit the cache. On an
-# accelerator more at once launch fewer programs; at most 1 / ACCELERATOR_SHARE of all logits are held, to save memory.
-CPU_NUMBERS, ACCELERATOR_NUMBERS, ACCELERATOR_SHARE = 2**23, 2**26, 4
-
-
-class Network(NamedTuple):
-    """A trained network as two functions, so that logits can be computed for a few positions at a time.
-
-    Args:
-        features: (tokens [B, L], t [B], lengths [B]) -> features [B, L, ...]; where `reads_clean`, with a fourth
-            argument [B, L] bool: the positions whose tokens are clean, because they were given or are finished.
-        logits: features of some positions [B, C, ...] -> logits [B, C, V].
-        reads_clean: whether `features` takes the fourth argument.
-    """
-
-    features: Callable[..., jax.Array]
-    logits: Callable[[jax.Array], jax.Array]
-    reads_clean: bool = False
-
-    def read(self, tokens_BxL: jax.Array, t: jax.Array, seen: "Seen") -> jax.Array:
-        """Features of tokens that share a time t."""
-        t_B = jnp.full(tokens_BxL.shape[:1], t)
-        return self.features(tokens_BxL, t_B, seen.ends_B, *([seen.clean_BxL] if self.reads_clean else []))
-
-
-class Seen(NamedTuple):
-    """What the network is told of the rows. ends_B: it sees the positions before. clean_BxL: bool, positions without
-    noise."""
-
-    ends_B: jax.Array
-    clean_BxL: jax.Array
 
 
 class Trajectory(NamedTuple):
@@ -121,7 +92,8 @@ class Sampler:
                 it, and the penalty does not count it.
 
         Returns:
-            (tokens [B, L] int32, Trajectory of the first `recorded` rows).
+            (tokens [B, L] int32, Trajectory of the first `recorded` rows). Of one key, a text that is recorded is not
+            that which is not, where coins fall first: their law is the same.
 
         Raises:
             UserError: an array of a wrong shape or dtype, or controls that the method does not have.
@@ -150,6 +122,8 @@ class Sampler:
         x_BxL = jnp.where(is_given_BxL, given_BxL, initial_BxL)
         position = jnp.arange(given_BxL.shape[1])
         whole_B = jnp.full(given_BxL.shape[:1], given_BxL.shape[1]) if lengths_B is None else lengths_B
+        proposer = Proposer(network, self.kernel, self.posterior, controls)
+        coins_first = not recorded and proposer.can_choose
 
         def scan_body(carry, inputs):
             xt_BxL, state = carry
@@ -157,14 +131,18 @@ class Sampler:
             draw_key, step_key, corrector_key = jax.random.split(key, 3)
             active = (position >= start) & (position < stop) & ~is_given_BxL
             seen = Seen(jnp.minimum(whole_B, stop), is_given_BxL | (position < start))
-            proposal = self._propose(draw_key, network, xt_BxL, t, s, seen, controls, self.method)
             # A stride's last step takes the draft as it is. The method never sees its s = 0, where rates are infinite.
             earlier = jnp.where(s > 0, s, t / 2)
             context = StepContext(t, earlier, remask, active)
+            chosen = self.method.chosen(self.kernel, step_key, xt_BxL, context, state) if coins_first else None
+            if chosen is not None:
+                chosen = jnp.where(s > 0, chosen, ~self.kernel.certain(xt_BxL)) & active
+                context = context._replace(proposed=chosen)
+            proposal = proposer.propose(draw_key, self.method, xt_BxL, t, s, seen, chosen)
             taken = self.method.step(self.kernel, step_key, xt_BxL, proposal, context, state)
             xs_BxL = jnp.where(active, jnp.where(s > 0, taken.tokens, proposal.draft), xt_BxL)
             moves = active & (s > 0)
-            xs_BxL = self._run_corrector(corrector_key, network, xs_BxL, earlier, seen, controls, moves)
+            xs_BxL = self._run_corrector(corrector_key, proposer, xs_BxL, earlier, seen, moves)
             frozen = taken.frozen & moves
             return (xs_BxL, taken.state), (xs_BxL[:recorded], proposal.confidence[:recorded], frozen[:recorded])
 
@@ -173,32 +151,33 @@ class Sampler:
         (text_BxL, _), trajectory = jax.lax.scan(scan_body, first, (keys, *(jnp.asarray(x) for x in plan)))
         if self.method.corrections:
             seen = Seen(whole_B, is_given_BxL)  # what is finished may change again
-            text_BxL, more = self._correct(correct_key, network, text_BxL, seen, ~is_given_BxL, controls, recorded)
+            text_BxL, more = self._correct(correct_key, proposer, text_BxL, seen, ~is_given_BxL, recorded)
             trajectory = jax.tree.map(lambda *parts: jnp.concatenate(parts), trajectory, more)
         return text_BxL, Trajectory(x_BxL[:recorded], *trajectory)
 
-    def _run_corrector(self, key, network, xs_BxL, s, seen, controls, active):
+    def _run_corrector(self, key, proposer, xs_BxL, s, seen, active):
         """The corrector: `corrector_steps` redraws at time s."""
 
         def once(xs_BxL, key):
             draw_key, coin_key, noise_key = jax.random.split(key, 3)
-            proposal = self._propose(draw_key, network, xs_BxL, s, s, seen, controls, Ancestral())
-            redraws = jax.random.uniform(coin_key, xs_BxL.shape) < self.corrector_strength
+            redraws = (jax.random.uniform(coin_key, xs_BxL.shape) < self.corrector_strength) & active
+            chosen = redraws if proposer.can_choose else None
+            proposal = proposer.propose(draw_key, Ancestral(), xs_BxL, s, s, seen, chosen)
             fresh = self.kernel.corrupt(noise_key, proposal.draft, jnp.broadcast_to(s, xs_BxL.shape))
-            return jnp.where(redraws & active, fresh, xs_BxL), None
+            return jnp.where(redraws, fresh, xs_BxL), None
 
         if not self.corrector_steps:
             return xs_BxL
         return jax.lax.scan(once, xs_BxL, jax.random.split(key, self.corrector_steps))[0]
 
-    def _correct(self, key, network, text_BxL, seen, active, controls, recorded):
+    def _correct(self, key, proposer, text_BxL, seen, active, recorded):
         """The method's corrections of finished text."""
         method, t = self.method, jnp.float32(self.method.correction_time)
-        sharper = method.correction_controls(controls)
+        sharper = dataclasses.replace(proposer, controls=method.correction_controls(proposer.controls))
 
         def once(carry, key):
             text_BxL, *progress = carry
-            proposal = self._propose(key, network, text_BxL, t, t, seen, sharper, _XTheta())
+            proposal = sharper.propose(key, _XTheta(), text_BxL, t, t, seen)
             corrected, progress = method.correct(text_BxL, proposal, active, progress)
             rows = corrected[:recorded]
             return (corrected, *progress), (rows, proposal.confidence[:recorded], jnp.zeros(rows.shape, bool))
@@ -208,65 +187,9 @@ class Sampler:
         (text_BxL, *_), trajectory = jax.lax.scan(once, first, jax.random.split(key, method.corrections))
         return text_BxL, trajectory
 
-    def _propose(self, key, network, xt_BxL, t, s, seen, controls, method):
-        """One network evaluation, and a draw at every position."""
-        features, penalty = network.read(xt_BxL, t, seen), controls.penalty
-        visible = jnp.arange(xt_BxL.shape[1]) < seen.ends_B[:, None]
-        carry = None if penalty is None else penalty.begin(xt_BxL, visible)
-
-        def propose_chunk(carry, inputs):
-            features, xt, start = inputs
-            logits = network.logits(features)
-            shape = *xt.shape, self.kernel.vocab_size
-            check_shape("what network.logits gives", logits, shape, f"[B, positions, V], here {list(shape)}")
-            if penalty is not None:
-                carry, logits = penalty.apply(carry, logits, xt, start)
-            # All positions share a time: shapes [1, 1], so that what depends on it alone is computed once.
-            times = jnp.reshape(t, (1, 1)), jnp.reshape(s, (1, 1))
-            logits = controls.sharpen(logits)
-            if not method.clean_drafts:
-                # Drafts are noisy tokens: only noise may produce forbidden ids, until the last step writes text.
-                logits = controls.forbid(logits)
-            weights = method.log_weights(self.kernel, self.posterior, logits, xt, *times)
-            if method.clean_drafts:
-                weights = controls.forbid(weights)
-            else:
-                weights = jnp.where(s == 0, controls.forbid(weights), weights)
-            kept = truncate(weights, controls.top_k, controls.top_p)
-            drafts, total = draw(jax.random.fold_in(key, start), kept, greedy=controls.greedy(s))
-            if controls.truncates:
-                total = jax.nn.logsumexp(weights, axis=-1)
-            # A symbol of noise is no draft: its probability as text is 0.
-            picked = jnp.take_along_axis(
-                weights, jnp.stack([drafts, xt], axis=-1), axis=-1, mode="fill", fill_value=-jnp.inf
-            )
-            return carry, Proposal(drafts, *jnp.moveaxis(jnp.exp(picked - total[..., None]), -1, 0))
-
-        return _by_positions(propose_chunk, carry, (features, xt_BxL), self.kernel.vocab_size)
-
 
 class _XTheta(Ancestral):
     """Draws from p(x0 | the other tokens)."""
 
     def log_weights(self, kernel, posterior, logits, xt, t, s):
         return posterior.x_theta(kernel, logits, xt, t)
-
-
-def positions_at_once(batch, length, vocab_size, backend):
-    """How many of the L positions have their logits alive at once: a divisor of L."""
-    numbers = CPU_NUMBERS
-    if backend != "cpu":
-        numbers = max(numbers, min(ACCELERATOR_NUMBERS, batch * length * vocab_size // ACCELERATOR_SHARE))
-    most = max(numbers // (batch * vocab_size), 1)
-    return divisor(length, most)
-
-
-def _by_positions(function, carry, arrays, vocab_size):
-    """function(carry, (*arrays [B, C, ...], first position)) -> (carry, pytree of [B, C, ...]), over all positions."""
-    batch, length = arrays[-1].shape
-    chunk = positions_at_once(batch, length, vocab_size, jax.default_backend())
-    if chunk == length:
-        return function(carry, (*arrays, 0))[1]
-    chunks = [split_positions(x, chunk) for x in arrays]
-    _, out = jax.lax.scan(function, carry, (*chunks, jnp.arange(0, length, chunk)))
-    return jax.tree.map(join_positions, out)

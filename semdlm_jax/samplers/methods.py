@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from semdlm_jax.kernels import KernelBase
+from semdlm_jax.kernels.protocol import coin
 from semdlm_jax.kernels.shapes import misfit
+from semdlm_jax.objectives.bound import T_NUMERIC_MAX
 from semdlm_jax.options import number
 from semdlm_jax.plugins import Plugin, field
 from semdlm_jax.samplers import time_grid
 from semdlm_jax.samplers.controls import Controls
+from semdlm_jax.users_code import defined_with
 
 
 class StepContext(NamedTuple):
@@ -23,12 +26,14 @@ class StepContext(NamedTuple):
     Args:
         t, s, remask: scalars, of the plan.
         active: [B, L] bool, the positions that the step may change.
+        proposed: [B, L] bool, the positions that have a proposal; True: all.
     """
 
     t: jax.Array
     s: jax.Array
     remask: jax.Array
     active: jax.Array
+    proposed: jax.Array | bool = True
 
 
 class Proposal(NamedTuple):
@@ -72,7 +77,10 @@ class Method(Plugin):
         UserError: an option out of its range.
     """
 
-    RETURNS = {"step": lambda found, kernel, key, xt, proposal, context, state: _step_problem(found, xt, state)}
+    RETURNS = {
+        "step": lambda found, kernel, key, xt, proposal, context, state: _step_problem(found, xt, state),
+        "may_change": lambda found, kernel, key, xt, context, state: _choice_problem(found, xt),
+    }
     clean_drafts = True
     corrections = 0
     correction_time = 0.0
@@ -91,6 +99,15 @@ class Method(Plugin):
     def log_weights(self, kernel, posterior, logits, xt, t, s):
         """Log-weights [..., V], not normalized, of the draft; logits [..., V], xt [...], times that broadcast."""
         return posterior.log_weights(kernel, logits, xt, t)
+
+    def may_change(self, kernel: KernelBase, key, xt, context: StepContext, state) -> jax.Array | None:
+        """[B, L] bool: the positions whose proposal `step` reads when it is given this key. None: it may be all."""
+        return None
+
+    def chosen(self, kernel: KernelBase, key, xt, context: StepContext, state) -> jax.Array | None:
+        """`may_change`, and None where a class that extends the method has another `step` and says nothing of it."""
+        fits = defined_with(type(self), "may_change", "step")
+        return self.may_change(kernel, key, xt, context, state) if fits else None
 
     def step(self, kernel: KernelBase, key, xt, proposal: Proposal, context: StepContext, state) -> Step:
         """Steps at every position; those that are not active are restored afterwards.
@@ -129,31 +146,64 @@ def _step_problem(found, xt, state):
     return ""
 
 
+def _choice_problem(found, xt):
+    """What is wrong with the result of a user's own `may_change` from xt; '' for None or booleans of its shape."""
+    wrong = found is not None and misfit(found, xt.shape, jnp.bool_)
+    return f"{wrong}: return booleans [B, L], here {list(xt.shape)}, or None" if wrong else ""
+
+
 def step_to(tokens, state=None) -> Step:
     """A Step to these tokens in which no position is frozen."""
     return Step(tokens, jnp.zeros(tokens.shape, bool), state)
+
+
+def _leaving_bound(kernel, xt, t, s=None):
+    """`KernelBase.leaving_bound`, and None where a class that extends the kernel has another process and says nothing
+    of its bound."""
+    fits = defined_with(type(kernel), "leaving_bound", "origins", "transitions", "reverse_step", "reverse_leap")
+    return kernel.leaving_bound(xt, t, s) if fits else None
+
+
+def _below(numbers, bound):
+    return None if bound is None else numbers < bound
 
 
 @dataclasses.dataclass(frozen=True)
 class Ancestral(Method):
     """Algorithm 2 with the process of `kernels.reverse`: exact for any step size when the draft is."""
 
+    def may_change(self, kernel, key, xt, context, state):
+        return _below(coin(key, xt)[0], _leaving_bound(kernel, xt, context.t, context.s))
+
     def step(self, kernel, key, xt, proposal, context, state):
-        return step_to(kernel.reverse_step(key, xt, proposal.draft, context.t, context.s))
+        xs = kernel.reverse_step(key, xt, proposal.draft, context.t, context.s)
+        return step_to(jnp.where(context.proposed, xs, xt))
 
 
 @dataclasses.dataclass(frozen=True)
 class TauLeaping(Method):
-    """In (s, t] a token arrived at its value with chance 1 - exp(-h (t - s)), h its arrival rate at t given the draft.
-    It then goes back to where it came from: to the draft, or to noise of time t. Cheaper per step than `ancestral`, and
-    exact only for small steps.
+    """In (s, t] a token leaves its value with chance 1 - exp(-R (t - s)), R the rate of changes to any other token at t
+    given the draft. It then goes to one of these in proportion to their rates: to the draft, or to noise of time t.
+    Exact only for small steps.
+
+    At t = 1, where rates may be infinite, they are those of the time at which the bound takes them.
 
     Source:
         Campbell et al. (2022), "A continuous time framework for discrete denoising models".
     """
 
+    def may_change(self, kernel, key, xt, context, state):
+        t, s = self._times(context)
+        rate = _leaving_bound(kernel, xt, t)
+        return _below(coin(key, xt)[0], None if rate is None else -jnp.expm1(-rate * (t - s)))
+
     def step(self, kernel, key, xt, proposal, context, state):
-        return step_to(kernel.reverse_leap(key, xt, proposal.draft, context.t, context.s))
+        xs = kernel.reverse_leap(key, xt, proposal.draft, *self._times(context))
+        return step_to(jnp.where(context.proposed, xs, xt))
+
+    def _times(self, context):
+        t = jnp.minimum(context.t, T_NUMERIC_MAX)
+        return t, jnp.minimum(context.s, t)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,11 +219,18 @@ class Blockwise(Method):
     rho: float = field(number(1.0, "[0, 1000]", "weight of confidence in Eq. 121"))
     freeze: float = field(number(1.0, "[0, 1]", "confidence above which a token stays; 1: none does"))
 
+    def may_change(self, kernel, key, xt, context, state):
+        return coin(key, xt)[0] < self._lost(kernel, context)
+
     def step(self, kernel, key, xt, proposal, context, state):
-        coin_key, noise_key = jax.random.split(key)
-        noise_t, noise_s = kernel.noise(context.t), kernel.noise(context.s)
-        chance = (noise_t - noise_s) / noise_t * (1 - proposal.current) ** self.rho
+        numbers, noise_key = coin(key, xt)
+        chance = self._lost(kernel, context) * (1 - proposal.current) ** self.rho
         frozen = proposal.current > self.freeze
-        replaced = (jax.random.uniform(coin_key, xt.shape, chance.dtype) < chance) & ~frozen
+        replaced = context.proposed & (numbers < chance) & ~frozen
         projected = kernel.corrupt(noise_key, proposal.draft, jnp.broadcast_to(context.s, xt.shape))
         return Step(jnp.where(replaced, projected, xt), frozen)
+
+    def _lost(self, kernel, context):
+        """The share of the noise that goes: what Eq. 121 is at most."""
+        noise_t = kernel.noise(context.t)
+        return (noise_t - kernel.noise(context.s)) / noise_t

@@ -34,7 +34,16 @@ class _Remasking(Method):
         """The chance that a written token is masked; largest: what is allowed."""
         raise NotImplementedError
 
+    def may_change(self, kernel, key, xt, context, state):
+        return self._coins(kernel, key, xt, context, state)[0]
+
     def step(self, kernel, key, xt, proposal, context, state):
+        writes, remasks = self._coins(kernel, key, xt, context, state)
+        tokens = jnp.where(writes, proposal.draft, jnp.where(remasks, jnp.int32(kernel.mask_id), xt))
+        return step_to(tokens, self.remember(state, writes & context.active, remasks & context.active, proposal))
+
+    def _coins(self, kernel, key, xt, context, state):
+        """(positions that are written, positions that are masked): neither depends on the drafts."""
         remask_key, write_key = jax.random.split(key)
         alpha_t, alpha_s = kernel.alpha(context.t), kernel.alpha(context.s)
         noise_t, noise_s = kernel.noise(context.t), kernel.noise(context.s)
@@ -45,8 +54,7 @@ class _Remasking(Method):
         write = (alpha_s - alpha_t + sigma * alpha_t) / noise_t
         writes = masked & (jax.random.uniform(write_key, xt.shape, write.dtype) < write)
         remasks = ~masked & (jax.random.uniform(remask_key, xt.shape, sigma.dtype) < sigma)
-        tokens = jnp.where(writes, proposal.draft, jnp.where(remasks, jnp.int32(kernel.mask_id), xt))
-        return step_to(tokens, self.remember(state, writes & context.active, remasks & context.active, proposal))
+        return writes, remasks
 
     def remember(self, state, writes, remasks, proposal):
         return state

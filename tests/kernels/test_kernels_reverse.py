@@ -192,25 +192,26 @@ def test_rates_move_the_marginals(float64, toy):
         np.testing.assert_allclose(flow.sum(2) - flow.sum(1), expected, atol=max(loose, 100 * toy.rtol))
 
 
-@jax.jit
-def _back(kernel, key, xt, x0, t, s):
-    return kernel.reverse_step(key, xt, x0, t, s)
+@functools.partial(jax.jit, static_argnums=0)
+def _back(method, kernel, key, xt, x0, t, s):
+    return getattr(kernel, method)(key, xt, x0, t, s)
 
 
+@pytest.mark.parametrize("method", ["reverse_step", "reverse_leap"])
 @every_mechanism
-def test_reverse_step_draws_from_the_posterior(toy):
-    """False alarms: 1e-6 for each of 3 x 12 pairs a toy. Of those left out `test_one_clean_token_is_as_all` has the
-    chances that are drawn with."""
+def test_steps_back_draw_from_their_law(toy, method):
+    """The posterior, or that of tau-leaping. False alarms: 1e-6 for each of 3 x 12 pairs a toy. Of those left out
+    `test_one_clean_token_is_as_all` has the chances that are drawn with."""
     chosen = ((0.31, 0.3), (0.62, 0.15), (0.97, 0.5))
     reachable = np.argwhere((toy.matrix(0.31) > 0) & (np.arange(V) != toy.mask_id)[:, None])
     x0, xt = reachable[np.linspace(0, len(reachable) - 1, 12).astype(int)].T
     t, s = (jnp.array(column)[:, None, None] for column in zip(*chosen, strict=True))
     of_tokens = (np.broadcast_to(x, (3, 4000, len(x0))) for x in (xt, x0))
-    drawn = np.asarray(_back(toy.build(), toys.key(8), *of_tokens, t, s))
+    drawn = np.asarray(_back(method, toy.build(), toys.key(8), *of_tokens, t, s))
     for index, (t, s) in enumerate(chosen):
-        posterior = toy.reverse(t, s)
+        law = toy.reverse(t, s) if method == "reverse_step" else toy.leap(t, s)
         for place, (clean, noisy) in enumerate(zip(x0, xt, strict=True)):
-            probs = np.where(posterior[clean, noisy] > 1e-12, posterior[clean, noisy], 0)
+            probs = np.where(law[clean, noisy] > 1e-12, law[clean, noisy], 0)
             toys.assert_frequencies(drawn[index, :, place], probs / probs.sum())
 
 
@@ -222,7 +223,7 @@ def test_steps_compose(name):
     keys = jax.random.split(toys.key(9), 4)
     x = jax.jit(type(kernel).corrupt)(kernel, keys[0], x0, jnp.full((3, 1, 1), 0.99))
     for key, t, s in zip(keys[1:], (0.99, 0.8, 0.35), (0.8, 0.35, 0.2), strict=True):
-        x = _back(kernel, key, x, x0, jnp.full((3, 1, 1), t), jnp.full((3, 1, 1), s))
+        x = _back("reverse_step", kernel, key, x, x0, jnp.full((3, 1, 1), t), jnp.full((3, 1, 1), s))
     for token in range(V):
         toys.assert_frequencies(np.asarray(x)[..., token], toy.matrix(0.2)[token])
 

@@ -9,7 +9,7 @@ from toy_samplers import INDEPENDENT, assert_independent, plan_of, sample, suits
 from toys import MASK, TOYS, V
 
 from semdlm_jax.objectives import make_posterior
-from semdlm_jax.samplers import METHODS, Controls, Network, Sampler, loop, make_controls, make_method, make_plan
+from semdlm_jax.samplers import METHODS, Controls, Network, Sampler, make_controls, make_method, make_plan, proposing
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -155,17 +155,17 @@ def test_compiled_once_for_all_prompts_seeds_controls_and_times():
 
 def chunked(monkeypatch, positions, rows):
     """Logits of so many positions at a time."""
-    monkeypatch.setattr(loop, "CPU_NUMBERS", positions * rows * V + 1)
+    monkeypatch.setattr(proposing, "CPU_NUMBERS", positions * rows * V + 1)
 
 
 def test_positions_at_once():
     """The logits of so many: 2^23 numbers on a CPU; elsewhere to 2^26, at most a quarter of all. Divisors of L."""
-    assert loop.positions_at_once(64, 1024, 30522, "cpu") == 4
-    assert loop.positions_at_once(64, 1024, 30522, "gpu") == 32
-    assert loop.positions_at_once(8, 128, 30522, "cpu") == loop.positions_at_once(8, 128, 30522, "tpu") == 32
-    assert loop.positions_at_once(16, 100, 30522, "gpu") == 25
-    assert loop.positions_at_once(4096, 64, 30522, "cpu") == 1
-    assert loop.positions_at_once(4, 12, 100, "cpu") == loop.positions_at_once(4, 12, 100, "gpu") == 12
+    assert proposing.positions_at_once(64, 1024, 30522, "cpu") == 4
+    assert proposing.positions_at_once(64, 1024, 30522, "gpu") == 32
+    assert proposing.positions_at_once(8, 128, 30522, "cpu") == proposing.positions_at_once(8, 128, 30522, "tpu") == 32
+    assert proposing.positions_at_once(16, 100, 30522, "gpu") == 25
+    assert proposing.positions_at_once(4096, 64, 30522, "cpu") == 1
+    assert proposing.positions_at_once(4, 12, 100, "cpu") == proposing.positions_at_once(4, 12, 100, "gpu") == 12
 
 
 def test_chunks_of_positions_have_the_law_of_the_whole(monkeypatch):
@@ -186,8 +186,8 @@ def test_chunks_of_positions_say_what_the_whole_says(monkeypatch, window, positi
     controls = make_controls(TABLE, temperature=0, lambda_freq=0.7 * (window is not None), window=window or 0)
     whole = _greedy(controls)
     chunked(monkeypatch, positions, SHAPE[0])
-    sizes, divisor = [], loop.positions_at_once
-    monkeypatch.setattr(loop, "positions_at_once", lambda *shape: sizes.append(divisor(*shape)) or sizes[-1])
+    sizes, divisor = [], proposing.positions_at_once
+    monkeypatch.setattr(proposing, "positions_at_once", lambda *shape: sizes.append(divisor(*shape)) or sizes[-1])
     parts = jax.jit(lambda controls: _greedy.__wrapped__(controls))(controls)  # JAX would know the function itself
     assert set(sizes) == {{1: 1, 3: 2, 5: 4}[positions]}
     np.testing.assert_array_equal(whole[0], parts[0])

@@ -44,6 +44,23 @@ def test_ancestral_steps_are_exact_at_any_number(name):
             toys.assert_frequencies(tokens, np.abs(P_DATA @ toy.matrix(np.float64(s))))
 
 
+FROM_THE_START = "hybrid hybrid_loglinear absorbing_cosine semantic_softmax nested nested_mask mask_rates".split()
+
+
+@pytest.mark.parametrize("name", FROM_THE_START)
+def test_tau_leaping_from_the_start(name):
+    """Independent positions after each of 4 steps from t = 1, where rates are infinite or most jumps are from noise to
+    the same noise: as enumerated. False alarm 1e-6 each."""
+    toy, method = TOYS[name], make_method("tau_leaping")
+    kernel, initial = toy.build(), right_start(toy, (4000, 4))
+    plan = plan_of(kernel, method, 4, 4, t_min=0.1)
+    _, record = sample(kernel, method, (4000, 4), plan, initial=initial, recorded=4000)
+    law = P_DATA @ toy.matrix(1.0)
+    for t, s, tokens in zip(np.float64(plan.t[:3]), np.float64(plan.s[:3]), record.tokens, strict=False):
+        law = np.einsum("x,xk,kxy->y", law, toy.bayes(t), toy.leap(t, s))
+        toys.assert_frequencies(tokens, law / law.sum())
+
+
 def test_drift_alone_starts_from_what_the_training_text_becomes():
     """Exact where the training text has the law of the text, and nowhere else. False alarm 1e-6 each."""
     kernel = make_kernel("semantic_knn", toys.vocabulary(unigram=1e9 * P_DATA))

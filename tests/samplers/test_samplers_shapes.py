@@ -26,7 +26,7 @@ WRONG = [
     ({"plan": make_plan(KERNEL, 2, 1, 8, 1e-3)}, "the plan is for 8 positions and given_BxL has 4"),
     (
         {"network": Network(INDEPENDENT.features, lambda features: jnp.zeros((*features.shape, V + 1)))},
-        rf"network.logits gives is float32 \[3, 4, {V + 1}\].*\[3, 4, {V}\]",
+        rf"network.logits gives is float32 \[3, 1, {V + 1}\].*\[3, 1, {V}\]",
     ),
 ]
 

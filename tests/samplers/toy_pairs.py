@@ -49,17 +49,7 @@ def pushed(law, posteriors, step):
     return np.einsum("xy,xya,xyb->ab", law, to_first, to_second)
 
 
-def leap(toy, t, s):
-    """[k, x, y] of tau-leaping: with chance 1 - exp(-h(x | k) (t - s)), h the rate of arrivals at x relative to
-    q(x | k), go to where x came from at t. Noise that is renewed infinitely often at t = 1 may as well stay."""
-    eye, q, changed = np.eye(V), toy.matrix(t), np.nan_to_num(np.maximum(toy.changed(t), 0))
-    rate = changed.sum(-1)
-    chance = -np.expm1(-np.where(q > 0, rate / np.where(q > 0, q, 1), 0) * (t - s))
-    sources = np.where(rate[..., None] > 0, changed / np.where(rate > 0, rate, 1)[..., None], eye[:, None])
-    return chance[..., None] * sources + (1 - chance)[..., None] * eye[None]
-
-
-STEPS = {"ancestral": lambda toy, t, s: toy.reverse(t, s), "tau_leaping": leap}
+STEPS = {"ancestral": lambda toy, t, s: toy.reverse(t, s), "tau_leaping": lambda toy, t, s: toy.leap(t, s)}
 
 
 def prior(toy):
