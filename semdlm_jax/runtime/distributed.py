@@ -69,7 +69,8 @@ def start(stops: bool = False, given: Mapping[str, Any] | None = None) -> None:
             f" (or {', '.join(VARIABLES.values())}) to each, the address as host:port of the first, or to none"
         ) from None
     if jax.process_count() > 1 and jax.default_backend() == "cpu":
-        # A program that XLA reads from the cache of a CPU has lost the order of its collectives: gloo mixes them up.
+        # Programs of several CPU processes that came from the cache crashed in gloo, whose collectives did not match;
+        # compiled anew they run.
         jax.config.update("jax_enable_compilation_cache", False)
     if distributed.global_state.process_id:
         sys.stdout = open(os.devnull, "w")
