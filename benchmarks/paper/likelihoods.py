@@ -100,9 +100,9 @@ def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
 
 
 _PAPER = (
-    "The paper's own perplexities, of 0.1B parameters on LM1B after 200,000 steps, by a protocol that it does not state: "
-    "they do not compare with the above. Its figure of MDLM is published for rows that wrap around documents, that of "
-    "SEDD for a sentence a row."
+    "The paper's own perplexities, of 0.1B parameters on LM1B after 200,000 steps, by a protocol that it does not "
+    "state: they do not compare with the above. Its figure of MDLM is published for rows that wrap around documents, "
+    "that of SEDD for a sentence a row."
 )
 
 
