@@ -226,6 +226,7 @@ def test_a_time_for_each_level_is_a_schedule_of_the_user(float64):
         ({"blocks": "3", "frequency_powers": "1,2"}, "of which there are none here"),
         ({"blocks": "3", "resampled": 0, "frequency_powers": "1,2"}, "the first from 2"),
         ({"blocks": "3", "resampled": 3}, "give at most 2"),
+        ({"blocks": "2", "resampled": 1, "frequency_powers": "1,1,1"}, "no token would have number 2"),
         ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "1"}, "has 1 number"),
         ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "0,1"}, "holds 0, which is not possible"),
     ],
