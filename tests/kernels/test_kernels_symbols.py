@@ -125,6 +125,20 @@ def test_short_steps_keep_digits_in_float32(member):
     assert all((np.isfinite(rate) & (rate >= 0)).all() for row in rates for rate in row[1:])
 
 
+@pytest.mark.parametrize("path", ["direct", "sequential"])
+def test_rates_keep_digits_in_float32_where_alpha_is_tiny(path):
+    """Down to alpha = exp(-20); there the first event is due at the rate -alpha' / alpha = sigma'."""
+    schedule, t = schedules.Geometric(), np.float32([0.5, 0.9, 0.97, 1.0])
+    single, double = [], []
+    for found, is_double in ((single, False), (double, True)):
+        with jax.enable_x64(is_double):
+            kernel = make_kernel("nested", VOCABULARY, blocks="3", resampled=0, path=path, schedule=schedule)
+            found.extend(kernel.process.rates(jnp.asarray(t, float))[0][0][1:])
+    np.testing.assert_allclose(single, double, rtol=3e-5)
+    speed = {"direct": 1, "sequential": 2}[path]
+    np.testing.assert_allclose(np.sum(single, axis=0)[-1], speed * 20 * math.log(20 / 1e-4), rtol=1e-4)
+
+
 @jax.jit
 def _integrand(kernel, posterior, x0, xt, t):
     """[V, N]: the bound's integrand by its closed form, or else in general; and in general."""
