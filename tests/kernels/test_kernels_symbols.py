@@ -238,7 +238,7 @@ def test_a_time_for_each_level_is_a_schedule_of_the_user(float64):
         ({"blocks": "3,2", "powers": "2,2.001"}, "must rise"),
         ({"blocks": "3", "path": "sequential"}, "set kernel.resampled = 0"),
         ({"blocks": "3", "frequency_powers": "1,2"}, "of which there are none here"),
-        ({"blocks": "3", "resampled": 0, "frequency_powers": "1,2"}, "the first from 2"),
+        ({"blocks": "3", "resampled": 0, "frequency_powers": "1,2"}, "the first from 2; 2 of kernel.frequency"),
         ({"blocks": "3", "resampled": 3}, "give at most 2"),
         ({"blocks": "2", "resampled": 1, "frequency_powers": "1,1,1"}, "no token would have number 2"),
         ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "1"}, "has 1 number"),
