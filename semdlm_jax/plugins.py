@@ -58,6 +58,11 @@ class Plugin(UsersCode):
         check_arguments(cls.__name__, named, getattr(cls, "__dataclass_fields__", ()))
         return super().__new__(cls)
 
+    @classmethod
+    def defined_by(cls, name: str) -> type:
+        """The class whose method of this name it has: its own, or the nearest that it extends."""
+        return next(kind for kind in cls.__mro__ if name in vars(kind))
+
     def __post_init__(self):
         for name, option in options_of(type(self)).items():
             option.check(name, getattr(self, name))

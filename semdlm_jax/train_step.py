@@ -79,6 +79,7 @@ def make_train_step(
 
         start = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
         (loss, weight, grads), _ = jax.lax.scan(accumulate, start, (jnp.arange(microbatches), parts))
+        weight = jnp.where(weight == 0, 1, weight)  # of a batch in which nothing counts, whose sums are 0 as well
         grads = jax.tree.map(lambda g: g / weight, grads)
         norm = optax.global_norm(grads)
         return apply_update(state, grads, optimizer, ema_decay), {"loss": loss / weight, "grad_norm": norm}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels.numerics import derivative, ramp, ratio
+from semdlm_jax.kernels.numerics import ramp, ratio
 from semdlm_jax.kernels.schedules import Schedule, fall, power
 from semdlm_jax.kernels.shapes import TakesTimes
 
@@ -119,9 +119,9 @@ class Direct(LevelProcess):
 
     def rates(self, t):
         """r_d = -d log(S_{d-1} / S_d) / dt. With n = e^-u, -S_d' / S_d = n' / n p / (e^(p u) - 1)."""
-        noise, noise_dot = derivative(self.schedule.noise, t)
-        u = -self.schedule.log_noise(t)
-        speed, powers = ratio(noise_dot, noise, 0), self._powers
+        noise, u = self.schedule.noise(t), -self.schedule.log_noise(t)
+        # Not the derivative of the noise, which JAX rounds to 0 where alpha is below what float32 adds to 1.
+        speed, powers = ratio(-self.schedule.alpha_dot(t), noise, 0), self._powers
         between = [_hazard_fall(p, q, u) for p, q in zip(powers, powers[1:])]
         last = ratio(jnp.full_like(u, powers[-1]), jnp.expm1(powers[-1] * u))
         return _by_state(jnp.zeros_like(noise), [speed * rate for rate in (*between, last)])
@@ -188,8 +188,8 @@ class Sequential(LevelProcess):
         ]
 
     def rates(self, t):
-        alpha, noise_dot = self.schedule.alpha(t), derivative(self.schedule.noise, t)[1]
-        nothing, pace = jnp.zeros_like(alpha), noise_dot / alpha
+        alpha = self.schedule.alpha(t)
+        nothing, pace = jnp.zeros_like(alpha), -self.schedule.alpha_dot(t) / alpha
         return [
             [speed * pace if event == level + 1 else nothing for event in range(self.levels + 1)]
             for level, speed in enumerate((*self.speeds, 0.0))

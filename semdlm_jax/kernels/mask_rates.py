@@ -160,10 +160,18 @@ def frequency_powers(counts: np.ndarray, powers: tuple[float, ...]) -> np.ndarra
 
 
 def frequency_classes(counts: np.ndarray, number: int) -> np.ndarray:
-    """[V]: classes 0, ..., number - 1 of frequency, each of an equal share of the text, the most frequent first."""
+    """[V]: classes 0, ..., number - 1 of frequency, each of an equal share of the text, the most frequent first.
+
+    UserError where a token, or a block, has so much of the text that nothing is left for a class.
+    """
     order = np.argsort(-counts, kind="stable")
     share = np.cumsum(counts[order]) - counts[order] / 2
     classes = np.empty(len(counts), int)
     classes[order] = np.minimum(share / max(counts.sum(), 1) * number, number - 1).astype(int)
     classes[counts == 0] = number - 1
+    if (empty := np.setdiff1d(np.arange(number), classes)).size:
+        raise UserError(
+            f"kernel.frequency_powers has {number} numbers, but no token would have number {empty[0] + 1}: a token, or "
+            "a block that is drawn from, has more than such a share of the text; give fewer numbers"
+        )
     return classes

@@ -76,7 +76,13 @@ class Nested(KernelSpec):
     @property
     def processes(self) -> tuple[LevelProcess, ...]:
         """One for every number of frequency_powers; one if there is none."""
-        return tuple(self._process(power) for power in self._of_classes or (1.0,))
+        return tuple(map(self._of_class, self._of_classes)) or (self._process(1.0),)
+
+    def _of_class(self, power: float) -> LevelProcess:
+        try:
+            return self._process(power)
+        except UserError as error:
+            raise UserError(f"{error}; {power:g} of kernel.frequency_powers is in them") from None
 
     def _process(self, power: float) -> LevelProcess:
         """With `power` the chance of symbols is n^(power p) where it was n^p, or their speed that part of it."""

@@ -23,13 +23,15 @@ MIN_COUNT = number(
 class GlobalPrior:
     """A distribution over V tokens, drawn from in O(1) by Walker's alias method (exact for point masses and uniform).
 
-    probs: [V] float32, sums to 1. threshold, alias: [V], the alias table. flat: every token has the same chance.
+    probs: [V] float32, sums to 1. threshold, alias: [V], the alias table. flat: every token has the same chance. alone:
+    the token that has all of it; None: there are several.
     """
 
     probs: jax.Array
     threshold: jax.Array
     alias: jax.Array
     flat: bool = dataclasses.field(default=False, metadata={"static": True})
+    alone: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     @classmethod
     def from_probs(cls, probs):
@@ -39,7 +41,8 @@ class GlobalPrior:
         threshold, alias = alias_table(probs)
         dtype = jnp.result_type(float)
         flat = bool((probs == probs[0]).all())
-        return cls(jnp.asarray(probs, dtype), jnp.asarray(threshold, dtype), jnp.asarray(alias, jnp.int32), flat)
+        alone = int(probs.argmax()) if np.count_nonzero(probs) == 1 else None
+        return cls(jnp.asarray(probs, dtype), jnp.asarray(threshold, dtype), jnp.asarray(alias, jnp.int32), flat, alone)
 
     @classmethod
     def uniform(cls, vocab_size):

@@ -171,7 +171,8 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
 
     @property
     def only_masks(self) -> bool:
-        """Whether noise is the mask alone, so that every other token is certain."""
+        """Whether noise is the mask alone, so that every other token is certain. Of a kernel that only jumps and has a
+        mask this is taken for granted: one of one's own with other jumps, too, says False."""
         return self.mask_id is not None and self.jumps_only
 
     def alpha_dot(self, t: Array) -> Array:

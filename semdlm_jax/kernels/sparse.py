@@ -57,9 +57,13 @@ class Kernel(Coupled):
         return self.branches.jumps_only
 
     @property
+    def only_masks(self):
+        return self.jumps_only and self.mask_id is not None and self.global_prior.alone == self.mask_id
+
+    @property
     def closed_form(self):
         if self.jumps_only:
-            return "masks" if self.mask_id is not None else "uniform" if self.global_prior.flat else None
+            return "masks" if self.only_masks else "uniform" if self.global_prior.flat else None
         return self.branches.closed_form
 
     @property

@@ -29,8 +29,9 @@ def map_positions(function, features_BxLxD, *per_position, chunk=0):
 def sum_losses(function, readout, features_BxLxD, *per_position, chunk=0, wanted_BxL=None):
     """(loss, weight): the sums over chunks of positions of function(logits, *chunks).
 
-    The derivative of the loss is taken together with its value, chunk by chunk, so that no logits are kept or computed
-    twice. That of the weight is not taken.
+    The derivative of the loss in the features and in what `readout` closes over is taken together with its value, chunk
+    by chunk, so that no logits are kept or computed twice. No other is taken: that of the weight is 0, as are those in
+    `per_position`, and there is none in forward mode.
 
     Args:
         function: maps logits [B, c, V] and arrays [B, c, ...] to two sums over those positions.
@@ -39,16 +40,17 @@ def sum_losses(function, readout, features_BxLxD, *per_position, chunk=0, wanted
         per_position: arrays [B, L, ...].
         chunk: positions of each row at a time, lowered to a divisor of L; 0: all at once.
         wanted_BxL: bool, where there is a loss. Logits are computed at these positions alone, up to whole chunks, whose
-            arrays are [1, c, ...]. None: everywhere.
+            arrays are [1, c, ...]. None, or where B L has no divisor near a part of it: everywhere.
     """
     batch, length, _ = features_BxLxD.shape
     arrays = (features_BxLxD, *per_position)
-    if wanted_BxL is None:
+    most = min(batch * (chunk or length), -(-batch * length // PARTS))
+    size = divisor(batch * length, most)
+    if wanted_BxL is None or 4 * size < most:
         if not chunk or chunk >= length:
             return function(readout(features_BxLxD), *per_position)
         chunks = tuple(split_positions(x, divisor(length, chunk)) for x in arrays)
         return _summed_by_parameters(function, readout, chunks, None)
-    size = divisor(batch * length, min(batch * (chunk or length), -(-batch * length // PARTS)))
     order = jnp.argsort(~wanted_BxL.ravel(), stable=True)
 
     def sorted_chunks(x):

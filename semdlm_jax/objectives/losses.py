@@ -68,8 +68,7 @@ class Loss(Plugin, TakesTimes, abc.ABC):
     @property
     def is_quiet(self) -> bool:
         """Whether `quiet_if_certain` is said by the class whose `terms` this is."""
-        owner = next(kind for kind in type(self).__mro__ if "terms" in vars(kind))
-        return vars(owner).get("quiet_if_certain", False)
+        return vars(self.defined_by("terms")).get("quiet_if_certain", False)
 
     @abc.abstractmethod
     def terms(self, objective: "Objective", x: LossInput) -> tuple[jax.Array, jax.Array]:

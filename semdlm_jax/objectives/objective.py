@@ -121,7 +121,7 @@ class Objective(Plugin, TakesTimes, ObjectiveBase):
     def _only_at_masks(self):
         """Whether the loss is known to be 0 elsewhere. Rows are in the order of their times: of several devices the
         last ones would have to do all of theirs, so there all positions are computed."""
-        certain = self.kernel.only_masks and self.parameterization.certain_if_visible
+        certain = self.kernel.only_masks and self.parameterization.is_certain
         return certain and self.loss.is_quiet and jax.device_count() == 1
 
     def position_terms(self, denoiser, scoring: Scoring, posterior: Posterior | None = None) -> Callable:

@@ -39,7 +39,8 @@ class Parameterization(Plugin, TakesTimes, abc.ABC):
     Attributes:
         any_kernel: they mean the same under every kernel, so that training may go on under another one.
         scores: they are log-ratios (SEDD).
-        certain_if_visible: under masks a visible token is x_0, whatever the logits.
+        certain_if_visible: under masks a visible token is x_0, whatever the logits. It holds for the `log_weights` of
+            the class that says so.
     """
 
     RETURNS = {"log_weights": lambda found, kernel, logits, xt, t: _weights_problem(found, logits)}
@@ -50,6 +51,13 @@ class Parameterization(Plugin, TakesTimes, abc.ABC):
     @property
     def name(self) -> str:
         return PARAMETERIZATIONS.name_of(self)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether `certain_if_visible` is said by the class whose `log_weights` these are, and `cross_entropy` is not
+        that of a class that extends it."""
+        owner = self.defined_by("log_weights")
+        return vars(owner).get("certain_if_visible", False) and issubclass(owner, self.defined_by("cross_entropy"))
 
     def check(self, kernel: KernelBase) -> None:
         """UserError when the kernel has no such posterior."""

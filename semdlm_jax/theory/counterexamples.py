@@ -87,6 +87,21 @@ def table_gradients(kernel: KernelBase, prior: Array) -> GradientVariance:
     return GradientVariance(*(jnp.sum(values) for values in gradient_variance(joint, weights)))
 
 
+# Propositions 3 and 6.
+
+
+def pairs_sensitivity(prior: Array, t: Any) -> Array:
+    """E I1 at times t [...] of noise within the pairs of tokens 0 and 1, 2 and 3, …: with the chance t a token is drawn
+    anew from its pair (Eq. 7 with k = 2). At t = 1 the posterior of flat text is flat over its two candidates."""
+    pairs = jnp.kron(jnp.eye(TEXT // 2), jnp.full((2, 2), 1 / 2))
+
+    def at(t):
+        q, evidence = posterior(prior[:TEXT], (1 - t) * jnp.eye(TEXT) + t * pairs)
+        return jnp.sum(evidence * geometry(q).sensitivity)
+
+    return jnp.vectorize(at)(jnp.asarray(t, prior.dtype))
+
+
 # Propositions 1 and 5.
 
 
@@ -127,9 +142,19 @@ def grid(count: int) -> tuple[Array, Array]:
 # Proposition 2.
 
 
+def variances_of_equal_texts() -> tuple[Array, Array]:
+    """(sampling variance, approximation variance) of two runs that meet what Eq. 88 assumes: both write flat text, and
+    E_S of their posteriors is the true one. In either run x_t tells nothing of x_0, as at t = 1, and follows flat
+    frequencies in one, skewed ones in the other; the truth is their mean."""
+    runs = jnp.stack([flat_prior(), skewed_prior()])
+    truth, rows = jnp.mean(runs, axis=0), jnp.broadcast_to(flat_prior(), (2, len(flat_prior())))
+    return bias_and_variance(truth, runs)[1], bias_and_variance(flat_prior(), rows)[1]
+
+
 def variances(t: float = 0.1) -> tuple[Array, Array]:
     """(sampling variance of Eq. 43, approximation variance of Eq. 42) of two training runs with one forward kernel: one
-    has learned flat text, the other skewed text; the truth is their mean."""
+    has learned flat text, the other skewed text; the truth is their mean. Without the assumption of Eq. 88 that all
+    runs write the same text: with it, one forward kernel makes both variances 0."""
     forward = forward_matrix(kernel("uniform"), t)
     runs = jnp.stack([flat_prior(), skewed_prior()])
     truth = jnp.mean(runs, axis=0)
@@ -218,7 +243,8 @@ def bias_alone(alpha_min: float = 0.1) -> Heterogeneity:
 
     At its optimum it predicts the prior everywhere, and the gradient of the loss at t is p - E q(. | x_t) = 0 at every
     time: the errors of single states cancel. The kernel keeps a share of the tokens at t = 1, so that Eq. 92 holds with
-    c_1 > 0 at all times (under a kernel that forgets, the posterior at t = 1 is the prior, and no c_1 > 0 exists).
+    c_1 > 0 at all times (under a kernel that forgets, the posterior at t = 1 is the prior, which this network knows, so
+    that no c_1 > 0 exists).
     """
     model = kernel("semdlm_plus_practical", alpha_min=alpha_min, beta_max=1 - alpha_min)
     prior = skewed_prior()
@@ -237,11 +263,33 @@ def bias_alone(alpha_min: float = 0.1) -> Heterogeneity:
     return Heterogeneity(jnp.sum(weights * squares), dispersion(entropy, weights), jnp.min(ratios), jnp.ones(()))
 
 
-def scaled_table(name: str, scale: float) -> GradientVariance:
-    """The table of `gradients` with the logits scale * theta: the optimum is the same, and gradients are `scale` times
-    as large. A bound M >= scale on the gradient of the logits stays one, however small the scale is."""
-    found = table_gradients(kernel(name), flat_prior())
-    return GradientVariance(found.within * scale**2, found.between * scale**2)
+def bias_and_table(name: str, scale: float = 1e-3) -> Heterogeneity:
+    """A network whose logits are theta + scale * theta_x: a bias, and a little of the table of `gradients`. Flat text.
+
+    Its optimum is that of the table, wherever scale > 0. The gradient of its logits in (theta, theta_x) is [1, scale]
+    in every state, of norm M = sqrt(1 + scale^2), and hardly changes its direction from state to state. On the ring all
+    tokens are alike, so that the gradient of the bias is zero at every time; that of the table is multiplied by scale.
+    """
+    model, prior = kernel(name), flat_prior()
+    times, weights = map(jnp.asarray, time_quadrature(NODES))
+    states, grid = jnp.arange(model.num_states), jnp.linspace(0, 1, 1025)[1:]
+
+    def joint(t):
+        return prior * model.likelihoods(states, jnp.full(1, t))
+
+    mean = jnp.tensordot(weights, jax.lax.map(joint, times), axes=1)
+    best = ratio(mean, jnp.sum(mean, axis=-1, keepdims=True), 0)
+
+    def error_per_entropy(t):
+        wrong = jnp.abs(jnp.sum(joint(t), axis=-1, keepdims=True) * best - joint(t))
+        return jnp.sum(wrong) / mean_geometry(model, prior, t).entropy
+
+    return Heterogeneity(
+        table_gradients(model, prior).between * scale**2,
+        geometry_over_time(model, prior)[1],
+        jnp.min(jax.lax.map(error_per_entropy, grid)),
+        jnp.sqrt(1 + scale**2),
+    )
 
 
 # Equations 111 and 113.

@@ -125,6 +125,20 @@ def test_short_steps_keep_digits_in_float32(member):
     assert all((np.isfinite(rate) & (rate >= 0)).all() for row in rates for rate in row[1:])
 
 
+@pytest.mark.parametrize("path", ["direct", "sequential"])
+def test_rates_keep_digits_in_float32_where_alpha_is_tiny(path):
+    """Down to alpha = exp(-20); there the first event is due at the rate -alpha' / alpha = sigma'."""
+    schedule, t = schedules.Geometric(), np.float32([0.5, 0.9, 0.97, 1.0])
+    single, double = [], []
+    for found, is_double in ((single, False), (double, True)):
+        with jax.enable_x64(is_double):
+            kernel = make_kernel("nested", VOCABULARY, blocks="3", resampled=0, path=path, schedule=schedule)
+            found.extend(kernel.process.rates(jnp.asarray(t, float))[0][0][1:])
+    np.testing.assert_allclose(single, double, rtol=3e-5)
+    speed = {"direct": 1, "sequential": 2}[path]
+    np.testing.assert_allclose(np.sum(single, axis=0)[-1], speed * 20 * math.log(20 / 1e-4), rtol=1e-4)
+
+
 @jax.jit
 def _integrand(kernel, posterior, x0, xt, t):
     """[V, N]: the bound's integrand by its closed form, or else in general; and in general."""
@@ -224,8 +238,9 @@ def test_a_time_for_each_level_is_a_schedule_of_the_user(float64):
         ({"blocks": "3,2", "powers": "2,2.001"}, "must rise"),
         ({"blocks": "3", "path": "sequential"}, "set kernel.resampled = 0"),
         ({"blocks": "3", "frequency_powers": "1,2"}, "of which there are none here"),
-        ({"blocks": "3", "resampled": 0, "frequency_powers": "1,2"}, "the first from 2"),
+        ({"blocks": "3", "resampled": 0, "frequency_powers": "1,2"}, "the first from 2; 2 of kernel.frequency"),
         ({"blocks": "3", "resampled": 3}, "give at most 2"),
+        ({"blocks": "2", "resampled": 1, "frequency_powers": "1,1,1"}, "no token would have number 2"),
         ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "1"}, "has 1 number"),
         ({"blocks": "3", "path": "sequential", "resampled": 0, "speeds": "0,1"}, "holds 0, which is not possible"),
     ],

@@ -110,5 +110,15 @@ MEMBERS = {
         blocks="3",
         frequency_powers="1,2",
     ),
+    "drawn_then_symbols_by_frequency": Member(
+        _direct(1.2, 3),
+        [COARSE],
+        drawing=(FINE,),
+        of_class=_direct(2.4, 3),
+        frequent=(0, 1),
+        blocks="3,2",
+        powers="2,3",
+        frequency_powers="0.6,1.2",
+    ),
     "drawn_then_symbols": Member(_direct(1.5, 3), [COARSE], drawing=(FINE,), blocks="3,2", powers="1.5,3"),
 }

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semdlm_jax.kernels import Vocabulary, make_kernel
-from semdlm_jax.objectives import NoisyBatch, Objective, make_objective
+from semdlm_jax.kernels import GlobalPrior, Kernel, NeighborTable, Vocabulary, branches, make_kernel, schedules
+from semdlm_jax.objectives import NoisyBatch, Objective, closed_forms, make_objective
 from semdlm_jax.objectives.chunking import sum_losses
 from semdlm_jax.objectives.losses import Denoising
+from semdlm_jax.objectives.posterior import Bayes
 
 VOCAB = 12
 
@@ -104,3 +105,60 @@ def test_a_loss_of_ones_own_sees_all_positions():
     loss, _ = trained.sums(lambda f: f, features, batch, jax.random.key(0))
     expected, _ = Objective(kernel).sums(lambda f: f, features, batch, jax.random.key(0))
     np.testing.assert_allclose(loss, expected + 16, rtol=1e-5)
+
+
+class Blind(Bayes):
+    """Reads nothing of x_t."""
+
+    def log_weights(self, kernel, logits, xt, t):
+        return logits
+
+    def cross_entropy(self, kernel, logits, x0, xt, t):
+        return super(Bayes, self).cross_entropy(kernel, logits, x0, xt, t)
+
+
+class Doubled(Bayes):
+    """The other weights' cross-entropy is not its own."""
+
+    def cross_entropy(self, kernel, logits, x0, xt, t):
+        return super().cross_entropy(kernel, logits, x0, xt, t) + 1.0
+
+
+@pytest.mark.parametrize("reading, everywhere, at_masks", [(Blind(), np.log(11), 0), (Doubled(), 1, np.log(11))])
+def test_a_parameterization_of_ones_own_sees_all_positions(reading, everywhere, at_masks):
+    """Of flat logits, under masks at half of the positions."""
+    kernel = make_kernel("absorbing", Vocabulary(VOCAB, VOCAB - 1))
+    x0 = jnp.zeros((2, 8), int)
+    batch = NoisyBatch(x0, jnp.full_like(x0, VOCAB - 1).at[:, :4].set(0), jnp.full(2, 0.5), jnp.ones((2, 8), bool))
+    trained = Objective(kernel, parameterization=reading)
+    loss, _ = trained.sums(lambda f: f, jnp.zeros((2, 8, VOCAB)), batch, jax.random.key(0))
+    np.testing.assert_allclose(loss, 16 * everywhere + 8 * at_masks, rtol=1e-5)
+
+
+def test_noise_of_masks_and_tokens_is_not_that_of_masks():
+    """A kernel of one's own that only jumps, half to the mask: a visible token that changed has a loss."""
+    probs = np.where(np.arange(VOCAB) == VOCAB - 1, 0.5, 0.5 / (VOCAB - 1))
+    mixture = branches.Global(schedule=schedules.Linear())
+    kernel = Kernel(NeighborTable.empty(VOCAB), GlobalPrior.from_probs(probs), mixture, VOCAB - 1)
+    assert not kernel.only_masks and closed_forms.closed_form(kernel) is None
+    batch = NoisyBatch(*(jnp.full((2, 8), k) for k in (0, 1)), jnp.full(2, 0.5), jnp.ones((2, 8), bool))
+    loss, _ = Objective(kernel).sums(lambda f: f, jnp.zeros((2, 8, VOCAB)), batch, jax.random.key(0))
+    noise = 0.5 * probs[0]  # to x_t from any token; x_t itself was kept besides
+    np.testing.assert_allclose(loss, -16 * np.log(noise / (11 * noise + 0.5)), rtol=1e-5)
+
+
+def test_a_length_without_divisors_is_not_cut_into_single_positions(float64):
+    """53 positions, a prime number: logits of all at once."""
+    seen, ids, wanted = [], jnp.arange(53)[None] % 3, jnp.arange(53)[None] % 2 == 0
+
+    def readout(features):
+        seen.append(features.shape)
+        return features
+
+    def function(logits, ids, wanted):
+        return jnp.sum(jnp.take_along_axis(logits, ids[..., None], -1)[..., 0] * wanted), jnp.sum(wanted * 1.0)
+
+    features = jnp.asarray(np.random.default_rng(0).random((1, 53, 3)))
+    found = sum_losses(function, readout, features, ids, wanted, wanted_BxL=wanted)
+    np.testing.assert_allclose(found, function(features, ids, wanted), rtol=1e-12)
+    assert seen == [(1, 53, 3)]

@@ -109,6 +109,19 @@ def test_microbatches_are_one_mean_over_tokens(microbatches):
     np.testing.assert_allclose(after["scale"], 1.5 - mean, rtol=1e-6)
 
 
+def test_a_batch_in_which_nothing_counts_teaches_nothing():
+    """As under a loss of changed tokens alone where none has changed."""
+
+    class Changed(Watched):
+        def sums(self, readout, features, batch, step, key):
+            counts = batch.x0 != batch.xt
+            return jnp.sum(readout(features) * counts), jnp.sum(counts, dtype=jnp.float32)
+
+    both = Changed()
+    (metrics,), after = build(both, both, {"scale": jnp.ones(())})([np.ones((B, L), np.int32)])
+    assert metrics == {"loss": 0, "grad_norm": 0} and after["scale"] == 1
+
+
 def test_dropout_is_only_where_asked_for():
     class Dry(Watched):
         dropout = 0.0
