@@ -102,7 +102,10 @@ def other_than(sample: Callable[[Array], Array], key: Array, xt: Array, wanted: 
         return key, jnp.where((drawn == xt) & wanted, sample(now), drawn), tries + 1
 
     key, first = jax.random.split(key)
-    return jax.lax.while_loop(missed, again, (key, sample(first), 0))[1]
+    # Under vmap the numbers of JAX's other generators come from the key of the first row: with that row done, it would
+    # stand still, and the loop would see the same numbers for ever.
+    own = jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl="threefry2x32")
+    return jax.lax.while_loop(missed, again, (own, sample(first), 0))[1]
 
 
 class Reverse(abc.ABC):
