@@ -53,15 +53,22 @@ def sum_losses(function, readout, features_BxLxD, *per_position, chunk=0, wanted
         return _summed_by_parameters(function, readout, chunks, None)
     order = jnp.argsort(~wanted_BxL.ravel(), stable=True)
 
-    def sorted_chunks(x):
-        return jnp.asarray(x).reshape(-1, *x.shape[2:])[order].reshape(-1, 1, size, *x.shape[2:])
+    def sorted_chunks(x, pick=lambda x: x[order]):
+        return pick(jnp.asarray(x).reshape(-1, *x.shape[2:])).reshape(-1, 1, size, *x.shape[2:])
 
-    chunks = tuple(map(sorted_chunks, arrays))
+    features = sorted_chunks(features_BxLxD, functools.partial(_permuted, order))
+    chunks = (features, *map(sorted_chunks, per_position))
     needed = jnp.any(sorted_chunks(wanted_BxL), axis=(1, 2))
     loss = _summed_by_parameters(function, readout, chunks, needed)[0]
     # The weights of all positions do not depend on logits: these are never computed.
     logits = jax.eval_shape(readout, features_BxLxD)
     return loss, function(jnp.zeros(logits.shape, logits.dtype), *per_position)[1]
+
+
+def _permuted(order, x):
+    """x[order]. Its gradient is read in the inverse order, where JAX would add it up number by number."""
+    places = order, jnp.argsort(order)
+    return jax.custom_derivatives.linear_call(lambda ids, x: x[ids[0]], lambda ids, x: x[ids[1]], places, x)
 
 
 def _summed_by_parameters(function, readout, chunks, needed) -> Any:

@@ -63,6 +63,12 @@ def test_a_number_is_a_time():
         np.testing.assert_array_equal(kernel.prob(X, X, t), kernel.prob(X, X, jnp.full(X.shape, t, jnp.float32)))
 
 
+def _schedule(kernel):
+    if hasattr(kernel, "process"):
+        return kernel.process.processes[0].schedule
+    return getattr(kernel, "branches", kernel).schedule
+
+
 OF_TIMES = {
     "alpha": lambda kernel, t: kernel.alpha(t),
     "alpha_dot": lambda kernel, t: kernel.alpha_dot(t),
@@ -79,7 +85,7 @@ OF_TIMES = {
     "reverse_step of a chain": lambda kernel, t: kernel.reverse(X, t, t / 2).true(X),
     "leap": lambda kernel, t: kernel.reverse_leap(toys.key(0), X, X, t, t / 2),
     "kept_weight": lambda kernel, t: kernel.kept_weight(t) if kernel.kept_weight else t,
-    "schedule": lambda kernel, t: getattr(kernel, "branches", getattr(kernel, "process", kernel)).schedule.alpha_dot(t),
+    "schedule": lambda kernel, t: _schedule(kernel).alpha_dot(t),
 }
 
 
