@@ -7,7 +7,8 @@
 
 Every measurement is a line of JSON in OUTPUT/SCALE/PART.jsonl as soon as it is known, and is not repeated: the same
 command, started again, goes on, and where the lines are all there it only writes the pages anew. Runs are kept below
---workdir until their cells are measured; they may be deleted afterwards. Several commands at once share the work. Text
+--workdir until their cells are measured; they may be deleted afterwards. A line does not know of further --config.keys:
+give another --output with them. Several commands at once share the work. Text
 is scored by --scorer; without one installed, leave the parts on generated text out with --only.
 """
 

@@ -1,17 +1,15 @@
 """Figures 1 and 2: SemDLM+ over gamma: perplexity and generation perplexity as training goes on, and the slack."""
 
-import dataclasses
 import functools
 
 from benchmarks import bakeoff
 from benchmarks.bakeoff import Entry, markdown
 from benchmarks.paper import plots, sampling
 from benchmarks.paper.cells import Cell, TrainedRun
-from benchmarks.paper.likelihoods import kernel_of, slack_cell
+from benchmarks.paper.likelihoods import bound, kernel_of, slack_cell
 from benchmarks.paper.scales import Scale
 from benchmarks.paper.systems import tuned
 from semdlm_jax.samplers.presets import make_settings
-from semdlm_jax.scores import score_likelihood
 
 NAME, TITLE = "figures1-2", "Figures 1 and 2: gamma"
 
@@ -39,9 +37,7 @@ def cells(scale: Scale, seeds: list[int]) -> list[Cell]:
 
 def curve(run: TrainedRun) -> dict:
     """The NELBO of the valid split as training goes on, and of the test split at its end."""
-    found, protocol = score_likelihood(run.trained, run.split("test"))
-    valid = {row["step"]: row["valid/nelbo"] for row in bakeoff.curves(run.workdir)[1]}
-    return {"likelihood": dataclasses.asdict(found), "protocol": protocol, "valid": valid}
+    return {**bound(run), "valid": {row["step"]: row["valid/nelbo"] for row in bakeoff.curves(run.workdir)[1]}}
 
 
 def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
