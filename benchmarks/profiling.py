@@ -1,4 +1,4 @@
-"""Finds where a compiled JAX function spends its time on a CPU: joins profiler events with the text of the program.
+"""Finds where a compiled JAX function spends its time: joins profiler events with the text of the program.
 
 XLA names its ops by the compiler's pass (`add_bitcast_fusion.17`). The program text says which line of Python each came
 from, so ops that differ only in a number, as those of unrolled layers do, add up under one name.
@@ -7,6 +7,7 @@ from, so ops that differ only in a number, as those of unrolled layers do, add u
 import collections
 import pathlib
 import re
+import shutil
 import tempfile
 from typing import NamedTuple
 
@@ -31,11 +32,17 @@ class Row(NamedTuple):
     op: str
 
 
-def profile_ops(run, program_text, repeats=3):
+def profile_ops(run, program_text, repeats=3, keep=None):
     """A list of Row, slowest first, of what `run()` executes; it must block until its result is ready.
 
-    program_text: compiled.as_text() of the function that run calls. Times are those of the thread that ran an op, so
-    pin the process to one core (taskset -c 0) before comparing them.
+    Times are those of the thread or the stream that ran an op. On a CPU, pin the process to one core (taskset -c 0)
+    before comparing them; on a GPU, XLA_FLAGS=--xla_gpu_enable_command_buffer= lets every op have an event of its own.
+
+    Args:
+        run: a function ().
+        program_text: compiled.as_text() of the function that run calls.
+        repeats: calls that are measured.
+        keep: the beginning of two files' names, .xplane.pb and .hlo.txt, for `read_ops`; None: nothing is kept.
     """
     run()
     with tempfile.TemporaryDirectory() as directory:
@@ -43,7 +50,15 @@ def profile_ops(run, program_text, repeats=3):
             for _ in range(repeats):
                 run()
         (path,) = pathlib.Path(directory).rglob("*.xplane.pb")
-        spent = _self_times(jax.profiler.ProfileData.from_file(str(path)))
+        if keep:
+            shutil.copy(path, f"{keep}.xplane.pb")
+            pathlib.Path(f"{keep}.hlo.txt").write_text(program_text)
+        return read_ops(path, program_text, repeats)
+
+
+def read_ops(path, program_text, repeats):
+    """What `profile_ops` returns, from a file that the profiler wrote."""
+    spent = _self_times(jax.profiler.ProfileData.from_file(str(path)))
     origins = _origins(program_text)
     groups = collections.defaultdict(lambda: [0.0, 0])
     for op, (nanoseconds, calls) in spent.items():
@@ -76,17 +91,28 @@ def _self_times(profile):
     spent = collections.defaultdict(lambda: [0.0, 0])
     for plane in profile.planes:
         for line in plane.lines:
-            events = [event for event in line.events if "hlo_op" in dict(event.stats)]
             open_events = []  # (end, op) of the events around the present one
-            for event in sorted(events, key=lambda e: (e.start_ns, -e.duration_ns)):
+            for event, op in sorted(_ops(plane, line), key=lambda e: (e[0].start_ns, -e[0].duration_ns)):
                 while open_events and open_events[-1][0] <= event.start_ns:
                     open_events.pop()
                 if open_events:
                     spent[open_events[-1][1]][0] -= event.duration_ns
-                spent[event.name][0] += event.duration_ns
-                spent[event.name][1] += 1
-                open_events.append((event.start_ns + event.duration_ns, event.name))
+                spent[op][0] += event.duration_ns
+                spent[op][1] += 1
+                open_events.append((event.start_ns + event.duration_ns, op))
     return spent
+
+
+def _ops(plane, line):
+    """The events of a line that are ops of the program, each with its name there. On a GPU these are the kernels and
+    copies of its streams; one that no op of the program is named for, such as a graph, keeps its own name."""
+    of_gpu = plane.name.startswith("/device:GPU")
+    if of_gpu and not line.name.startswith("Stream"):
+        return
+    for event in line.events:
+        op = dict(event.stats).get("hlo_op") or (event.name if of_gpu else None)
+        if op:
+            yield event, op
 
 
 def _origins(program_text):

@@ -3,7 +3,8 @@
     python -m benchmarks.train_step                          all models, some minutes on two CPU cores
     python -m benchmarks.train_step --model=quickstart       only the model of configs/quickstart.py
     python -m benchmarks.train_step --model=openwebtext --change=network.attention=xla,training.batch_size=32
-    python -m benchmarks.train_step --profile                only the ops that take most of the time of a step
+    python -m benchmarks.train_step --model=lm1b --system=mdlm
+    python -m benchmarks.train_step --profile                only the speed of a step, and its slowest ops
 
 It prints for a model:
   step          tokens per second of a full step (corruption, forward, loss, backward, update) with the loss of the
@@ -20,6 +21,7 @@ pip install torch==2.13.0
 """
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import statistics
@@ -176,7 +178,7 @@ def torch_is_there():
 def load(name):
     """The configuration of MODELS with random tokens, a batch that fits and --change; and a line that describes it."""
     module, of_cpu, of_card = MODELS[name]
-    config = module.get_config()
+    config = module.get_config(SYSTEM.value)
     on_cpu = jax.default_backend() == "cpu"
     changes = {"data.corpus": "synthetic", "training.batch_size": of_cpu if on_cpu else of_card}
     changes |= {"network.dtype": "float32"} if on_cpu else {}
@@ -222,18 +224,39 @@ def measure(name, repeats, clock):
         print("  PyTorch: not compared, because it is not installed or finds no GPU")
 
 
-def profile(name):
+def plain_product(dtype, count=4):
+    """A function () that multiplies two square matrices `count` times, and its multiplications and additions."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    x = (jax.random.normal(jax.random.key(0), (size, size)) / size**0.5).astype(dtype)
+    products = jax.jit(lambda x: functools.reduce(lambda y, _: x @ y, range(count), x))
+    return lambda: jax.block_until_ready(products(x)), 2 * count * size**3
+
+
+def profile(name, repeats, clock, keep):
     config, changed = load(name)
     steps = Steps(config)
     functions, texts = steps.compile(config.optimizer.name, {"step": steps.stages()})
-    print(f"\n{name}, {config.optimizer.name}, {config.objective.name}; {changed}")
-    print("\n".join(format_table(profile_ops(functions["step"], texts["step"]))), flush=True)
+    flops = training_flops_per_token(steps.denoiser, config.data.length) * steps.tokens_a_step
+    print(f"\n{name}, {config.objective.name}, {config.optimizer.name}; {steps.tokens_a_step} tokens a step; {changed}")
+    functions["product"], product_flops = plain_product(steps.denoiser.dtype)
+    seconds = interleave(functions, repeats, clock)
+    rate = [flops / value for value in seconds["step"]]
+    ceiling = [product_flops / value for value in seconds["product"]]
+    print(f"  tokens/s               {spread([steps.tokens_a_step / value for value in seconds['step']], '{:,.0f}')}")
+    print(f"  GFLOP/s                {spread([value / 1e9 for value in rate], '{:,.0f}')}")
+    print(f"  of a plain product     {spread([a / b for a, b in zip(rate, ceiling)], '{:.1%}')}")
+    print(f"  plain product, GFLOP/s {spread([value / 1e9 for value in ceiling], '{:,.0f}')}")
+    if peak := (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):
+        print(f"  peak memory            {peak / 1e9:.1f} GB")
+    keep = f"{keep}/{name}-{SYSTEM.value or 'own'}" if keep else None
+    print("\n".join(format_table(profile_ops(functions["step"], texts["step"], keep=keep), 40)), flush=True)
 
 
 def main():
     print(f"{machine()}, {REPEATS.value} turns")
     for name in MODELS if MODEL.value == "all" else [MODEL.value]:
-        profile(name) if PROFILE.value else measure(name, REPEATS.value, CLOCK.value)
+        options = name, REPEATS.value, CLOCK.value
+        profile(*options, KEEP.value) if PROFILE.value else measure(*options)
 
 
 if __name__ == "__main__":
@@ -241,5 +264,7 @@ if __name__ == "__main__":
     CHANGE = flags.DEFINE_list("change", [], "keys changed in the configuration: network.attention=xla,…")
     REPEATS = flags.DEFINE_integer("repeats", 10, "turns; each takes every kind of step once", lower_bound=1)
     CLOCK = flags.DEFINE_enum("clock", "wall", CLOCKS, "wall time, or processor time of one pinned core")
-    PROFILE = flags.DEFINE_bool("profile", False, "print the slowest ops of the step instead of its speed")
+    SYSTEM = flags.DEFINE_string("system", None, "of experiment/systems.py; that of the configuration if none is named")
+    PROFILE = flags.DEFINE_bool("profile", False, "print the step's speed and its slowest ops, and nothing else")
+    KEEP = flags.DEFINE_string("keep", None, "Folder for what the profiler and the compiler wrote.")
     cli.run(main)

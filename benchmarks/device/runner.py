@@ -4,9 +4,11 @@ A job of this kind is one command (see job1.py). Each system runs in a process o
 its own and the failure of one does not stop the others. Its result is one line of JSON, which is appended to
 FOLDER/NAME.jsonl (--output) as soon as it is known. Systems with a line there or in --known are left out: after
 the lines of a first card are appended to that file, the same command goes on with the rest on the next.
-A system that would hardly fit into the rest of --minutes is not begun.
+A system that would hardly fit into the rest of --minutes is not begun. With --together=N, N systems share the card:
+while one compiles, another trains. Their speeds are then no speeds of the card, and the lines say so.
 """
 
+import concurrent.futures
 import dataclasses
 import json
 import os
@@ -54,7 +56,7 @@ def append_result(path, result):
         file.write("\n" * bool(cut) + json.dumps(result) + "\n")
 
 
-def measure(entry, steps, seed, folder, test_tokens=None):
+def measure(entry, steps, seed, folder, test_tokens=None, together=1):
     """Trains and scores one system: what its line holds.
 
     Args:
@@ -62,6 +64,7 @@ def measure(entry, steps, seed, folder, test_tokens=None):
         steps, seed: of training.
         folder: below which it has its work directory.
         test_tokens: how many of the test split are scored; None for all.
+        together: how many processes share the device.
     """
     begun, workdir = time.monotonic(), bakeoff.place_of(folder, entry, steps, seed)
     run = bakeoff.train(entry, steps, seed, workdir)
@@ -86,7 +89,7 @@ def measure(entry, steps, seed, folder, test_tokens=None):
         "masked_steps": run.config.warmup.steps,
         "unigram": prepared.unigram_entropy("test"),
         "text": trained.corpus.identity["text"],
-        "machine": machine(),
+        "machine": machine() + (f", {together} systems at once" if together > 1 else ""),
         "seconds_training": trained_after,
         "seconds": time.monotonic() - begun,
     }
@@ -98,40 +101,42 @@ def fits(seconds_left, durations):
 
 
 def work_off(entries, options, results_file, end):
-    """Starts a process for each entry without a result.
+    """Starts a process for each entry without a result, at most options.together at a time.
 
     Args:
         entries: bakeoff.Entry.
-        options: flags: known, steps, seed.
+        options: flags: known, steps, seed, together.
         results_file: where the processes append their results.
         end: of the command, as time.monotonic() tells it.
 
     Returns:
         The names of those that failed or were not begun, each with the cause.
     """
-    durations, left = [], []
-    for entry in entries:
+    durations = []
+
+    def one(entry):
         if is_done(entry, read_results(options.known, results_file), options.steps, options.seed):
-            print(f"{entry.name} has a result", flush=True)
-            continue
+            return print(f"{entry.name} has a result", flush=True)
         started = time.monotonic()
         seconds_left = end - started
         if not fits(seconds_left, durations):
-            left.append(f"{entry.name}: not begun, {max(seconds_left, 0):.0f} s were left")
-            continue
-        failure = _train_apart(entry, seconds_left)
+            return f"{entry.name}: not begun, {max(seconds_left, 0):.0f} s were left"
+        failure = _train_apart(entry, seconds_left, options.together)
         durations.append(time.monotonic() - started)
-        if failure:
-            left.append(f"{entry.name}: {failure}")
-    return left
+        return failure and f"{entry.name}: {failure}"
+
+    with concurrent.futures.ThreadPoolExecutor(options.together) as pool:
+        return [failure for failure in pool.map(one, entries) if failure]
 
 
-def _train_apart(entry, seconds):
+def _train_apart(entry, seconds, together):
     """Runs this command for one entry in a process of its own; returns what went wrong, or None."""
     command = [sys.executable, *sys.orig_argv[1:], f"--only={entry.text}"]
+    shared = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / together:.2f}"} if together > 1 else {}
     with tempfile.TemporaryDirectory() as folder:  # removed also if the process is killed
         try:
-            status = subprocess.run(command, env={**os.environ, "TMPDIR": folder}, timeout=seconds).returncode
+            environment = {**os.environ, **shared, "TMPDIR": folder}
+            status = subprocess.run(command, env=environment, timeout=seconds).returncode
         except subprocess.TimeoutExpired:
             return "stopped, for the time was over"
     return f"ended with status {status}" if status else None
@@ -147,7 +152,8 @@ def main(name, systems, options):
     if options.only:
         (entry,) = bakeoff.parse_systems(options.only)
         with tempfile.TemporaryDirectory() as folder:
-            result = measure(entry, options.steps, options.seed, pathlib.Path(folder), options.test_tokens)
+            folder = pathlib.Path(folder)
+            result = measure(entry, options.steps, options.seed, folder, options.test_tokens, options.together)
         append_result(results_file, result)
         speed, nelbo = result["tokens_per_second"], bakeoff.mean_nelbo([result["likelihood"]])
         print(f"{entry.name}: {nelbo} nats/token, {speed:,.0f} tokens/s, {result['seconds']:.0f} s", flush=True)
@@ -180,5 +186,6 @@ def start(name, systems, steps):
     flags.DEFINE_integer("steps", steps, "Steps of every run.")
     flags.DEFINE_integer("seed", 0, "Seed of every run.")
     flags.DEFINE_float("minutes", 6.0, "Time of the command.")
+    flags.DEFINE_integer("together", 1, "Systems that share the card at one time.", lower_bound=1)
     flags.DEFINE_integer("test_tokens", None, "Tokens of the test split that are scored; default: all.")
     cli.run(lambda: main(name, systems, flags.FLAGS), required=("config", "output"), compiles=True)

@@ -72,36 +72,39 @@ def _permuted(order, x):
 
 
 def _summed_by_parameters(function, readout, chunks, needed) -> Any:
+    """The sums of function over the chunks that are needed, the first with its gradient. All of it is traced here and
+    now: a function that JAX keeps to trace later must not close over arrays of a branch or a loop, and this one may."""
     readout, parameters = jax.closure_convert(readout, chunks[0][0])  # those that are differentiated
 
-    def of_chunk(parameters, features, arrays):
-        return function(readout(features, *parameters), *arrays)
-
-    return _summed(of_chunk, parameters, chunks[0], chunks[1:], needed)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _summed(function, parameters, features, arrays, needed):
-    """The sums of function(parameters, features, arrays) over the chunks that are needed, of arrays [C, ...]."""
-    return _scan_chunks(lambda *x: (function(*x), None), parameters, (features, arrays), needed)[0]
-
-
-def _value_and_gradient(function, parameters, features, arrays, needed):
-    def both(parameters, features, arrays):
-        sums, pull = jax.vjp(lambda *x: function(*x, arrays), parameters, features)
+    def value_and_gradient(parameters, features, *arrays):
+        sums, pull = jax.vjp(lambda p, f: function(readout(f, *p), *arrays), parameters, features)
         of_parameters, of_features = pull((jnp.ones_like(sums[0]), jnp.zeros_like(sums[1])))
         return (sums, of_parameters), of_features
 
-    (sums, of_parameters), of_features = _scan_chunks(both, parameters, (features, arrays), needed)
-    return sums, (of_parameters, of_features)
+    constants, (features, *arrays) = jax.lax.stop_gradient((parameters, chunks))
+    sums, of_features = _scan_chunks(value_and_gradient, constants, (features, *arrays), needed)
+    (loss, weight), of_parameters = sums
+    return _with_gradient(loss, (parameters, chunks[0]), (of_parameters, of_features)), weight
 
 
-def _pull_back(function, gradients, cotangents):
-    del function
-    return (*jax.tree.map(lambda x: (cotangents[0] * x).astype(x.dtype), gradients), None, None)
+@jax.custom_vjp
+def _with_gradient(loss, inputs, gradients):
+    """The loss, whose derivative in the inputs is said to be `gradients`, and none else."""
+    del inputs, gradients
+    return loss
 
 
-_summed.defvjp(_value_and_gradient, _pull_back)
+def _keep_gradient(loss, inputs, gradients):
+    del inputs
+    return loss, gradients
+
+
+def _pull_back(gradients, cotangent):
+    of_inputs = jax.tree.map(lambda x: (cotangent * x).astype(x.dtype), gradients)
+    return None, of_inputs, None
+
+
+_with_gradient.defvjp(_keep_gradient, _pull_back)
 
 
 def _scan_chunks(function, parameters, chunks, needed):

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 import time
 import types
 
@@ -55,13 +56,30 @@ def test_only_systems_without_a_result_are_trained_and_a_failure_stops_no_other(
     lines = [result("mdlm"), result("gidd", steps=9), result("gidd", seed=1)]  # of gidd another run
     known.write_text("".join(json.dumps(line) + "\n" for line in lines))
     entries = [Entry.parse(text) for text in ("mdlm", "udlm", "gidd", "mdlm+objective.name=denoising")]
-    options = types.SimpleNamespace(known=known, steps=8, seed=0)
+    options = types.SimpleNamespace(known=known, steps=8, seed=0, together=1)
     end = time.monotonic() + 60
     assert runner.work_off(entries, options, started.run.file, end) == ["udlm: ended with status 1"]
     assert started.names == ["udlm", "gidd", "mdlm, objective.name = denoising"]
     started.names.clear()
     runner.work_off(entries, options, started.run.file, end)
     assert started.names == ["udlm"]
+
+
+def test_systems_that_share_a_card_share_its_memory(tmp_path, started, monkeypatch):
+    meet, fractions = threading.Barrier(2), []
+    write = subprocess.run
+
+    def run(command, env, timeout):
+        fractions.append(env["XLA_PYTHON_CLIENT_MEM_FRACTION"])
+        meet.wait(timeout=60)  # broken, and so an error, if they came one after the other
+        return write(command, env, timeout)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    started.run.file = tmp_path / "wiki.jsonl"
+    options = types.SimpleNamespace(known=tmp_path / "none", steps=8, seed=0, together=2)
+    entries = [Entry("mdlm"), Entry("gidd")]
+    assert runner.work_off(entries, options, started.run.file, time.monotonic() + 60) == []
+    assert sorted(started.names) == ["gidd", "mdlm"] and fractions == ["0.45", "0.45"]
 
 
 def test_no_system_begins_that_the_slowest_so_far_could_not_end_in_time():

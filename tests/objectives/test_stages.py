@@ -19,18 +19,20 @@ def objective(kernel_name, loss, **options):
 
 @functools.cache
 def programs():
-    """Of stages that change at step 5, and of each objective alone: (features, step) -> (batch, sums)."""
-    parts = (objective("absorbing", "nelbo"), objective("uniform", "denoising"))
+    """Of stages that change at step 5, and of each objective alone: (features, step) -> (batch, sums, gradient of the
+    loss). Sums over chunks, whose functions hold arrays of a branch."""
+    parts = tuple(objective(kernel, "nelbo", chunk=2) for kernel in ("absorbing", "uniform"))
+    differentiate = functools.partial(jax.value_and_grad, has_aux=True)
     x0, mask, key = np.random.default_rng(3).integers(0, MASK, (4, 6)), np.ones((4, 6)), jax.random.key(3)
 
     def of_stages(features, step):
         batch = stages.corrupt(key, x0, mask, step)
-        return batch, stages.sums(lambda f: f, features, batch, step, key)
+        return batch, differentiate(lambda f: stages.sums(lambda f: f, f, batch, step, key))(features)
 
     def alone(part):
         def run(features):
             batch = part.corrupt(key, x0, mask)
-            return batch, part.sums(lambda f: f, features, batch, key)
+            return batch, differentiate(lambda f: part.sums(lambda f: f, f, batch, key))(features)
 
         return run
 
@@ -44,7 +46,8 @@ def test_each_step_trains_its_own_objective(step, active):
     of_stages, alone = programs()
     (batch, sums), (expected, expected_sums) = of_stages(features, np.int32(step)), alone[active](features)
     jax.tree.map(np.testing.assert_array_equal, batch, expected)
-    np.testing.assert_allclose(sums, expected_sums, rtol=1e-6)
+    for found, own in zip(jax.tree.leaves(sums), jax.tree.leaves(expected_sums), strict=True):
+        np.testing.assert_allclose(found, own, rtol=1e-6)
 
 
 def test_only_bayes_logits_mean_the_same_under_two_kernels():
