@@ -58,7 +58,31 @@ def make_train_step(
         features = denoiser.features(params, batch.xt, batch.t, lengths_B=lengths, dropout_key=dropout_key, **marks)
         return stages.sums(readout_by_rows(denoiser, params, mesh), features, batch, step, loss_key)
 
-    value_and_grad = jax.value_and_grad(loss_sums, has_aux=True)
+    def differentiate(params, step, batch, key):
+        """(loss, weight, a function from the loss's cotangent to gradients)."""
+        loss, pull, weight = jax.vjp(lambda params: loss_sums(params, step, batch, key), params, has_aux=True)
+        return loss, weight, lambda cotangent: pull(cotangent)[0]
+
+    def one_of(weight):
+        return jnp.where(weight == 0, 1, weight)  # of a batch in which nothing counts, whose sums are 0 as well
+
+    def summed(state, batch, key):
+        """(loss, weight, gradients of their ratio) of all microbatches."""
+        if microbatches == 1:
+            loss, weight, pull = differentiate(state.params, state.step, batch, jax.random.fold_in(key, 0))
+            return loss, one_of(weight), pull(1 / one_of(weight))  # no pass over all gradients to divide them
+        # Rows are interleaved, so that every device holds a part of every microbatch.
+        parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0), batch)
+
+        def accumulate(sums, indexed):
+            index, part = indexed
+            part = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, rows), part)
+            loss, weight, pull = differentiate(state.params, state.step, part, jax.random.fold_in(key, index))
+            return jax.tree.map(jnp.add, sums, (loss, weight, pull(jnp.ones_like(loss)))), None
+
+        start = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
+        (loss, weight, grads), _ = jax.lax.scan(accumulate, start, (jnp.arange(microbatches), parts))
+        return loss, one_of(weight), jax.tree.map(lambda g: g / one_of(weight), grads)
 
     def step(state, tokens, mask):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -67,20 +91,7 @@ def make_train_step(
     def on_mesh(state, tokens, mask):
         noise_key, part_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         batch = stages.corrupt(noise_key, tokens, mask, state.step)
-        # Rows are interleaved, so that every device holds a part of every microbatch.
-        parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0), batch)
-
-        def accumulate(sums, indexed):
-            index, part = indexed
-            part = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, rows), part)
-            key = jax.random.fold_in(part_key, index)
-            (loss, weight), grads = value_and_grad(state.params, state.step, part, key)
-            return jax.tree.map(jnp.add, sums, (loss, weight, grads)), None
-
-        start = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
-        (loss, weight, grads), _ = jax.lax.scan(accumulate, start, (jnp.arange(microbatches), parts))
-        weight = jnp.where(weight == 0, 1, weight)  # of a batch in which nothing counts, whose sums are 0 as well
-        grads = jax.tree.map(lambda g: g / weight, grads)
+        loss, weight, grads = summed(state, batch, part_key)
         norm = optax.global_norm(grads)
         return apply_update(state, grads, optimizer, ema_decay), {"loss": loss / weight, "grad_norm": norm}
 
