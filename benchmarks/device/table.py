@@ -76,7 +76,7 @@ def main(options):
     results = read_results(*options.results)
     if not results:
         raise UserError(f"--results={','.join(options.results)}: no result there yet: run a job first")
-    reporter(options.output)(tables(results))
+    reporter(options.output)("# Systems after equal tokens", "", tables(results))
 
 
 if __name__ == "__main__":
