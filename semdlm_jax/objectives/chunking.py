@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 
 PARTS = 8  # into which the positions of a batch are cut where only some are wanted
+# No part has fewer positions: each reads the table of the output and adds to its gradient, which costs as much as the
+# logits of some 60 positions (width 768, V = 30,522, one core).
+LEAST = 128
 
 
 def map_positions(function, features_BxLxD, *per_position, chunk=0):
@@ -44,7 +47,7 @@ def sum_losses(function, readout, features_BxLxD, *per_position, chunk=0, wanted
     """
     batch, length, _ = features_BxLxD.shape
     arrays = (features_BxLxD, *per_position)
-    most = min(batch * (chunk or length), -(-batch * length // PARTS))
+    most = min(batch * (chunk or length), max(-(-batch * length // PARTS), LEAST))
     size = divisor(batch * length, most)
     if wanted_BxL is None or 4 * size < most:
         if not chunk or chunk >= length:

@@ -13,14 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboardX.summary import scalar
 
 from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.options import counted
 from semdlm_jax.runtime.processes import check_on_process_0
 from semdlm_jax.storage import check_regular, check_writable, replacing, storage_errors
+
+
+@contextlib.contextmanager
+def _without(name):
+    """As if this module were not installed."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with _without("torch"):  # tensorboardX would import it to know its tensors: seconds of every start. Here are numbers.
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+    from tensorboardX.summary import scalar
 
 NAME, BOARD = "metrics.jsonl", "tensorboard"
 ROW = b'{"step": '  # how every row begins

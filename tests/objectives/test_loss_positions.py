@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from semdlm_jax.kernels import GlobalPrior, Kernel, NeighborTable, Vocabulary, branches, make_kernel, schedules
-from semdlm_jax.objectives import NoisyBatch, Objective, closed_forms, make_objective
+from semdlm_jax.objectives import NoisyBatch, Objective, chunking, closed_forms, make_objective
 from semdlm_jax.objectives.chunking import sum_losses
 from semdlm_jax.objectives.losses import Denoising
 from semdlm_jax.objectives.posterior import Bayes
 
 VOCAB = 12
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    """The toys have fewer positions than a part of a real batch."""
+    monkeypatch.setattr(chunking, "LEAST", 1)
 
 
 @pytest.mark.parametrize("chunk, wanted", [(5, None), (99, None), (0, 0.4), (5, 0.4), (8, 1.0), (0, 0.0)])
@@ -145,6 +151,23 @@ def test_noise_of_masks_and_tokens_is_not_that_of_masks():
     loss, _ = Objective(kernel).sums(lambda f: f, jnp.zeros((2, 8, VOCAB)), batch, jax.random.key(0))
     noise = 0.5 * probs[0]  # to x_t from any token; x_t itself was kept besides
     np.testing.assert_allclose(loss, -16 * np.log(noise / (11 * noise + 0.5)), rtol=1e-5)
+
+
+def test_few_positions_are_not_cut_into_parts_that_cost_more_than_they_leave_out(monkeypatch):
+    monkeypatch.undo()
+    wanted = jnp.arange(64).reshape(4, 16) < 9
+    for least, sizes in ((chunking.LEAST, [64]), (16, [16])):  # one part has all that are wanted
+        monkeypatch.setattr(chunking, "LEAST", least)
+        counted = []
+
+        def readout(f, counted=counted):
+            jax.debug.callback(lambda n: counted.append(int(n)), f[..., 0].size)
+            return f
+
+        function = lambda logits, wanted: (jnp.sum(logits[..., 0] * wanted), jnp.sum(wanted * 1.0))  # noqa: E731
+        sum_losses(function, readout, jnp.ones((4, 16, 3)), wanted, wanted_BxL=wanted)
+        jax.effects_barrier()
+        assert counted == sizes
 
 
 def test_a_length_without_divisors_is_not_cut_into_single_positions(float64):

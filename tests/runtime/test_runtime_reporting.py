@@ -5,6 +5,9 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +159,11 @@ def test_stop_flag_and_former_handlers():
             os.kill(os.getpid(), signal.SIGINT)
             signal.pause()
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == former
+
+
+def test_a_start_does_not_wait_for_pytorch(tmp_path):
+    """tensorboardX imports it where it is installed: here one that ends the program."""
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    code = "import semdlm_jax.runtime.metrics, sys; sys.exit('torch' in sys.modules)"
+    paths = f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, check=True)
