@@ -38,12 +38,12 @@ def plan_from(time, steps, length, t_min):
 
 
 def damage(key, kernel, text, time, share, choices):
-    """(x_t with errors, where they are): a share of the tokens that are not masks become others of `choices`."""
+    """(x_t with errors, where they are): a share of the tokens, not of masks and symbols, become others of `choices`."""
     noise_key, place_key, token_key = jax.random.split(key, 3)
     noisy = kernel.corrupt(noise_key, text, jnp.full(text.shape, time))
     drawn = choices[jax.random.randint(token_key, text.shape, 0, len(choices))]
     wrong = (drawn != text) & (drawn != noisy)
-    standing = noisy != (-1 if kernel.mask_id is None else kernel.mask_id)
+    standing = (noisy < kernel.vocab_size) & (noisy != (-1 if kernel.mask_id is None else kernel.mask_id))
     put = wrong & standing & (jax.random.uniform(place_key, text.shape) < share)
     return jnp.where(put, drawn, noisy), put
 
