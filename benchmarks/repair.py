@@ -38,7 +38,7 @@ def plan_from(time, steps, length, t_min):
 
 
 def damage(key, kernel, text, time, share, choices):
-    """(x_t with errors, where they are): a share of the tokens, not of masks and symbols, become others of `choices`."""
+    """(x_t with errors, where they are): a share of the tokens, not of masks or symbols, become others of `choices`."""
     noise_key, place_key, token_key = jax.random.split(key, 3)
     noisy = kernel.corrupt(noise_key, text, jnp.full(text.shape, time))
     drawn = choices[jax.random.randint(token_key, text.shape, 0, len(choices))]
