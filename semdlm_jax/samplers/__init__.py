@@ -1,7 +1,7 @@
 """From noise to text: methods, controls, draws, time grids, the scan."""
 
 from semdlm_jax.plugins import Registry
-from semdlm_jax.samplers import gidd, methods, remdm, sedd
+from semdlm_jax.samplers import exact, gidd, methods, remdm, sedd
 from semdlm_jax.samplers.autoregressive import sample_autoregressive
 from semdlm_jax.samplers.categorical import draw, truncate
 from semdlm_jax.samplers.controls import Controls, make_controls
@@ -17,6 +17,7 @@ METHODS = Registry(
     Method,
     {
         "ancestral": methods.Ancestral,
+        "exact": exact.Exact,
         "tau_leaping": methods.TauLeaping,
         "blockwise": methods.Blockwise,
         "remdm_cap": remdm.Cap,
