@@ -4,22 +4,19 @@ Position i of x_t leaves its value z for v at the rate
 
     sum_k p_theta(x0^i = k | x_t) R_t(z -> v | k),    R_t the rates of `kernel.reverse`.
 
-This is simulated by thinning. Candidates come at a rate that dominates the sum over the positions of
-B_t(z) = max_k sum_v R_t(z -> v | k) (`KernelBase.leaving_bound`), and one belongs to a position in proportion to it. Most
-candidates that are not to be are dropped for B_t alone; so those that are left come at the rate sum_i B_t(x_t^i) exactly.
-For each the network is evaluated, x0 is drawn from it at that one position, and with chance R_t(z | x0) / B_t(z) the
-token changes, to v in proportion to R_t(z -> v | x0).
+This is simulated by thinning. Let B_t(z) be the largest rate at which z leaves, over all k
+(`KernelBase.leaving_bound`). Candidates come at a rate that dominates the sum of B_t over the positions (`cells`). Each
+belongs to one position, in proportion to what dominates B_t there, and is kept with the chance that B_t is of that:
+those that are kept come at the rates B_t(x_t^i). For each of them the network is evaluated and x0 is drawn at its
+position alone. The token changes with chance R_t(z | x0) / B_t(z), to v in proportion to R_t(z -> v | x0).
 
 Rows run each at a time of its own, in one batch. Under masks B_t is what every mask has, so that no evaluation is lost:
-L masks take L evaluations at most, and the masks of a row fall as the first-hitting sampler has it.
-
-The dominating rate is MARGIN times the largest of B_t at POINTS of a cell of time. Cells end where t, 1 - t or the
-distance to the kernel's next earlier kink have shrunk by the share WIDTH: there B_t may grow as 1 over each of them.
+L masks take L evaluations at most, and they fall as the first-hitting sampler has it.
 
 Source:
     Lewis and Shedler (1979), "Simulation of nonhomogeneous Poisson processes by thinning"; Chen and Ying (2024),
-    "Convergence analysis of discrete diffusion model: exact implementation through uniformization"; Zheng et al.
-    (2025), "Masked diffusion models are secretly time-agnostic masked models", for masks.
+    "Convergence analysis of discrete diffusion model: exact implementation through uniformization"; for masks Zheng et
+    al. (2025), "Masked diffusion models are secretly time-agnostic masked models".
 """
 
 import dataclasses
@@ -27,29 +24,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.kernels import KernelBase
-from semdlm_jax.kernels.leaving import by_trying
 from semdlm_jax.kernels.numerics import at_token
 from semdlm_jax.objectives.bound import T_NUMERIC_MAX
 from semdlm_jax.samplers.categorical import draw
-from semdlm_jax.samplers.methods import Method, known_bound
+from semdlm_jax.samplers.cells import cell_end, check_rates, dominating_rate, rate_bound
+from semdlm_jax.samplers.methods import Method
 from semdlm_jax.samplers.proposing import Proposer, Seen, evaluations_of
-from semdlm_jax.samplers.time_grid import Plan
+from semdlm_jax.samplers.time_grid import Plan, steps_between
 
-WIDTH = 0.25
-POINTS = (0.0, 0.5, 1.0)
-MARGIN = 1.25
-# Nearer to a kink than this share of t no event is looked for: float32 does not tell such times apart.
-SLIVER = 2.0**-20
 # The share by which rounding may bring a rate above its bound.
 ROUNDING = 1e-5
-# What `Exact.check` looks at.
-TRIED_STATES, TRIED_STARTS, TRIED_KINKS, TRIED_POINTS = 16, 64, 8, 9
-FEW_STATES, FEW_STARTS = 4, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,37 +45,18 @@ class Exact(Method):
     continuous = True
 
     def check(self, kernel):
-        """UserError where the bound of a kernel's rates is not finite, or exceeds what is taken for it, inside of a
-        cell. A kernel under jit, whose values are not known, is not checked."""
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(kernel)):
-            return
-        with jax.ensure_compile_time_eval():
-            _check_bound(kernel)
+        check_rates(kernel)
 
+    def between(self, kernel):
+        def cells(times):
+            if len(times) < 2:
+                raise UserError(
+                    "the sampler exact needs two steps for every stride, one of them for what noise is left at t_min: "
+                    "give at least twice as many steps as strides"
+                )
+            return steps_between(times)
 
-def rate_bound(kernel: KernelBase, xt: jax.Array, t: jax.Array) -> jax.Array:
-    """B_t(z), in 1 / unit of t: [N, B, L] of tokens [B, L] at times [N, B]."""
-    times, wide = t[..., None], jnp.broadcast_to(xt, (*t.shape[:1], *xt.shape))
-    bound = known_bound(kernel, wide, times)
-    if bound is not None:
-        return jnp.broadcast_to(bound, wide.shape)
-    # [N, B] at a time: of all clean tokens at once this is [N, B, V].
-    by_position = jax.lax.map(lambda tokens: by_trying(kernel, tokens, t), jnp.moveaxis(wide, -1, 0))
-    return jnp.moveaxis(by_position, 0, -1)
-
-
-def cell_end(t: jax.Array, kinks: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(where a cell from t on ends, whether it is a sliver above a kink); shape of t."""
-    below = jnp.max(jnp.where(kinks < t[..., None], kinks, 0), axis=-1, initial=0)
-    sliver = t - below < SLIVER * t
-    whole = t - WIDTH * jnp.minimum(jnp.minimum(t, 1 - t), t - below)
-    return jnp.where(sliver, below * (1 - SLIVER), whole), sliver
-
-
-def dominating_rate(kernel: KernelBase, xt: jax.Array, t: jax.Array, end: jax.Array) -> jax.Array:
-    """[B, L] of tokens [B, L]: what `rate_bound` does not exceed from the times t [B] back to end [B]."""
-    times = jnp.stack([t + share * (end - t) for share in POINTS])
-    return MARGIN * jnp.max(rate_bound(kernel, xt, times), axis=0)
+        return cells
 
 
 class _Rows(NamedTuple):
@@ -241,9 +208,8 @@ def walk(key, method: Method, proposer: Proposer, x_BxL, is_given_BxL, lengths_B
         (text [B, L], (tokens, confidence, frozen) [N, R, L] each as `Trajectory` has them, evaluations of the network).
         Recorded rows wait for the others at the time of every entry, so that there are more evaluations.
     """
-    plan = Plan(*(jnp.asarray(column) for column in plan))
-    t, s = (jnp.minimum(times, T_NUMERIC_MAX).astype(jnp.result_type(float)) for times in (plan.t, plan.s))
-    plan = plan._replace(t=t, s=s)
+    t, s = (jnp.minimum(times, T_NUMERIC_MAX).astype(jnp.result_type(float)) for times in plan[:2])
+    plan = jax.tree.map(jnp.asarray, plan._replace(t=t, s=s))
     count = len(plan.t)
     entries = jnp.arange(count)
     last = jax.lax.cummin(jnp.where(plan.s == 0, entries, count), reverse=True)
@@ -268,31 +234,3 @@ def walk(key, method: Method, proposer: Proposer, x_BxL, is_given_BxL, lengths_B
 
     rows, trajectory = jax.lax.scan(entry, rows, entries)
     return rows.x, trajectory, rows.evaluations
-
-
-def _check_bound(kernel):
-    """UserError where `dominating_rate` does not hold for some states of the kernel in some cells."""
-    few = known_bound(kernel, jnp.zeros((1, 1), jnp.int32), jnp.full((1, 1), 0.5)) is None  # O(V) or more for each
-    states = np.linspace(0, kernel.num_states - 1, FEW_STATES if few else TRIED_STATES).astype(np.int32)
-    odds = np.linspace(-7, np.log(T_NUMERIC_MAX / (1 - T_NUMERIC_MAX)), FEW_STARTS if few else TRIED_STARTS)
-    kinks = np.asarray(kernel.kinks())
-    tried = kinks[np.linspace(0, len(kinks) - 1, TRIED_KINKS).astype(int)] if len(kinks) else kinks
-    above = tried[:, None] * (1 + 2.0 ** -np.arange(2, 19, 2))
-    starts = np.concatenate([1 / (1 + np.exp(-odds)), above[above < T_NUMERIC_MAX]])
-    cells = jnp.asarray(starts, jnp.result_type(float)), jnp.asarray(states)
-    wrong = np.asarray(_exceeded(kernel, *cells)).any(-1)
-    if wrong.any():
-        raise UserError(
-            f"the sampler exact finds no limit to the rates of {type(kernel).__name__} near t = {starts[wrong][0]:.4g}: "
-            "give another sampler, or name the times at which they jump in the kernel's `kinks`"
-        )
-
-
-@jax.jit
-def _exceeded(kernel, t, states):
-    """[C, S] bool: whether the rate of a state is ever above the dominating rate of a cell."""
-    end, sliver = cell_end(t, kernel.kinks())
-    xt = jnp.broadcast_to(states, (*t.shape, *states.shape))
-    inside = t + jnp.linspace(0, 1, TRIED_POINTS)[:, None] * (end - t)
-    below = rate_bound(kernel, xt, inside) <= dominating_rate(kernel, xt, t, end)
-    return ~jnp.all(below & jnp.isfinite(rate_bound(kernel, xt, inside)), axis=0) & ~sliver[:, None]

@@ -128,9 +128,10 @@ class Sampler:
         x_BxL = jnp.where(is_given_BxL, given_BxL, initial_BxL)
         whole_B = jnp.full(given_BxL.shape[:1], given_BxL.shape[1]) if lengths_B is None else lengths_B
         proposer = Proposer(network, self.kernel, self.posterior, controls)
-        way = self.method, proposer, x_BxL, is_given_BxL, whole_B, plan, recorded
         walk = exact.walk if self.method.continuous else self._walk
-        text_BxL, trajectory, evaluations = walk(scan_key, *way)
+        text_BxL, trajectory, evaluations = walk(
+            scan_key, self.method, proposer, x_BxL, is_given_BxL, whole_B, plan, recorded
+        )
         if self.method.corrections:
             seen = Seen(whole_B, is_given_BxL)  # what is finished may change again
             text_BxL, more = self._correct(correct_key, proposer, text_BxL, seen, ~is_given_BxL, recorded)
@@ -139,7 +140,7 @@ class Sampler:
         return text_BxL, Trajectory(x_BxL[:recorded], *trajectory, evaluations)
 
     def _walk(self, scan_key, method, proposer, x_BxL, is_given_BxL, whole_B, plan, recorded):
-        """`exact.walk` step by step."""
+        """As `exact.walk`, step by step."""
         position = jnp.arange(x_BxL.shape[1])
         coins_first = not recorded and proposer.can_choose
 

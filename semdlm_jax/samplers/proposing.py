@@ -79,9 +79,10 @@ class Proposer:
     ) -> Proposal:
         """One network evaluation, and a draw at every position.
 
-        t, s: numbers, or [B] of the rows. chosen_BxL: bool, draws at these positions alone; the others propose x_t with
-        probability 0. If there are none the network is not evaluated. None: all. at_once: how many chosen positions of a
-        row have their logits computed at once; None: 1 / CHOSEN_SHARE of them.
+        t, s: numbers, or [B] of the rows.
+        chosen_BxL: bool, draws at these positions alone; the others propose x_t with probability 0. If there are none
+        the network is not evaluated. None: all.
+        at_once: how many chosen positions of a row have their logits computed at once; None: 1 / CHOSEN_SHARE of all.
         """
 
         def evaluate():

@@ -19,7 +19,8 @@ class SamplingSettings(Plugin):
     Args:
         sampler: a name of METHODS.
         options: the sampler's own.
-        steps: network evaluations for the whole sequence, shared between the strides.
+        steps: network evaluations for the whole sequence, shared between the strides; of the sampler `exact`, which
+            evaluates as often as events ask, the times at which a trajectory is recorded.
         strides: equal parts of the sequence, generated left to right.
         grid: a name of GRIDS.
         t_min: where the last step starts; None: where training does.
