@@ -5,6 +5,8 @@ it is taken to be at most MARGIN times the largest B at POINTS of the cell. It m
 1 over the distance to the kernel's next earlier kink: a cell ends where one of these has shrunk by the share WIDTH.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,28 +49,24 @@ def cell_end(t: jax.Array, kinks: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def dominating_rate(kernel: KernelBase, xt: jax.Array, t: jax.Array, end: jax.Array) -> jax.Array:
     """[B, L] of tokens [B, L]: what `rate_bound` does not exceed from the times t [B] back to end [B]."""
-    times = jnp.stack([t + share * (end - t) for share in POINTS])
-    return MARGIN * jnp.max(rate_bound(kernel, xt, times), axis=0)
+    return MARGIN * jnp.max(rate_bound(kernel, xt, _between(t, end, POINTS)), axis=0)
+
+
+def _between(t, end, shares):
+    return jnp.stack([t + share * (end - t) for share in shares])
 
 
 def check_rates(kernel: KernelBase) -> None:
     """UserError where B is not finite, or exceeds `dominating_rate`, for some states in some cells. A kernel under jit,
     whose values are not known, is not checked."""
-    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(kernel)):
-        with jax.ensure_compile_time_eval():
-            _check(kernel)
-
-
-def _check(kernel):
-    few = known_bound(kernel, jnp.zeros((1, 1), jnp.int32), jnp.full((1, 1), 0.5)) is None  # O(V) or more for each
-    states = np.linspace(0, kernel.num_states - 1, FEW_STATES if few else TRIED_STATES).astype(np.int32)
-    odds = np.linspace(-7, np.log(T_NUMERIC_MAX / (1 - T_NUMERIC_MAX)), FEW_STARTS if few else TRIED_STARTS)
-    kinks = np.asarray(kernel.kinks())
-    tried = kinks[np.linspace(0, len(kinks) - 1, TRIED_KINKS).astype(int)] if len(kinks) else kinks
-    above = tried[:, None] * (1 + 2.0 ** -np.arange(2, 19, 2))
-    starts = np.concatenate([1 / (1 + np.exp(-odds)), above[above < T_NUMERIC_MAX]])
-    cells = jnp.asarray(starts, jnp.result_type(float)), jnp.asarray(states)
-    wrong = np.asarray(_exceeded(kernel, *cells)).any(-1)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(kernel)):
+        return
+    with jax.ensure_compile_time_eval():
+        # A kernel that is no pytree is a constant of the program.
+        constant = jax.tree_util.all_leaves([kernel])
+        exceeded = jax.jit(functools.partial(_exceeded, kernel)) if constant else functools.partial(_of_arrays, kernel)
+        starts, states = _tried(kernel)
+        wrong = np.asarray(exceeded(jnp.asarray(starts), jnp.asarray(states))).any(-1)
     if wrong.any():
         raise UserError(
             f"the sampler exact cannot bound the rates of {type(kernel).__name__} near t = {starts[wrong][0]:.4g}: "
@@ -76,11 +74,25 @@ def _check(kernel):
         )
 
 
-@jax.jit
+def _tried(kernel):
+    """(times [C] at which cells start, states [S]), host arrays: few where each costs O(V) or more."""
+    few = known_bound(kernel, jnp.zeros((1, 1), jnp.int32), jnp.full((1, 1), 0.5)) is None
+    states = np.linspace(0, kernel.num_states - 1, FEW_STATES if few else TRIED_STATES).astype(np.int32)
+    odds = np.linspace(-7, np.log(T_NUMERIC_MAX / (1 - T_NUMERIC_MAX)), FEW_STARTS if few else TRIED_STARTS)
+    kinks = np.asarray(kernel.kinks())
+    tried = kinks[np.linspace(0, len(kinks) - 1, TRIED_KINKS).astype(int)] if len(kinks) else kinks
+    above = tried[:, None] * (1 + 2.0 ** -np.arange(2, 19, 2))
+    starts = np.concatenate([1 / (1 + np.exp(-odds)), above[above < T_NUMERIC_MAX]])
+    return starts.astype(jnp.result_type(float)), states
+
+
 def _exceeded(kernel, t, states):
-    """[C, S] bool: whether the rate of a state is ever above the dominating rate of a cell."""
+    """[C, S] bool: whether the rate of a state is ever above the dominating rate of a cell, or infinite."""
     end, sliver = cell_end(t, kernel.kinks())
     xt = jnp.broadcast_to(states, (*t.shape, *states.shape))
-    inside = t + jnp.linspace(0, 1, TRIED_POINTS)[:, None] * (end - t)
-    below = rate_bound(kernel, xt, inside) <= dominating_rate(kernel, xt, t, end)
-    return ~jnp.all(below & jnp.isfinite(rate_bound(kernel, xt, inside)), axis=0) & ~sliver[:, None]
+    found = rate_bound(kernel, xt, _between(t, end, [*POINTS, *np.linspace(0, 1, TRIED_POINTS)]))
+    holds = (found <= MARGIN * jnp.max(found[: len(POINTS)], axis=0)) & jnp.isfinite(found)
+    return ~jnp.all(holds, axis=0) & ~sliver[:, None]
+
+
+_of_arrays = jax.jit(_exceeded)

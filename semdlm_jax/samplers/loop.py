@@ -137,7 +137,7 @@ class Sampler:
             text_BxL, more = self._correct(correct_key, proposer, text_BxL, seen, ~is_given_BxL, recorded)
             trajectory = jax.tree.map(lambda *parts: jnp.concatenate(parts), trajectory, more)
             evaluations = evaluations + self.method.corrections
-        return text_BxL, Trajectory(x_BxL[:recorded], *trajectory, evaluations)
+        return text_BxL, Trajectory(x_BxL[:recorded], *trajectory, evaluations=evaluations)
 
     def _walk(self, scan_key, method, proposer, x_BxL, is_given_BxL, whole_B, plan, recorded):
         """As `exact.walk`, step by step."""
