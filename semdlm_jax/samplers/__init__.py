@@ -17,9 +17,9 @@ METHODS = Registry(
     Method,
     {
         "ancestral": methods.Ancestral,
-        "exact": exact.Exact,
         "tau_leaping": methods.TauLeaping,
         "blockwise": methods.Blockwise,
+        "exact": exact.Exact,
         "remdm_cap": remdm.Cap,
         "remdm_rescale": remdm.Rescale,
         "remdm_conf": remdm.Confidence,
