@@ -2,7 +2,10 @@
 
     python -m benchmarks.exact                              mdlm, udlm, semdlm_nested and semdlm_plus, 8x128
     python -m benchmarks.exact --systems=mdlm --steps=128,1024 --repeats=3 --clock=cpu --output=FILE.md
+    python -m benchmarks.exact --repeats=0                  only how many candidates there are
 
+First it prints the candidates of `exact` for each position from t = 1 to T_MIN: the integral of the largest rate at
+which a token leaves, for random text that the kernel has corrupted, by the midpoints of the cells of time.
 Whole texts are written, by a network that is not trained; coins fall first in `ancestral`. A turn runs every sampler
 once, one after the other. It prints, as median (minimum to maximum) over the turns:
   evaluations   of the network for the whole batch
@@ -27,9 +30,12 @@ from semdlm_jax.experiment.build import build_network
 from semdlm_jax.kernels import make_kernel
 from semdlm_jax.network import Denoiser
 from semdlm_jax.objectives import Posterior
+from semdlm_jax.objectives.bound import T_NUMERIC_MAX
 from semdlm_jax.samplers import Sampler, make_controls, make_method, make_plan
+from semdlm_jax.samplers.cells import cell_end, rate_bound
 
 T_MIN = 1e-3
+TEXT = 256  # tokens that candidates are counted of
 EXACT = "exact"
 
 
@@ -55,10 +61,26 @@ def make_writer(denoiser, params, kernel, method, steps, shape):
     return run, evaluations
 
 
-def measure(denoiser, params, system, steps, shape, repeats, clock):
+def candidates(kernel):
+    """Of `exact`, for each position."""
+    text, end_of = jax.random.randint(jax.random.key(0), (TEXT,), 0, MASK), jax.jit(cell_end)
+
+    @jax.jit
+    def rate(key, t):
+        return jnp.mean(rate_bound(kernel, kernel.corrupt(key, text, t)[None], t[None, None]))
+
+    t, total, kinks = jnp.float32(T_NUMERIC_MAX), 0.0, kernel.kinks()
+    for cell in itertools.count():
+        if t <= T_MIN:
+            return total
+        (end,), (sliver,) = end_of(t[None], kinks)
+        end = jnp.maximum(end, T_MIN)
+        total += 0.0 if sliver else float(rate(jax.random.key(cell), (t + end) / 2) * (t - end))
+        t = end
+
+
+def measure(denoiser, params, kernel, steps, shape, repeats, clock):
     """{sampler: (evaluations in every turn, seconds of every turn)}."""
-    name, options = SYSTEMS[system]
-    kernel = make_kernel(name, vocabulary(), **options)
     samplers = {EXACT: (EXACT, 2), **{f"ancestral, {count:,} steps": ("ancestral", count) for count in steps}}
     made = {label: make_writer(denoiser, params, kernel, *which, shape) for label, which in samplers.items()}
     spent = interleave({label: run for label, (run, _) in made.items()}, repeats, clock)
@@ -98,8 +120,12 @@ def main():
     turns = f"{REPEATS.value} turns, {CLOCK.value} time"
     report("# Exact continuous time", "", f"{machine()}; {network}; V = {VOCAB}, {shape[0]} x {shape[1]}; {turns}")
     for system in SYSTEM.value:
-        costs = measure(denoiser, params, system, steps, shape, REPEATS.value, CLOCK.value)
-        report("", f"## {system}", *format_costs(costs, shape[0]))
+        name, options = SYSTEMS[system]
+        kernel = make_kernel(name, vocabulary(), **options)
+        report("", f"## {system}", "", f"{candidates(kernel):.1f} candidates for each position")
+        if REPEATS.value:
+            costs = measure(denoiser, params, kernel, steps, shape, REPEATS.value, CLOCK.value)
+            report(*format_costs(costs, shape[0]))
 
 
 if __name__ == "__main__":
@@ -109,7 +135,7 @@ if __name__ == "__main__":
     LENGTH = flags.DEFINE_integer("length", 128, "positions", lower_bound=1)
     WIDTH = flags.DEFINE_integer("width", 256, "of the network, a multiple of 8", lower_bound=8)
     LAYERS = flags.DEFINE_integer("layers", 4, "of the network", lower_bound=1)
-    REPEATS = flags.DEFINE_integer("repeats", 3, "turns", lower_bound=1)
+    REPEATS = flags.DEFINE_integer("repeats", 3, "turns", lower_bound=0)
     CLOCK = flags.DEFINE_enum("clock", "wall", CLOCKS, "wall time, or processor time of one pinned core")
     OUTPUT = flags.DEFINE_string("output", None, "a file for the tables, as Markdown")
     cli.run(main)
