@@ -20,6 +20,7 @@ from semdlm_jax.kernels.leaving import by_trying
 from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import Controls, Network, Sampler, make_controls, make_method
 from semdlm_jax.samplers.cells import check_rates
+from semdlm_jax.samplers.presets import make_settings
 
 EXACT = make_method("exact")
 QUICKLY = pytest.mark.usefixtures("quick_compile")  # where that takes longer than the run
@@ -213,6 +214,10 @@ def test_rates_that_no_cell_holds_are_refused():
     for kind in (Silent, Jumping):
         with pytest.raises(UserError, match=rf"cannot bound the rates of {kind.__name__} near t = 0\..*kinks"):
             Sampler(EXACT, kind(**fields), make_posterior())
+
+
+def test_steps_are_not_told_where_there_are_none():
+    assert str(make_settings(sampler="exact", steps=99)) == "exact, continuous time, 1 stride, temperature 1"
 
 
 def test_what_makes_no_sense_is_refused():
