@@ -94,14 +94,15 @@ CLOCK = Network(
 @QUICKLY
 def test_masks_fall_when_the_schedule_says():
     """First hitting: the noise that is left when a mask falls is uniform, whatever the others do. The times of all
-    pairs of positions, in eighths: false alarm 1e-6."""
+    pairs of positions, in eighths, in each of two strides: false alarm 1e-6 each."""
     toy = TOYS["absorbing_cosine"]
     left = 1 - toy.alpha(np.linspace(0, 1, 9))
     of_one = np.zeros(V)
     of_one[3:11] = np.diff(left) / left[-1]
-    plan = plan_of(toy.build(), EXACT, 2, 2, t_min=1e-5)
-    text, _ = sample("absorbing_cosine", "exact", (20_000, 2), plan, network=CLOCK)
-    toys.assert_frequencies(V * text[:, 0] + text[:, 1], np.outer(of_one, of_one).ravel())
+    plan = plan_of(toy.build(), EXACT, 4, 4, strides=2, t_min=1e-5)
+    text, _ = sample("absorbing_cosine", "exact", (10_000, 4), plan, network=CLOCK)
+    for first in (0, 2):
+        toys.assert_frequencies(V * text[:, first] + text[:, first + 1], np.outer(of_one, of_one).ravel())
 
 
 def counting(network, asked):
