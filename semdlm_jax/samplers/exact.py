@@ -67,7 +67,7 @@ class _Rows(NamedTuple):
         x: [B, L] int32.
         index: [B], the entry of the plan that each is in; N behind the last.
         t: [B], its time.
-        confidence: [R, L], of the last draft that was taken at each position of the recorded rows.
+        confidence: [R, L], of the last draft that was taken at each position of the recorded rows; 0 before the first.
         evaluations: of the network, so far.
     """
 
@@ -229,7 +229,7 @@ def walk(key, method: Method, proposer: Proposer, x_BxL, is_given_BxL, lengths_B
         return rows.x, (none.astype(jnp.int32), none, none.astype(bool)), rows.evaluations
 
     def entry(rows, index):
-        rows = whole.until(rows._replace(confidence=jnp.zeros_like(rows.confidence)), index + 1)
+        rows = whole.until(rows, index + 1)
         return rows, (rows.x[:recorded], rows.confidence, jnp.zeros(rows.confidence.shape, bool))
 
     rows, trajectory = jax.lax.scan(entry, rows, entries)

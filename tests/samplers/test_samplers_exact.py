@@ -42,10 +42,10 @@ def test_the_law_of_the_text_is_that_of_the_data(name):
     """One cell and the last step: a chi-squared test of all pairs, false alarm 1e-6 each."""
     kernel = symbols() if name == "symbols" else TOYS[name].build()
     plan = plan_of(kernel, EXACT, 2, 2, t_min=1e-4)
-    toys.assert_frequencies(pairs_of(kernel, plan, 4000)[0], JOINT.ravel())
+    toys.assert_frequencies(pairs_of(kernel, plan, 2000)[0], JOINT.ravel())
 
 
-@pytest.mark.parametrize(("name", "count"), [("uniform", 4000), ("semdlm_plus", 1000), ("two_digits", 500)])
+@pytest.mark.parametrize(("name", "count"), [("uniform", 2000), ("semdlm_plus", 1000), ("two_digits", 500)])
 def test_any_number_of_cells_has_it_and_any_kernel(name, count):
     """1, 2 and 8 cells of uniform noise. One cell of a kernel with kinks, and of a chain of one's own that knows no
     bound. False alarm 1e-6 each."""
