@@ -174,7 +174,7 @@ class _Walk:
         place = jnp.maximum(found.place, 0)
         old, draft = at_token(x, place), at_token(proposal.draft, place)
         rates = kernel.reverse(old, t).true(draft)
-        rates = jnp.where(jnp.arange(rates.shape[-1]) == old[:, None], 0, rates)
+        rates = jnp.where(jnp.arange(rates.shape[-1]) == old[:, None], 0, jnp.maximum(rates, 0))
         accepted = jax.random.uniform(accept_key, t.shape) * found.bound < jnp.sum(rates, -1) * (1 + ROUNDING)
         moves = (accepted & (found.place >= 0))[:, None] & (position == place[:, None])
         value = draw(value_key, jnp.log(rates))[0]
