@@ -30,8 +30,8 @@ class Trajectory(NamedTuple):
     Args:
         initial: [R, L] int32, tokens before the first.
         tokens: [N, R, L] int32, tokens after each.
-        confidence: [N, R, L], the probability of the token that was drawn; under `exact` of the last draft that changed a
-            position, 0 before the first.
+        confidence: [N, R, L], the probability of the token that was drawn; under `exact` of the last draft that
+            changed a position, 0 before the first.
         frozen: [N, R, L] bool, positions that the method did not let change.
         evaluations: [], int32, of the network for the whole batch, a corrector's and corrections included: fewer than N
             where coins fall first and none asks, more under `exact`.
