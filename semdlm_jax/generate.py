@@ -82,15 +82,17 @@ def generate(
         UserError: impossible settings, before any work.
     """
     options = {"seed": seed, "conditions": conditions, "batch_size": batch_size, "recorded": recorded}
-    texts, ways = zip(*write_batches(trained, settings, num_samples=num_samples, **options))
+    texts, ways, _ = zip(*write_batches(trained, settings, num_samples=num_samples, **options))
     return np.concatenate(texts), ways[0]
 
 
 class Batch(NamedTuple):
-    """tokens: [B, L] int32, finished rows. replay: the Trace of the first rows, in the first batch, if asked for."""
+    """tokens: [B, L] int32, finished rows. replay: the Trace of the first rows, in the first batch, if asked for.
+    evaluations: of the network, by the reverse process; None without one."""
 
     tokens: np.ndarray
     replay: trace.Trace | None
+    evaluations: int | None
 
 
 def write_batches(
@@ -124,7 +126,8 @@ def write_batches(
             shown = trajectory if recorded and index == 0 else None
             replay = None if shown is None else generator.trace(shown, layout.given[:recorded])
             progress.update(index + 1)
-            yield Batch(text[: total - index * rows], replay)
+            evaluations = None if trajectory is None else int(trajectory.evaluations)
+            yield Batch(text[: total - index * rows], replay, evaluations)
 
 
 def read_conditions(options, tokenizer, room):
@@ -171,9 +174,10 @@ def main(options):
         for _ in batches:
             pass
         return
-    count, made = 0, _made(source, options, trained.step, settings)
+    count, asked, made = 0, [], _made(source, options, trained.step, settings)
     with _growing(options.output) as append:
-        for tokens, replay in batches:
+        for tokens, replay, evaluations in batches:
+            asked += [] if evaluations is None else [evaluations]
             prompts = [conditions[i // options.num_samples].text for i in range(count, count + len(tokens))]
             pairs = enumerate(zip(prompts, tokens, strict=True))
             samples = [_sample(tokenizer, count + i, *pair) | made for i, pair in pairs]
@@ -189,6 +193,8 @@ def main(options):
             count += len(samples)
             if streams.nobody_reads() and not options.output and jax.process_count() == 1:
                 return
+    if asked:
+        tell(f"{counted(sum(asked), 'network evaluation')} in {counted(len(asked), 'batch', 'batches')}")
     if options.output:
         print(f"{counted(count, 'sample')} written to {options.output}")
 

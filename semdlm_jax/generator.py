@@ -132,7 +132,7 @@ class ReverseGenerator(Generator):
             at = np.full(more, self._method.correction_time)
             t, s = np.append(t, at), np.append(s, at)
             start, stop = np.append(start, np.zeros(more, int)), np.append(stop, np.full(more, is_given.shape[1]))
-        initial, tokens, confidence, frozen = map(np.asarray, trajectory)
+        initial, tokens, confidence, frozen = map(np.asarray, trajectory[:4])
         return trace.Trace(t, s, start, stop, initial, tokens, confidence, frozen, is_given)
 
 

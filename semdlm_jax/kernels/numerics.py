@@ -18,6 +18,20 @@ def derivative(function, t):
     return jax.jvp(function, (t,), (jnp.ones_like(t),))
 
 
+def solve(function, values):
+    """Times in [0, 1], of the shape of `values`, at which an elementwise function that rises passes these, by
+    bisection; 1 where it never does."""
+    low, high = jnp.zeros_like(values), jnp.ones_like(values)
+
+    def halve(_, ends):
+        low, high = ends
+        middle = (low + high) / 2
+        early = function(middle) < values
+        return jnp.where(early, middle, low), jnp.where(early, high, middle)
+
+    return jax.lax.fori_loop(0, 60, halve, (low, high))[1]
+
+
 def ramp(x):
     """x where it is positive, else 0; the derivative at 0 is that from the left."""
     return jnp.where(x > 0, x, 0)

@@ -47,6 +47,12 @@ def _bound_problem(found, xt):
     return f"{wrong}: return floats of the shape of xt, here {list(jnp.shape(xt))}, or None" if wrong else ""
 
 
+def _times_problem(found):
+    """What is wrong with the result of a user's own `kinks`; '' for floats [M]."""
+    wrong = misfit(found, jnp.shape(found)[:1] or (1,), jnp.floating)
+    return f"{wrong}: return times in ascending order, floats [M]" if wrong else ""
+
+
 class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
     """A transition kernel: the methods a kernel must have are abstract, the others follow from them.
 
@@ -72,6 +78,7 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
         "sample_noise": lambda found, key, x0, t: _tokens_problem(found, jnp.shape(x0)),
         "sample_prior": lambda found, key, shape: _tokens_problem(found, tuple(shape)),
         "leaving_bound": lambda found, xt, t, s=None: _bound_problem(found, xt),
+        "kinks": lambda found: _times_problem(found),
     }
     vocab_size: int
     mask_id: int | None
@@ -154,6 +161,12 @@ class KernelBase(RenamedMethods, TakesTimes, UsersCode, abc.ABC):
         change a token only if its coin is below the chance given its clean token.
         """
         return None
+
+    def kinks(self) -> Array:
+        """[M], times in ascending order at which the rates of `leaving_bound` jump, or above which they grow without
+        limit. Between such times they change smoothly: by a factor that is near 1 while t, 1 - t and the distance to
+        the next earlier one do."""
+        return jnp.zeros(0)
 
     def certain(self, xt: Array) -> Array:
         """Whether x_t can come from no clean token but itself: bool of its shape."""

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from semdlm_jax.kernels import leaving, split
 from semdlm_jax.kernels.branches import Branches
 from semdlm_jax.kernels.neighbors import NeighborTable
-from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, inner, put, ramp, ramp_to_one, safe_log, take
+from semdlm_jax.kernels.numerics import LOG_ZERO, add_at, at_least, inner, put, ramp, ramp_to_one, safe_log, solve, take
 from semdlm_jax.kernels.prior import GlobalPrior
 from semdlm_jax.kernels.reverse import Coupled, other_than
 from semdlm_jax.kernels.shapes import as_times
@@ -263,6 +263,13 @@ class Kernel(Coupled):
 
     def leaving_bound(self, xt, t, s=None):
         return leaving.of_sparse(self, xt, t, s)
+
+    def kinks(self):
+        """Where k_t passes a whole number: just above, a token of the rank that has come within reach has just arrived,
+        and must leave soon."""
+        if self.jumps_only or not self.table.k_max:
+            return jnp.zeros(0)
+        return solve(lambda t: self.branches.weights(t).k_minus_1, jnp.arange(1.0, self.table.k_max))
 
     def noise_parts(self, t):
         return split.Near(self, jnp.minimum(t, split.LAST_NEAR)), split.Far(self, t)

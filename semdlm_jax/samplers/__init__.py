@@ -1,7 +1,7 @@
 """From noise to text: methods, controls, draws, time grids, the scan."""
 
 from semdlm_jax.plugins import Registry
-from semdlm_jax.samplers import gidd, methods, remdm, sedd
+from semdlm_jax.samplers import exact, gidd, methods, remdm, sedd
 from semdlm_jax.samplers.autoregressive import sample_autoregressive
 from semdlm_jax.samplers.categorical import draw, truncate
 from semdlm_jax.samplers.controls import Controls, make_controls
@@ -19,6 +19,7 @@ METHODS = Registry(
         "ancestral": methods.Ancestral,
         "tau_leaping": methods.TauLeaping,
         "blockwise": methods.Blockwise,
+        "exact": exact.Exact,
         "remdm_cap": remdm.Cap,
         "remdm_rescale": remdm.Rescale,
         "remdm_conf": remdm.Confidence,

@@ -1,4 +1,4 @@
-"""The reverse process: one scan over a plan of steps, the same for every method.
+"""The reverse process: one scan over a plan of steps, the same for every method but those in continuous time (`exact`).
 
 A step needs the network's logits only where it may change a token. Where the method knows this beforehand
 (`Method.may_change`), coins fall first: logits, penalty and draws are computed for the positions that they hit, and the
@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
 from semdlm_jax.objectives import Posterior
+from semdlm_jax.samplers import exact
 from semdlm_jax.samplers.checks import check_layout
 from semdlm_jax.samplers.controls import Controls
 from semdlm_jax.samplers.methods import Ancestral, Method, StepContext
-from semdlm_jax.samplers.proposing import Network, Proposer, Seen
+from semdlm_jax.samplers.proposing import Network, Proposer, Seen, evaluations_of
 from semdlm_jax.samplers.settings import check_settings
 from semdlm_jax.samplers.time_grid import Plan
 
@@ -29,14 +30,18 @@ class Trajectory(NamedTuple):
     Args:
         initial: [R, L] int32, tokens before the first.
         tokens: [N, R, L] int32, tokens after each.
-        confidence: [N, R, L], the probability of the token that was drawn.
+        confidence: [N, R, L], the probability of the token that was drawn; under `exact` of the last draft that
+            changed a position, 0 before the first.
         frozen: [N, R, L] bool, positions that the method did not let change.
+        evaluations: [], int32, of the network for the whole batch, a corrector's and corrections included: fewer than N
+            where coins fall first and none asks, more under `exact`.
     """
 
     initial: jax.Array
     tokens: jax.Array
     confidence: jax.Array
     frozen: jax.Array
+    evaluations: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Sampler:
     def __post_init__(self):
         self.method.check(self.kernel)
         check_settings(corrector_steps=self.corrector_steps, corrector_strength=self.corrector_strength)
+        if self.corrector_steps and self.method.continuous:
+            raise UserError("the sampler exact has no steps that a corrector could follow: set corrector_steps to 0")
 
     def sample(
         self,
@@ -120,9 +127,22 @@ class Sampler:
         if initial_BxL is None:
             initial_BxL = self.kernel.sample_prior(prior_key, given_BxL.shape)
         x_BxL = jnp.where(is_given_BxL, given_BxL, initial_BxL)
-        position = jnp.arange(given_BxL.shape[1])
         whole_B = jnp.full(given_BxL.shape[:1], given_BxL.shape[1]) if lengths_B is None else lengths_B
         proposer = Proposer(network, self.kernel, self.posterior, controls)
+        walk = exact.walk if self.method.continuous else self._walk
+        text_BxL, trajectory, evaluations = walk(
+            scan_key, self.method, proposer, x_BxL, is_given_BxL, whole_B, plan, recorded
+        )
+        if self.method.corrections:
+            seen = Seen(whole_B, is_given_BxL)  # what is finished may change again
+            text_BxL, more = self._correct(correct_key, proposer, text_BxL, seen, ~is_given_BxL, recorded)
+            trajectory = jax.tree.map(lambda *parts: jnp.concatenate(parts), trajectory, more)
+            evaluations = evaluations + self.method.corrections
+        return text_BxL, Trajectory(x_BxL[:recorded], *trajectory, evaluations=evaluations)
+
+    def _walk(self, scan_key, method, proposer, x_BxL, is_given_BxL, whole_B, plan, recorded):
+        """As `exact.walk`, step by step."""
+        position = jnp.arange(x_BxL.shape[1])
         coins_first = not recorded and proposer.can_choose
 
         def scan_body(carry, inputs):
@@ -134,29 +154,25 @@ class Sampler:
             # A stride's last step takes the draft as it is. The method never sees its s = 0, where rates are infinite.
             earlier = jnp.where(s > 0, s, t / 2)
             context = StepContext(t, earlier, remask, active)
-            chosen = self.method.chosen(self.kernel, step_key, xt_BxL, context, state) if coins_first else None
+            chosen = method.chosen(self.kernel, step_key, xt_BxL, context, state) if coins_first else None
             if chosen is not None:
                 chosen = jnp.where(s > 0, chosen, ~self.kernel.certain(xt_BxL)) & active
                 context = context._replace(proposed=chosen)
-            proposal = proposer.propose(draw_key, self.method, xt_BxL, t, s, seen, chosen)
-            taken = self.method.step(self.kernel, step_key, xt_BxL, proposal, context, state)
+            proposal = proposer.propose(draw_key, method, xt_BxL, t, s, seen, chosen)
+            taken = method.step(self.kernel, step_key, xt_BxL, proposal, context, state)
             xs_BxL = jnp.where(active, jnp.where(s > 0, taken.tokens, proposal.draft), xt_BxL)
             moves = active & (s > 0)
-            xs_BxL = self._run_corrector(corrector_key, proposer, xs_BxL, earlier, seen, moves)
-            frozen = taken.frozen & moves
-            return (xs_BxL, taken.state), (xs_BxL[:recorded], proposal.confidence[:recorded], frozen[:recorded])
+            xs_BxL, more = self._run_corrector(corrector_key, proposer, xs_BxL, earlier, seen, moves)
+            rows = xs_BxL[:recorded], proposal.confidence[:recorded], taken.frozen[:recorded] & moves[:recorded]
+            return (xs_BxL, taken.state), (rows, evaluations_of(chosen) + more)
 
         keys = jax.random.split(scan_key, plan.t.shape[0])
-        first = (x_BxL, self.method.init(x_BxL))
-        (text_BxL, _), trajectory = jax.lax.scan(scan_body, first, (keys, *(jnp.asarray(x) for x in plan)))
-        if self.method.corrections:
-            seen = Seen(whole_B, is_given_BxL)  # what is finished may change again
-            text_BxL, more = self._correct(correct_key, proposer, text_BxL, seen, ~is_given_BxL, recorded)
-            trajectory = jax.tree.map(lambda *parts: jnp.concatenate(parts), trajectory, more)
-        return text_BxL, Trajectory(x_BxL[:recorded], *trajectory)
+        first = (x_BxL, method.init(x_BxL))
+        (text_BxL, _), (rows, counts) = jax.lax.scan(scan_body, first, (keys, *(jnp.asarray(x) for x in plan)))
+        return text_BxL, rows, jnp.sum(counts)
 
     def _run_corrector(self, key, proposer, xs_BxL, s, seen, active):
-        """The corrector: `corrector_steps` redraws at time s."""
+        """(tokens, evaluations of the network) of the corrector: `corrector_steps` redraws at time s."""
 
         def once(xs_BxL, key):
             draw_key, coin_key, noise_key = jax.random.split(key, 3)
@@ -164,11 +180,12 @@ class Sampler:
             chosen = redraws if proposer.can_choose else None
             proposal = proposer.propose(draw_key, Ancestral(), xs_BxL, s, s, seen, chosen)
             fresh = self.kernel.corrupt(noise_key, proposal.draft, jnp.broadcast_to(s, xs_BxL.shape))
-            return jnp.where(redraws, fresh, xs_BxL), None
+            return jnp.where(redraws, fresh, xs_BxL), evaluations_of(chosen)
 
         if not self.corrector_steps:
-            return xs_BxL
-        return jax.lax.scan(once, xs_BxL, jax.random.split(key, self.corrector_steps))[0]
+            return xs_BxL, 0
+        xs_BxL, counts = jax.lax.scan(once, xs_BxL, jax.random.split(key, self.corrector_steps))
+        return xs_BxL, jnp.sum(counts)
 
     def _correct(self, key, proposer, text_BxL, seen, active, recorded):
         """The method's corrections of finished text."""

@@ -70,6 +70,7 @@ class Method(Plugin):
 
     Attributes:
         clean_drafts: whether drafts are clean text, x_0, and not x_s.
+        continuous: whether there are no steps: `exact.walk` goes from event to event.
         corrections: network evaluations on finished text, by `correct`.
         correction_time: the time that the network is given for these.
 
@@ -82,6 +83,7 @@ class Method(Plugin):
         "may_change": lambda found, kernel, key, xt, context, state: _choice_problem(found, xt),
     }
     clean_drafts = True
+    continuous = False
     corrections = 0
     correction_time = 0.0
 
@@ -157,7 +159,7 @@ def step_to(tokens, state=None) -> Step:
     return Step(tokens, jnp.zeros(tokens.shape, bool), state)
 
 
-def _leaving_bound(kernel, xt, t, s=None):
+def known_bound(kernel: KernelBase, xt, t, s=None) -> jax.Array | None:
     """`KernelBase.leaving_bound`, and None where a class that extends the kernel has another process and says nothing
     of its bound."""
     fits = defined_with(type(kernel), "leaving_bound", "origins", "transitions", "reverse_step", "reverse_leap")
@@ -173,7 +175,7 @@ class Ancestral(Method):
     """Algorithm 2 with the process of `kernels.reverse`: exact for any step size when the draft is."""
 
     def may_change(self, kernel, key, xt, context, state):
-        return _below(coin(key, xt)[0], _leaving_bound(kernel, xt, context.t, context.s))
+        return _below(coin(key, xt)[0], known_bound(kernel, xt, context.t, context.s))
 
     def step(self, kernel, key, xt, proposal, context, state):
         xs = kernel.reverse_step(key, xt, proposal.draft, context.t, context.s)
@@ -194,7 +196,7 @@ class TauLeaping(Method):
 
     def may_change(self, kernel, key, xt, context, state):
         t, s = self._times(context)
-        rate = _leaving_bound(kernel, xt, t)
+        rate = known_bound(kernel, xt, t)
         return _below(coin(key, xt)[0], None if rate is None else -jnp.expm1(-rate * (t - s)))
 
     def step(self, kernel, key, xt, proposal, context, state):

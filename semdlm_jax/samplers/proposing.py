@@ -39,8 +39,8 @@ class Network(NamedTuple):
     reads_clean: bool = False
 
     def read(self, tokens_BxL: jax.Array, t: jax.Array, seen: "Seen") -> jax.Array:
-        """Features of tokens that share a time t."""
-        t_B = jnp.full(tokens_BxL.shape[:1], t)
+        """Features of tokens at the time t: a number, or [B] of the rows."""
+        t_B = jnp.broadcast_to(t, tokens_BxL.shape[:1])
         return self.features(tokens_BxL, t_B, seen.ends_B, *([seen.clean_BxL] if self.reads_clean else []))
 
 
@@ -67,12 +67,22 @@ class Proposer:
         return self.controls.penalty is None or self.controls.penalty.window is None
 
     def propose(
-        self, key: jax.Array, method: Method, xt_BxL: jax.Array, t, s, seen: Seen, chosen_BxL: jax.Array | None = None
+        self,
+        key: jax.Array,
+        method: Method,
+        xt_BxL: jax.Array,
+        t,
+        s,
+        seen: Seen,
+        chosen_BxL: jax.Array | None = None,
+        at_once: int | None = None,
     ) -> Proposal:
         """One network evaluation, and a draw at every position.
 
+        t, s: numbers, or [B] of the rows.
         chosen_BxL: bool, draws at these positions alone; the others propose x_t with probability 0. If there are none
         the network is not evaluated. None: all.
+        at_once: how many chosen positions of a row have their logits computed at once; None: 1 / CHOSEN_SHARE of all.
         """
 
         def evaluate():
@@ -85,7 +95,7 @@ class Proposer:
                 return _by_positions(chunk, carry, (features, xt_BxL), self.kernel.vocab_size)
             batch, length = xt_BxL.shape
             most = positions_at_once(batch, length, self.kernel.vocab_size, jax.default_backend())
-            size = divisor(length, min(most, max(length // CHOSEN_SHARE, 1)))
+            size = divisor(length, min(most, at_once or max(length // CHOSEN_SHARE, 1)))
             return _at_chosen(lambda *inputs: chunk(carry, inputs)[1], chosen_BxL, size, features, xt_BxL, nothing)
 
         nothing = Proposal(xt_BxL, *[jnp.zeros(xt_BxL.shape)] * 2)
@@ -105,8 +115,9 @@ class Proposer:
             check_shape("what network.logits gives", logits, shape, f"[B, positions, V], here {list(shape)}")
             if penalty is not None:
                 carry, logits = penalty.apply(carry, logits, xt, start)
-            # All positions share a time: shapes [1, 1], so that what depends on it alone is computed once.
-            times = jnp.reshape(t, (1, 1)), jnp.reshape(s, (1, 1))
+            # The positions of a row share a time: shapes [1, 1] or [B, 1], so that what depends on it alone is computed
+            # once.
+            times = jnp.reshape(t, (-1, 1)), jnp.reshape(s, (-1, 1))
             logits = controls.sharpen(logits)
             if not method.clean_drafts:
                 # Drafts are noisy tokens: only noise may produce forbidden ids, until the last step writes text.
@@ -115,9 +126,9 @@ class Proposer:
             if method.clean_drafts:
                 weights = controls.forbid(weights)
             else:
-                weights = jnp.where(s == 0, controls.forbid(weights), weights)
+                weights = jnp.where(times[1][..., None] == 0, controls.forbid(weights), weights)
             kept = truncate(weights, controls.top_k, controls.top_p)
-            drafts, total = draw(jax.random.fold_in(key, start), kept, greedy=controls.greedy(s))
+            drafts, total = draw(jax.random.fold_in(key, start), kept, greedy=controls.greedy(times[1][..., None]))
             if controls.truncates:
                 total = jax.nn.logsumexp(weights, axis=-1)
             # A symbol of noise is no draft: its probability as text is 0.
@@ -127,6 +138,11 @@ class Proposer:
             return carry, Proposal(drafts, *jnp.moveaxis(jnp.exp(picked - total[..., None]), -1, 0))
 
         return propose_chunk
+
+
+def evaluations_of(chosen_BxL: jax.Array | None) -> jax.Array:
+    """How often `Proposer.propose` evaluates the network when it is given these: int32, 0 or 1."""
+    return jnp.ones((), jnp.int32) if chosen_BxL is None else jnp.any(chosen_BxL).astype(jnp.int32)
 
 
 def positions_at_once(batch, length, vocab_size, backend):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.options import counted, number, shown, switch, text
+from semdlm_jax.options import counted, number, resolve, shown, switch, text
 from semdlm_jax.plugins import Plugin, field, options_of
 
 WEIGHT = "[0, 1000000]"
@@ -19,7 +19,8 @@ class SamplingSettings(Plugin):
     Args:
         sampler: a name of METHODS.
         options: the sampler's own.
-        steps: network evaluations for the whole sequence, shared between the strides.
+        steps: network evaluations for the whole sequence, shared between the strides; of the sampler `exact`, which
+            evaluates as often as events ask, the times at which a trajectory is recorded.
         strides: equal parts of the sequence, generated left to right.
         grid: a name of GRIDS.
         t_min: where the last step starts; None: where training does.
@@ -58,8 +59,9 @@ class SamplingSettings(Plugin):
             and getattr(self, field.name) != field.default
         }
         extras = "".join(f", {name} {value}" for name, value in {**self.options, **changed}.items())
-        counts = f"{counted(self.steps, 'step')}, {counted(self.strides, 'stride')}"
-        return f"{self.sampler}, {counts}, temperature {self.temperature:g}{extras}"
+        continuous = resolve("samplers:METHODS").find(self.sampler).continuous
+        steps = "continuous time" if continuous else counted(self.steps, "step")
+        return f"{self.sampler}, {steps}, {counted(self.strides, 'stride')}, temperature {self.temperature:g}{extras}"
 
 
 def check_settings(**values: Any) -> None:

@@ -83,6 +83,15 @@ def test_presets_for_masks(masked_run, tokenizer, preset, tmp_path):
     assert not np.isin([row["tokens"] for row in rows], tokenizer.special_ids).any()
 
 
+def test_exact_time_tells_how_often_it_asks(masked_run, words, tmp_path):
+    output = f"--output={tmp_path / 'samples.jsonl'}"
+    options = [output, "--sampler=exact", f"--prompt={words[0]}", "--lambda_freq=0.5", "--top_p=0.9"]
+    result = tiny.command("generate", f"--workdir={masked_run}", *COUNTS, *options)
+    rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    (asked,) = re.findall(r"^(\d+) network evaluations in 1 batch$", result.err, re.MULTILINE)
+    assert result.status == 0 and len(rows) == 2 and 1 < int(asked) < len(rows[0]["tokens"])
+
+
 @pytest.mark.parametrize("options", [["--preset=semdlm_plus"], ["--preset=gidd", "--corrections=3"]])
 def test_presets_for_noise_that_is_text(whole_run, tokenizer, options, tmp_path):
     rows = write(whole_run, tmp_path, *options, "--corrector_steps=1", "--lambda_sem=0.5", "--window=5", "--top_k=9")
@@ -129,6 +138,8 @@ def test_the_page_ends_where_the_samples_do(whole_run, tokenizer, tmp_path):
         ("whole_run", ["--infill=a [_] b", "--preset=semdlm_plus"], ["strides = 2", "follows a blank", "--strides=1"]),
         ("whole_run", ["--sampler=remdm_cap"], ["remdm", "absorbing"]),
         ("whole_run", ["--sampler=sedd_euler"], ["sedd", "only jumps"]),
+        ("whole_run", ["--sampler=exact", "--corrector_steps=1"], ["exact has no steps", "corrector_steps"]),
+        ("whole_run", ["--sampler=exact", "--strides=4"], ["exact needs two steps", "twice as many steps"]),
         ("whole_run", ["--sampler=blockwise", "--eta=0.1"], ["no option 'eta'", "rho"]),
         ("whole_run", ["--top_p=0"], ["top_p=0.0", "(0, 1]"]),
         ("whole_run", ["--window=-1", "--lambda_sem=1"], ["window=-1", "give a whole number"]),
