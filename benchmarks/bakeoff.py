@@ -177,10 +177,10 @@ def median_speed(training):
 
 
 def mean_nelbo(likelihoods):
-    """`mean ± error` of one system: of the mean over texts, or over seeds if that is larger. likelihoods: a dict a
-    seed."""
+    """`mean ± error` of one system: over texts, or that of the mean over seeds if it is larger. likelihoods: a dict a
+    seed; all of the same texts, whose error more seeds do not lessen."""
     nelbos = [likelihood["nelbo"] for likelihood in likelihoods]
-    within = math.sqrt(sum(likelihood["standard_error"] ** 2 for likelihood in likelihoods)) / len(nelbos)
+    within = statistics.mean(likelihood["standard_error"] for likelihood in likelihoods)
     between = statistics.stdev(nelbos) / math.sqrt(len(nelbos)) if len(nelbos) > 1 else 0.0
     return f"{statistics.mean(nelbos):.3f} ± {max(within, between):.3f}"
 

@@ -27,7 +27,6 @@ from semdlm_jax import checks, cli, config_flag
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.experiment.build import build_objective, build_optimizer
 from semdlm_jax.experiment.data import build_run_data
-from semdlm_jax.options import counted
 
 DEFAULT = "cpu"
 PARTS = {part.NAME: part for part in (basins, likelihoods, steps, gammas, dispersion, penalties)}
@@ -94,11 +93,11 @@ def main(options):
     if options.dry_run:
         print(project(missing, scale, place))
         return
-    left = work_off(cells, results, place, time.monotonic() + 60 * options.minutes)
-    names = write_pages(parts, scale, seeds, results)
-    print(f"written to {results.folder}: {', '.join(names)}")
-    if left:
-        print(f"{counted(len(left), 'cell')} left: another command is at them, or there was no time; start again")
+    if not missing:
+        print(f"nothing to do: {results.folder} has all of it; another --output and --workdir measure it anew")
+    work_off(cells, results, place, time.monotonic() + 60 * options.minutes)
+    for name in write_pages(parts, scale, seeds, results):
+        print(f"written: {results.folder / name}")
 
 
 def with_config(argv: list[str]) -> list[str]:

@@ -22,6 +22,7 @@ from benchmarks.device.runner import append_result, read_results
 from benchmarks.timing import machine
 from semdlm_jax import locks
 from semdlm_jax.experiment.load import Trained, load_trained
+from semdlm_jax.options import counted
 from semdlm_jax.scores import prepared_of
 from semdlm_jax.storage import write_text
 
@@ -43,12 +44,15 @@ class TrainedRun:
     def name(self) -> str:
         return f"{self.entry.name}, seed {self.seed}"
 
-    @functools.cached_property
-    def trained(self) -> Trained:
-        """The model after its last step, trained now if it is not yet."""
+    def train(self) -> None:
+        """Trains it to its end, where it is not yet."""
         if not self.finished:
             bakeoff.train(self.entry, self.steps, self.seed, self.workdir)
             (self.workdir / "finished").touch()
+
+    @functools.cached_property
+    def trained(self) -> Trained:
+        """The model after its last step."""
         return load_trained(self.workdir, "latest")
 
     def split(self, name: str) -> np.ndarray:
@@ -128,23 +132,33 @@ def work_off(cells, results: Results, place: Callable[[Entry, int], TrainedRun],
         results: where lines are read and kept.
         place: makes the run of an entry and a seed.
         end: no run is begun after it, as time.monotonic() tells it.
-        tell: of what is going on.
+        tell: of what is going on, and of what is left with the cause.
 
     Returns:
         The cells that still have no line: another command is at them, or the time was over.
     """
+    busy = late = 0
     for (entry, seed), wanted in by_run(results.missing(cells)).items():
         if time.monotonic() > end:
-            break
+            late += len(wanted)
+            continue
         run = None if entry is None or seed is None else place(entry, seed)
         with _alone(results.folder, "kernels" if run is None else str(run.workdir)) as is_ours:
             # Another command may have done some since the list was made.
-            for cell in results.missing(wanted) if is_ours else ():
+            missing = results.missing(wanted)
+            busy += 0 if is_ours else len(missing)
+            if run is not None and is_ours and missing:
+                run.train()
+            for cell in missing if is_ours else ():
                 began = time.monotonic()
                 values = cell.measure() if run is None else cell.measure(run)
                 results.add(cell, {**values, "seconds": round(time.monotonic() - began, 1)})
                 tell(f"{cell.part}: {cell.key}, {time.monotonic() - began:.0f} s")
         jax.clear_caches()  # dozens of models, each with programs of its own, would fill the memory
+    if busy:
+        tell(f"{counted(busy, 'cell')} left to another command, which was at the same run and measures it")
+    if late:
+        tell(f"{counted(late, 'cell')} not begun, for the time was over: start again")
     return results.missing(cells)
 
 

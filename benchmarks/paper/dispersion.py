@@ -120,11 +120,16 @@ def split_variance(squares_T: np.ndarray, means_TxP: np.ndarray, count: int) -> 
     return {"within": within, "between": between, "mean": float(np.sum(means_TxP.mean(0) ** 2))}
 
 
+def lines_of(entry: Entry, seeds: list[int], lines: dict[str, dict]) -> list[dict]:
+    """The lines of an entry's gradients."""
+    return [lines[key] for seed in seeds if (key := f"{entry.text}, seed {seed}") in lines]
+
+
 def found_of(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> dict[str, tuple[float, float, float, float]]:
-    """{system: (D, within, between, squared norm of the mean)}, means over seeds, of systems with all of them."""
+    """{system: (D, within, between, squared norm of the mean)}, means over the seeds that have a line."""
     found = {}
     for entry in entries(scale):
-        of = [lines[key] for seed in seeds if (key := f"{entry.text}, seed {seed}") in lines]
+        of = lines_of(entry, seeds, lines)
         alone = lines.get(_dispersion(kernel_of(entry)))
         if of and alone:
             means = (sum(line[part] for line in of) / len(of) for part in ("within", "between", "mean"))
@@ -135,13 +140,14 @@ def found_of(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> dict[str
 def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
     """A row for each kernel, and how far the paper's correlation is there."""
     found = found_of(scale, seeds, lines)
-    rows = [(name, *(f"{value:.3g}" for value in values)) for name, values in found.items()]
+    counts = {entry.name: str(len(lines_of(entry, seeds, lines))) for entry in entries(scale)}
+    rows = [(name, counts[name], *(f"{value:.3g}" for value in values)) for name, values in found.items()]
     told = (
         "D: variance over t of the entropy of x_0 given one x_t, for the token frequencies of the training text. "
         f"Gradients: after training, {scale.gradient_times} times, {scale.gradient_batches} batches at each, all rows "
-        f"of a batch at one time; traces of covariances. Seeds {', '.join(map(str, seeds))}."
+        "of a batch at one time; traces of covariances; means over seeds."
     )
-    text = f"{told}\n\n{markdown(rows, ('system', 'D', 'within', 'between', 'mean squared'))}"
+    text = f"{told}\n\n{markdown(rows, ('system', 'seeds', 'D', 'within', 'between', 'mean squared'))}"
     if len(found) < 3:
         return text
     D, within, between, mean = np.array(list(found.values())).T

@@ -96,7 +96,14 @@ def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
         (line["protocol"] for line in lines.values() if "likelihood" in line and "bound" in line["protocol"]), ""
     )
     published = "\n".join(f"* {name}: {value}" for name, value in PUBLISHED.items())
-    return f"{protocol}.\n\n{text}\n\n{_LEGEND.format(scale=scale)}\n\n{_PAPER}\n\n{published}"
+    machines = "; ".join(sorted({line["machine"] for line in lines.values() if "likelihood" in line}))
+    tuned = "\n".join(f"* {name}: {entry.text}" for (name, kind), entry in entries(scale).items() if kind == TUNED)
+    return (
+        f"{protocol}. Measured with {machines}: another number of threads adds up in another order, and training makes "
+        f"differences of it that *±* does not hold.\n\n{text}\n\n{_LEGEND.format(scale=scale)}\n\n"
+        f"What is trained where the table says *tuned*, as `--systems` of benchmarks.bakeoff takes it:\n\n{tuned}"
+        f"\n\n{_PAPER}\n\n{published}"
+    )
 
 
 _PAPER = (

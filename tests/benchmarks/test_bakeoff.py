@@ -1,11 +1,11 @@
-"""The configuration of a run of the comparison."""
+"""The configuration of a run of the comparison, and the error that its table says."""
 
 import sys
 
 import pytest
 from absl import flags
 
-from benchmarks.bakeoff import Entry, configure
+from benchmarks.bakeoff import Entry, configure, mean_nelbo
 from semdlm_jax import config_flag
 from semdlm_jax.experiment import configs
 
@@ -34,3 +34,10 @@ def test_few_steps_have_room_for_their_warmup_as_in_training():
     changed = configure(Entry.parse("mdlm+optimizer.warmup_steps=7"), 8, 1, told.append)
     assert changed.optimizer.warmup_steps == 7
     assert told[1:] == ["note: with training.steps = 8 instead of 2800: optimizer.decay_fraction = 0.125"]
+
+
+def test_more_seeds_do_not_lessen_the_error_of_texts_that_they_share():
+    likelihoods = [{"nelbo": nelbo, "standard_error": 0.02} for nelbo in (4.0, 4.002, 4.001)]
+    assert mean_nelbo(likelihoods) == "4.001 ± 0.020"
+    apart = [{"nelbo": nelbo, "standard_error": 0.02} for nelbo in (4.0, 4.2)]
+    assert mean_nelbo(apart) == "4.100 ± 0.100"  # |4.2 - 4.0| / 2

@@ -19,7 +19,7 @@ TOY = SCALES["toy"]
 
 def place(entry, seed):
     """A stand-in for a run: measures get it and nothing is trained."""
-    return types.SimpleNamespace(entry=entry, seed=seed, workdir=f"{entry.text}-{seed}")
+    return types.SimpleNamespace(entry=entry, seed=seed, workdir=f"{entry.text}-{seed}", train=lambda: None)
 
 
 @pytest.fixture
@@ -51,7 +51,9 @@ def test_all_cells_of_a_run_are_measured_together_and_the_first_seed_first(tmp_p
 
 def test_a_command_that_is_started_again_goes_on(tmp_path, measured):
     results, wanted = Results(tmp_path), [cell(measured, "a"), cell(measured, "b", "udlm")]
-    assert work_off(wanted, results, place, 0.0) == wanted and not measured  # no time
+    told = []
+    assert work_off(wanted, results, place, 0.0, told.append) == wanted and not measured  # no time
+    assert told == ["2 cells not begun, for the time was over: start again"]
     work_off(wanted[:1], results, place, math.inf, tell=lambda line: None)
     with (tmp_path / "table2.jsonl").open("a") as file:
         file.write('{"key": "b", "val')  # cut off by a kill
@@ -64,8 +66,10 @@ def test_a_run_that_another_command_is_at_is_left_to_it(tmp_path, measured):
     results, wanted = Results(tmp_path), [cell(measured, "a"), cell(measured, "b", "udlm")]
     with cells._alone(tmp_path, place(wanted[0].entry, 0).workdir) as ours:
         assert ours
-        assert work_off(wanted, results, place, math.inf, tell=lambda line: None) == wanted[:1]
+        told = []
+        assert work_off(wanted, results, place, math.inf, told.append) == wanted[:1]
     assert measured == ["b"]
+    assert told[-1] == "1 cell left to another command, which was at the same run and measures it"
 
 
 def test_files_of_a_cell_stand_beside_its_line(tmp_path, measured):
@@ -94,7 +98,7 @@ def test_noise_that_looks_like_text_begins_on_masked_text_when_tuned():
 
 def likelihood_line(nelbo):
     terms = {"nelbo": nelbo, "standard_error": 0.01, "prior": 0.1, "reconstruction": 0.2}
-    return {"likelihood": terms, "protocol": "continuous-time bound"}
+    return {"likelihood": terms, "protocol": "continuous-time bound", "machine": "a machine"}
 
 
 def test_the_table_of_likelihoods_has_means_over_seeds_and_no_exact_one_among_bounds():
