@@ -138,7 +138,7 @@ def main():
     network = f"{denoiser.layers} layers of width {denoiser.width}, {denoiser.dtype}"
     steps = f"{METHOD.value}, {TOTAL.value} steps, {PARTS.value} of them and the last one"
     turns = f"{REPEATS.value} turns, {CLOCK.value} time"
-    report("# Coins first", "", f"{machine()}; {network}; V = {VOCAB}, {shape[0]} x {shape[1]}; {steps}; {turns}", "")
+    report("# Coins first", "", f"{machine()}; {network}; V = {VOCAB}, {shape[0]} x {shape[1]}; {steps}; {turns}")
     asked = SYSTEM.value, METHOD.value, TOTAL.value, PARTS.value, shape, REPEATS.value, CLOCK.value
     report(*format_costs(measure(denoiser, params, *asked)))
 
