@@ -28,28 +28,33 @@ def of_sparse(kernel: "Kernel", xt: Array, t: Array, s: Array | None) -> Array:
     """`KernelBase.leaving_bound` of the family of three branches.
 
     Far noise z has jumped with the same chance for every row of n neighbors, and what jumps within far noise leads back
-    to z with chance nu(z). Near noise has drifted with a chance that depends on its rank r in the row and on n: the
-    largest is looked for among the rows that hold z. A kept token stays.
+    to z with chance nu(z). Near noise has drifted with a chance that depends on its rank r in the row and on n. From a
+    row that holds z it may be either: the largest is looked for among these rows, and among the n of all others. A kept
+    token stays.
     """
     now, change = split.with_change(lambda t: split.levels(kernel, t), t, s)
     f = split.flows(now, change)
     after = now if s is None else jax.tree.map(jnp.add, now, change)
     back = ratio(f.far_to_far, f.kept_to_far + f.near_to_far + f.far_to_far, 0)
     lasting = back * kernel.global_prob(xt, t if s is None else s)[..., None]
-    hits = [kernel.global_prior.probs[xt] > 0, xt == kernel.mask_id]
-    bound = jnp.zeros(xt.shape, lasting.dtype)
-    for hit, part, dot, end in zip(hits, now.far, change.far, after.far, strict=False):
-        jumped = jnp.max(ratio(dot + f.far_lost * part, end, 0) * (1 - lasting), axis=-1)
-        bound = jnp.maximum(bound, jnp.where(hit, jumped, 0))
+    hits = [kernel.global_prior.probs[xt], xt == kernel.mask_id]
+
+    def far(parts):
+        """[..., n]."""
+        found = (hit[..., None] * part for hit, part in zip(hits, parts, strict=False))
+        return sum(found, start=jnp.zeros(()))
+
+    came = [jnp.maximum(dot + f.far_lost * part, 0) for part, dot in zip(now.far, change.far, strict=True)]
+    jumped, is_far = far(came) * (1 - lasting), far(after.far)
+    bound = jnp.max(ratio(jumped, is_far, 0), axis=-1)
     if not kernel.table.k_max:
         return bound
-    # [..., n, r].
-    near, dot, end = (x[..., None, :] for x in (now.near, change.near, after.near))
-    drifted = ratio(dot + f.near_lost[..., None] * near, end, 0)
     ids, ranks = kernel.in_neighbors(xt)
-    counts = kernel.table.counts[jnp.minimum(ids, kernel.vocab_size - 1)]
-    place = counts * kernel.table.k_max + jnp.minimum(ranks, kernel.table.k_max - 1)
-    found = take(drifted.reshape(*drifted.shape[:-2], -1), place)
+    count = kernel.table.counts[jnp.minimum(ids, kernel.vocab_size - 1)]
+    rank = jnp.minimum(ranks, kernel.table.k_max - 1)
+    near, dot, end = (take(x, rank) for x in (now.near, change.near, after.near))
+    drifted = jnp.maximum(dot + take(f.near_lost, count) * near, 0)
+    found = ratio(drifted + take(jumped, count), end + take(is_far, count), 0)
     return jnp.maximum(bound, jnp.max(jnp.where(ranks < kernel.table.k_max, found, 0), axis=-1, initial=0))
 
 
