@@ -23,9 +23,10 @@ POINTS = (0.0, 0.5, 1.0)
 MARGIN = 1.25
 # Nearer to a kink than this share of t no event is looked for: float32 does not tell such times apart.
 SLIVER = 2.0**-20
-# What `check_rates` looks at.
+# What `check_rates` looks at, and the rates, in 1 / min(t, 1 - t), that it takes for the rounding of 0.
 TRIED_STATES, TRIED_STARTS, TRIED_KINKS, TRIED_POINTS = 16, 64, 8, 9
 FEW_STATES, FEW_STARTS = 4, 8
+NO_RATE = 1e-5
 
 
 def rate_bound(kernel: KernelBase, xt: jax.Array, t: jax.Array) -> jax.Array:
@@ -91,7 +92,8 @@ def _exceeded(kernel, t, states):
     end, sliver = cell_end(t, kernel.kinks())
     xt = jnp.broadcast_to(states, (*t.shape, *states.shape))
     found = rate_bound(kernel, xt, _between(t, end, [*POINTS, *np.linspace(0, 1, TRIED_POINTS)]))
-    holds = (found <= MARGIN * jnp.max(found[: len(POINTS)], axis=0)) & jnp.isfinite(found)
+    held = jnp.maximum(MARGIN * jnp.max(found[: len(POINTS)], axis=0), NO_RATE / jnp.minimum(t, 1 - t)[:, None])
+    holds = (found <= held) & jnp.isfinite(found)
     return ~jnp.all(holds, axis=0) & ~sliver[:, None]
 
 

@@ -128,6 +128,8 @@ def test_masks_take_no_more_evaluations_than_there_are():
             jax.effects_barrier()
             assert len(asked) == record.evaluations <= 6
             assert t_min > 0.1 or len(asked) == 6
+    text, record = sample("absorbing", "exact", (20, 8), steps=8, strides=4, network=network)
+    assert record.evaluations <= 8 and not (text == MASK).any()  # rows are in different strides at once
     for name, more in (("ancestral", {"corrector": (2, 0.01)}), ("exact", {"recorded": 1})):
         asked.clear()
         _, record = sample("absorbing", name, (1, 4), steps=20, network=network, **more)
@@ -197,6 +199,21 @@ def test_kinks_are_where_a_neighbor_comes_within_reach():
 @pytest.mark.parametrize("name", ["late_growth", "hybrid_loglinear", "nested_deep", "uniform_geometric", "two_digits"])
 def test_cells_hold_what_is_taken_for_their_rates(name):
     check_rates(TOYS[name].build())
+
+
+def test_rates_that_are_only_rounding_are_not_refused():
+    """Near t = 1 the uniform part of this hybrid noise is not left at all."""
+    check_rates(make_kernel("hybrid", toys.vocabulary(), uniform_share=0.4, hybrid_gamma=4.0))
+
+
+@QUICKLY
+def test_float32_does_not_slow_the_clock():
+    """From 1 - 2^-17 to 1 - 2^-16 uniform noise is drawn anew log 2 times at each of 1024 positions, with gaps of an
+    eighth of float32's resolution: Poisson, within 5 standard deviations."""
+    plan = plan_of(TOYS["uniform"].build(), EXACT, 2, 1024, t_min=1 - 2**-16)
+    _, record = sample("uniform", "exact", (1, 1024), plan)
+    expected = 1024 * np.log(2) * (1 - 1 / V)
+    assert abs(record.evaluations - 1 - expected) < 5 * np.sqrt(expected)
 
 
 @QUICKLY
