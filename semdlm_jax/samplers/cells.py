@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
@@ -27,6 +28,7 @@ SLIVER = 2.0**-20
 TRIED_STATES, TRIED_STARTS, TRIED_KINKS, TRIED_POINTS = 16, 64, 8, 9
 FEW_STATES, FEW_STARTS = 4, 8
 NO_RATE = 1e-5
+EXPECTED_DRAWS = 2**8
 
 
 def rate_bound(kernel: KernelBase, xt: jax.Array, t: jax.Array) -> jax.Array:
@@ -55,6 +57,29 @@ def dominating_rate(kernel: KernelBase, xt: jax.Array, t: jax.Array, end: jax.Ar
 
 def _between(t, end, shares):
     return jnp.stack([t + share * (end - t) for share in shares])
+
+
+def expected_candidates(kernel: KernelBase, frequencies: ArrayLike, t_min: float) -> float:
+    """How many candidates a position of text has from t = 1 to t_min on average: the integral of E[B_t(x_t)], by draws
+    of x_t in the middle of every cell.
+
+    frequencies: [V], how often tokens occur in text, up to a factor.
+    """
+    key, kinks = jax.random.key(0), kernel.kinks()
+    weights = jnp.log(jnp.asarray(frequencies, jnp.result_type(float)))
+
+    def add(state):
+        key, t, total = state
+        key, token_key, noise_key = jax.random.split(key, 3)
+        end, sliver = cell_end(t, kinks)
+        end = jnp.maximum(end, t_min)
+        middle = (t + end) / 2
+        x0 = jax.random.categorical(token_key, weights, shape=(EXPECTED_DRAWS, 1))
+        rates = rate_bound(kernel, kernel.corrupt(noise_key, x0, middle), jnp.full((1, EXPECTED_DRAWS), middle))
+        return key, end, total + jnp.where(sliver, 0, jnp.mean(rates) * (t - end)).astype(total.dtype)
+
+    first = jnp.asarray(T_NUMERIC_MAX, jnp.result_type(float))
+    return float(jax.lax.while_loop(lambda state: state[1] > t_min, add, (key, first, jnp.zeros_like(first)))[2])
 
 
 def check_rates(kernel: KernelBase) -> None:

@@ -11,7 +11,8 @@ those that are kept come at the rates B_t(x_t^i). For each of them the network i
 position alone. The token changes with chance R_t(z | x0) / B_t(z), to v in proportion to R_t(z -> v | x0).
 
 Rows run each at a time of its own, in one batch. Under masks B_t is what every mask has, so that no evaluation is lost:
-L masks take L evaluations at most, and they fall as the first-hitting sampler has it.
+L masks take L evaluations at most, and they fall as the first-hitting sampler has it. Where the clean token sets the
+rate of its mask (`frequency_powers`) some candidates are rejected.
 
 Source:
     Lewis and Shedler (1979), "Simulation of nonhomogeneous Poisson processes by thinning"; Chen and Ying (2024),
@@ -172,7 +173,6 @@ class _Walk:
         chosen = jnp.where(found.place[:, None] >= 0, position == found.place[:, None], last)
         start, stop = (self.at(values, found.index) for values in (self.plan.start, self.plan.stop))
         seen = Seen(jnp.minimum(self.lengths_B, stop), self.is_given_BxL | (position < start[:, None]))
-        asked = chosen if self.proposer.can_choose else None
         proposal = self.proposer.propose(
             draw_key,
             self.method,
@@ -180,7 +180,7 @@ class _Walk:
             t,
             jnp.where(writes, 0, t),
             seen,
-            asked,
+            chosen,
             at_once=1,
         )
         place = jnp.maximum(found.place, 0)
@@ -199,7 +199,7 @@ class _Walk:
             jnp.where(writes, self.at(self.plan.t, found.index + 1), t),
             found.lag,
             jnp.where(taken, proposal.confidence[:recorded], rows.confidence).astype(rows.confidence.dtype),
-            rows.evaluations + evaluations_of(asked),
+            rows.evaluations + evaluations_of(chosen),
         )
 
     def until(self, rows: _Rows, limit) -> _Rows:
