@@ -14,6 +14,7 @@ from semdlm_jax.evaluation.likelihood import compile_whole
 from semdlm_jax.experiment.build import build_network
 from semdlm_jax.experiment.load import Trained
 from semdlm_jax.objectives import Autoregressive, Objective
+from semdlm_jax.options import counted
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.samplers import (
     Plan,
@@ -137,7 +138,7 @@ class ReverseGenerator(Generator):
             return ""
         assert self.plan is not None
         events = free * expected_candidates(self._kernel, prepared.unigram, float(self.plan.t[-1]))
-        return f"about {max(round(events), 1):,} network evaluations for each batch"
+        return f"about {counted(max(round(events), 1), 'network evaluation')} for each batch"
 
     def trace(self, trajectory, is_given):
         assert self.plan is not None
