@@ -119,7 +119,7 @@ def write_batches(
     lengths, protocol = np.random.default_rng(seed), trained.rows("train")
     layouts = [conditioning.lay_out([conditions[i] for i in picked], protocol, lengths) for picked in which]
     free = int(np.mean([np.sum(~layout.given) for layout in layouts]))
-    if note := generator.note_of_work(free):
+    if note := generator.note_of_work(free / rows):
         tell(note)
     with Progress(batches, units_per_step=free, label=f"generate {total}") as progress:
         for index, layout in enumerate(layouts):

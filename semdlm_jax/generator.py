@@ -102,9 +102,9 @@ class Generator(abc.ABC):
         rows = place_batch(rows, self._trained.mesh)
         return jax.tree.map(np.asarray, self._program(self._trained.params, key, rows, self.plan, self.controls))
 
-    def note_of_work(self, free: int) -> str:
-        """A line on how long a batch may take, where the settings do not say it; '' where they do. free: positions to
-        write."""
+    def note_of_work(self, free: float) -> str:
+        """A line on how long a batch may take, where the settings do not say it; '' where they do. free: positions of
+        a row to write."""
         return ""
 
     def trace(self, trajectory: Trajectory, is_given: np.ndarray) -> trace.Trace:
