@@ -119,6 +119,8 @@ def write_batches(
     lengths, protocol = np.random.default_rng(seed), trained.rows("train")
     layouts = [conditioning.lay_out([conditions[i] for i in picked], protocol, lengths) for picked in which]
     free = int(np.mean([np.sum(~layout.given) for layout in layouts]))
+    if note := generator.note_of_work(free / rows):
+        tell(note)
     with Progress(batches, units_per_step=free, label=f"generate {total}") as progress:
         for index, layout in enumerate(layouts):
             key = jax.random.fold_in(jax.random.key(seed), index)

@@ -14,6 +14,7 @@ from semdlm_jax.evaluation.likelihood import compile_whole
 from semdlm_jax.experiment.build import build_network
 from semdlm_jax.experiment.load import Trained
 from semdlm_jax.objectives import Autoregressive, Objective
+from semdlm_jax.options import counted
 from semdlm_jax.runtime.mesh import place_batch
 from semdlm_jax.samplers import (
     Plan,
@@ -25,6 +26,7 @@ from semdlm_jax.samplers import (
     make_plan,
     sample_autoregressive,
 )
+from semdlm_jax.samplers.cells import expected_candidates
 from semdlm_jax.samplers.presets import make_settings
 
 PROGRAMS = 8  # compiled programs that a model keeps, each for all the shapes it has met
@@ -100,6 +102,11 @@ class Generator(abc.ABC):
         rows = place_batch(rows, self._trained.mesh)
         return jax.tree.map(np.asarray, self._program(self._trained.params, key, rows, self.plan, self.controls))
 
+    def note_of_work(self, free: float) -> str:
+        """A line on how long a batch may take, where the settings do not say it; '' where they do. free: positions of
+        a row to write."""
+        return ""
+
     def trace(self, trajectory: Trajectory, is_given: np.ndarray) -> trace.Trace:
         """The Trace of a Trajectory; is_given: [R, L] of its rows. UserError without a reverse process."""
         raise UserError("an autoregressive run has no reverse process to replay")
@@ -110,6 +117,7 @@ class ReverseGenerator(Generator):
 
     def _prepare(self, objective: Objective, settings, recorded):
         self._method = make_method(settings.sampler, **settings.options)
+        self._kernel = objective.kernel
         corrector = settings.corrector_steps, settings.corrector_strength
         sampler = Sampler(self._method, objective.kernel, objective.posterior, *corrector)
         self.plan = make_plan(
@@ -123,6 +131,14 @@ class ReverseGenerator(Generator):
         )
         denoiser = self._trained.denoiser
         return (self._method, *corrector, recorded), lambda: _reverse_process(denoiser, sampler, recorded)
+
+    def note_of_work(self, free):
+        prepared = self._trained.corpus.prepared
+        if not self._method.continuous or prepared is None:
+            return ""
+        assert self.plan is not None
+        events = free * expected_candidates(self._kernel, prepared.unigram, float(self.plan.t[-1]))
+        return f"about {counted(max(round(events), 1), 'network evaluation')} for each batch"
 
     def trace(self, trajectory, is_given):
         assert self.plan is not None

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from semdlm_jax.errors import UserError
 from semdlm_jax.kernels import KernelBase
@@ -23,9 +24,11 @@ POINTS = (0.0, 0.5, 1.0)
 MARGIN = 1.25
 # Nearer to a kink than this share of t no event is looked for: float32 does not tell such times apart.
 SLIVER = 2.0**-20
-# What `check_rates` looks at.
+# What `check_rates` looks at, and the rates, in 1 / min(t, 1 - t), that it takes for the rounding of 0.
 TRIED_STATES, TRIED_STARTS, TRIED_KINKS, TRIED_POINTS = 16, 64, 8, 9
 FEW_STATES, FEW_STARTS = 4, 8
+NO_RATE = 1e-5
+EXPECTED_DRAWS = 2**8
 
 
 def rate_bound(kernel: KernelBase, xt: jax.Array, t: jax.Array) -> jax.Array:
@@ -54,6 +57,29 @@ def dominating_rate(kernel: KernelBase, xt: jax.Array, t: jax.Array, end: jax.Ar
 
 def _between(t, end, shares):
     return jnp.stack([t + share * (end - t) for share in shares])
+
+
+def expected_candidates(kernel: KernelBase, frequencies: ArrayLike, t_min: float) -> float:
+    """How many candidates a position of text has from t = 1 to t_min on average: the integral of E[B_t(x_t)], by draws
+    of x_t in the middle of every cell.
+
+    frequencies: [V], how often tokens occur in text, up to a factor.
+    """
+    key, kinks = jax.random.key(0), kernel.kinks()
+    weights = jnp.log(jnp.asarray(frequencies, jnp.result_type(float)))
+
+    def add(state):
+        key, t, total = state
+        key, token_key, noise_key = jax.random.split(key, 3)
+        end, sliver = cell_end(t, kinks)
+        end = jnp.maximum(end, t_min)
+        middle = (t + end) / 2
+        x0 = jax.random.categorical(token_key, weights, shape=(EXPECTED_DRAWS, 1))
+        rates = rate_bound(kernel, kernel.corrupt(noise_key, x0, middle), jnp.full((1, EXPECTED_DRAWS), middle))
+        return key, end, total + jnp.where(sliver, 0, jnp.mean(rates) * (t - end)).astype(total.dtype)
+
+    first = jnp.asarray(T_NUMERIC_MAX, jnp.result_type(float))
+    return float(jax.lax.while_loop(lambda state: state[1] > t_min, add, (key, first, jnp.zeros_like(first)))[2])
 
 
 def check_rates(kernel: KernelBase) -> None:
@@ -91,7 +117,8 @@ def _exceeded(kernel, t, states):
     end, sliver = cell_end(t, kernel.kinks())
     xt = jnp.broadcast_to(states, (*t.shape, *states.shape))
     found = rate_bound(kernel, xt, _between(t, end, [*POINTS, *np.linspace(0, 1, TRIED_POINTS)]))
-    holds = (found <= MARGIN * jnp.max(found[: len(POINTS)], axis=0)) & jnp.isfinite(found)
+    held = jnp.maximum(MARGIN * jnp.max(found[: len(POINTS)], axis=0), NO_RATE / jnp.minimum(t, 1 - t)[:, None])
+    holds = (found <= held) & jnp.isfinite(found)
     return ~jnp.all(holds, axis=0) & ~sliver[:, None]
 
 

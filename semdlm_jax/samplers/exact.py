@@ -11,7 +11,8 @@ those that are kept come at the rates B_t(x_t^i). For each of them the network i
 position alone. The token changes with chance R_t(z | x0) / B_t(z), to v in proportion to R_t(z -> v | x0).
 
 Rows run each at a time of its own, in one batch. Under masks B_t is what every mask has, so that no evaluation is lost:
-L masks take L evaluations at most, and they fall as the first-hitting sampler has it.
+L masks take L evaluations at most, and they fall as the first-hitting sampler has it. Where the clean token sets the
+rate of its mask (`frequency_powers`) some candidates are rejected.
 
 Source:
     Lewis and Shedler (1979), "Simulation of nonhomogeneous Poisson processes by thinning"; Chen and Ying (2024),
@@ -67,6 +68,8 @@ class _Rows(NamedTuple):
         x: [B, L] int32.
         index: [B], the entry of the plan that each is in; N behind the last.
         t: [B], its time.
+        lag: [B], by how much it is earlier than t, which float32 cannot say: near t = 1 the events of a long row are
+            closer to each other than the numbers.
         confidence: [R, L], of the last draft that was taken at each position of the recorded rows; 0 before the first.
         evaluations: of the network, so far.
     """
@@ -75,6 +78,7 @@ class _Rows(NamedTuple):
     x: jax.Array
     index: jax.Array
     t: jax.Array
+    lag: jax.Array
     confidence: jax.Array
     evaluations: jax.Array
 
@@ -85,6 +89,7 @@ class _Candidates(NamedTuple):
     key: jax.Array
     index: jax.Array
     t: jax.Array
+    lag: jax.Array
     place: jax.Array
     bound: jax.Array
 
@@ -119,11 +124,16 @@ class _Walk:
         """[B] bool: whether what noise is left takes the draft, as a stride's last entry has it."""
         return (self.at(self.plan.s, index) == 0) & (index < len(self.plan.s))
 
+    def left(self, x, index):
+        """[B, L] bool: what noise is left where a row writes."""
+        return self.writes(index)[:, None] & self.active(index) & ~self.kernel.certain(x)
+
     def seek(self, rows: _Rows, limit) -> _Candidates:
-        """The next candidate of every row, where there is one before it writes or comes to the entry `limit`."""
+        """The next candidate of every row, where there is one before it writes or comes to the entry `limit`. A row
+        that has nothing left to write goes on."""
 
         def looks(now):
-            return (now.place < 0) & (now.index < limit) & ~self.writes(now.index)
+            return (now.place < 0) & (now.index < limit) & ~jnp.any(self.left(rows.x, now.index), axis=-1)
 
         def look(now):
             key, gap_key, place_key, keep_key = jax.random.split(now.key, 4)
@@ -132,22 +142,25 @@ class _Walk:
             end, sliver = cell_end(now.t, self.kinks)
             end = jnp.maximum(end, until)
             rates = dominating_rate(self.kernel, rows.x, now.t, end)
-            rates = jnp.where(self.active(now.index) & ~sliver[:, None], rates, 0)
+            clean = self.writes(now.index)
+            rates = jnp.where(self.active(now.index) & ~(sliver | clean)[:, None], rates, 0)
             gap = jax.random.exponential(gap_key, now.t.shape, now.t.dtype) / jnp.sum(rates, axis=-1)
-            inside = now.t - gap > end
-            t = jnp.where(inside, now.t - gap, end)
+            past = gap + now.lag
+            inside = now.t - past > end
+            t = jnp.where(inside, now.t - past, end)
+            lag = jnp.where(inside, past - (now.t - t), 0)
             place = draw(place_key, jnp.log(rates))[0]
             bound = rate_bound(self.kernel, at_token(rows.x, place)[:, None], t[None])[0, :, 0].astype(t.dtype)
             kept = inside & (jax.random.uniform(keep_key, t.shape) * at_token(rates, place) < bound)
-            arrives = ~inside & (end <= until)
-            index = jnp.where(arrives, goal, now.index)
-            t = jnp.where(arrives, self.at(self.plan.t, goal), t)
-            new = _Candidates(key, index, t, jnp.where(kept, place, -1), bound)
+            arrives = clean | ~inside & (end <= until)
+            index = jnp.where(clean, now.index + 1, jnp.where(arrives, goal, now.index))
+            t = jnp.where(arrives, self.at(self.plan.t, index), t)
+            new = _Candidates(key, index, t, lag, jnp.where(kept, place, -1), bound)
             searching = looks(now)
             return _Candidates(key, *(jnp.where(searching, a, b) for a, b in zip(new[1:], now[1:], strict=True)))
 
         none = jnp.full(rows.index.shape, -1)
-        first = _Candidates(rows.key, rows.index, rows.t, none, jnp.zeros(none.shape, rows.t.dtype))
+        first = _Candidates(rows.key, rows.index, rows.t, rows.lag, none, jnp.zeros(none.shape, rows.t.dtype))
         return jax.lax.while_loop(lambda now: jnp.any(looks(now)), look, first)
 
     def event(self, rows: _Rows, limit) -> _Rows:
@@ -156,11 +169,10 @@ class _Walk:
         key, draw_key, accept_key, value_key = jax.random.split(found.key, 4)
         x, t, kernel, position = rows.x, found.t, self.kernel, jnp.arange(rows.x.shape[1])
         writes = self.writes(found.index) & (found.index < limit)
-        last = writes[:, None] & self.active(found.index) & ~kernel.certain(x)
+        last = writes[:, None] & self.left(x, found.index)
         chosen = jnp.where(found.place[:, None] >= 0, position == found.place[:, None], last)
         start, stop = (self.at(values, found.index) for values in (self.plan.start, self.plan.stop))
         seen = Seen(jnp.minimum(self.lengths_B, stop), self.is_given_BxL | (position < start[:, None]))
-        asked = chosen if self.proposer.can_choose else None
         proposal = self.proposer.propose(
             draw_key,
             self.method,
@@ -168,7 +180,7 @@ class _Walk:
             t,
             jnp.where(writes, 0, t),
             seen,
-            asked,
+            chosen,
             at_once=1,
         )
         place = jnp.maximum(found.place, 0)
@@ -185,8 +197,9 @@ class _Walk:
             jnp.where(moves, value[:, None], jnp.where(last, proposal.draft, x)),
             jnp.where(writes, found.index + 1, found.index),
             jnp.where(writes, self.at(self.plan.t, found.index + 1), t),
+            found.lag,
             jnp.where(taken, proposal.confidence[:recorded], rows.confidence).astype(rows.confidence.dtype),
-            rows.evaluations + evaluations_of(asked),
+            rows.evaluations + evaluations_of(chosen),
         )
 
     def until(self, rows: _Rows, limit) -> _Rows:
@@ -220,6 +233,7 @@ def walk(key, method: Method, proposer: Proposer, x_BxL, is_given_BxL, lengths_B
         x_BxL.astype(jnp.int32),
         jnp.zeros(x_BxL.shape[:1], jnp.int32),
         jnp.broadcast_to(plan.t[0], x_BxL.shape[:1]),
+        jnp.zeros(x_BxL.shape[:1], plan.t.dtype),
         jnp.zeros((recorded, x_BxL.shape[1])),
         jnp.zeros((), jnp.int32),
     )

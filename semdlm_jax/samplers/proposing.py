@@ -80,8 +80,8 @@ class Proposer:
         """One network evaluation, and a draw at every position.
 
         t, s: numbers, or [B] of the rows.
-        chosen_BxL: bool, draws at these positions alone; the others propose x_t with probability 0. If there are none
-        the network is not evaluated. None: all.
+        chosen_BxL: bool, draws at these positions alone; the others propose x_t with probability 0, or a draw unless
+        `can_choose`. If there are none the network is not evaluated. None: all.
         at_once: how many chosen positions of a row have their logits computed at once; None: 1 / CHOSEN_SHARE of all.
         """
 
@@ -91,7 +91,7 @@ class Proposer:
                 visible = jnp.arange(xt_BxL.shape[1]) < seen.ends_B[:, None]
                 carry = self.controls.penalty.begin(xt_BxL, visible)
             chunk = self._chunk(key, method, t, s)
-            if chosen_BxL is None:
+            if chosen_BxL is None or not self.can_choose:
                 return _by_positions(chunk, carry, (features, xt_BxL), self.kernel.vocab_size)
             batch, length = xt_BxL.shape
             most = positions_at_once(batch, length, self.kernel.vocab_size, jax.default_backend())

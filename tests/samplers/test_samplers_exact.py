@@ -19,7 +19,7 @@ from semdlm_jax.kernels import make_kernel
 from semdlm_jax.kernels.leaving import by_trying
 from semdlm_jax.objectives import make_posterior
 from semdlm_jax.samplers import Controls, Network, Sampler, make_controls, make_method
-from semdlm_jax.samplers.cells import check_rates
+from semdlm_jax.samplers.cells import check_rates, expected_candidates
 from semdlm_jax.samplers.presets import make_settings
 
 EXACT = make_method("exact")
@@ -128,6 +128,8 @@ def test_masks_take_no_more_evaluations_than_there_are():
             jax.effects_barrier()
             assert len(asked) == record.evaluations <= 6
             assert t_min > 0.1 or len(asked) == 6
+    text, record = sample("absorbing", "exact", (20, 8), steps=8, strides=4, network=network)
+    assert record.evaluations <= 8 and not (text == MASK).any()  # rows are in different strides at once
     for name, more in (("ancestral", {"corrector": (2, 0.01)}), ("exact", {"recorded": 1})):
         asked.clear()
         _, record = sample("absorbing", name, (1, 4), steps=20, network=network, **more)
@@ -166,7 +168,8 @@ def test_controls_act():
     options = {"forbidden_V": np.arange(V) == MASK}
     for window in (0, 3):
         controls = make_controls(TABLE, lambda_freq=99.0, window=window, **options)
-        text, _ = sample("absorbing", "exact", (200, 6), plan, controls=controls)
+        text, record = sample("absorbing", "exact", (200, 6), plan, controls=controls)
+        assert record.evaluations == 6
         assert (np.diff(np.sort(text, axis=1)) > 0).all() == (not window)
         assert (text[:, 1:] != text[:, :-1]).all()
     controls = make_controls(TABLE, lambda_freq=1e-6, temperature=0, **options)
@@ -199,6 +202,23 @@ def test_cells_hold_what_is_taken_for_their_rates(name):
     check_rates(TOYS[name].build())
 
 
+def test_rates_that_are_only_rounding_are_not_refused():
+    """Near t = 1 the uniform part of this hybrid noise is not left at all."""
+    check_rates(make_kernel("hybrid", toys.vocabulary(), uniform_share=0.4, hybrid_gamma=4.0))
+
+
+@QUICKLY
+def test_float32_does_not_slow_the_clock():
+    """From 1 - 2^-17 to 1 - 2^-16 uniform noise is drawn anew log 2 times at each of 1024 positions, with gaps of an
+    eighth of float32's resolution: Poisson, within 5 standard deviations."""
+    plan = plan_of(TOYS["uniform"].build(), EXACT, 2, 1024, t_min=1 - 2**-16)
+    _, record = sample("uniform", "exact", (1, 1024), plan)
+    expected = 1024 * np.log(2) * (1 - 1 / V)
+    told = expected_candidates(TOYS["uniform"].build(), P_DATA, 1 - 2**-16)
+    np.testing.assert_allclose(1024 * told, expected, rtol=1e-2)
+    assert abs(record.evaluations - 1 - expected) < 5 * np.sqrt(expected)
+
+
 @QUICKLY
 def test_rates_that_no_cell_holds_are_refused():
     kernel = TOYS["semdlm_plus"].build()
@@ -215,6 +235,15 @@ def test_rates_that_no_cell_holds_are_refused():
     for kind in (Silent, Jumping):
         with pytest.raises(UserError, match=rf"cannot bound the rates of {kind.__name__} near t = 0\..*kinks"):
             Sampler(EXACT, kind(**fields), make_posterior())
+
+
+def test_the_work_is_told_before_it_is_done():
+    """Each mask falls once; and of a kernel with kinks as many as there were. Within 5 %."""
+    np.testing.assert_allclose(expected_candidates(TOYS["absorbing"].build(), P_DATA, 0.1), 0.9, rtol=0.05)
+    plan = plan_of(TOYS["semdlm_plus"].build(), EXACT, 2, 256, t_min=0.01)
+    _, record = sample("semdlm_plus", "exact", (1, 256), plan)
+    told = expected_candidates(TOYS["semdlm_plus"].build(), P_DATA, 0.01)
+    np.testing.assert_allclose(256 * told, record.evaluations, rtol=0.05)
 
 
 def test_steps_are_not_told_where_there_are_none():

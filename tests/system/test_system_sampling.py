@@ -90,6 +90,8 @@ def test_exact_time_tells_how_often_it_asks(masked_run, words, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     (asked,) = re.findall(r"^(\d+) network evaluations in 1 batch$", result.err, re.MULTILINE)
     assert result.status == 0 and len(rows) == 2 and 1 < int(asked) < len(rows[0]["tokens"])
+    (told,) = re.findall(r"^about (\d+) network evaluations for each batch$", result.err, re.MULTILINE)
+    assert abs(int(told) - int(asked)) <= 0.2 * int(asked)  # each of the masks, but for what draws decide
 
 
 @pytest.mark.parametrize("options", [["--preset=semdlm_plus"], ["--preset=gidd", "--corrections=3"]])
