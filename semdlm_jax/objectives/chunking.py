@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 PARTS = 8  # into which the positions of a batch are cut where only some are wanted
-# No part has fewer positions: each reads the table of the output and adds to its gradient, which costs as much as the
-# logits of some 60 positions (width 768, V = 30,522, one core).
+# No part has fewer positions: each reads the table of the output and adds to its gradient, which for few positions is
+# more work than their logits (benchmarks/results/mdlm.md).
 LEAST = 128
 
 
