@@ -12,6 +12,7 @@ steps, at temperature 1 from networks at their initial state, theirs with its ca
 (minimum to maximum) over turns, and ratios are taken within a turn.
 """
 
+import importlib.util
 import os
 
 import jax
@@ -64,6 +65,9 @@ def our_sampler(steps, shape, total):
 
 
 def measure(options):
+    cli.check_output(options.output)
+    if not all(importlib.util.find_spec(name) for name in ("torch", "einops")):
+        raise UserError("this comparison needs PyTorch and einops: pip install torch==2.13.0 einops")
     import torch  # optional: only for this comparison
 
     from benchmarks.mdlm_code import Peer

@@ -24,6 +24,7 @@ import dataclasses
 import functools
 import importlib.util
 import os
+import pathlib
 import statistics
 
 import jax
@@ -33,7 +34,8 @@ from absl import flags
 
 from benchmarks.profiling import format_table, profile_ops
 from benchmarks.timing import CLOCKS, interleave, machine, spread
-from semdlm_jax import cli, config_flag
+from semdlm_jax import checks, cli, config_flag
+from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import build, data
 from semdlm_jax.experiment.configs import lm1b, openwebtext, quickstart
 from semdlm_jax.objectives import NoisyBatch
@@ -253,6 +255,11 @@ def profile(name, repeats, clock, keep):
 
 
 def main():
+    if KEEP.value is not None:
+        if not PROFILE.value:
+            raise UserError("--keep is for what --profile finds: give both, or neither")
+        checks.check_workdir(KEEP.value, written=True, flag="keep")
+        pathlib.Path(KEEP.value).mkdir(parents=True, exist_ok=True)
     print(f"{machine()}, {REPEATS.value} turns")
     for name in MODELS if MODEL.value == "all" else [MODEL.value]:
         options = name, REPEATS.value, CLOCK.value
