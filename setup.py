@@ -20,6 +20,7 @@ RUN = [
     "orbax-checkpoint>=0.12,<1.0",  # 1.0 renames the API used in runtime/checkpoints.py
     "grain>=0.2.15,<0.3",
     "ml-collections>=1.0",
+    "fsspec>=2024.2",  # comes with orbax-checkpoint; reads and writes object stores
     "absl-py>=2.1",
     "sentencepiece>=0.2.3",
     "protobuf>=7.36.1",  # reads SentencePiece's own description of a model, which is made for this release
@@ -57,6 +58,7 @@ LOCKED = [
     "chex==0.1.92",
     "ml-collections==1.1.0",
     "absl-py==2.5.1",
+    "fsspec==2026.9.0",
     "numpy==2.4.6",
     "scipy==1.17.1",
     "sentencepiece==0.2.3",
@@ -107,6 +109,8 @@ setup(
             *DOCS,
         ],
         "plots": ["matplotlib>=3.10"],
+        "gcs": ["gcsfs>=2024.2"],  # folders at gs://
+        "s3": ["s3fs>=2024.2"],
         "wandb": ["wandb>=0.18"],  # train --wandb=PROJECT
     },
 )

@@ -15,6 +15,7 @@ from semdlm_jax.objectives import AUTOREGRESSIVE
 from semdlm_jax.options import flatten, nest
 from semdlm_jax.plugins import Registry, is_imported
 from semdlm_jax.record import CONFIG, HISTORY, PLACES
+from semdlm_jax.remote import is_address, local
 from semdlm_jax.semantics.settings import from_config
 
 PATHS = ("data.directory", "semantics.table")
@@ -252,7 +253,9 @@ def tell_stages(config: Any, done: int = 0) -> str:
 def places(config: Any) -> dict:
     """{section: {key: absolute path}} of what a run reads, so that it is found from another directory."""
     flat = flatten(config)
-    return nest({key: os.path.abspath(flat[key]) for key in PATHS if flat.get(key)})
+    return nest(
+        {key: path if is_address(path := flat[key]) else os.path.abspath(path) for key in PATHS if flat.get(key)}
+    )
 
 
 def find_data(config: Any, recorded: Any, data_directory: str | None = None) -> None:
@@ -274,7 +277,7 @@ def find_data(config: Any, recorded: Any, data_directory: str | None = None) -> 
             config[section][name] = data_directory
         elif path and path == there.get(key) and isinstance(absolute, str) and not os.path.exists(path):
             config[section][name] = absolute
-    if config.data.corpus != "synthetic" and not os.path.isdir(config.data.directory):
+    if config.data.corpus != "synthetic" and not os.path.isdir(local(config.data.directory)):
         raise UserError(
             f"{config.data.directory}: no prepared data there: say where this run's data are now with "
             "--data_directory (in Python data_directory=…), or prepare them there again"

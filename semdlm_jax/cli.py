@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from semdlm_jax import config_flag, keys, models, storage, streams
+from semdlm_jax import config_flag, keys, models, remote, storage, streams
 from semdlm_jax.errors import UserError, did_you_mean, nearest, refuse
 from semdlm_jax.help_text import help_text
 from semdlm_jax.options import Option, flatten
@@ -76,10 +76,10 @@ MODEL = ("workdir", "model")  # exactly one of these flags is needed
 
 
 def find_model(options: Any) -> pathlib.Path:
-    """The folder that --workdir or --model stands for. UserError: both are given, or no such model exists."""
+    """The folder here that --workdir or --model stands for. UserError: both are given, or no such model exists."""
     if options.workdir is not None and options.model is not None:
         raise UserError("--workdir and --model exclude one another: give one of them")
-    return pathlib.Path(str(options.workdir)) if options.model is None else models.find(options.model)
+    return remote.local(str(options.workdir)) if options.model is None else models.find(options.model)
 
 
 def define_option_flag(name: str, option: Option, heading: str, default: str) -> None:

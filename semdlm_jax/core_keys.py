@@ -27,7 +27,7 @@ CORE_KEYS: dict[str, Option] = {
     "data.valid": text("", "files of the valid split; '': documents are drawn from train", path="after"),
     "data.test": text("", "files of the test split; '': documents are drawn from train", path="after"),
     "data.directory": text(
-        "data/sotu", "where data.prepare and semantics.build write, and training reads", path="whole", filled=True
+        "data/sotu", "where data.prepare and semantics.build write, and training reads", path="folder", filled=True
     ),
     "data.tokenizer": text(
         "sentencepiece",

@@ -13,7 +13,7 @@ import pathlib
 import jax
 from absl import flags
 
-from semdlm_jax import cli
+from semdlm_jax import cli, remote
 from semdlm_jax.data.files import lines_of, read_text
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.protocols import PROTOCOLS
@@ -197,7 +197,7 @@ def main(options):
         part.check(subject)
     report = {
         "schema": SCHEMA,
-        "workdir": str(source),
+        "workdir": remote.origin(source),
         "checkpoint": options.checkpoint,
         "step": trained.step,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.params)),

@@ -24,7 +24,7 @@ import pathlib
 
 from absl import flags
 
-from semdlm_jax import checks, cli, models
+from semdlm_jax import checks, cli, models, remote
 from semdlm_jax.data.store import appearing, locked
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import card, portable
@@ -79,7 +79,7 @@ def main(options):
     trained = load_trained(options.workdir, **cli.load_options(options))
     if trained.corpus.prepared is None:
         raise UserError(f"{options.workdir} was trained on synthetic tokens: there is no vocabulary to export")
-    recorded = make_reader(options.workdir).metrics(trained.step)
+    recorded = make_reader(remote.local(options.workdir)).metrics(trained.step)
     export(trained, output, dtype=options.dtype, split=options.split, recorded=recorded, license_name=options.license)
     print(f"step {trained.step} of {options.workdir} written to {options.output}")
     if pushed:

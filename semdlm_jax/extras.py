@@ -10,6 +10,7 @@ from semdlm_jax.errors import UserError
 EXTRAS = {
     "run": {  # every `python -m semdlm_jax.…`
         "absl": "absl-py",
+        "fsspec": "fsspec",
         "google.protobuf": "protobuf",
         "grain": "grain",
         "huggingface_hub": "huggingface_hub",
@@ -35,7 +36,9 @@ EXTRAS = {
 # Extras that nobody needs unless they ask for their feature.
 OPTIONAL = {
     "evaluation": {"sacrebleu": "sacrebleu"},  # self-BLEU of generated text
+    "gcs": {"gcsfs": "gcsfs"},  # folders at gs://
     "plots": {"matplotlib": "matplotlib"},
+    "s3": {"s3fs": "s3fs"},
     "scorers": {"gguf": "gguf"},  # models in .gguf files
     "wandb": {"wandb": "wandb"},
 }

@@ -32,7 +32,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from semdlm_jax import cli, config_flag, storage, streams, trace
+from semdlm_jax import cli, config_flag, remote, storage, streams, trace
 from semdlm_jax.data import conditioning
 from semdlm_jax.data.conditioning import Condition
 from semdlm_jax.data.protocols import read_row
@@ -230,7 +230,7 @@ def _sample(tokenizer, index, prompt, row):
 def _made(source, options, step, settings):
     """How samples were made, the same on every line of the file."""
     return {
-        "run": str(source),
+        "run": remote.origin(source),
         "checkpoint": options.checkpoint,
         "step": step,
         "seed": options.seed,

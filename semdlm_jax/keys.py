@@ -99,18 +99,23 @@ ALTERNATIVES = ({"data.corpus": ""}, {"data.train": "", "data.valid": "", "data.
 # The flags that are neither; None where a flag is not given.
 FLAGS: dict[str, Option] = {
     **{
-        name: text(None, meaning, path="whole", filled=True)
+        name: text(None, meaning, path="folder", filled=True)
         for name, meaning in {
             "workdir": "the directory of a run",
             "model": "the name or the folder of a portable model",
             "data_directory": "the directory of the prepared data",
+            "init_from": "the directory of a run",
+        }.items()
+    },
+    **{
+        name: text(None, meaning, path="whole", filled=True)
+        for name, meaning in {
             "output": "the path of a file",
             "trace": "the path of a page",
             "plots": "the path of a folder",
             "text": "the path of a text file",
             "prompts": "the path of a file of prompts",
             "source": "the path of a folder or archive",
-            "init_from": "the directory of a run",
         }.items()
     },
     "scorer": text(None, "a scorer of text", filled=True),

@@ -20,6 +20,8 @@ from semdlm_jax.errors import UserError, did_you_mean, nearest
 # module:Class, the name of a user's own plug-in.
 OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# Kinds of addresses whose folders are copied (`remote`), with the packages that they need. memory: for tests.
+STORES = {"gs": ("gcsfs",), "s3": ("s3fs",), "memory": ("fsspec",)}
 # Limits of common file systems: bytes of a file name and of a whole path.
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 SHOWN = 80  # characters of a refused value
@@ -58,7 +60,8 @@ class Option:
         among: for texts, the valid names: a tuple, or 'module:REGISTRY' of this package. If the text has a part after a
             colon, these are the names before the colon.
         own: whether `module:Class` is valid too.
-        path: 'whole' if the text is a path, 'after' if the part after the colon is one.
+        path: 'whole' if the text is a path, 'after' if the part after the colon is one, 'folder' if it is the path of a
+            folder or an address of STORES.
         filled: whether '' is refused.
         only: where the option is read: alternatives 'key: value value', separated by '|'; 'value:' stands for all
             values that begin so. '' means everywhere.
@@ -103,7 +106,8 @@ class Option:
             wanted = f"one like its default {self.default!r}" if self.default else f"{self.meaning}, or leave it out"
             return f"is empty: give {wanted}"
         head, colon, tail = value.partition(":")
-        found = path_problem({"": "", "whole": value, "after": tail}[self.path])
+        path = {"": "", "whole": value, "folder": value, "after": tail}[self.path]
+        found = path_problem(path, stores=self.path == "folder")
         unnamed = self.path == "after" and not value  # what it would name is given elsewhere
         if found or unnamed or not self.among or (self.own and OWN.fullmatch(value)):
             return found
@@ -184,10 +188,16 @@ def blocks_in(name: str, text: str) -> tuple[int, ...]:
     return blocks
 
 
-def path_problem(path: str) -> str:
-    """What keeps a text from being the path of a file here, '' for nothing. No file is looked for."""
+def path_problem(path: str, stores: bool = False) -> str:
+    """What keeps a text from being the path of a file here, '' for nothing. No file is looked for. stores: whether it
+    may be an address of STORES."""
     if "\0" in path:
         return "holds a NUL byte, which no path can: give another"
+    if stores and (found := ADDRESS.match(path)):
+        known = [f"{scheme}://" for scheme in STORES]
+        if found.group() not in known:
+            return f"is an address of no store that is known: give a path, or one of {', '.join(known[:-1])}"
+        return "" if path[found.end() :].strip("/") else "names no bucket: give one, and a folder in it"
     if ADDRESS.match(path):
         return "is an address, and only files of this machine are read and written: give a path, of a copy or a mount"
     parts = os.fsencode(path).split(b"/")

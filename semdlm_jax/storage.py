@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import pathlib
 import re
 import secrets
 import stat
@@ -151,6 +152,13 @@ def same_file(first: PathLike, second: PathLike) -> bool:
     with contextlib.suppress(OSError):
         return not _stays(first) and not _stays(second) and os.path.samefile(first, second)
     return os.path.realpath(first) == os.path.realpath(second)
+
+
+def cache_folder() -> pathlib.Path:
+    """What this package keeps for its next start: $XDG_CACHE_HOME or ~/.cache, and `semdlm_jax` below it."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    base = pathlib.Path(base) if os.path.isabs(base) else pathlib.Path("~/.cache").expanduser()
+    return base / "semdlm_jax"
 
 
 def digest_of(values: Any) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from semdlm_jax import checks, cli, config_flag, continuing, dry_run, parent
+from semdlm_jax import checks, cli, config_flag, continuing, dry_run, parent, remote
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
@@ -30,6 +30,7 @@ from semdlm_jax.network.cost import training_operations
 from semdlm_jax.options import counted
 from semdlm_jax.record import find_config
 from semdlm_jax.runtime import distributed
+from semdlm_jax.runtime.checkpoint_reader import DELETING, UNFINISHED
 from semdlm_jax.runtime.lock import check_free, training_lock
 from semdlm_jax.runtime.mesh import check_batch, place_batch, place_local
 from semdlm_jax.runtime.metrics import MetricWriter, check_place
@@ -249,6 +250,16 @@ def main(
     return finished
 
 
+def _working(workdir):
+    """A context of the folder here that the run trains in."""
+    if remote.is_address(workdir) and jax.process_count() > 1:
+        raise UserError(
+            f"--workdir={workdir}: several processes write one checkpoint together, in a folder that all of them "
+            "share: give the path of a shared file system"
+        )
+    return remote.working(workdir, leave_out=(UNFINISHED, DELETING))
+
+
 def foresee(config: Any, given: dict | None = None, file_config: Any = None) -> None:
     """Prints an estimate of a training (`dry_run`); arguments as in `main`."""
     distributed.start()
@@ -292,7 +303,8 @@ if __name__ == "__main__":
             raise UserError(f"--workdir is missing: give {flags.FLAGS['workdir'].help}")
         cli.join_processes(stops=True)
         changes = config_flag.changes(DATA.value)
-        finished = main(CONFIG.value, WORKDIR.value, initial, **changes, wandb=WANDB.value)
+        with _working(WORKDIR.value) as workdir:
+            finished = main(CONFIG.value, workdir, initial, **changes, wandb=WANDB.value)
         if not finished and STOP_STATUS.value:
             sys.exit(STOP_STATUS.value)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from semdlm_jax import cli, config_flag, keys
+from semdlm_jax import cli, config_flag, keys, remote
 from semdlm_jax.data.corpora import CORPORA
 from semdlm_jax.data.documents import SPLITS, Corpus, Streamed, TrainingText, check_split, digest_of, stamp_of
 from semdlm_jax.data.encoding import encode_corpus, padding_report
@@ -157,6 +157,7 @@ def main(data: Any, check: bool = False, workers: int | None = None) -> None:
     if check:
         print(check_prepared(data.directory))
         return
+    remote.check_here(data.directory, "data.directory")
     corpus = corpus_of(data)
     if line := _tell_unread(data):
         print(line, flush=True)

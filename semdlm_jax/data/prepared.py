@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from semdlm_jax import remote
 from semdlm_jax.data.documents import SPLITS
 from semdlm_jax.data.encoding import count_tokens, ids_below, starts_file, tokens_file
 from semdlm_jax.data.matching import absolute, same_files
@@ -83,14 +84,14 @@ def open_prepared(directory: PathLike, whole: bool = False) -> Prepared:
     """Opens a directory that `prepare` wrote.
 
     Args:
-        directory: its path.
+        directory: its path, or its address on a store.
         whole: check every byte of large files, of which otherwise a sample is checked.
 
     Raises:
         UserError: it is missing, incomplete or damaged, or its contents have changed. Directories of earlier versions
             have no digests; their ids and sizes are checked, and preparing again stores digests.
     """
-    directory = pathlib.Path(directory)
+    directory = remote.local(directory)
     if not directory.is_dir():
         raise UserError(f"{directory}: no prepared data there: run {COMMAND}")
     remove = f"remove it and run {COMMAND}"

@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Mapping
 
+from semdlm_jax import remote
 from semdlm_jax.data.corpora import VOCAB_SIZE
 from semdlm_jax.data.description import MARK
 from semdlm_jax.data.documents import Corpus, TrainingText
@@ -221,7 +222,7 @@ def given_tokenizer(spec: str, lowercase: bool) -> Tokenizer | None:
 
 def load_tokenizer(directory: str | pathlib.Path) -> Tokenizer:
     """The tokenizer in a prepared directory. UserError: none, or damaged."""
-    directory = pathlib.Path(directory)
+    directory = remote.local(directory)
     kind = next((kind for kind in KINDS if (directory / kind.FILE).exists()), SentencePieceTokenizer)
     return kind.load(directory / kind.FILE)
 

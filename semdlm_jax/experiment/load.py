@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from semdlm_jax import checks
+from semdlm_jax import checks, remote
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import portable
 from semdlm_jax.experiment.build import build_denoiser, build_objective, shard_rule
@@ -108,6 +108,7 @@ def load_trained(
     Raises:
         UserError: something is missing, damaged, or not what the run was trained on; or such a mesh is impossible.
     """
+    workdir = remote.local(workdir)
     read = _read_portable if portable.is_portable(workdir) else _read_run
     data = 1 if -1 in (fsdp, tensor) else -1
     return read(workdir, checkpoint, data_directory, trust_code, make_mesh(data, fsdp, tensor))

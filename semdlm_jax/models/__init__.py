@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+from semdlm_jax import remote
 from semdlm_jax.errors import UserError, nearest
 from semdlm_jax.extras import require
 
@@ -16,7 +17,8 @@ def names() -> list[str]:
 
 
 def find(given: str | os.PathLike) -> pathlib.Path:
-    """The folder that `given` stands for: one of `names()`, 'hf:OWNER/NAME' of the Hub or its cache, or a path itself.
+    """The folder that `given` stands for: one of `names()`, 'hf:OWNER/NAME' of the Hub or its cache, an address of a
+    store, or a path itself.
 
     UserError: it is none, or cannot be downloaded.
     """
@@ -27,7 +29,7 @@ def find(given: str | os.PathLike) -> pathlib.Path:
         return _HERE / text
     if text.startswith(HUB):
         return _download(text.removeprefix(HUB))
-    folder = pathlib.Path(text).expanduser()
+    folder = remote.local(text).expanduser()
     if not folder.exists():
         raise UserError(
             f"there is no folder {text}, and no model of that name in the package: {nearest(text, names())}"

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import platform
 import sys
 import tempfile
@@ -10,6 +9,8 @@ import warnings
 from pathlib import Path
 
 import jax
+
+from semdlm_jax.storage import cache_folder
 
 OFF = "JAX_ENABLE_COMPILATION_CACHE=false"
 LARGEST = 4 * 2**30  # bytes of all programs together; beyond this the oldest are deleted
@@ -49,9 +50,7 @@ def place() -> Path | None:
         return None
     if told := jax.config.values["jax_compilation_cache_dir"]:
         return Path(told)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()
-    return base / "semdlm_jax" / "compiled" / _processor()
+    return cache_folder() / "compiled" / _processor()
 
 
 def describe() -> str:

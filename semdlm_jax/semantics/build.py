@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from semdlm_jax import cli, config_flag
+from semdlm_jax import cli, config_flag, remote
 from semdlm_jax.data.prepare import open_prepared
 from semdlm_jax.data.prepared import Prepared
 from semdlm_jax.data.tokenizers import Tokenizer, given_tokenizer
@@ -207,6 +207,8 @@ def main(config: Any = None, tokenizer: str | None = None, output: PathLike | No
                 "as sentencepiece:PATH"
             )
     else:
+        if output is None:
+            remote.check_here(config.data.directory, "data.directory")
         prepared = open_prepared(config.data.directory)
         vocabulary = prepared.tokenizer
         if output is None:

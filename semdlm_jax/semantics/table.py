@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from semdlm_jax import remote
 from semdlm_jax.errors import UserError
 from semdlm_jax.former import TABLE_MADE, rename
 from semdlm_jax.neighbor_lists import InvertedIndex, invert
@@ -58,7 +59,7 @@ def table_path(config: Any) -> pathlib.Path:
     """Where a configuration has its table: at semantics.table, or beside its prepared corpus."""
     if config.semantics.table:
         return pathlib.Path(config.semantics.table)
-    directory = pathlib.Path(config.data.directory)
+    directory = remote.local(config.data.directory)
     return next((directory / name for name in (TABLE, FORMER_TABLE) if (directory / name).exists()), directory / TABLE)
 
 

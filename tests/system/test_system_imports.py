@@ -9,13 +9,14 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "semdlm_jax"
 MATHEMATICS = {"kernels", "objectives", "samplers", "theory"}
 # What every room may import: to raise a UserError, ask for an extra, read neighbor lists both ways, write files, lock
-# them, check options, be a plug-in, read what had another name, and compute an entropy.
+# them, copy them from a store, check options, be a plug-in, read what had another name, and compute an entropy.
 LEAVES = {
     "errors",
     "extras",
     "neighbor_lists",
     "storage",
     "locks",
+    "remote",
     "options",
     "plugins",
     "former",
@@ -41,6 +42,7 @@ ROOMS = {
     "neighbor_lists": set(),
     "storage": set(),
     "locks": set(),
+    "remote": set(),
     "options": set(),
     "plugins": set(),
     "former": set(),

@@ -79,24 +79,10 @@ def test_killed_between_two_checkpoints(config_file, whole_run, tmp_path):
     assert_same_end(tmp_path, whole_run)
 
 
-def terminated_at(monkeypatch, config_file, workdir, kind, name, step):
-    """A run that gets SIGTERM when `kind.name` is called for a step."""
-    former = getattr(kind, name)
-
-    def called(self, at, *arguments, **options):
-        former(self, at, *arguments, **options)
-        if at == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(kind, name, called)
-        return tiny.command("train", f"--config={config_file}", f"--workdir={workdir}")
-
-
 def test_terminated_then_damaged(config_file, whole_run, tmp_path, monkeypatch):
     workdir, damaged = tmp_path / "run", tmp_path / "damaged"
     # The progress of a step is shown while the next one runs.
-    result = terminated_at(monkeypatch, config_file, workdir, Progress, "update", 6)
+    result = tiny.terminated_at(monkeypatch, config_file, workdir, Progress, "update", 6)
     assert result.status == 0 and "stopped on request at step 7" in result.out, result
     assert steps_on_disk(workdir) == ["5", "7"]
     shutil.copytree(workdir, damaged)
@@ -114,7 +100,7 @@ def test_terminated_then_damaged(config_file, whole_run, tmp_path, monkeypatch):
 
 
 def test_terminated_after_the_step_had_decided_not_to_save(config_file, tmp_path, monkeypatch, capsys):
-    result = terminated_at(monkeypatch, config_file, tmp_path, MetricWriter, "write", 3)
+    result = tiny.terminated_at(monkeypatch, config_file, tmp_path, MetricWriter, "write", 3)
     assert result.status == 0 and "stopped on request at step 4" in result.out, result
     assert steps_on_disk(tmp_path) == ["4"]
     # It was never validated, so none is the best.

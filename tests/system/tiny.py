@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -93,3 +94,17 @@ def finished(running):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         ended = list(pool.map(lambda one: one.communicate(timeout=300), running))
     return [Result(one.returncode, *texts) for one, texts in zip(running, ended, strict=True)]
+
+
+def terminated_at(monkeypatch, config_file, workdir, kind, name, step, *more):
+    """A run that gets SIGTERM when `kind.name` is called for a step. more: flags."""
+    former = getattr(kind, name)
+
+    def called(self, at, *arguments, **options):
+        former(self, at, *arguments, **options)
+        if at == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, name, called)
+        return command("train", f"--config={config_file}", f"--workdir={workdir}", *more)
