@@ -125,42 +125,71 @@ def lines_of(entry: Entry, seeds: list[int], lines: dict[str, dict]) -> list[dic
     return [lines[key] for seed in seeds if (key := f"{entry.text}, seed {seed}") in lines]
 
 
-def found_of(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> dict[str, tuple[float, float, float, float]]:
-    """{system: (D, within, between, squared norm of the mean)}, means over the seeds that have a line."""
+PARTS = ("within", "between", "mean")
+
+
+def found_of(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> dict[str, tuple[float, list[dict]]]:
+    """{system: (D, its lines)} of the systems that have both."""
     found = {}
     for entry in entries(scale):
-        of = lines_of(entry, seeds, lines)
-        alone = lines.get(_dispersion(kernel_of(entry)))
+        of, alone = lines_of(entry, seeds, lines), lines.get(_dispersion(kernel_of(entry)))
         if of and alone:
-            means = (sum(line[part] for line in of) / len(of) for part in ("within", "between", "mean"))
-            found[entry.name] = (alone["dispersion"], *means)
+            found[entry.name] = alone["dispersion"], of
     return found
 
 
 def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
     """A row for each kernel, and how far the paper's correlation is there."""
     found = found_of(scale, seeds, lines)
-    counts = {entry.name: str(len(lines_of(entry, seeds, lines))) for entry in entries(scale)}
-    rows = [(name, counts[name], *(f"{value:.3g}" for value in values)) for name, values in found.items()]
+    rows = [
+        (name, str(len(of)), f"{dispersion:.3g}", *(_over_seeds([line[part] for line in of]) for part in PARTS))
+        for name, (dispersion, of) in found.items()
+    ]
     told = (
         "D: variance over t of the entropy of x_0 given one x_t, for the token frequencies of the training text. "
         f"Gradients: after training, {scale.gradient_times} times, {scale.gradient_batches} batches at each, all rows "
-        "of a batch at one time; traces of covariances; means over seeds."
+        "of a batch at one time; traces of covariances; means over seeds [least, largest]."
     )
     text = f"{told}\n\n{markdown(rows, ('system', 'seeds', 'D', 'within', 'between', 'mean squared'))}"
     if len(found) < 3:
         return text
-    D, within, between, mean = np.array(list(found.values())).T
-    ranks = [spearmanr(D, part).statistic for part in (within, between, (within + between) / mean)]
-    return (
-        f"{text}\n\nRank correlation of D over the {len(found)} systems: {ranks[0]:+.2f} with the variance within "
-        f"times, {ranks[1]:+.2f} with that between, {ranks[2]:+.2f} with their sum over the squared mean."
+    of_seeds = [seed for seed in seeds if len(found_of(scale, [seed], lines)) == len(found)]
+    within, between, both = (
+        [correlations(found_of(scale, chosen, lines))[index] for chosen in (seeds, *([seed] for seed in of_seeds))]
+        for index in range(3)
     )
+    return (
+        f"{text}\n\nRank correlation of D over the {len(found)} systems, of means over seeds (of single seeds): "
+        f"{_signed(within)} with the variance within times, {_signed(between)} with that between, {_signed(both)} with "
+        "their sum over the squared mean."
+    )
+
+
+def correlations(found: dict[str, tuple[float, list[dict]]]) -> list[float]:
+    """Spearman's, of D with the variance within times, that between, and their sum over the squared mean."""
+    D = [dispersion for dispersion, _ in found.values()]
+    parts = [[np.mean([line[part] for line in of]) for _, of in found.values()] for part in PARTS]
+    within, between, mean = np.array(parts)
+    return [float(spearmanr(D, part).statistic) for part in (within, between, (within + between) / mean)]
+
+
+def _over_seeds(values):
+    mean = f"{np.mean(values):.3g}"
+    return mean if len(values) == 1 else f"{mean} [{min(values):.3g}, {max(values):.3g}]"
+
+
+def _signed(ranks):
+    mean, *of_seeds = (f"{rank:+.2f}" for rank in ranks)
+    return f"{mean} ({', '.join(of_seeds)})" if of_seeds else mean
 
 
 def draw(scale: Scale, seeds: list[int], lines: dict[str, dict], folder: pathlib.Path) -> list[str]:
     """Variances within and between against D, a point a system."""
-    points = {name: values[:3] for name, values in found_of(scale, seeds, lines).items() if min(values[1:3]) > 0}
+    points = {
+        name: (dispersion, *(float(np.mean([line[part] for line in of])) for part in PARTS[:2]))
+        for name, (dispersion, of) in found_of(scale, seeds, lines).items()
+    }
+    points = {name: values for name, values in points.items() if min(values[1:]) > 0}  # the axes are logarithmic
     if not points:
         return []
     axes = ("variance within times", "variance between times")

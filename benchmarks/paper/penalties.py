@@ -34,16 +34,16 @@ def _key(freq, sem, seed):
     return f"lambda_freq {freq:g}, lambda_sem {sem:g}, seed {seed}"
 
 
-def grids(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> dict[str, list[list[float | None]]]:
-    """{title: means over seeds [lambda_freq][lambda_sem]}."""
+def grids(
+    scale: Scale, seeds: list[int], lines: dict[str, dict]
+) -> dict[str, list[list[tuple[float, float, float] | None]]]:
+    """{title: (mean, least, largest) over seeds [lambda_freq][lambda_sem], as `sampling.mean` has them}."""
 
-    def value(measure, freq, sem):
-        found = [lines[key] for seed in seeds if (key := _key(freq, sem, seed)) in lines]
-        mean = sampling.mean(found, measure)
-        return None if mean is None else mean[0]
+    def values(measure, freq, sem):
+        return sampling.mean([lines[key] for seed in seeds if (key := _key(freq, sem, seed)) in lines], measure)
 
     return {
-        title: [[value(measure, freq, sem) for sem in scale.lambdas] for freq in scale.lambdas]
+        title: [[values(measure, freq, sem) for sem in scale.lambdas] for freq in scale.lambdas]
         for measure, title, _ in MEASURES
     }
 
@@ -53,13 +53,13 @@ def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
     there = [seed for seed in seeds if _key(scale.lambdas[0], scale.lambdas[0], seed) in lines]
     told = (
         f"SemDLM+ with the paper's sampler (tau-leaping, one correction a step, 2 strides), {scale.sampling_steps[-2]} "
-        f"steps; seeds {', '.join(map(str, there))}; {sampling.protocol(scale)}."
+        f"steps; seeds {', '.join(map(str, there))}; {sampling.protocol(scale)}. Values are means over seeds with the "
+        "least and the largest; of one seed with its 95 % interval over texts."
     )
     parts = [told]
     for (_, title, form), grid in zip(MEASURES, grids(scale, seeds, lines).values()):
         rows = [
-            (f"{freq:g}", *("" if value is None else form.format(value) for value in row))
-            for freq, row in zip(scale.lambdas, grid)
+            (f"{freq:g}", *(sampling.shown(values, form) for values in row)) for freq, row in zip(scale.lambdas, grid)
         ]
         header = ("lambda_freq", *(f"lambda_sem {sem:g}" for sem in scale.lambdas))
         parts += [f"**{title[0].upper()}{title[1:]}**", markdown(rows, header)]
@@ -69,6 +69,7 @@ def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
 def draw(scale: Scale, seeds: list[int], lines: dict[str, dict], folder) -> list[str]:
     """Maps over the lambdas."""
     found = grids(scale, seeds, lines)
-    if any(value is None for grid in found.values() for row in grid for value in row):
+    if any(values is None for grid in found.values() for row in grid for values in row):
         return []
+    found = {title: [[values[0] for values in row if values] for row in grid] for title, grid in found.items()}
     return [plots.maps(folder / "figures4-5.png", found, scale.lambdas, "lambda_sem", "lambda_freq")]

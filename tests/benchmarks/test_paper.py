@@ -12,6 +12,7 @@ import pytest
 from benchmarks.bakeoff import Entry
 from benchmarks.paper import cells, dispersion, likelihoods, penalties, sampling, systems
 from benchmarks.paper.cells import Cell, Results, by_run, work_off
+from benchmarks.paper.likelihoods import kernel_of
 from benchmarks.paper.scales import SCALES
 
 TOY = SCALES["toy"]
@@ -143,3 +144,26 @@ def test_time_is_looked_at_before_every_run(tmp_path, measured, monkeypatch):
     wanted = [cell(measured, "a"), cell(measured, "b", "udlm")]
     left = work_off(wanted, Results(tmp_path), place, 50.0, tell=lambda line: None)
     assert measured == ["a"] and left == wanted[1:]
+
+
+def test_figure_3_has_ranges_over_seeds_and_correlations_of_means_and_of_single_seeds():
+    scale = SCALES["toy"]
+    lines = {}
+    for place, entry in enumerate(dispersion.entries(scale)):
+        lines[f"{kernel_of(entry).text}, dispersion"] = {"dispersion": float(place)}
+        for seed, within in enumerate((place, -2.0 * place)):  # rank correlations of 1 and -1, of the means -1
+            lines[f"{entry.text}, seed {seed}"] = {"within": within, "between": 1.0 + place, "mean": 1.0}
+    page = dispersion.page(scale, [0, 1, 2], lines)
+    assert "-1.00 (+1.00, -1.00) with the variance within times, +1.00 (+1.00, +1.00) with that between" in page
+    assert "| 2 | 2 | -1 [-4, 2] | 3 [3, 3] | 1 [1, 1] |" in page
+
+
+def test_figures_4_and_5_have_ranges_over_seeds():
+    scale = SCALES["toy"]
+    lines = {
+        cell.key: {"measures": {name: {"generated": [100.0 + seed, 90.0, 110.0]} for name in sampling.MEASURES}}
+        for seed in (0, 1)
+        for cell in penalties.cells(scale, [seed])
+    }
+    assert "| 1 | 100 [100, 101] | 100 [100, 101] |" in penalties.page(scale, [0, 1], lines)
+    assert "| 1 | 100 [90, 110] | 100 [90, 110] |" in penalties.page(scale, [0], lines)

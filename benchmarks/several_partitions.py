@@ -1,0 +1,204 @@
+"""Overlap without slack: several partitions of the vocabulary, one for each sequence, which the network is told.
+
+    python -m benchmarks.several_partitions --config=configs/quickstart.py --kinds=one,same,several --seeds=0,1,2
+
+Blocks do not overlap, so a token is only ever mixed up with the members of its own block; neighborhoods overlap, and
+their bound is loose. With P partitions of like meaning, made from other first centers, a sequence draws its noise from
+one of them. Given this partition the process is a Markov chain with a tight bound, and the mean of P valid bounds is
+valid. The network reads a token under partition p as the state p V + token, whose embedding begins as the token's with
+a vector of the partition added.
+
+  one      system `semdlm_nested` with its one partition, by the same program
+  same     the network has P embeddings of a token, but the partition is the same one each time: a control
+  several  P partitions
+
+The first --masked steps train on masked text. A batch is divided evenly over the partitions; the bound is scored once
+for each. Every result is a line of JSON in --output; what is there is not done again.
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from benchmarks.bakeoff import Entry, configure, markdown, mean_nelbo
+from semdlm_jax import cli, config_flag
+from semdlm_jax.data.pipeline import eval_batches, scored_rows
+from semdlm_jax.errors import UserError
+from semdlm_jax.evaluation.likelihood import collect, compile_terms, summarize, with_error
+from semdlm_jax.experiment import build
+from semdlm_jax.experiment.data import build_rows, build_run_data, train_iterator
+from semdlm_jax.objectives import SequenceTerms
+from semdlm_jax.runtime.mesh import place_batch, place_local
+from semdlm_jax.runtime.progress import Progress
+from semdlm_jax.runtime.state import create_state
+from semdlm_jax.semantics.partitions import build_partitions
+from semdlm_jax.semantics.table import read_table, table_path
+from semdlm_jax.train_step import configured_step
+
+KINDS = ("one", "same", "several")
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """A network that reads tokens and the partition of each row, for one without. of_rows: B -> [B] partitions."""
+
+    network: object
+    of_rows: object
+
+    def features(self, params, tokens_BxL, t_B, **told):
+        states_BxL = tokens_BxL + self.network.vocab_size * self.of_rows(len(tokens_BxL))[:, None]
+        return self.network.features(params, states_BxL, t_B, **told)
+
+    def __getattr__(self, name):
+        return getattr(self.network, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Several:
+    """`Stages` of which each trains an equal part of the rows: rows 0 to B / P - 1 the first, and so on."""
+
+    stages: tuple
+
+    def _parts(self, tree):
+        parts = len(self.stages)
+        return [
+            jax.tree.map(lambda x, index=index: x[index * (len(x) // parts) : (index + 1) * (len(x) // parts)], tree)
+            for index in range(parts)
+        ]
+
+    def corrupt(self, key, x0_BxL, mask_BxL, step):
+        batches = [
+            stages.corrupt(jax.random.fold_in(key, index), x0, mask, step)
+            for index, (stages, (x0, mask)) in enumerate(zip(self.stages, self._parts((x0_BxL, mask_BxL)), strict=True))
+        ]
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts), *batches)
+
+    def sums(self, readout, features_BxLxD, batch, step, key):
+        parts = zip(self.stages, self._parts((features_BxLxD, batch)), strict=True)
+        found = [
+            stages.sums(readout, features, rows, step, jax.random.fold_in(key, index))
+            for index, (stages, (features, rows)) in enumerate(parts)
+        ]
+        return tuple(map(sum, zip(*found, strict=True)))
+
+
+def corpora_of(config, kind, count):
+    """The data of a run, once with each partition."""
+    corpus = build_run_data(config)
+    if kind != "several":
+        return [corpus] * (1 if kind == "one" else count)
+    vocabulary, table = corpus.vocabulary, read_table(table_path(config))[0]
+    there = np.asarray(vocabulary.require("partitions"))
+    special = there[0] == there[0].max()
+    levels = [int(level.max()) for level in there]
+    made = [build_partitions(table.embeddings, vocabulary.unigram, special, levels, seed=p) for p in range(count)]
+    if any(np.array_equal(one, made[0]) for one in made[1:]):
+        raise UserError("two partitions are the same: give fewer --partitions")
+    return [dataclasses.replace(corpus, vocabulary=dataclasses.replace(vocabulary, partitions=one)) for one in made]
+
+
+def agreement(corpora, size):
+    """Of the pairs of tokens that share one of `size` blocks of a partition, the share that another's joins, too."""
+    levels = [np.asarray(corpus.vocabulary.partitions) for corpus in corpora]
+    blocks = [next(level for level in of_one if level.max() == size) for of_one in levels]
+    pairs = [block[:, None] == block for block in blocks]
+    pairs = [joined & ~np.eye(len(joined), dtype=bool) for joined in pairs]
+    shares = [(a & b).sum() / a.sum() for i, a in enumerate(pairs) for j, b in enumerate(pairs) if i != j]
+    return float(np.mean(shares)) if shares else 1.0
+
+
+def measure(config, kind, count):
+    """Trains one network, scores it, and returns a line."""
+    corpora, began = corpora_of(config, kind, count), time.monotonic()
+    parts, mesh = len(corpora), build.build_mesh(config)
+    if config.training.batch_size % parts or config.training.microbatches > 1:
+        raise UserError(f"--partitions={count} must divide training.batch_size, in one microbatch")
+    plain = build.build_denoiser(config, corpora[0])
+    network = dataclasses.replace(plain, symbols=(parts - 1) * plain.vocab_size)
+    optimizer, _ = build.build_optimizer(config)
+    whole = build.build_init(network, corpora[0])
+
+    def init(key):
+        params = whole(key)
+        table = params["embed"]["embedding"]
+        of_partition = 0.02 * jax.random.normal(jax.random.fold_in(key, 1), (parts, 1, table.shape[1]))
+        copies = table[None, : plain.vocab_size] + (of_partition if parts > 1 else 0)
+        return {**params, "embed": {"embedding": copies.reshape(-1, table.shape[1])}}
+
+    state = create_state(init, optimizer, jax.random.key(config.seed), build.shard_rule(mesh))
+    told = Told(network, lambda rows: jnp.arange(rows) // (rows // parts))
+    several = Several(tuple(build.build_stages(config, corpus) for corpus in corpora))
+    step = configured_step(config, several, told, optimizer, mesh, state)
+    iterator, size = train_iterator(config, corpora[0], mesh), config.training.batch_size
+    losses = []
+    with Progress(config.training.steps, 0, size * config.data.length, label="train") as progress:
+        for index in range(config.training.steps):
+            batch = place_local(next(iterator), size, mesh)
+            state, metrics = step(state, batch["tokens"], batch["mask"])
+            losses.append(float(metrics["loss"]))
+            progress.update(index + 1, loss=losses[-1])
+    rows, terms = build_rows(config, corpora[0].prepared, "test"), []
+    draws = config.evaluation.draws // parts or 1
+    for p, corpus in enumerate(corpora):
+        of_one = Told(network, lambda rows, p=p: jnp.full(rows, p))
+        compiled = compile_terms(of_one, build.build_objective(config, corpus), mesh, build.scoring_of(config))
+        batches = eval_batches(rows, config.evaluation.batch_size)
+        place = {"draws": draws, "place": lambda batch: place_batch(batch, mesh)}
+        terms.append(collect(compiled, state.ema_params, batches, scored_rows(rows), p, **place))
+    likelihood = summarize(SequenceTerms(*map(np.concatenate, zip(*terms, strict=True))))
+    return {
+        "kind": kind,
+        "partitions": parts,
+        "agreement": agreement(corpora, int(config.kernel.blocks)),
+        "seed": config.seed,
+        "steps": config.training.steps,
+        "draws": draws * parts,
+        "loss": float(np.mean(losses[-len(losses) // 10 :])),
+        "likelihood": dataclasses.asdict(likelihood),
+        "seconds": time.monotonic() - began,
+    }
+
+
+def main(options):
+    entry = Entry.parse(f"semdlm_nested+warmup.steps={options.masked}")
+    output = pathlib.Path(options.output)
+    lines = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
+    if unknown := set(options.kinds) - set(KINDS):
+        raise UserError(f"--kinds: {', '.join(unknown)} unknown: give some of {', '.join(KINDS)}")
+    for seed in map(int, options.seeds):
+        for kind in options.kinds:
+            if any((line["kind"], line["seed"], line["steps"]) == (kind, seed, options.steps) for line in lines):
+                continue
+            print(f"== {kind}, seed {seed}", flush=True)
+            line = measure(configure(entry, options.steps, seed, print), kind, options.partitions)
+            likelihood = line["likelihood"]
+            print(with_error(likelihood["nelbo"], likelihood["standard_error"]), flush=True)
+            with output.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            lines.append(line)
+    rows = []
+    for kind in options.kinds:
+        found = [line for line in lines if line["kind"] == kind and line["steps"] == options.steps]
+        seeds = ", ".join(f"{line['likelihood']['nelbo']:.3f}" for line in sorted(found, key=lambda one: one["seed"]))
+        if found:
+            rows.append(
+                (kind, f"{found[0]['agreement']:.2f}", seeds, mean_nelbo([line["likelihood"] for line in found]))
+            )
+    print(markdown(rows, ("partitions", "agreement", "NELBO of each seed", "mean")))
+
+
+if __name__ == "__main__":
+    config_flag.define_config_flag()
+    flags.DEFINE_list("kinds", list(KINDS), "Which to train.")
+    flags.DEFINE_integer("partitions", 4, "P.")
+    flags.DEFINE_integer("steps", 600, "Steps of a run.")
+    flags.DEFINE_integer("masked", 250, "Of them on masked text, first.")
+    flags.DEFINE_list("seeds", ["0"], "Seeds of the runs.")
+    flags.DEFINE_string("output", "several_partitions.jsonl", "The file of results.")
+    cli.run(lambda: main(flags.FLAGS))
