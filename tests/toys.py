@@ -1,6 +1,7 @@
 """The toys: every kernel in the code beside its definition, and what tests of every room need to compare them.
 
-`toy_vocabulary` has the tokens, `toy_processes` the oracles, `toy_checks` what results are compared with.
+`toy_vocabulary` has the tokens, `toy_processes` and `toy_chains` the oracles, `toy_checks` what results are compared
+with.
 """
 
 import functools
@@ -9,6 +10,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from toy_chains import Chain, MaskRates, Nested, TwoDigits  # noqa: F401
 from toy_checks import (  # noqa: F401
     assert_frequencies,
     compiled,
@@ -20,7 +22,7 @@ from toy_checks import (  # noqa: F401
     random_posteriors,
     true_rates,
 )
-from toy_processes import Chain, MaskRates, Nested, Softmax, Toy, TwoDigits  # noqa: F401
+from toy_processes import Softmax, Toy  # noqa: F401
 from toy_vocabulary import (  # noqa: F401  tests find all of a toy here
     ALONE,
     AT_MASK,
