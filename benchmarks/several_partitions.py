@@ -5,11 +5,10 @@
 Blocks do not overlap, so a token is only ever mixed up with the members of its own block; neighborhoods overlap, and
 their bound is loose. With P partitions of like meaning, made from other first centers, a sequence draws its noise from
 one of them. Given this partition the process is a Markov chain with a tight bound, and the mean of P valid bounds is
-valid. The network reads a token under partition p as the state p V + token, whose embedding begins as the token's with
-a vector of the partition added.
+valid. The network is told the partition by a learned vector that is added to the embedding of every token.
 
   one      system `semdlm_nested` with its one partition, by the same program
-  same     the network has P embeddings of a token, but the partition is the same one each time: a control
+  same     a batch is divided and the network is told a number, but all partitions are the same one: a control
   several  P partitions
 
 The first --masked steps train on masked text. A batch is divided evenly over the partitions; the bound is scored once
@@ -20,6 +19,8 @@ import dataclasses
 import json
 import pathlib
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,17 +47,28 @@ KINDS = ("one", "same", "several")
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """A network that reads tokens and the partition of each row, for one without. of_rows: B -> [B] partitions."""
+    """A network that is told the partition of each row: a vector of it is added to the embedding of every token.
 
-    network: object
-    of_rows: object
+    Args:
+        plain: a network whose last P rows of the embedding table are these vectors.
+        of_rows: B -> the partition of each row, [B].
+    """
+
+    plain: Any
+    parts: int
+    of_rows: Callable
 
     def features(self, params, tokens_BxL, t_B, **told):
-        states_BxL = tokens_BxL + self.network.vocab_size * self.of_rows(len(tokens_BxL))[:, None]
-        return self.network.features(params, states_BxL, t_B, **told)
+        """Those of a network with P times as many states, state p V + token, whose table is made here."""
+        vocab_size = self.plain.vocab_size
+        table = params["embed"]["embedding"]
+        states = (table[None, :vocab_size] + table[vocab_size:, None]).reshape(-1, table.shape[1])
+        network = dataclasses.replace(self.plain, symbols=(self.parts - 1) * vocab_size)
+        states_BxL = tokens_BxL + vocab_size * self.of_rows(len(tokens_BxL))[:, None]
+        return network.features({**params, "embed": {"embedding": states}}, states_BxL, t_B, **told)
 
     def __getattr__(self, name):
-        return getattr(self.network, name)
+        return getattr(self.plain, name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,20 +131,11 @@ def measure(config, kind, count):
     parts, mesh = len(corpora), build.build_mesh(config)
     if config.training.batch_size % parts or config.training.microbatches > 1:
         raise UserError(f"--partitions={count} must divide training.batch_size, in one microbatch")
-    plain = build.build_denoiser(config, corpora[0])
-    network = dataclasses.replace(plain, symbols=(parts - 1) * plain.vocab_size)
+    plain = dataclasses.replace(build.build_denoiser(config, corpora[0]), symbols=parts)
     optimizer, _ = build.build_optimizer(config)
-    whole = build.build_init(network, corpora[0])
-
-    def init(key):
-        params = whole(key)
-        table = params["embed"]["embedding"]
-        of_partition = 0.02 * jax.random.normal(jax.random.fold_in(key, 1), (parts, 1, table.shape[1]))
-        copies = table[None, : plain.vocab_size] + (of_partition if parts > 1 else 0)
-        return {**params, "embed": {"embedding": copies.reshape(-1, table.shape[1])}}
-
-    state = create_state(init, optimizer, jax.random.key(config.seed), build.shard_rule(mesh))
-    told = Told(network, lambda rows: jnp.arange(rows) // (rows // parts))
+    init, place = build.build_init(plain, corpora[0]), build.shard_rule(mesh)
+    state = create_state(init, optimizer, jax.random.key(config.seed), place)
+    told = Told(plain, parts, lambda rows: jnp.arange(rows) // (rows // parts))
     several = Several(tuple(build.build_stages(config, corpus) for corpus in corpora))
     step = configured_step(config, several, told, optimizer, mesh, state)
     iterator, size = train_iterator(config, corpora[0], mesh), config.training.batch_size
@@ -146,7 +149,7 @@ def measure(config, kind, count):
     rows, terms = build_rows(config, corpora[0].prepared, "test"), []
     draws = config.evaluation.draws // parts or 1
     for p, corpus in enumerate(corpora):
-        of_one = Told(network, lambda rows, p=p: jnp.full(rows, p))
+        of_one = Told(plain, parts, lambda rows, p=p: jnp.full(rows, p))
         compiled = compile_terms(of_one, build.build_objective(config, corpus), mesh, build.scoring_of(config))
         batches = eval_batches(rows, config.evaluation.batch_size)
         place = {"draws": draws, "place": lambda batch: place_batch(batch, mesh)}

@@ -20,7 +20,7 @@ import time
 from absl import flags
 
 from benchmarks.bakeoff import configure
-from benchmarks.paper import basins, dispersion, gammas, launches, likelihoods, penalties, steps
+from benchmarks.paper import basins, dispersion, gammas, launches, likelihoods, penalties, rates, steps
 from benchmarks.paper.cells import Results, TrainedRun, by_run, work_off
 from benchmarks.paper.scales import SCALES, Scale
 from semdlm_jax import checks, cli, config_flag
@@ -29,7 +29,7 @@ from semdlm_jax.experiment.build import build_objective, build_optimizer
 from semdlm_jax.experiment.data import build_run_data
 
 DEFAULT = "cpu"
-PARTS = {part.NAME: part for part in (basins, likelihoods, steps, gammas, dispersion, penalties)}
+PARTS = {part.NAME: part for part in (basins, likelihoods, rates, steps, gammas, dispersion, penalties)}
 
 
 def project(cells, scale: Scale, place) -> str:

