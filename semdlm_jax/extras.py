@@ -34,6 +34,7 @@ EXTRAS = {
 
 # Extras that nobody needs unless they ask for their feature.
 OPTIONAL = {
+    "beam": {"apache_beam": "apache-beam"},  # preparation of data by many machines
     "evaluation": {"sacrebleu": "sacrebleu"},  # self-BLEU of generated text
     "plots": {"matplotlib": "matplotlib"},
     "scorers": {"gguf": "gguf"},  # models in .gguf files
