@@ -29,9 +29,11 @@ from semdlm_jax.data.tokenizer import Tokenizer
 from semdlm_jax.data.workers import copy_of, encoded, joined, parted
 from semdlm_jax.errors import UserError, did_you_mean, nearest
 from semdlm_jax.extras import require
+from semdlm_jax.options import counted
 from semdlm_jax.storage import replacing
 
 TASK = 2**24  # bytes of files, or characters of text, that a task ends with
+LARGE = 2**30  # bytes of a file for which others wait
 FLAG = "--beam_options"
 _EXAMPLE = "'--runner=FlinkRunner --flink_master=HOST:PORT'"
 _Task = Callable[[Skipped], Iterable[Part]]
@@ -60,7 +62,7 @@ def make_pipeline(options: Sequence[str]) -> Any:
         from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
         known = PipelineOptions([]).get_all_options().keys()
-    if word := next((word for word in options if not word.startswith("--")), None):
+    if word := next((word for word in options if not word.startswith("--") or word == "--help"), None):
         raise UserError(f"{FLAG}: {word!r} is no option of Beam: give options as {_EXAMPLE}")
     told = io.StringIO()
     try:
@@ -105,7 +107,11 @@ def check_options(options: Sequence[str] | None, workers: int | None) -> None:
 
 
 def beam_encoded(
-    corpus: Corpus | Streamed, tokenizer: Tokenizer, folder: pathlib.Path, options: Sequence[str]
+    corpus: Corpus | Streamed,
+    tokenizer: Tokenizer,
+    folder: pathlib.Path,
+    options: Sequence[str],
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Generator[tuple[list[Part], Sequence[np.ndarray]], None, None]:
     """(batch, the ids [N_i] of each of its parts) of all batches, in order, as `workers.encoded` has them.
 
@@ -117,6 +123,7 @@ def beam_encoded(
         tokenizer: which is copied to every worker.
         folder: that all workers see under the same path.
         options: of `make_pipeline`.
+        tell: takes a line of text on what is being done.
 
     Raises:
         UserError: of the first document that one process would have refused; a task or the pipeline failed.
@@ -127,6 +134,7 @@ def beam_encoded(
     count = 0
     for count, task in enumerate(_tasks(corpus), 1):
         (place / f"{count}.task").write_bytes(pickle.dumps(task))
+    tell(f"{counted(count, 'task')} for the workers of Apache Beam{_large(corpus)}")
     cause = _run(make_pipeline(options), count, place) if count else ""
     if failed := _failed(place):
         raise pickle.loads((place / "failed" / str(min(failed))).read_bytes())
@@ -158,6 +166,14 @@ def _tasks(corpus) -> Iterator[_Task]:
         return
     for shards in grouped(corpus.shards(), _bytes, TASK, BATCH_PARTS):
         yield functools.partial(_read, shards, corpus.name)
+
+
+def _large(corpus):
+    """A remark on the largest file, which waits for one worker, if it is large."""
+    sizes = ((_bytes(shard), shard.path) for shard in (corpus.shards() if corpus.shards else ()))
+    size, path = max(sizes, default=(0, ""))
+    told = f"; note: {path} of {size / 2**20:,.0f} MiB is read by one worker: several smaller files would be faster"
+    return told if size > LARGE else ""
 
 
 def _bytes(shard: Shard) -> int:

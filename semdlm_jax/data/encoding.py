@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from semdlm_jax.data.beam import beam_encoded
 from semdlm_jax.data.documents import Digest, Part
 from semdlm_jax.data.packing import Packer, batches
 from semdlm_jax.data.protocols import lost_to_padding
@@ -60,11 +59,11 @@ def starts_file(split):
     return f"{split}.starts.npy"
 
 
-def encode_corpus(corpus, tokenizer, folder, splits, workers=1, beam_options=None):
+def encode_corpus(corpus, tokenizer, folder, splits, workers=1, beam=None):
     """Encodes every document of a corpus into files of `folder`; ({split: closed SplitWriter}, the corpus's Digest).
 
-    Shows the documents a second on a terminal. workers: of `workers.encoded`. beam_options: of `beam.beam_encoded`,
-    which is used instead where they are given.
+    Shows the documents a second on a terminal. workers: of `workers.encoded`. beam: what takes its place, as
+    `beam.beam_encoded` with its options does; None for nothing.
     """
     with contextlib.ExitStack() as stack:
         writers = {}
@@ -73,10 +72,10 @@ def encode_corpus(corpus, tokenizer, folder, splits, workers=1, beam_options=Non
             stack.callback(_quietly(writers[split].abandon))
         digest = Digest()
         with tqdm(desc="encoding", unit=" documents", unit_scale=True, disable=None) as bar:
-            if beam_options is None:
+            if beam is None:
                 found = encoded(batches(corpus.parts()), tokenizer, workers)
             else:
-                found = beam_encoded(corpus, tokenizer, folder, beam_options)
+                found = beam(corpus, tokenizer, folder)
             for batch, ids_of_batch in stack.enter_context(contextlib.closing(found)):
                 of_split = collections.defaultdict(lambda: ([], []))
                 for part, ids in zip(batch, ids_of_batch, strict=True):

@@ -10,6 +10,7 @@ reads. It is written below TFDS_DATA_DIR, or ~/tensorflow_datasets.
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from semdlm_jax import cli, config_flag, keys
-from semdlm_jax.data.beam import check_options, words_of
+from semdlm_jax.data.beam import beam_encoded, check_options, words_of
 from semdlm_jax.data.corpora import CORPORA
 from semdlm_jax.data.documents import SPLITS, Corpus, Streamed, TrainingText, check_split, digest_of, stamp_of
 from semdlm_jax.data.encoding import encode_corpus, padding_report
@@ -90,15 +91,19 @@ def prepare(
     settings = {**corpus.settings, "tokenizer": tokenizer, **_options_read(spec, tokenizer, corpus.name)}
     with storage_errors(directory), locked(directory, progress):
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            prepared = _reopen(directory, settings, corpus, given, progress)
             if beam_options is not None:
                 progress(f"{directory} is prepared already: Beam has nothing to do")
-            return _reopen(directory, settings, corpus, given, progress)
+            return prepared
         stamp = stamp_of(corpus)
         built = given or build_tokenizer(spec, text)
-        progress(f"encoding {corpus.origin}" + " by Apache Beam" * (beam_options is not None))
+        progress(f"encoding {corpus.origin}")
+        beam = None
+        if beam_options is not None:
+            beam = functools.partial(beam_encoded, options=beam_options, tell=progress)
         with appearing(directory) as folder:
             built.save(folder / built.FILE)
-            writers, digest = encode_corpus(corpus, built, folder, SPLITS, workers or 1, beam_options)
+            writers, digest = encode_corpus(corpus, built, folder, SPLITS, workers or 1, beam)
             for split, writer in writers.items():
                 check_split(corpus.name, split, writer.documents)
             np.save(folder / UNIGRAM, writers["train"].counts)

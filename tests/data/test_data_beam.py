@@ -9,6 +9,7 @@ import pickle
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from semdlm_jax import extras
@@ -66,10 +67,11 @@ def write_json(path, documents):
         file.writelines(json.dumps({"text": text}) + "\n" for text in documents)
 
 
-def json_lines(folder):
+def records(folder):
     """Split by documents; some of its rows have no text."""
     for number in range(6):
         write_json(folder / f"{number}.jsonl{'.gz' * (number % 2)}", [*texts(12, number), None, " "])
+    pyarrow.parquet.write_table(pyarrow.table({"text": [*texts(12, 6), None]}), folder / "6.parquet")
     return load_corpus(f"text:{folder}")
 
 
@@ -106,7 +108,7 @@ def in_memory(folder):
     return Corpus(tuple(found[:40]), tuple(found[40:59]), (found[59],), "toy", "letters")
 
 
-CORPORA = (json_lines, lines, many_tiny_files, cut_files, given_splits, in_memory)
+CORPORA = (records, lines, many_tiny_files, cut_files, given_splits, in_memory)
 
 
 def contents(directory):
@@ -132,11 +134,11 @@ def folder(tmp_path):
 def test_the_same_files_in_whatever_order_tasks_are_done(small, backwards, folder, make):
     meta = check_same(make(folder), folder.parent, "bytes")
     assert backwards[0] > 2 and min(meta["documents"].values()) > 0
-    assert meta["skipped"]["rows"] == {json_lines: 12, many_tiny_files: 2, cut_files: 1}.get(make, 0)
+    assert meta["skipped"]["rows"] == {records: 13, many_tiny_files: 2, cut_files: 1}.get(make, 0)
 
 
 @pytest.mark.parametrize(
-    "make, tokenizer", [(json_lines, "sentencepiece"), (many_tiny_files, "bert-base-uncased"), (in_memory, "bytes")]
+    "make, tokenizer", [(records, "sentencepiece"), (many_tiny_files, "bert-base-uncased"), (in_memory, "bytes")]
 )
 def test_the_same_files_of_beam(installed, small, folder, monkeypatch, make, tokenizer):
     counts, run = [], beam._run
@@ -198,7 +200,7 @@ def not_encoded(folder):
 
 @pytest.mark.parametrize("spoil", [not_json, not_utf8, not_a_string, not_encoded])
 def test_the_first_bad_document_is_told_in_the_words_of_one_process(small, backwards, folder, spoil):
-    corpus = json_lines(folder)
+    corpus = records(folder)
     spoil(folder)
     (folder / "5.jsonl.gz").write_bytes(b"no gzip")  # which is done first here
     told = []
@@ -211,7 +213,7 @@ def test_the_first_bad_document_is_told_in_the_words_of_one_process(small, backw
 
 
 def test_a_bad_document_and_a_failure_of_beam(installed, small, folder, monkeypatch):
-    corpus = json_lines(folder)
+    corpus = records(folder)
     not_json(folder)
     with pytest.raises(UserError, match="2.jsonl, line 2: not JSON lines"):
         prepare(corpus, folder.parent / "made", 0, True, tokenizer="bytes", beam_options=LOCAL)
@@ -226,9 +228,35 @@ def test_a_worker_without_the_folder(tmp_path):
         beam.encode_task(1, f"{tmp_path}/missing", "/")
 
 
+def test_what_comes_behind_a_failed_task_is_not_done(small, backwards, folder, monkeypatch):
+    """And what comes before it is: its own failure would be the first."""
+    corpus, done = records(folder), []
+    not_json(folder)
+
+    def run(pipeline, count, place):
+        for number in (2, 3, 4, 1):  # the bad file is in task 2
+            beam.encode_task(number, str(place), os.getcwd())
+        done.extend(sorted(path.name for path in place.glob("*.ids")))
+        return ""
+
+    monkeypatch.setattr(beam, "_run", run)
+    with pytest.raises(UserError, match="2.jsonl, line 2"):
+        list(beam.beam_encoded(corpus, Moody(), folder.parent, LOCAL))
+    assert done == ["1.ids"]
+
+
+def test_a_file_for_which_others_wait_is_told(small, backwards, folder, monkeypatch):
+    told = []
+    corpus = lines(folder)
+    for large, words in ((2**30, "4 tasks for the workers of Apache Beam"), (10, ".txt of 0 MiB is read by one")):
+        monkeypatch.setattr(beam, "LARGE", large)
+        list(beam.beam_encoded(corpus, Moody(), folder.parent, LOCAL, told.append))
+        assert words in told[-1] and ("note" in told[-1]) == (large == 10)
+
+
 def test_what_was_taken_is_removed(small, backwards, folder):
     """So that the disk need not hold the text and all ids together with the files that are made of them."""
-    corpus, found = json_lines(folder), []
+    corpus, found = records(folder), []
     for batch, _ in beam.beam_encoded(corpus, Moody(), folder.parent, LOCAL):
         found.append((len(list(folder.parent.glob("beam-*/*.ids"))), len(batch)))
     left = [count for count, _ in found]
@@ -242,6 +270,7 @@ def test_what_was_taken_is_removed(small, backwards, folder):
         "--runner=Direkt": "Beam has no runner 'Direkt': did you mean 'DirectRunner'",
         "--runner=no.such.Runner": "no.such.Runner does not take them .No module named 'no'.",
         "--runer=DirectRunner": "Beam has no option --runer: did you mean '--runner'",
+        "--runner=direct --help": "'--help' is no option of Beam",
         "DirectRunner": "'DirectRunner' is no option of Beam: give options as '--runner=",
         "--direct_num_workers=x": "argument --direct_num_workers: invalid int value: 'x': give another",
         "--runner='x": "cannot be read .No closing quotation.: give options as",
@@ -268,4 +297,5 @@ def test_a_finished_directory_needs_no_beam(small, backwards, folder):
     corpus, told = lines(folder), []
     for _ in range(2):
         prepare(corpus, folder.parent / "made", 0, True, told.append, tokenizer="bytes", beam_options=LOCAL)
-    assert len(backwards) == 1 and "by Apache Beam" in told[0] and "Beam has nothing to do" in told[1]
+    assert len(backwards) == 1 and "tasks for the workers of Apache Beam" in told[1]
+    assert told[2] == f"{folder.parent}/made is prepared already: Beam has nothing to do"
