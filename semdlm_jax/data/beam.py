@@ -240,7 +240,7 @@ def encode_task(number: int, place: str, directory: str) -> None:
             for batch, ids in encoded(batches(task(skipped)), tokenizer):
                 pickle.dump((batch, joined(ids, tokenizer)), file)
             pickle.dump((None, skipped), file)
-    except UserError as error:  # to be raised where the pipeline began, in its words
+    except (UserError, KeyboardInterrupt) as error:  # to be raised as it is where the pipeline began, not as Beam's
         with replacing(folder / "failed" / str(number), "wb") as file:
             pickle.dump(error, file)
 

@@ -163,13 +163,15 @@ def test_relative_paths_are_those_of_the_first_process(small, folder, monkeypatc
 
 @dataclasses.dataclass(frozen=True)
 class Moody(OwnTokenizer):
-    """Fails at one text."""
+    """Fails at one text, is interrupted at another."""
 
     vocabulary: tuple[str, ...] = tuple("abcdefgh .\n")
 
     def ids_of(self, text):
         if "bad" * 3 in text:
             raise ValueError("not this one")
+        if "fade" * 3 in text:
+            raise KeyboardInterrupt
         return [self.vocabulary.index(letter) for letter in text]
 
     def text_of(self, ids):
@@ -221,6 +223,14 @@ def test_a_bad_document_and_a_failure_of_beam(installed, small, folder, monkeypa
     with pytest.raises(UserError, match="the pipeline of Beam has failed .invalid load key, .* mend that, or leave"):
         prepare(corpus, folder.parent / "made", 0, True, tokenizer="bytes", beam_options=LOCAL)
     assert not (folder.parent / "made").exists()
+
+
+def test_a_stop_is_no_failure(installed, small, folder, capfd):
+    corpus = records(folder)
+    write_json(folder / "2.jsonl", ["a", "fade" * 3])
+    with pytest.raises(KeyboardInterrupt):
+        prepare(corpus, folder.parent / "made", 0, True, tokenizer="test_data_beam:Moods", beam_options=LOCAL)
+    assert list(folder.parent.iterdir()) == [folder] and "Traceback" not in capfd.readouterr().err
 
 
 def test_a_worker_without_the_folder(tmp_path):
