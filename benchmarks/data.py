@@ -5,6 +5,7 @@
     python -m benchmarks.data --memory=200           the memory of preparing so many MB of every kind; an hour
     python -m benchmarks.data --memory=500 --specs=text:words.txt --tokenizers=sentencepiece        the same of one kind
     python -m benchmarks.data --workers=1,2 --megabytes=50          preparation by so many processes
+    python -m benchmarks.data --workers=1 --beam_options=--runner=FnApiRunner       and by Apache Beam
 
 rows         how many tokens the iterator of one process shuffles, cuts into rows and batches per second of processor
              time; this number divided by what the quickstart's training consumes on two cores; and the share of one
@@ -13,8 +14,10 @@ rows         how many tokens the iterator of one process shuffles, cuts into row
 preparation  documents and tokens per second of wall time, from text to the stored stream.
 memory       the peak memory of the command, imports included, from text to the stored stream. The name of a spec's
              file says what text it holds (see TEXTS); its ending says in which format.
-workers      of the command with --workers=N: seconds of wall time; of processor time, of the first process, which reads
-             and writes, and of all; and whether its files are those of the first N, byte for byte.
+workers      of the command with --workers=N, and with --beam_options: seconds of wall time; of processor time, of the
+             first process, which reads and writes, and of all; and whether its files are those of the first N, byte for
+             byte. Of the files of --documents, or of words in a file. With --beam_options=--runner=FnApiRunner also the
+             processor time in one process: of the pipeline, and of what follows it (digests, packing, writing).
 """
 
 import gzip
@@ -38,7 +41,11 @@ from absl import flags
 from benchmarks.timing import interleave, spread
 from semdlm_jax import cli
 from semdlm_jax.data import corpora, files, pipeline, protocols
+from semdlm_jax.data.beam import beam_encoded
+from semdlm_jax.data.documents import SPLITS
+from semdlm_jax.data.encoding import encode_corpus
 from semdlm_jax.data.prepare import prepare
+from semdlm_jax.data.tokenizers import given_tokenizer
 
 TOKENIZER = SimpleNamespace(bos_id=2, eos_id=3, pad_id=0)
 SHAPES = {"quickstart": (64, 64), "lm1b": (128, 512), "openwebtext": (1024, 512)}  # (L, batch)
@@ -216,18 +223,23 @@ def processor_seconds(pid):
     return ticks.get(pid, 0.0), sum(ticks[other] for other in ticks if other != pid and is_below(other))
 
 
-def measure_workers(numbers, megabytes, tokenizers):
+def measure_workers(numbers, beam_options, documents, megabytes, tokenizers):
+    ways = {f"{number} workers": f"--workers={number}" for number in numbers}
+    if beam_options:
+        ways["Beam"] = f"--beam_options={beam_options}"
     with tempfile.TemporaryDirectory() as folder:
-        write_documents(pathlib.Path(folder) / "words.jsonl", documents_of("words", megabytes))
+        if not documents:
+            documents = f"{folder}/words.jsonl"
+            write_documents(pathlib.Path(documents), documents_of("words", megabytes))
         for tokenizer in tokenizers:
             first = {}
-            for number in numbers:
+            for way, option in ways.items():
                 made = pathlib.Path(folder) / "made"
-                data = {"corpus": f"text:{folder}/words.jsonl", "directory": made, "tokenizer": tokenizer}
+                data = {"corpus": f"text:{documents}", "directory": made, "tokenizer": tokenizer}
                 flags_of_data = [f"--config.data.{key}={data[key]}" for key in data]
                 command = [sys.executable, "-m", "semdlm_jax.data.prepare", "--config=quickstart", *flags_of_data]
                 begun, seconds = time.perf_counter(), (0.0, 0.0)
-                with subprocess.Popen([*command, f"--workers={number}"], stdout=subprocess.DEVNULL) as running:
+                with subprocess.Popen([*command, option], stdout=subprocess.DEVNULL) as running:
                     while running.poll() is None:
                         seconds = tuple(map(max, seconds, processor_seconds(running.pid)))
                         time.sleep(0.05)
@@ -235,16 +247,41 @@ def measure_workers(numbers, megabytes, tokenizers):
                 first = first or found
                 own, others = seconds
                 print(
-                    f"{tokenizer:<20.20}{number:>3} workers{wall:>7.1f} s; processor {own:.1f} s of the first process, "
+                    f"{tokenizer:<20.20}{way:>11}{wall:>7.1f} s; processor {own:.1f} s of the first process, "
                     f"{own + others:.1f} s of all; {'the same bytes' if found == first else 'OTHER BYTES'}",
                     flush=True,
                 )
                 shutil.rmtree(made)
 
 
+def measure_beam(beam_options, documents, tokenizers):
+    corpus = corpora.load_corpus(f"text:{documents}")
+    for name in tokenizers:
+        tokenizer, times = given_tokenizer(name, lowercase=True), []
+
+        def encoded(*given, times=times):
+            pairs = beam_encoded(*given, options=[beam_options], tell=lambda line: times.append(time.process_time()))
+            for pair in pairs:
+                times[1:] = times[1:] or [time.process_time()]
+                yield pair
+
+        with tempfile.TemporaryDirectory() as folder:
+            writers, _ = encode_corpus(corpus, tokenizer, pathlib.Path(folder), SPLITS, beam=encoded)
+        begun, first, ended = *times, time.process_time()
+        size = sum(writer.characters for writer in writers.values()) / 10**6
+        print(
+            f"{name:<20.20}{size:,.1f} M characters; processor {first - begun:.2f} s of the pipeline, "
+            f"{ended - first:.2f} s of what follows",
+            flush=True,
+        )
+
+
 def main(options):
     if options.workers:
-        measure_workers([int(number) for number in options.workers], options.megabytes, options.tokenizers)
+        numbers = [int(number) for number in options.workers]
+        measure_workers(numbers, options.beam_options, options.documents, options.megabytes, options.tokenizers)
+        if options.beam_options and options.documents:
+            measure_beam(options.beam_options, options.documents, options.tokenizers)
         return
     if options.memory:
         measure_memory(options.memory, options.specs, options.tokenizers)
@@ -259,6 +296,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("documents", None, "A glob of files to prepare.")
     flags.DEFINE_integer("memory", 0, "Measure the preparation of this many MB of text instead.")
     flags.DEFINE_list("workers", [], "Measure the preparation by so many processes instead.")
+    flags.DEFINE_string("beam_options", None, "With --workers: options of Apache Beam, to measure that as well.")
     flags.DEFINE_integer("megabytes", 50, "Of text, for --workers.")
     flags.DEFINE_list("specs", list(SPECS), "What to prepare: text: or lines:, followed by a file named TEXT.ENDING.")
     flags.DEFINE_list("tokenizers", ["sentencepiece", "bert-base-uncased"], "With which vocabularies.")

@@ -12,7 +12,7 @@ semdlm_install() ( # checkout
   # path of the checkout, to which the installation (-e) points.
   stamp="$venv/installed-$({ echo "$1" && cat "$1/setup.py"; } | cksum | tr ' ' '-')"
   if [ -e "$stamp" ] && "$venv/bin/python" -c '' 2>/dev/null; then exit 0; fi
-  echo "creating .venv (only the first time; takes about a minute)"
+  echo "creating .venv (only the first time; takes one or two minutes)"
   find "$venv" -maxdepth 1 -name 'installed-*' -delete 2>/dev/null
   "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" &&
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "${1}[locked,test]" &&

@@ -35,6 +35,7 @@ EXTRAS = {
 
 # Extras that nobody needs unless they ask for their feature.
 OPTIONAL = {
+    "beam": {"apache_beam": "apache-beam"},  # preparation of data by many machines
     "evaluation": {"sacrebleu": "sacrebleu"},  # self-BLEU of generated text
     "gcs": {"gcsfs": "gcsfs"},  # folders at gs://
     "plots": {"matplotlib": "matplotlib"},

@@ -142,6 +142,7 @@ FLAGS: dict[str, Option] = {
     "fsdp": number(None, "[-1, 65536]", "devices that share the weights", kind=int),
     "tensor": number(None, "[-1, 65536]", "devices that share each matrix", kind=int),
     "workers": number(None, "[1, 1024]", "processes that encode text", kind=int),
+    "beam_options": text(None, "options of Apache Beam", filled=True),
     "coordinator_address": text(None, "host:port of the first of several processes", filled=True),
     "num_processes": number(None, COUNT, "how many processes there are", kind=int),
     "process_id": number(None, MANY, "which of the processes this is, from 0", kind=int),

@@ -6,7 +6,6 @@ import abc
 import dataclasses
 import functools
 import importlib.util
-import itertools
 import os
 import pathlib
 import sys
@@ -14,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from semdlm_jax.data import splitting, tfds_source
-from semdlm_jax.data.documents import SPLITS, Corpus, Streamed, check_split
-from semdlm_jax.data.files import Skipped, parts_of, read_parts, read_text
-from semdlm_jax.data.matching import check_no_field, line_files, text_files
+from semdlm_jax.data.documents import SPLITS, Corpus, Shard, Streamed, check_split
+from semdlm_jax.data.files import Skipped, parts_of, read_text
+from semdlm_jax.data.matching import check_no_field, line_files, shards_of, text_files
 from semdlm_jax.data.records import FIELD
 from semdlm_jax.data.runs import find_runs, read_run
 from semdlm_jax.errors import UserError, choose
@@ -147,8 +146,7 @@ class TextFiles(_WithField):
             return _many(self.spec, paths, read)
         origin = f"{counted(len(paths), 'text file')} matching {self.argument}"
         cut = _whole_files if len(paths) >= MIN_FILES_TO_SPLIT_BY_FILE else _cut_files
-        skipped = Skipped()
-        return Streamed(cut(self.spec, paths, skipped), origin=origin, files=paths, skipped=skipped)
+        return Streamed.of_shards(cut(self.spec, paths), Skipped(), origin=origin, files=paths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,38 +196,38 @@ CORPORA = ArgumentRegistry(
 )
 
 
-def _whole_files(spec, paths, skipped):
+def _whole_files(spec, paths):
     sizes = {path: os.path.getsize(path) for path in paths}
     parts = splitting.split_groups({path: [path] for path in paths}, sizes)
 
-    def read():
-        skipped.clear()
+    def shards():
         for split, chosen in zip(SPLITS, parts, strict=True):
-            for path in chosen:
-                texts = read_parts(path)
-                if (first := next(texts, None)) is None:
-                    skipped.add(path)
-                else:
-                    yield split, itertools.chain([first], texts)
+            yield from shards_of(chosen, None, split)
 
-    return read
+    return shards
 
 
-def _cut_files(spec, paths, skipped):
+def _cut_files(spec, paths):
     runs = {path: find_runs(path) for path in paths}
     if not any(runs.values()):
         raise UserError(f"corpus {spec!r}: every matching file is empty: give files with text")
     for split in SPLITS:
         check_split(spec, split, sum(split in run for run in runs.values()))
-    skipped.rows, skipped.first = sum(not run for run in runs.values()), next((p for p in paths if not runs[p]), None)
 
-    def read():
+    def shards():
         for split in SPLITS:
             for path in paths:
-                if split in runs[path]:
-                    yield split, read_run(path, *runs[path][split])
+                if split in runs[path] or not runs[path] and split == "train":  # to be counted, once
+                    yield Shard(path, functools.partial(_run, path, split, runs[path].get(split)))
 
-    return read
+    return shards
+
+
+def _run(path, split, blocks, skipped):
+    if blocks is None:
+        skipped.add(path)
+    else:
+        yield split, read_run(path, *blocks)
 
 
 def _many(spec, paths, read):
@@ -243,12 +241,10 @@ def _many(spec, paths, read):
         for path in paths:
             yield from read(path, skipped)
 
-    def documents():
-        fraction = splitting.held_out_fraction(total)
-        for text in texts():
-            yield splitting.split_of(text, fraction), parts_of(text)
+    def shards():
+        return shards_of(paths, read, None, splitting.held_out_fraction(total), ("valid", "test"))
 
-    streamed = Streamed(documents, origin=origin, files=paths, skipped=skipped)
+    streamed = Streamed.of_shards(shards, skipped, origin=origin, files=paths)
     if total > IN_MEMORY_BYTES:
         for path in paths:
             next(read(path, Skipped()), None)  # what is wrong with one is told now, not after hours

@@ -32,6 +32,7 @@ class _Documents:
     options: Mapping[str, Any]
     read: Callable[[], Iterable[tuple[str, Iterable[str]]]]
     explaining: Callable[[], contextlib.AbstractContextManager]
+    shards: "Callable[[], Iterable[Shard]] | None" = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -123,6 +124,18 @@ class Corpus(_Documents):
                 yield split, parts_of(text)
 
 
+class Shard(NamedTuple):
+    """A file of a corpus, or a stretch of one, that any process can read alone.
+
+    Attributes:
+      path: of the file.
+      read: (where to count rows without text) -> (split, parts of the text) of its documents. It can be pickled.
+    """
+
+    path: str
+    read: Callable[[Skipped], Iterable[tuple[str, Iterable[str]]]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Streamed(_Documents):
     """Documents that are read anew in every pass, so that memory need not hold them.
@@ -130,6 +143,7 @@ class Streamed(_Documents):
     Attributes:
       read: () -> (split, parts of the text) of every document, in an order that never changes.
       skipped: the rows without text of a pass, when it is over.
+      shards: () -> what `read` reads, one after the other, see `of_shards`; None where nobody can read a range alone.
       Else as of Corpus.
     """
 
@@ -143,6 +157,18 @@ class Streamed(_Documents):
     explaining: Callable[[], contextlib.AbstractContextManager] = dataclasses.field(
         default=contextlib.nullcontext, compare=False, repr=False
     )
+    shards: Callable[[], Iterable[Shard]] | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of_shards(cls, shards: Callable[[], Iterable[Shard]], skipped: Skipped, **about: Any) -> "Streamed":
+        """The documents of all shards, in their order. about: the other attributes."""
+
+        def read():
+            skipped.clear()
+            for shard in shards():
+                yield from shard.read(skipped)
+
+        return cls(read, skipped=skipped, shards=shards, **about)
 
 
 class TrainingText:

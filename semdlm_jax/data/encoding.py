@@ -59,10 +59,11 @@ def starts_file(split):
     return f"{split}.starts.npy"
 
 
-def encode_corpus(corpus, tokenizer, folder, splits, workers=1):
+def encode_corpus(corpus, tokenizer, folder, splits, workers=1, beam=None):
     """Encodes every document of a corpus into files of `folder`; ({split: closed SplitWriter}, the corpus's Digest).
 
-    Shows the documents a second on a terminal. workers: of `workers.encoded`.
+    Shows the documents a second on a terminal. workers: of `workers.encoded`. beam: what takes its place, as
+    `beam.beam_encoded` with its options does; None for nothing.
     """
     with contextlib.ExitStack() as stack:
         writers = {}
@@ -71,8 +72,11 @@ def encode_corpus(corpus, tokenizer, folder, splits, workers=1):
             stack.callback(_quietly(writers[split].abandon))
         digest = Digest()
         with tqdm(desc="encoding", unit=" documents", unit_scale=True, disable=None) as bar:
-            found = stack.enter_context(contextlib.closing(encoded(batches(corpus.parts()), tokenizer, workers)))
-            for batch, ids_of_batch in found:
+            if beam is None:
+                found = encoded(batches(corpus.parts()), tokenizer, workers)
+            else:
+                found = beam(corpus, tokenizer, folder)
+            for batch, ids_of_batch in stack.enter_context(contextlib.closing(found)):
                 of_split = collections.defaultdict(lambda: ([], []))
                 for part, ids in zip(batch, ids_of_batch, strict=True):
                     digest.add(part)

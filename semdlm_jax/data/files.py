@@ -30,6 +30,10 @@ class Skipped:
         self.rows += 1
         self.first = self.first or place
 
+    def add_all(self, later: "Skipped") -> None:
+        self.rows += later.rows
+        self.first = self.first or later.first
+
     def clear(self) -> None:
         self.rows, self.first = 0, None
 

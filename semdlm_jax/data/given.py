@@ -2,14 +2,14 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from semdlm_jax.data import splitting
 from semdlm_jax.data.corpora import load_corpus
 from semdlm_jax.data.documents import SPLITS, Corpus, Streamed
-from semdlm_jax.data.files import Skipped, parts_of, read_parts
-from semdlm_jax.data.matching import Reader, line_files, text_files
+from semdlm_jax.data.files import Skipped
+from semdlm_jax.data.matching import Reader, line_files, shards_of, text_files
 from semdlm_jax.data.records import FIELD
 from semdlm_jax.errors import UserError, nearest
 from semdlm_jax.options import counted
@@ -51,24 +51,10 @@ class Source(NamedTuple):
     paths: tuple[str, ...]
     read: Reader | None
 
-    def documents(self, skipped: Skipped) -> Iterator[tuple[str | None, Iterator[str]]]:
-        """(the text, None of plain text, its parts) of every document that is not blank, in the order of the files."""
-        for path in self.paths:
-            if self.read is not None:
-                yield from ((text, parts_of(text)) for text in self.read(path, skipped))
-                continue
-            parts = read_parts(path)
-            if (first := next(parts, None)) is None:
-                skipped.add(path)
-            else:
-                yield None, itertools.chain([first], parts)
-
     def check(self, split: str) -> None:
         """UserError unless every file can be read from its begin, and there is a document: asked before long work."""
-        found = False
-        for path in self.paths:
-            found |= next(self._replace(paths=(path,)).documents(Skipped()), None) is not None
-        if not found:
+        firsts = [next(iter(shard.read(Skipped())), None) for shard in shards_of(self.paths, self.read, split)]
+        if not any(firsts):
             raise UserError(f"data.{split} = {self.spec!r} holds no text: give files with text")
 
 
@@ -98,14 +84,11 @@ def load_splits(given: Mapping[str, str], field: str = FIELD) -> Streamed:
     for split, source in sources.items():
         source.check(split)
     fraction = splitting.held_out_fraction(sum(map(os.path.getsize, train.paths)))
-    skipped = Skipped()
 
-    def read():
-        skipped.clear()
+    def shards():
         for split, source in sources.items():
-            for text, parts in source.documents(skipped):
-                drawn = missing and split == "train"
-                yield (splitting.split_of(text, fraction, missing) if drawn else split), parts
+            drawn = missing and split == "train"
+            yield from shards_of(source.paths, source.read, None if drawn else split, fraction, missing)
 
     origin = [f"{split}: {counted(len(source.paths), 'file')} of {source.spec}" for split, source in sources.items()]
     if shared := _shared(sources.get("valid"), sources.get("test")):
@@ -113,7 +96,8 @@ def load_splits(given: Mapping[str, str], field: str = FIELD) -> Streamed:
     origin += [f"{split}: drawn from train, {fraction:.2%} of its documents" for split in missing]
     named = {split: source.spec for split, source in sources.items()}
     paths = tuple(itertools.chain(*(source.paths for source in sources.values())))
-    return Streamed(read, train.spec, "; ".join(origin), paths, skipped, named, {"field": field})
+    about = {"name": train.spec, "origin": "; ".join(origin), "files": paths}
+    return Streamed.of_shards(shards, Skipped(), **about, given=named, options={"field": field})
 
 
 def _open(split, spec, field):

@@ -2,10 +2,13 @@
 
 import functools
 import glob
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from semdlm_jax.data.files import Skipped, check_beginning, read_lines
+from semdlm_jax.data import splitting
+from semdlm_jax.data.documents import Shard
+from semdlm_jax.data.files import Skipped, check_beginning, parts_of, read_lines, read_parts
 from semdlm_jax.data.formats import PLAIN, kind_of
 from semdlm_jax.data.records import FIELD, read_documents
 from semdlm_jax.errors import UserError
@@ -38,7 +41,39 @@ def line_files(spec: str, pattern: str, field: str) -> tuple[tuple[str, ...], Re
             raise UserError(f"corpus {spec!r}: {path} is {kind}, not a sentence a line: give it as text:{path}")
         check_beginning(path)
     check_no_field(f"{paths[0]}, plain text,", field)
-    return paths, lambda path, skipped: read_lines(path)
+    return paths, _lines
+
+
+def _lines(path, skipped):
+    del skipped  # a blank line is none
+    return read_lines(path)
+
+
+def shards_of(
+    paths: Sequence[str], read: Reader | None, split: str | None, fraction: float = 0.0, drawn: Sequence[str] = ()
+) -> Iterator[Shard]:
+    """A Shard for every file.
+
+    Args:
+      paths: of the files.
+      read: what reads their documents; None for plain text, a document a file.
+      split: of all their documents; None if each falls where `splitting.split_of` has it.
+      fraction, drawn: of `split_of`.
+    """
+    for path in paths:
+        yield Shard(path, functools.partial(_documents, path, read, split, fraction, drawn))
+
+
+def _documents(path, read, split, fraction, drawn, skipped):
+    if read is not None:
+        for text in read(path, skipped):
+            yield split or splitting.split_of(text, fraction, drawn), parts_of(text)
+        return
+    parts = read_parts(path)
+    if (first := next(parts, None)) is None:
+        skipped.add(path)
+    else:
+        yield split, itertools.chain([first], parts)
 
 
 def check_no_field(what: str, field: str) -> None:

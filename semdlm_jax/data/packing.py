@@ -6,12 +6,14 @@ breaks at the ends of a text; for them that token is added between two parts tha
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from semdlm_jax.data.documents import Part
 from semdlm_jax.data.files import parts_of
 
+T = TypeVar("T")
 BATCH_CHARACTERS = 2**20  # encoded at a time, and one part more
 BATCH_PARTS = 4096
 
@@ -67,15 +69,20 @@ def pack(documents: Iterable[str], tokenizer, progress: Callable[[int], None] = 
 
 def batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
     """Batches of parts, in order: at most BATCH_PARTS each; a batch ends once it holds BATCH_CHARACTERS."""
-    batch, size = [], 0
-    for part in parts:
-        batch.append(part)
-        size += len(part.text)
-        if size >= BATCH_CHARACTERS or len(batch) >= BATCH_PARTS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    return grouped(parts, lambda part: len(part.text), BATCH_CHARACTERS, BATCH_PARTS)
+
+
+def grouped(items: Iterable[T], size_of: Callable[[T], int], size: int, most: int) -> Iterator[list[T]]:
+    """Items in groups, in order: at most `most` each; a group ends once its sizes sum up to `size`."""
+    group, total = [], 0
+    for item in items:
+        group.append(item)
+        total += size_of(item)
+        if total >= size or len(group) >= most:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
 
 
 def _parts(documents):

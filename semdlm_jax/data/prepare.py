@@ -2,6 +2,7 @@
 
     python -m semdlm_jax.data.prepare --config=configs/quickstart.py        the corpus and vocabulary of config.data
     python -m semdlm_jax.data.prepare --config=… --check                    checks that no byte of it has changed
+    python -m semdlm_jax.data.prepare --config=… --beam_options='--runner=…'        by a cluster, with Apache Beam
     python -m semdlm_jax.data.prepare --dataset=lm1b --source=DIR_OR_ARCHIVE
 
 The last command converts the files of the One Billion Word Benchmark to the dataset that --config=configs/lm1b.py
@@ -9,15 +10,17 @@ reads. It is written below TFDS_DATA_DIR, or ~/tensorflow_datasets.
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from absl import flags
 
 from semdlm_jax import cli, config_flag, keys, remote
+from semdlm_jax.data.beam import beam_encoded, check_options, words_of
 from semdlm_jax.data.corpora import CORPORA
 from semdlm_jax.data.documents import SPLITS, Corpus, Streamed, TrainingText, check_split, digest_of, stamp_of
 from semdlm_jax.data.encoding import encode_corpus, padding_report
@@ -49,7 +52,8 @@ def prepare(
     progress: Callable[[str], None] = lambda line: None,
     tokenizer: str = LEARNED,
     length: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    beam_options: Sequence[str] | None = None,
     **options: Any,
 ) -> Prepared:
     """Makes a vocabulary, encodes every split with it and writes `directory`; returns it opened.
@@ -66,13 +70,16 @@ def prepare(
       progress: called with a line of text as the work goes on.
       tokenizer: what data.tokenizer names. A vocabulary that is learned is learned from the train split.
       length: L of the rows whose padding is reported; None for no report.
-      workers: processes that encode text, see `workers.encoded`; their number changes no byte.
+      workers: processes that encode text, see `workers.encoded`; their number changes no byte. None: 1.
+      beam_options: of Apache Beam, as ['--runner=…', …]: its workers encode text, see `beam`, which changes no byte
+        either.
       options: further options of the tokenizer, by name.
 
     Raises:
       UserError: the directory exists with other settings, or holds something else; bad text; no text for a split; a
-        full disk.
+        full disk; what `beam.check_options` says.
     """
+    check_options(beam_options, workers)
     directory = pathlib.Path(directory)
     if directory.name in ("", ".."):
         directory = directory.resolve()  # the lock and the unfinished directory lie beside it, named after it
@@ -84,13 +91,19 @@ def prepare(
     settings = {**corpus.settings, "tokenizer": tokenizer, **_options_read(spec, tokenizer, corpus.name)}
     with storage_errors(directory), locked(directory, progress):
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            return _reopen(directory, settings, corpus, given, progress)
+            prepared = _reopen(directory, settings, corpus, given, progress)
+            if beam_options is not None:
+                progress(f"{directory} is prepared already: Beam has nothing to do")
+            return prepared
         stamp = stamp_of(corpus)
         built = given or build_tokenizer(spec, text)
         progress(f"encoding {corpus.origin}")
+        beam = None
+        if beam_options is not None:
+            beam = functools.partial(beam_encoded, options=beam_options, tell=progress)
         with appearing(directory) as folder:
             built.save(folder / built.FILE)
-            writers, digest = encode_corpus(corpus, built, folder, SPLITS, workers)
+            writers, digest = encode_corpus(corpus, built, folder, SPLITS, workers or 1, beam)
             for split, writer in writers.items():
                 check_split(corpus.name, split, writer.documents)
             np.save(folder / UNIGRAM, writers["train"].counts)
@@ -152,12 +165,17 @@ def _sealed(directory, progress):
     return open_prepared(directory)
 
 
-def main(data: Any, check: bool = False, workers: int | None = None) -> None:
-    """Prepares config.data, or checks what is prepared. workers: of `prepare`; one for each core if None."""
+def main(data: Any, check: bool = False, workers: int | None = None, beam_options: str | None = None) -> None:
+    """Prepares config.data, or checks what is prepared. workers, beam_options: of `prepare`, the latter in one text; a
+    worker for each core if both are None."""
+    if check and beam_options is not None:
+        raise UserError("--check encodes nothing: leave --beam_options out")
     if check:
         print(check_prepared(data.directory))
         return
     remote.check_here(data.directory, "data.directory")
+    beam = None if beam_options is None else words_of(beam_options)
+    check_options(beam, workers)
     corpus = corpus_of(data)
     if line := _tell_unread(data):
         print(line, flush=True)
@@ -169,7 +187,8 @@ def main(data: Any, check: bool = False, workers: int | None = None) -> None:
         progress=lambda line: print(line, flush=True),
         tokenizer=data.tokenizer,
         length=data.length,
-        workers=workers or all_cores(),
+        workers=workers or (all_cores() if beam is None else None),
+        beam_options=beam,
     )
     print(describe(prepared, padded=data.protocol == "padded"))
 
@@ -220,4 +239,6 @@ if __name__ == "__main__":
         CONFIG = config_flag.define_config_flag()
         CHECK = flags.DEFINE_bool("check", False, "Only check that every byte prepared is as it was written.")
         WORKERS = flags.DEFINE_integer("workers", None, "Processes that encode text. Default: one for each core.")
-        cli.run(lambda: main(CONFIG.value.data, CHECK.value, WORKERS.value), needs=["data"])
+        about = "Encode text by Apache Beam (extra beam) instead, on many machines, with these of its options."
+        BEAM = flags.DEFINE_string("beam_options", None, about)
+        cli.run(lambda: main(CONFIG.value.data, CHECK.value, WORKERS.value, BEAM.value), needs=["data"])

@@ -12,10 +12,10 @@ from typing import Any
 import google.protobuf.message
 import numpy as np
 import sentencepiece
-from sentencepiece.sentencepiece_model_pb2 import ModelProto  # pyright: ignore[reportAttributeAccessIssue]
 
 from semdlm_jax.data.normalization import spelled
 from semdlm_jax.data.sample import Sample, draw_sample
+from semdlm_jax.data.sentencepiece_proto import CONTROL, UNKNOWN, UNUSED, ModelProto
 from semdlm_jax.data.tokenizer import Tokenizer, derived, unreadable
 from semdlm_jax.errors import UserError
 from semdlm_jax.storage import check_regular
@@ -269,9 +269,8 @@ def _role_ids(processor, pieces):
 def _closed_to_text(proto, special_ids):
     """The serialized model whose special pieces are control pieces, with which text is never encoded; None where the
     model's own are."""
-    kinds = ModelProto.SentencePiece
     named = [proto.pieces[i] for i in special_ids if i < len(proto.pieces)]
-    open_to_text = [piece for piece in named if piece.type not in (kinds.CONTROL, kinds.UNKNOWN, kinds.UNUSED)]
+    open_to_text = [piece for piece in named if piece.type not in (CONTROL, UNKNOWN, UNUSED)]
     for piece in open_to_text:
-        piece.type = kinds.CONTROL
+        piece.type = CONTROL
     return proto.SerializeToString() if open_to_text else None

@@ -63,17 +63,12 @@ def encoded(
 
 def _taken(waiting):
     batch, future = waiting.popleft()
-    ids, sizes = future.result()
-    return batch, np.split(ids, np.cumsum(sizes)[:-1])
+    return batch, parted(future.result())
 
 
 @contextlib.contextmanager
 def _processes(tokenizer, workers) -> Iterator[ProcessPoolExecutor]:
-    try:
-        copied = pickle.dumps(tokenizer)
-    except Exception as error:  # of a user's own tokenizer, whatever it holds
-        name, cause = type(tokenizer).__name__, " ".join(str(error).split())
-        raise UserError(f"{name} cannot be copied to other processes ({cause}): give --workers=1") from None
+    copied = copy_of(tokenizer)
     # Neither a copy of this process, which may run threads, nor one that imports everything anew.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -82,6 +77,15 @@ def _processes(tokenizer, workers) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def copy_of(tokenizer: Tokenizer) -> bytes:
+    """A tokenizer for other processes, pickled. UserError: it cannot be."""
+    try:
+        return pickle.dumps(tokenizer)
+    except Exception as error:  # of a user's own tokenizer, whatever it holds
+        name, cause = type(tokenizer).__name__, " ".join(str(error).split())
+        raise UserError(f"{name} cannot be copied to other processes ({cause}): give --workers=1") from None
 
 
 @contextlib.contextmanager
@@ -107,7 +111,16 @@ def _begin(copied):
 
 
 def _encode(texts):
-    """(the ids of all texts [N], how many are of each)."""
     assert _tokenizer is not None
-    found = _tokenizer.encode_batch(texts)
-    return np.concatenate(found).astype(token_dtype(_tokenizer.vocab_size)), [len(ids) for ids in found]
+    return joined(_tokenizer.encode_batch(texts), _tokenizer)
+
+
+def joined(found: Sequence[np.ndarray], tokenizer: Tokenizer) -> tuple[np.ndarray, list[int]]:
+    """(the ids of some texts [N], how many are of each), quick to pickle."""
+    return np.concatenate(found).astype(token_dtype(tokenizer.vocab_size)), [len(ids) for ids in found]
+
+
+def parted(pair: tuple[np.ndarray, list[int]]) -> list[np.ndarray]:
+    """The ids of each text: inverts `joined`."""
+    ids, sizes = pair
+    return np.split(ids, np.cumsum(sizes)[:-1])

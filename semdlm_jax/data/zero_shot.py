@@ -1,13 +1,15 @@
 """Texts to score that a model need not have been trained on: what `evaluate --corpora` names, a document at a time."""
 
 import dataclasses
+import functools
 import itertools
 
 from semdlm_jax.data import hub, tfds_source
 from semdlm_jax.data.corpora import load_corpus
 from semdlm_jax.data.documents import SPLITS, Streamed
 from semdlm_jax.data.files import Skipped, parts_of, with_text
-from semdlm_jax.data.given import KINDS, Source
+from semdlm_jax.data.given import KINDS
+from semdlm_jax.data.matching import shards_of
 from semdlm_jax.data.published import PUBLISHED, WRAPPED, open_published
 from semdlm_jax.data.records import FIELD, read_documents
 from semdlm_jax.errors import UserError, nearest
@@ -93,15 +95,10 @@ def _published(name, files, split):
 
 
 def _files(name, kind, pattern, field):
-    source, skipped = Source(name, *KINDS[kind](name, pattern, field)), Skipped()
-
-    def read():
-        skipped.clear()
-        for _, parts in source.documents(skipped):
-            yield WHOLE, parts
-
-    document = "a line that is not blank" if kind == "lines" else "a file" if source.read is None else "a row"
-    corpus = Streamed(read, origin=counted(len(source.paths), "file"), files=source.paths, skipped=skipped)
+    paths, read = KINDS[kind](name, pattern, field)
+    document = "a line that is not blank" if kind == "lines" else "a file" if read is None else "a row"
+    shards = functools.partial(shards_of, paths, read, WHOLE)
+    corpus = Streamed.of_shards(shards, Skipped(), origin=counted(len(paths), "file"), files=paths)
     return Text(corpus, WHOLE, "", _words(""), document)
 
 

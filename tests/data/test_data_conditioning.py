@@ -5,7 +5,6 @@ import string
 
 import numpy as np
 import pytest
-from sentencepiece import sentencepiece_model_pb2
 
 from semdlm_jax.data.conditioning import (
     Condition,
@@ -18,6 +17,7 @@ from semdlm_jax.data.conditioning import (
 from semdlm_jax.data.corpora import load_corpus
 from semdlm_jax.data.packing import pack
 from semdlm_jax.data.protocols import PROTOCOLS, make_rows
+from semdlm_jax.data.sentencepiece_proto import ModelProto
 from semdlm_jax.data.tokenizers import SentencePieceTokenizer
 from semdlm_jax.data.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
 from semdlm_jax.errors import UserError
@@ -238,7 +238,7 @@ def words(tokenizer):
 
 def bare(tokenizer):
     """The same pieces in a given model that puts no space before a text."""
-    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.model)
+    model = ModelProto.FromString(tokenizer.model)
     model.normalizer_spec.add_dummy_prefix = False
     return SentencePieceTokenizer(model.SerializeToString(), True)
 

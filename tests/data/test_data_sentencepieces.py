@@ -1,15 +1,20 @@
+import ast
+import importlib.util
 import io
 import json
+import pathlib
 import sys
 import unicodedata
 
 import numpy as np
 import pytest
 import sentencepiece
-from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from google.protobuf import descriptor_pb2
 
+from semdlm_jax.data import sentencepiece_proto
 from semdlm_jax.data.corpora import load_corpus
 from semdlm_jax.data.normalization import normalize
+from semdlm_jax.data.sentencepiece_proto import ModelProto
 from semdlm_jax.data.sentencepieces import SPECIAL_PIECES, SentencePieceTokenizer
 from semdlm_jax.errors import UserError
 
@@ -158,6 +163,43 @@ def test_a_vocabulary_learned_from_text_that_names_specials():
     assert tokenizer.pieces[:5] == SPECIAL_PIECES and len(set(tokenizer.pieces)) == 40
     assert not np.isin(tokenizer.encode(texts[0]), tokenizer.special_ids).any()  # every character of it is known
     assert tokenizer.decode(tokenizer.encode(texts[0])) == normalize(texts[0], True)
+
+
+def packages_description():
+    """Sentencepiece's own description of a model, out of the text of its module, which not every protobuf imports."""
+    found = importlib.util.find_spec("sentencepiece.sentencepiece_model_pb2")
+    calls = [node for node in ast.walk(ast.parse(pathlib.Path(found.origin).read_text())) if isinstance(node, ast.Call)]
+    (given,) = [call.args[0].value for call in calls if getattr(call.func, "attr", "") == "AddSerializedFile"]
+    return descriptor_pb2.FileDescriptorProto.FromString(given)
+
+
+def test_a_model_is_described_as_the_package_describes_it():
+    theirs = {message.name: message for message in packages_description().message_type}
+    theirs |= {message.name: message for message in theirs["ModelProto"].nested_type}
+    for message, fields in sentencepiece_proto.FIELDS.items():
+        known = {field.name: field for field in theirs[message].field}
+        for name, (number, many, kind) in fields.items():
+            field = known[name]
+            assert (field.number, field.label == field.LABEL_REPEATED) == (number, many)
+            if isinstance(kind, str):
+                assert field.type_name.rpartition(".")[2] == kind
+            else:
+                assert (field.type == kind) or (field.type, kind) == (field.TYPE_ENUM, field.TYPE_INT32)
+    (kinds,) = [kind for kind in theirs["SentencePiece"].enum_type if kind.name == "Type"]
+    for kind in kinds.value:
+        assert getattr(sentencepiece_proto, kind.name, kind.number) == kind.number
+
+
+def test_what_is_not_described_is_kept():
+    model = their_model()
+    proto = ModelProto.FromString(model)
+    again = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model)
+    assert [piece.piece for piece in proto.pieces] == [theirs.id_to_piece(i) for i in range(len(proto.pieces))]
+    assert [piece.score for piece in proto.pieces] == [theirs.get_score(i) for i in range(len(proto.pieces))]
+    # Settings that are not described here end up behind the others: as many bytes, and the same processor.
+    assert sorted(proto.SerializeToString()) == sorted(model)
+    assert again.encode("the people of the union") == theirs.encode("the people of the union")
 
 
 def test_models_that_cannot_serve_are_refused(tmp_path):
