@@ -5,7 +5,8 @@
 Blocks do not overlap, so a token is only ever mixed up with the members of its own block; neighborhoods overlap, and
 their bound is loose. With P partitions of like meaning, made from other first centers, a sequence draws its noise from
 one of them. Given this partition the process is a Markov chain with a tight bound, and the mean of P valid bounds is
-valid. The network is told the partition by a learned vector that is added to the embedding of every token.
+valid. The network is told partition p by the time t + p, which it reads through the same embedding as t, so that it
+has no further parameters.
 
   one      system `semdlm_nested` with its one partition, by the same program
   same     a batch is divided and the network is told a number, but all partitions are the same one: a control
@@ -47,28 +48,16 @@ KINDS = ("one", "same", "several")
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """A network that is told the partition of each row: a vector of it is added to the embedding of every token.
+    """A network that is told the partition p of each row by the time t + p. of_rows: B -> the partitions, [B]."""
 
-    Args:
-        plain: a network whose last P rows of the embedding table are these vectors.
-        of_rows: B -> the partition of each row, [B].
-    """
-
-    plain: Any
-    parts: int
+    network: Any
     of_rows: Callable
 
     def features(self, params, tokens_BxL, t_B, **told):
-        """Those of a network with P times as many states, state p V + token, whose table is made here."""
-        vocab_size = self.plain.vocab_size
-        table = params["embed"]["embedding"]
-        states = (table[None, :vocab_size] + table[vocab_size:, None]).reshape(-1, table.shape[1])
-        network = dataclasses.replace(self.plain, symbols=(self.parts - 1) * vocab_size)
-        states_BxL = tokens_BxL + vocab_size * self.of_rows(len(tokens_BxL))[:, None]
-        return network.features({**params, "embed": {"embedding": states}}, states_BxL, t_B, **told)
+        return self.network.features(params, tokens_BxL, t_B + self.of_rows(len(t_B)), **told)
 
     def __getattr__(self, name):
-        return getattr(self.plain, name)
+        return getattr(self.network, name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,11 +120,10 @@ def measure(config, kind, count):
     parts, mesh = len(corpora), build.build_mesh(config)
     if config.training.batch_size % parts or config.training.microbatches > 1:
         raise UserError(f"--partitions={count} must divide training.batch_size, in one microbatch")
-    plain = dataclasses.replace(build.build_denoiser(config, corpora[0]), symbols=parts)
-    optimizer, _ = build.build_optimizer(config)
-    init, place = build.build_init(plain, corpora[0]), build.shard_rule(mesh)
+    network, (optimizer, _) = build.build_denoiser(config, corpora[0]), build.build_optimizer(config)
+    init, place = build.build_init(network, corpora[0]), build.shard_rule(mesh)
     state = create_state(init, optimizer, jax.random.key(config.seed), place)
-    told = Told(plain, parts, lambda rows: jnp.arange(rows) // (rows // parts))
+    told = Told(network, lambda rows: jnp.arange(rows) // (rows // parts))
     several = Several(tuple(build.build_stages(config, corpus) for corpus in corpora))
     step = configured_step(config, several, told, optimizer, mesh, state)
     iterator, size = train_iterator(config, corpora[0], mesh), config.training.batch_size
@@ -149,7 +137,7 @@ def measure(config, kind, count):
     rows, terms = build_rows(config, corpora[0].prepared, "test"), []
     draws = config.evaluation.draws // parts or 1
     for p, corpus in enumerate(corpora):
-        of_one = Told(plain, parts, lambda rows, p=p: jnp.full(rows, p))
+        of_one = Told(network, lambda rows, p=p: jnp.full(rows, p))
         compiled = compile_terms(of_one, build.build_objective(config, corpus), mesh, build.scoring_of(config))
         batches = eval_batches(rows, config.evaluation.batch_size)
         place = {"draws": draws, "place": lambda batch: place_batch(batch, mesh)}
