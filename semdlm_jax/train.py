@@ -103,7 +103,7 @@ class Run:
             place = build.shard_rule(self.mesh)
             return create_state(init, self.optimizer, jax.random.key(self.config.seed), place)
         state, self.saved_step = restored
-        print(f"continuing {self.workdir} from step {self.saved_step}", flush=True)
+        print(f"continuing {remote.origin(self.workdir)} from step {self.saved_step}", flush=True)
         return state
 
     def validate(self) -> dict[str, float]:
@@ -241,7 +241,7 @@ def main(
             tracker = stack.enter_context(contextlib.closing(Tracker(wandb, workdir, config.to_dict())))
         finished = done >= config.training.steps
         if finished:
-            print(f"{workdir} is trained to its {counted(config.training.steps, 'step')}")
+            print(f"{remote.origin(workdir)} is trained to its {counted(config.training.steps, 'step')}")
         elif finished := run.loop(tracker):
             print(f"trained to step {config.training.steps}; checkpoints in {run.workdir / 'checkpoints'}")
         elif run.saved_step is None:

@@ -33,20 +33,21 @@ def tell(line: str) -> None:
 class Copy:
     """The copy of a store's folder.
 
-    Beside the folder lie a lock and a file that says which state of which file is the same here and there, and which
+    Beside its place lie a lock and a file that says which state of which file is the same here and there, and which
     trainings of this copy wrote to the store last. Hidden files are not copied.
     """
 
     def __init__(self, store: Store, kind: str, leave_out: tuple[str, ...] = ()):
         self.store, self._leave_out = store, leave_out
         digest = hashlib.sha256(os.fsencode(store.address)).hexdigest()[:16]
-        self.folder = cache_folder() / kind / digest / pathlib.PurePosixPath(store.address).name
-        self.lock, self._state_file = (self.folder.parent / name for name in ("lock", "state.json"))
+        place = cache_folder() / kind / digest
+        self.folder = place / pathlib.PurePosixPath(store.address).name
+        self.lock, self._state_file = place.with_suffix(".lock"), place.with_suffix(".json")
         self._token, self._former, self._wrote = "", None, False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for place in (self.folder, self.folder.parent):
-                with tempfile.TemporaryFile(dir=place):
+            for folder in (self.folder, place.parent):
+                with tempfile.TemporaryFile(dir=folder):
                     pass
         except OSError as error:
             raise StorageError(

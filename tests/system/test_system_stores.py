@@ -284,7 +284,7 @@ def test_what_is_no_file_of_the_folder(address, machine, monkeypatch):
 
 def test_a_note_that_was_damaged_here(address, machine, capsys):
     folder = work(address, ("a", b"one"))
-    (folder.parent / "state.json").write_text('{"tokens": 5, "same": {"a": 7}}')
+    folder.parent.with_suffix(".json").write_text('{"tokens": 5, "same": {"a": 7}}')
     (folder / "b").write_text("never written")
     assert below(work(address)) == held(address) == {"a": b"one"}
     assert "note: " in (err := capsys.readouterr().err) and "2 files, such as " in err
