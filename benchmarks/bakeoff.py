@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import config_flags
 
-from semdlm_jax import checks, cli, config_flag
+from semdlm_jax import checks, cli, config_flag, remote
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_objective, build_optimizer
 from semdlm_jax.experiment.data import build_run_data
@@ -238,6 +238,7 @@ def main(options):
         raise UserError(f"--steps={options.steps}, --seeds={options.seeds}: give at least 2 steps and one seed")
     if options.output and importlib.util.find_spec("matplotlib") is None:
         raise UserError("--output draws curves with matplotlib, which is not installed: pip install -e .[plots]")
+    remote.check_here(options.workdir, "--workdir")
     folder = pathlib.Path(options.workdir)
     for entry in entries:  # all of them before any long work
         config = configure(entry, options.steps, seeds[0])

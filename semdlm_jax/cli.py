@@ -79,7 +79,7 @@ def find_model(options: Any) -> pathlib.Path:
     """The folder here that --workdir or --model stands for. UserError: both are given, or no such model exists."""
     if options.workdir is not None and options.model is not None:
         raise UserError("--workdir and --model exclude one another: give one of them")
-    return remote.local(str(options.workdir)) if options.model is None else models.find(options.model)
+    return remote.local(str(options.workdir), again=True) if options.model is None else models.find(options.model)
 
 
 def define_option_flag(name: str, option: Option, heading: str, default: str) -> None:
@@ -192,7 +192,7 @@ def run(
 
 
 def _refuse(error):
-    error.args = (config_flag.spelled(str(error), sys.argv),)
+    error.args = (config_flag.spelled(remote.told(error), sys.argv),)
     refuse(error)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from semdlm_jax import cli
+from semdlm_jax import cli, remote
 from semdlm_jax.errors import UserError
 from semdlm_jax.options import flatten
 from semdlm_jax.record import CONFIG, HISTORY, PLACES, read_config
@@ -53,13 +53,14 @@ def labels_of(words: Sequence[str]) -> list[str]:
 
 
 def _report_in(word):
-    """The file of a report that a word stands for; the word itself where there is none."""
+    """The file of a report that a word stands for; the word itself, or its copy here, where there is none."""
+    word = os.fspath(remote.local(word))
     path = os.path.join(word, REPORT)
     return path if os.path.isdir(word) and os.path.lexists(path) else word
 
 
 def _read(word, label):
-    path = _report_in(word)
+    word, path = os.fspath(remote.local(word)), _report_in(word)
     if os.path.isdir(path):  # a work directory without a report
         return _run(label, word, None)
     if not os.path.lexists(path):

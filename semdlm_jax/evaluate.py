@@ -163,11 +163,11 @@ def _make(make, spec):
 
 def main(options):
     cli.join_processes()
-    text, source = read_options(options), cli.find_model(options)
-    parts, measures = chosen_parts(options)
+    text, (parts, measures) = read_options(options), chosen_parts(options)
+    source = cli.find_model(options)  # which may be copied first
     _settle_portable(source, options, parts)
     _check_text_is_read(options, parts)
-    tell(f"reading {source}")
+    tell(f"reading {remote.origin(source)}")
     loading = cli.load_options(options)
     trained = load_trained(source, **loading)
     prepared = prepared_of(trained)

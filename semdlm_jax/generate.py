@@ -157,7 +157,7 @@ def main(options):
     own = {name: value for name in OPTIONS if (value := getattr(options, name)) is not None}
     settings = make_settings(options.preset, options=own, **{name: getattr(options, name) for name in SETTINGS})
     source = cli.find_model(options)
-    tell(f"reading {source}")
+    tell(f"reading {remote.origin(source)}")
     trained = load_trained(source, **cli.load_options(options))
     if trained.corpus.prepared is None:
         raise UserError(f"{source} was trained on synthetic tokens: there is no text to generate")

@@ -160,8 +160,9 @@ def load(
     """Loads a trained model.
 
     Args:
-        source: the work directory of a run; a folder that `semdlm_jax.export` wrote; a model of the package,
-            'quickstart-mdlm' or 'quickstart-semdlm_plus'; or 'hf:OWNER/NAME' of the Hugging Face Hub.
+        source: the work directory of a run; a folder that `semdlm_jax.export` wrote; the address of either on a store,
+            which is looked at anew; a model of the package, 'quickstart-mdlm' or 'quickstart-semdlm_plus'; or
+            'hf:OWNER/NAME' of the Hugging Face Hub.
         checkpoint: of a run: 'best', 'latest' or a step.
         data_directory: where the prepared data of a run are now; None if they were not moved.
         trust_code: import the modules of plug-ins that the author of the run wrote, which runs their code.

@@ -20,6 +20,7 @@ from semdlm_jax.errors import UserError, did_you_mean, nearest
 # module:Class, the name of a user's own plug-in.
 OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+ONE_SLASH = re.compile("(gs|s3|memory):/(?!/)")  # what pathlib makes of an address
 # Kinds of addresses whose folders are copied (`remote`), with the packages that they need. memory: for tests.
 STORES = {"gs": ("gcsfs",), "s3": ("s3fs",), "memory": ("fsspec",)}
 # Limits of common file systems: bytes of a file name and of a whole path.
@@ -197,8 +198,12 @@ def path_problem(path: str, stores: bool = False) -> str:
         known = [f"{scheme}://" for scheme in STORES]
         if found.group() not in known:
             return f"is an address of no store that is known: give a path, or one of {', '.join(known[:-1])}"
-        return "" if path[found.end() :].strip("/") else "names no bucket: give one, and a folder in it"
-    if ADDRESS.match(path):
+        below = path[found.end() :].rstrip("/")
+        if not below:
+            return "names no bucket: give one, and a folder in it"
+        if "::" in below or {"", ".", ".."} & {*below.split("/")}:
+            return "is the address of no folder: leave out '::', '.', '..' and doubled slashes"
+    elif ADDRESS.match(path):
         return "is an address, and only files of this machine are read and written: give a path, of a copy or a mount"
     parts = os.fsencode(path).split(b"/")
     if max(map(len, parts)) > LONGEST_NAME or len(os.fsencode(path)) > LONGEST_PATH:

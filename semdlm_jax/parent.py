@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from semdlm_jax import models
+from semdlm_jax import models, remote
 from semdlm_jax.data.tokenizers import load_tokenizer
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.experiment import portable
@@ -19,7 +19,7 @@ from semdlm_jax.record import PARENT, TRAINED_ON
 from semdlm_jax.runtime.paths import differences
 from semdlm_jax.runtime.processes import on_process_0
 from semdlm_jax.runtime.state import TrainState, state_from
-from semdlm_jax.storage import digest_of
+from semdlm_jax.storage import PathLike, digest_of
 
 # Keys of the network that do not change its weights: a difference in them is not reported.
 MUTABLE = "network.dropout", "network.remat", "network.unroll", "network.attention"
@@ -32,13 +32,13 @@ class Request:
     """What --init_from asks for.
 
     Attributes:
-        run: a work directory, or the folder of a portable model.
+        run: a work directory, or the folder of a portable model; a path or an address.
         checkpoint: 'latest', 'best' or a step.
         weights: a name of WEIGHTS.
         optimizer: whether the optimizer's state is taken too.
     """
 
-    run: pathlib.Path
+    run: PathLike
     checkpoint: str | int
     weights: str
     optimizer: bool
@@ -52,7 +52,8 @@ class Request:
         return same and self.checkpoint in (entry.get("step"), entry.get("checkpoint"))
 
     def _said(self):
-        return {"workdir": str(self.run.absolute()), "weights": self.weights, "optimizer": self.optimizer}
+        place = self.run if remote.is_address(self.run) else pathlib.Path(self.run).absolute()
+        return {"workdir": str(place), "weights": self.weights, "optimizer": self.optimizer}
 
 
 def parse(init_from: str | None, weights: str | None = None, optimizer: bool = False) -> Request | None:
@@ -80,7 +81,10 @@ def parse(init_from: str | None, weights: str | None = None, optimizer: bool = F
         raise UserError(f"--init_from={init_from} names no run: give the work directory of one")
     checkpoint = int(which) if which.isdigit() else which or "latest"
     named = run in models.names() or run.startswith(models.HUB)
-    path = models.find(run) if named else pathlib.Path(run).expanduser()
+    if remote.is_address(run):
+        path = run.rstrip("/")  # copied only where it is needed: at the first start of a run
+    else:
+        path = models.find(run) if named else pathlib.Path(run).expanduser()
     return Request(path, checkpoint, weights or "ema", optimizer)
 
 
@@ -133,9 +137,10 @@ def begin(entry: dict, optimizer: optax.GradientTransformation, abstract: TrainS
     Raises:
         UserError: the parent's checkpoint has changed since it was recorded, or is gone.
     """
-    read = _read_portable if portable.is_portable(entry["workdir"]) else _read_checkpoint
-    had = _had_by(read_run(entry["workdir"]), abstract)
-    parts = read(entry, _parts(entry["weights"], entry["optimizer"], had))
+    here = entry | {"workdir": remote.local(entry["workdir"])}
+    read = _read_portable if portable.is_portable(here["workdir"]) else _read_checkpoint
+    had = _had_by(read_run(here["workdir"]), abstract)
+    parts = read(here, _parts(entry["weights"], entry["optimizer"], had))
     if parts is None:
         raise UserError(
             f"{entry['workdir']}: its checkpoint of step {entry['step']}, which this run starts from, has changed or "
@@ -170,6 +175,7 @@ def _read_portable(entry, wanted):
 
 def _resolve(request, config, corpus, abstract):
     """The entry to record for a run that has not started yet."""
+    said, request = request._said(), dataclasses.replace(request, run=remote.local(request.run))
     former: Any = read_run(request.run)
     _check_vocabulary(request.run, former, corpus)
     find = _find_portable if portable.is_portable(request.run) else _find_checkpoint
@@ -178,7 +184,7 @@ def _resolve(request, config, corpus, abstract):
     if differing := differences(here, there, MUTABLE):
         taken = f"all weights of {request.run} are taken, and the network uses them otherwise"
         print(f"note: {taken}: {differing}", flush=True)
-    return {**request._said(), "step": step, "checkpoint": request.checkpoint, "integrity": digest}
+    return {**said, "step": step, "checkpoint": request.checkpoint, "integrity": digest}
 
 
 def _find_portable(request, abstract):

@@ -155,9 +155,15 @@ def same_file(first: PathLike, second: PathLike) -> bool:
 
 
 def cache_folder() -> pathlib.Path:
-    """What this package keeps for its next start: $XDG_CACHE_HOME or ~/.cache, and `semdlm_jax` below it."""
+    """What this package keeps for its next start: $XDG_CACHE_HOME or ~/.cache, and `semdlm_jax` below it.
+
+    UserError: there is no home folder.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    base = pathlib.Path(base) if os.path.isabs(base) else pathlib.Path("~/.cache").expanduser()
+    try:
+        base = pathlib.Path(base) if os.path.isabs(base) else pathlib.Path("~/.cache").expanduser()
+    except RuntimeError:
+        raise UserError("this user has no home folder, where files are kept: set HOME or XDG_CACHE_HOME") from None
     return base / "semdlm_jax"
 
 

@@ -38,7 +38,7 @@ from semdlm_jax.runtime.preemption import GracefulStop
 from semdlm_jax.runtime.processes import check_same
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.speed import Speed
-from semdlm_jax.runtime.startup import leave_on_request
+from semdlm_jax.runtime.startup import leave_on_request, restore_handlers
 from semdlm_jax.runtime.state import abstract_state, create_state
 from semdlm_jax.runtime.tracking import Tracker
 from semdlm_jax.train_step import configured_step
@@ -103,7 +103,7 @@ class Run:
             place = build.shard_rule(self.mesh)
             return create_state(init, self.optimizer, jax.random.key(self.config.seed), place)
         state, self.saved_step = restored
-        print(f"continuing {self.workdir} from step {self.saved_step}", flush=True)
+        print(f"continuing {remote.origin(self.workdir)} from step {self.saved_step}", flush=True)
         return state
 
     def validate(self) -> dict[str, float]:
@@ -215,7 +215,7 @@ def main(
 
     Args:
         config: a ConfigDict.
-        workdir: the work directory.
+        workdir: the work directory, or its address on a store.
         initial: a run whose weights a new run starts with.
         given: {key: the value of the configuration file} of keys that the command line changes. Keys without effect are
             reported, and warm-ups are shortened if there are fewer steps.
@@ -229,8 +229,9 @@ def main(
     if wandb:
         require("wandb", use=f"--wandb={wandb}")
     given = given or {}
-    shrunk = checks.fit_warmup(config, given, find_config(workdir))
     with contextlib.ExitStack() as stack:
+        workdir = stack.enter_context(_working(workdir))
+        shrunk = checks.fit_warmup(config, given, find_config(workdir))
         run = stack.enter_context(contextlib.closing(Run(config, workdir, initial)))
         done, notes = int(run.state.step), [shrunk, checks.tell_unread(config, given, file_config)]
         notes += [checks.tell_table(config, given, run.corpus.table_made), checks.tell_stages(config, done)]
@@ -240,7 +241,7 @@ def main(
             tracker = stack.enter_context(contextlib.closing(Tracker(wandb, workdir, config.to_dict())))
         finished = done >= config.training.steps
         if finished:
-            print(f"{workdir} is trained to its {counted(config.training.steps, 'step')}")
+            print(f"{remote.origin(workdir)} is trained to its {counted(config.training.steps, 'step')}")
         elif finished := run.loop(tracker):
             print(f"trained to step {config.training.steps}; checkpoints in {run.workdir / 'checkpoints'}")
         elif run.saved_step is None:
@@ -250,14 +251,20 @@ def main(
     return finished
 
 
+@contextlib.contextmanager
 def _working(workdir):
-    """A context of the folder here that the run trains in."""
+    """The folder here that the run trains in."""
     if remote.is_address(workdir) and jax.process_count() > 1:
         raise UserError(
             f"--workdir={workdir}: several processes write one checkpoint together, in a folder that all of them "
             "share: give the path of a shared file system"
         )
-    return remote.working(workdir, leave_out=(UNFINISHED, DELETING))
+    with remote.working(workdir, leave_out=(UNFINISHED, DELETING)) as folder:
+        try:
+            yield folder
+        finally:
+            if remote.is_address(workdir):
+                restore_handlers()  # to leave at once would leave files unwritten
 
 
 def foresee(config: Any, given: dict | None = None, file_config: Any = None) -> None:
@@ -303,8 +310,7 @@ if __name__ == "__main__":
             raise UserError(f"--workdir is missing: give {flags.FLAGS['workdir'].help}")
         cli.join_processes(stops=True)
         changes = config_flag.changes(DATA.value)
-        with _working(WORKDIR.value) as workdir:
-            finished = main(CONFIG.value, workdir, initial, **changes, wandb=WANDB.value)
+        finished = main(CONFIG.value, WORKDIR.value, initial, **changes, wandb=WANDB.value)
         if not finished and STOP_STATUS.value:
             sys.exit(STOP_STATUS.value)
 

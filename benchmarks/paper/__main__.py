@@ -23,7 +23,7 @@ from benchmarks.bakeoff import configure
 from benchmarks.paper import basins, dispersion, gammas, launches, likelihoods, penalties, rates, steps
 from benchmarks.paper.cells import Results, TrainedRun, by_run, work_off
 from benchmarks.paper.scales import SCALES, Scale
-from semdlm_jax import checks, cli, config_flag
+from semdlm_jax import checks, cli, config_flag, remote
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.experiment.build import build_objective, build_optimizer
 from semdlm_jax.experiment.data import build_run_data
@@ -72,6 +72,7 @@ def main(options):
     scale = dataclasses.replace(SCALES[options.scale], scorer=options.scorer)
     seeds = [int(seed) for seed in options.seeds]
     parts = [choose("part", name, PARTS) for name in options.only or PARTS]
+    remote.check_here(options.workdir, "--workdir")
     results = Results(pathlib.Path(options.output) / options.scale)
 
     def place(entry, seed):

@@ -29,7 +29,7 @@ def find(given: str | os.PathLike) -> pathlib.Path:
         return _HERE / text
     if text.startswith(HUB):
         return _download(text.removeprefix(HUB))
-    folder = remote.local(text).expanduser()
+    folder = remote.local(text, again=True).expanduser()
     if not folder.exists():
         raise UserError(
             f"there is no folder {text}, and no model of that name in the package: {nearest(text, names())}"

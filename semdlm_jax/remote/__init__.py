@@ -9,14 +9,13 @@ import contextlib
 import os
 import pathlib
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 
 from semdlm_jax import locks
 from semdlm_jax.errors import StorageError, UserError
-from semdlm_jax.options import ADDRESS
-from semdlm_jax.remote.copies import Copy, tell
+from semdlm_jax.options import ADDRESS, ONE_SLASH
+from semdlm_jax.remote.copies import Copy, Taken, tell
 from semdlm_jax.remote.store import Store
 from semdlm_jax.storage import PathLike
 
@@ -24,11 +23,16 @@ EVERY = 30.0  # seconds between two looks at what has changed
 
 
 def is_address(path: PathLike) -> bool:
-    return ADDRESS.match(os.fspath(path)) is not None
+    """Whether it is an address. UserError: it was one before pathlib took a slash from it."""
+    if ONE_SLASH.match(text := os.fspath(path)):
+        raise UserError(f"{text} is an address with one slash, as pathlib makes it: give it as text, with two")
+    return ADDRESS.match(text) is not None
 
 
-def local(path: PathLike) -> pathlib.Path:
+def local(path: PathLike, again: bool = False) -> pathlib.Path:
     """`path` itself; of an address, the folder of its copy here, brought up to date once in a process.
+
+    again: also if it was copied before.
 
     Raises:
         UserError: nothing is there, it cannot be read, or the package for this kind of store is missing.
@@ -36,21 +40,31 @@ def local(path: PathLike) -> pathlib.Path:
     if not is_address(path):
         return pathlib.Path(path)
     store = Store(path)
-    if store.address not in _COPIED:
+    if again or store.address not in _COPIED:
         copy = Copy(store, "copies")
         with locks.locked(copy.lock, wait=lambda: tell(f"another program copies {store.address}: waiting for it")):
             if not copy.fetch():
                 raise UserError(f"{store.address}: nothing is there: give the address of a folder with files")
         _COPIED[store.address] = copy.folder
+        _ADDRESSES[copy.folder] = store.address
     return _COPIED[store.address]
 
 
 _COPIED: dict[str, pathlib.Path] = {}
+_ADDRESSES: dict[pathlib.Path, str] = {}  # also of folders that are trained in
 
 
 def origin(path: PathLike) -> str:
     """What a report calls `path`: the address that it was copied from, or itself."""
-    return next((address for address, folder in _COPIED.items() if folder == pathlib.Path(path)), os.fspath(path))
+    return _ADDRESSES.get(pathlib.Path(path), os.fspath(path))
+
+
+def told(error: UserError) -> str:
+    """The message of an error, with the addresses in the place of the copies, unless it is about a disk."""
+    text = str(error)
+    for folder, address in _ADDRESSES.items() if not isinstance(error, StorageError) else ():
+        text = text.replace(os.fspath(folder), address)
+    return text
 
 
 def check_here(path: PathLike, name: str) -> None:
@@ -69,7 +83,7 @@ def working(path: PathLike, *, leave_out: tuple[str, ...] = (), every: float = E
     A run that is there is continued, also one that another machine began. Every few seconds, and at the end of the
     block, the files that have changed are written to the store: those of a checkpoint first, its seal last, so that a
     checkpoint that is not complete there is recognized as damaged. If another training begins with the same address,
-    this one writes nothing more there.
+    this one writes nothing more there, unless the other is refused before it writes anything.
 
     Args:
         path: a path, or the address of a folder.
@@ -77,8 +91,9 @@ def working(path: PathLike, *, leave_out: tuple[str, ...] = (), every: float = E
         every: seconds between two looks at what has changed.
 
     Raises:
-        UserError: the store cannot be used, a training of this machine holds the copy, or another one began there.
-        StorageError: at the end of the block, files could not be written; the message says where they are.
+        UserError: the store cannot be used, or a training of this machine holds the copy.
+        StorageError: at the end of the block, files could not be written, or another training began there; the message
+            says where they are.
     """
     if not is_address(path):
         yield pathlib.Path(path)
@@ -92,6 +107,7 @@ def working(path: PathLike, *, leave_out: tuple[str, ...] = (), every: float = E
             raise UserError(f"{copy.store.address} is being trained here by {held}: wait for it or stop it") from None
         copy.take_over(holder)
         tell(f"{copy.store.address}: trained in {copy.folder}, and written to the store every {every:g} s")
+        _ADDRESSES[copy.folder] = copy.store.address
         with _pushing(copy, every):
             yield copy.folder
 
@@ -99,31 +115,46 @@ def working(path: PathLike, *, leave_out: tuple[str, ...] = (), every: float = E
 @contextlib.contextmanager
 def _pushing(copy, every):
     """Writes what changes to the store, during the block and at its end."""
-    ended, lost = threading.Event(), []
+    ended = threading.Event()
 
     def loop():
-        while not lost and not ended.wait(every):
+        told = ""
+        while not ended.wait(every):
             try:
                 copy.push()
-            except StorageError as error:  # the network may come back
-                tell(f"note: {error}; tried again in {every:g} s")
-            except UserError as error:
-                lost.append(error)
-                tell(f"warning: {error}")
+                told = ""
+            except UserError as error:  # the network may come back, and another training may give way
+                if str(error) != told:
+                    tell(f"note: {error}; tried again every {every:g} s")
+                told = str(error)
 
     thread = threading.Thread(target=loop, name="to the store", daemon=True)
     thread.start()
+
+    def finish():
+        ended.set()
+        try:
+            thread.join()
+            copy.push()
+        except Taken:
+            raise
+        except StorageError as error:
+            raise StorageError(f"{error}; {_left(copy)}") from None
+        except KeyboardInterrupt:
+            tell(f"warning: stopped while files were written to {copy.store.address}; {_left(copy)}")
+            raise
+
     try:
         yield
-    finally:
-        ended.set()
-        thread.join()
-        failed = sys.exc_info()[1] is not None
+    except BaseException:
         try:
-            if lost:
-                raise lost[0]
-            copy.push()
+            finish()
+            copy.give_back()
         except UserError as error:
-            if not failed:
-                raise
             tell(f"warning: {error}")  # beside the error that ends the block
+        raise
+    finish()
+
+
+def _left(copy):
+    return f"what is not there yet is in {copy.folder}, and the same command on this machine writes it"

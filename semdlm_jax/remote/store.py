@@ -1,6 +1,7 @@
 """A folder on an object store, by fsspec: whole files that are listed, read, written and removed."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
@@ -8,7 +9,13 @@ import pathlib
 from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.extras import require
 from semdlm_jax.options import STORES, path_problem
-from semdlm_jax.storage import PathLike, replacing
+from semdlm_jax.storage import PathLike, replacing, storage_errors
+
+FULL = errno.ENOSPC, errno.EDQUOT
+
+
+class Missing(StorageError):
+    """There is no such file on the store, or not any more."""
 
 
 class Store:
@@ -30,14 +37,19 @@ class Store:
         with self.errors("read"):
             self._files.invalidate_cache()
             found = self._files.find(self._root, detail=True)
-        names = {name: os.path.relpath(name, self._root) for name in found}
-        if bad := [name for name in names.values() if name.startswith("..")]:
-            raise UserError(f"{self.address} holds a file {bad[0]!r}, which lies outside of it: give another folder")
-        return {names[name]: (_digest(info), info.get("size") or 0) for name, info in found.items()}
+        names = {}
+        for path, info in found.items():
+            if path == self._root or path.endswith("/") or info.get("type") == "directory":
+                continue  # empty files that some tools write for folders; or the address of a file
+            name = path.removeprefix(f"{self._root}/")
+            if name == path or {"", ".", ".."} & {*name.split("/")}:
+                raise UserError(f"{self.address} holds a file {path!r}, which lies outside of it: give another folder")
+            names[name] = _digest(info), info.get("size") or 0
+        return names
 
     def read(self, name: str) -> bytes | None:
         """None if there is no such file."""
-        with self.errors("read"), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(Missing), self.errors("read"):
             return self._files.cat_file(self._at(name))
 
     def write(self, name: str, data: bytes) -> None:
@@ -45,38 +57,43 @@ class Store:
             self._files.pipe_file(self._at(name), data)
 
     def get(self, name: str, path: pathlib.Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, "wb") as file, self.errors("read"):
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, "wb") as file, self.errors("read", of_this_disk=FULL):
             self._files.get_file(self._at(name), file.name)
 
     def put(self, path: pathlib.Path, name: str) -> bool:
         """Whether the file was still here."""
-        with self.errors("written"):
-            try:
+        try:
+            with self.errors("written"):
                 self._files.put_file(os.fspath(path), self._at(name))
-            except FileNotFoundError:  # which a store also says of a bucket
-                if path.exists():
-                    raise
-                return False
+        except Missing:  # which a store also says of a bucket
+            if path.exists():
+                raise
+            return False
         return True
 
     def remove(self, name: str) -> None:
-        with self.errors("written"), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(Missing), self.errors("written"):
             self._files.rm_file(self._at(name))
 
     def _at(self, name):
         return f"{self._root}/{name}"
 
     @contextlib.contextmanager
-    def errors(self, done):
-        """Turns every error of the block into one sentence."""
+    def errors(self, done, of_this_disk=()):
+        """Turns every error of the block into one sentence, but OSErrors `of_this_disk`, by their numbers."""
         try:
             yield
         except UserError:
             raise
         except Exception as error:  # of the network, the login, the name: the libraries have no common one
+            if isinstance(error, OSError) and error.errno in of_this_disk:
+                raise
+            kind = Missing if isinstance(error, FileNotFoundError) else StorageError
             cause = " ".join(f"{type(error).__name__} {error}".split())[:300]
-            raise StorageError(f"{self.address} cannot be {done} ({cause}): see to the network and the login") from None
+            mend = "the network, the login and the room there" if done == "written" else "the network and the login"
+            raise kind(f"{self.address} cannot be {done} ({cause}): see to {mend}") from None
 
 
 def _digest(info):

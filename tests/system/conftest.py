@@ -3,6 +3,9 @@ from pathlib import Path
 
 import pytest
 import tiny
+from stores import ADDRESSES
+
+from semdlm_jax import remote
 
 HERE = Path(__file__).parent
 CACHE = tempfile.TemporaryDirectory(prefix="semdlm_jax_tests_")
@@ -35,3 +38,20 @@ def whole_run(config_file, tmp_path_factory):
     assert result.status == 0, result.err
     (workdir.parent / "told").write_text(result.out + result.err)
     return workdir
+
+
+@pytest.fixture
+def address():
+    return next(ADDRESSES)
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """machine(name): from now on as on another machine, without the copies of this one."""
+
+    def use(name):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        remote._COPIED.clear()
+
+    use("first")
+    return use

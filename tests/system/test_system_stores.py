@@ -3,66 +3,19 @@
 The store is that of fsspec in this process's memory; it has the interface of those on a network.
 """
 
-import itertools
 import json
+import pathlib
 
 import fsspec
 import pytest
 import tiny
+from stores import ADDRESSES, MEMORY, below, held, put, work
 
-from semdlm_jax import remote
+from semdlm_jax import compare, parent, remote
 from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.remote.store import Store
 from semdlm_jax.runtime.progress import Progress
-
-ADDRESSES = (f"memory://bucket-{number}/run" for number in itertools.count())
-NEVER = 1e6  # seconds between two looks: only the end of the block writes
-
-
-@pytest.fixture
-def address():
-    return next(ADDRESSES)
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """machine(name): from now on as on another machine, without the copies of this one."""
-
-    def use(name):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
-        remote._COPIED.clear()
-
-    use("first")
-    return use
-
-
-def held(address):
-    """{name: bytes} of what a store has, without the note on who writes there."""
-    files, root = fsspec.core.url_to_fs(address)
-    found = {name.removeprefix(f"{root}/"): files.cat_file(name) for name in files.find(root)}
-    found.pop(".training.owner", None)
-    return found
-
-
-def put(address, **contents):
-    files, root = fsspec.core.url_to_fs(address)
-    for name, data in contents.items():
-        files.pipe_file(f"{root}/{name}", data)
-
-
-def below(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def work(address, *writes, every=NEVER):
-    """A training that writes files, {name: bytes, or None to delete it}, one after the other."""
-    with remote.working(address, every=every, leave_out=(".tmp",)) as folder:
-        for name, data in writes:
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink() if data is None else path.write_bytes(data)
-    return folder
 
 
 def test_a_copy_is_brought_up_to_date(address, machine, capsys):
@@ -95,7 +48,7 @@ def test_what_cannot_be_copied(address, machine, tmp_path, monkeypatch):
     monkeypatch.setattr(Store, "_at", lambda self, name: "bucket/missing")
     with pytest.raises(StorageError, match=f"{address} cannot be read .FileNotFoundError"):
         remote.local(address)
-    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.find", lambda *_, **__: {"/outside": {}})
+    monkeypatch.setattr(f"{MEMORY}.find", lambda *_, **__: {"/outside": {}})
     with pytest.raises(UserError, match="lies outside"):
         remote.local(address)
 
@@ -125,36 +78,17 @@ def test_the_seal_of_a_checkpoint_is_written_last_and_removed_first(address, mac
     assert told[0] == "-metrics.jsonl" and told[-1] == "-checkpoints/5/state/d/a"
 
 
-def test_only_one_training_writes_to_an_address(address, machine):
-    with pytest.raises(UserError, match="another training began in .*process .* writes nothing more.*first"):
-        with remote.working(address, every=NEVER) as folder:
-            (folder / "a").write_text("one")
-            with pytest.raises(UserError, match="is being trained here by process"):
-                work(address)
-            machine("second")
-            work(address, ("a", b"two"))
-    assert held(address) == {"a": b"two"}
-    machine("first")  # which is behind now
-    assert below(work(address, ("b", b"three"))) == held(address) == {"a": b"two", "b": b"three"}
-
-
-def test_a_store_that_does_not_answer(address, machine, monkeypatch, capsys):
-    def fail(*_):
-        raise TimeoutError("no answer")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("fsspec.implementations.memory.MemoryFileSystem.put_file", fail)
-        with pytest.raises(StorageError, match="cannot be written .TimeoutError no answer"):
-            work(address, ("a", b"one"))
-        with pytest.raises(UserError, match="of the run itself"):  # and no other error hides that of the run
-            with remote.working(address, every=0.01) as folder:
-                while "tried again" not in capsys.readouterr().err:
-                    pass
-                raise UserError("of the run itself")
-    assert held(address) == {}
-    assert below(folder) == {"a": b"one"}  # no copy from the store replaced it, which has nothing newer
-    work(address)
-    assert held(address) == {"a": b"one"}
+def test_addresses_of_other_flags(machine):
+    first, second = next(ADDRESSES), next(ADDRESSES)
+    for address in (first, second):
+        put(address, **{"config.json": b'{"seed": 1}'})
+    assert [run.config["seed"] for run in compare.read_runs([first, f"{second}/"])] == [1, 1]
+    with pytest.raises(UserError, match="are the same run"):
+        compare.read_runs([first, f"{first}/"])
+    asked = parent.parse(f"{first}:5")  # copied only where it is needed
+    assert asked.run == first and asked.names({"workdir": first, "weights": "ema", "optimizer": False, "step": 5})
+    with pytest.raises(UserError, match="one slash, as pathlib makes it"):
+        remote.local(pathlib.Path(first))
 
 
 def test_a_run_goes_on_on_another_machine(config_file, whole_run, address, machine, tmp_path, monkeypatch):
@@ -176,6 +110,9 @@ def test_a_run_goes_on_on_another_machine(config_file, whole_run, address, machi
     scored = tiny.command("evaluate", f"--workdir={address}", "--measures=likelihood", f"--output={report}")
     assert scored.status == 0 and json.loads(report.read_text())["workdir"] == address, scored
     assert tiny.command("generate", f"--workdir={address}", "--num_samples=1", "--steps=2").status == 0
+    new = f"--workdir={next(ADDRESSES)}", f"--init_from={address}:latest", "--config.training.steps=12"
+    child = tiny.command("train", f"--config={config_file}", place, *new)
+    assert child.status == 0 and f"beginning with the ema weights of {address}, step 12" in child.out, child
 
 
 @pytest.mark.parametrize(
@@ -183,6 +120,8 @@ def test_a_run_goes_on_on_another_machine(config_file, whole_run, address, machi
     [
         ("train", ("--workdir=gs://",), "names no bucket"),
         ("train", ("--workdir=http://there/run",), "no store that is known"),
+        ("train", ("--workdir=gs://bucket/..",), "is the address of no folder"),
+        ("train", ("--workdir=gs://bucket//run",), "is the address of no folder"),
         ("data.prepare", ("--config.data.directory=memory://there/data",), "copy the folder to the store"),
         ("semantics.build", ("--config.data.directory=memory://there/data",), "copy the folder to the store"),
     ],
