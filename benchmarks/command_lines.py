@@ -14,8 +14,9 @@ from typing import NamedTuple
 from semdlm_jax.keys import FLAGS, KEYS, SAMPLING
 from semdlm_jax.options import Option, interval
 
-NO_PATHS = ("gs://bucket/x", "s3://bucket/x", "~no_such_user/x", "x" * 300, "x/" * 3000)
-NO_WORKDIRS = ("", " ", "/proc/x", "/proc", "/dev/null", "/dev/null/x", *NO_PATHS)
+NO_FOLDERS = ("http://bucket/x", "gs://", "~no_such_user/x", "x" * 300, "x/" * 3000)
+NO_PATHS = ("gs://bucket/x", "s3://bucket/x", *NO_FOLDERS)
+NO_WORKDIRS = ("", " ", "/proc/x", "/proc", "/dev/null", "/dev/null/x", *NO_FOLDERS)
 # Functions that exist but build no kernel, and names that do not exist.
 NO_KERNELS = (
     *("os:system", "os:nothing", "shutil:rmtree", "builtins:exec", "no_such_module:kernel", "os.path:join"),
@@ -109,7 +110,8 @@ def bad_texts(option: Option) -> list[str]:
     if option.names() and not option.path:
         texts += ["nonsense", "", next(iter(option.names())) + "_"]
     if option.path:
-        texts += [("text:" if option.path == "after" else "") + path for path in NO_PATHS]
+        paths = NO_FOLDERS if option.path == "folder" else NO_PATHS
+        texts += [("text:" if option.path == "after" else "") + path for path in paths]
     return texts
 
 
