@@ -1,6 +1,7 @@
 """Overlap without slack: several partitions of the vocabulary, one for each sequence, which the network is told.
 
-    python -m benchmarks.several_partitions --config=configs/quickstart.py --kinds=one,same,several --seeds=0,1,2
+    python -m benchmarks.several_partitions --config=configs/quickstart.py --kinds=one,same,several --seeds=0,1,2 \
+        --config.evaluation.draws=4
 
 Blocks do not overlap, so a token is only ever mixed up with the members of its own block; neighborhoods overlap, and
 their bound is loose. With P partitions of like meaning, made from other first centers, a sequence draws its noise from
@@ -17,7 +18,7 @@ for each. Every result is a line of JSON in --output; what is there is not done 
 """
 
 import dataclasses
-import json
+import itertools
 import pathlib
 import time
 from collections.abc import Callable
@@ -29,10 +30,11 @@ import numpy as np
 from absl import flags
 
 from benchmarks.bakeoff import Entry, configure, markdown, mean_nelbo
+from benchmarks.device.runner import append_result, read_results
 from semdlm_jax import cli, config_flag
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluation.likelihood import collect, compile_terms, summarize, with_error
+from semdlm_jax.evaluation.likelihood import collect, compile_terms, summarize
 from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_rows, build_run_data, train_iterator
 from semdlm_jax.objectives import SequenceTerms
@@ -108,18 +110,26 @@ def agreement(corpora, size):
     """Of the pairs of tokens that share one of `size` blocks of a partition, the share that another's joins, too."""
     levels = [np.asarray(corpus.vocabulary.partitions) for corpus in corpora]
     blocks = [next(level for level in of_one if level.max() == size) for of_one in levels]
-    pairs = [block[:, None] == block for block in blocks]
-    pairs = [joined & ~np.eye(len(joined), dtype=bool) for joined in pairs]
-    shares = [(a & b).sum() / a.sum() for i, a in enumerate(pairs) for j, b in enumerate(pairs) if i != j]
+    shares = [pairs_in(one * (size + 1) + other) / pairs_in(one) for one, other in itertools.permutations(blocks, 2)]
     return float(np.mean(shares)) if shares else 1.0
+
+
+def pairs_in(blocks):
+    """How many ordered pairs of two tokens share a block. blocks: [V]."""
+    _, sizes = np.unique(blocks, return_counts=True)
+    return int(np.sum(sizes.astype(np.int64) * (sizes - 1)))
 
 
 def measure(config, kind, count):
     """Trains one network, scores it, and returns a line."""
     corpora, began = corpora_of(config, kind, count), time.monotonic()
     parts, mesh = len(corpora), build.build_mesh(config)
-    if config.training.batch_size % parts or config.training.microbatches > 1:
-        raise UserError(f"--partitions={count} must divide training.batch_size, in one microbatch")
+    draws, left = divmod(config.evaluation.draws, parts)
+    if config.training.batch_size % parts or config.training.microbatches > 1 or left:
+        raise UserError(
+            f"{parts} partitions must divide training.batch_size = {config.training.batch_size}, in one microbatch, "
+            f"and evaluation.draws = {config.evaluation.draws}: give other numbers"
+        )
     network, (optimizer, _) = build.build_denoiser(config, corpora[0]), build.build_optimizer(config)
     init, place = build.build_init(network, corpora[0]), build.shard_rule(mesh)
     state = create_state(init, optimizer, jax.random.key(config.seed), place)
@@ -135,7 +145,6 @@ def measure(config, kind, count):
             losses.append(float(metrics["loss"]))
             progress.update(index + 1, loss=losses[-1])
     rows, terms = build_rows(config, corpora[0].prepared, "test"), []
-    draws = config.evaluation.draws // parts or 1
     for p, corpus in enumerate(corpora):
         of_one = Told(network, lambda rows, p=p: jnp.full(rows, p))
         compiled = compile_terms(of_one, build.build_objective(config, corpus), mesh, build.scoring_of(config))
@@ -144,11 +153,7 @@ def measure(config, kind, count):
         terms.append(collect(compiled, state.ema_params, batches, scored_rows(rows), p, **place))
     likelihood = summarize(SequenceTerms(*map(np.concatenate, zip(*terms, strict=True))))
     return {
-        "kind": kind,
-        "partitions": parts,
         "agreement": agreement(corpora, int(config.kernel.blocks)),
-        "seed": config.seed,
-        "steps": config.training.steps,
         "draws": draws * parts,
         "loss": float(np.mean(losses[-len(losses) // 10 :])),
         "likelihood": dataclasses.asdict(likelihood),
@@ -157,30 +162,24 @@ def measure(config, kind, count):
 
 
 def main(options):
-    entry = Entry.parse(f"semdlm_nested+warmup.steps={options.masked}")
-    output = pathlib.Path(options.output)
-    lines = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
     if unknown := set(options.kinds) - set(KINDS):
         raise UserError(f"--kinds: {', '.join(unknown)} unknown: give some of {', '.join(KINDS)}")
-    for seed in map(int, options.seeds):
-        for kind in options.kinds:
-            if any((line["kind"], line["seed"], line["steps"]) == (kind, seed, options.steps) for line in lines):
-                continue
-            print(f"== {kind}, seed {seed}", flush=True)
-            line = measure(configure(entry, options.steps, seed, print), kind, options.partitions)
-            likelihood = line["likelihood"]
-            print(with_error(likelihood["nelbo"], likelihood["standard_error"]), flush=True)
-            with output.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            lines.append(line)
-    rows = []
+    entry = Entry.parse(f"semdlm_nested+warmup.steps={options.masked}")
+    output, rows = pathlib.Path(options.output), []
     for kind in options.kinds:
-        found = [line for line in lines if line["kind"] == kind and line["steps"] == options.steps]
-        seeds = ", ".join(f"{line['likelihood']['nelbo']:.3f}" for line in sorted(found, key=lambda one: one["seed"]))
-        if found:
-            rows.append(
-                (kind, f"{found[0]['agreement']:.2f}", seeds, mean_nelbo([line["likelihood"] for line in found]))
-            )
+        found = []
+        for seed in map(int, options.seeds):
+            parts = 1 if kind == "one" else options.partitions
+            run = {"kind": kind, "partitions": parts, "seed": seed, "steps": options.steps, "masked": options.masked}
+            line = next((line for line in read_results(output) if run.items() <= line.items()), None)
+            if line is None:
+                print(f"== {kind}, seed {seed}", flush=True)
+                line = run | measure(configure(entry, options.steps, seed, print), kind, options.partitions)
+                append_result(output, line)
+            found.append(line)
+        likelihoods = [line["likelihood"] for line in found]
+        of_seeds = ", ".join(f"{likelihood['nelbo']:.3f}" for likelihood in likelihoods)
+        rows.append((kind, f"{found[0]['agreement']:.2f}", of_seeds, mean_nelbo(likelihoods)))
     print(markdown(rows, ("partitions", "agreement", "NELBO of each seed", "mean")))
 
 

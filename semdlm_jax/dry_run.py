@@ -8,14 +8,30 @@ from typing import Any
 
 import jax
 
+from semdlm_jax import checks
 from semdlm_jax.experiment import build
 from semdlm_jax.experiment.data import build_run_data, pads, train_iterator
 from semdlm_jax.options import counted
+from semdlm_jax.runtime import distributed
 from semdlm_jax.runtime.mesh import check_batch, place_local
 from semdlm_jax.runtime.state import abstract_state, create_state
 from semdlm_jax.train_step import configured_step
 
 TIMED = 3  # steps, after one that is not
+
+
+def foresee(config: Any, given: dict | None = None, file_config: Any = None) -> None:
+    """Prints `estimate`, and before it what `train.main` says of the configuration; arguments as there."""
+    distributed.start()
+    given = given or {}
+    shrunk = checks.fit_warmup(config, given)
+    for line in (shrunk, checks.tell_unread(config, given, file_config), checks.tell_stages(config)):
+        if line:
+            print(line, flush=True)
+    checks.check_config(config)
+    for line in estimate(config):
+        if jax.process_index() == 0:
+            print(line, flush=True)
 
 
 def estimate(config: Any) -> Iterator[str]:

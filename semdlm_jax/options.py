@@ -20,9 +20,9 @@ from semdlm_jax.errors import UserError, did_you_mean, nearest
 # module:Class, the name of a user's own plug-in.
 OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-ONE_SLASH = re.compile("(gs|s3|memory):/(?!/)")  # what pathlib makes of an address
 # Kinds of addresses whose folders are copied (`remote`), with the packages that they need. memory: for tests.
 STORES = {"gs": ("gcsfs",), "s3": ("s3fs",), "memory": ("fsspec",)}
+ONE_SLASH = re.compile(f"({'|'.join(STORES)}):/(?!/)")  # what pathlib makes of an address
 # Limits of common file systems: bytes of a file name and of a whole path.
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 SHOWN = 80  # characters of a refused value

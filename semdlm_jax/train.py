@@ -267,20 +267,6 @@ def _working(workdir):
                 restore_handlers()  # to leave at once would leave files unwritten
 
 
-def foresee(config: Any, given: dict | None = None, file_config: Any = None) -> None:
-    """Prints an estimate of a training (`dry_run`); arguments as in `main`."""
-    distributed.start()
-    given = given or {}
-    shrunk = checks.fit_warmup(config, given)
-    for line in (shrunk, checks.tell_unread(config, given, file_config), checks.tell_stages(config)):
-        if line:
-            print(line, flush=True)
-    checks.check_config(config)
-    for line in dry_run.estimate(config):
-        if jax.process_index() == 0:
-            print(line, flush=True)
-
-
 if __name__ == "__main__":
     CONFIG = config_flag.define_config_flag()
     WORKDIR = flags.DEFINE_string("workdir", None, "a directory for the run: created at first, continued afterwards")
@@ -304,7 +290,7 @@ if __name__ == "__main__":
             if initial is not None:
                 raise UserError("--dry_run does not read the weights of another run: leave out --init_from")
             cli.join_processes()
-            foresee(CONFIG.value, **config_flag.changes(DATA.value))
+            dry_run.foresee(CONFIG.value, **config_flag.changes(DATA.value))
             return
         if WORKDIR.value is None:
             raise UserError(f"--workdir is missing: give {flags.FLAGS['workdir'].help}")

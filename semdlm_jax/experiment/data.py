@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import pathlib
 
 import jax
 import numpy as np
@@ -147,7 +146,7 @@ def check_unchanged(workdir, trained_on, config, corpus: RunData):
     now = corpus.identity
     for what, then in trained_on.items():
         if now.get(what) != then:
-            where = table_path(config) if what in OF_TABLE else pathlib.Path(config.data.directory)
+            where = table_path(config) if what in OF_TABLE else config.data.directory
             raise UserError(
                 f"{workdir} was trained with another {what} than {where} holds now ({str(then)[:12]}, now "
                 f"{now.get(what, 'none')[:12]}): make {where} again as it was, or train in another work directory"
