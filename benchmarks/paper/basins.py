@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.bakeoff import markdown
 from benchmarks.paper.cells import Cell, TrainedRun
+from benchmarks.paper.sampling import settings_of
 from benchmarks.paper.scales import Scale
 from benchmarks.paper.systems import tuned
 from semdlm_jax import trace
@@ -86,8 +87,8 @@ def _page_of(trained: Trained, replay: trace.Trace, row: int, title: str, settin
 def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
     """The passages as Markdown."""
     rows = []
-    for name, *_ in SAMPLERS:
-        line = lines.get(f"{name}, seed {seeds[0]}", {"passages": {}})
+    known = {name: lines[key] for name, *_ in SAMPLERS if (key := f"{name}, seed {seeds[0]}") in lines}
+    for name, line in known.items():
         for rank, found in line["passages"].items():
             text = found["text"].replace("|", "\\|").replace("\n", " ")
             shown = f"[{text}]({found['page']})"
@@ -97,4 +98,5 @@ def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
         "basin index is the mean similarity of two tokens of a text over that of held-out text. Each text leads to a "
         "page that replays how it was written; download it to open it."
     )
-    return f"{told}\n\n{markdown(rows, ('sampler', 'mean index', 'rank', 'index', 'text'))}"
+    table = markdown(rows, ("sampler", "mean index", "rank", "index", "text"))
+    return f"{told}\n\n{table}\n\nThe samplers differ:\n\n{settings_of(known)}"

@@ -75,3 +75,8 @@ def shown(triple: tuple[float, float, float] | None, form: str) -> str:
         return ""
     value, low, high = (form.format(x) for x in triple)
     return f"{value} [{low}, {high}]"
+
+
+def settings_of(lines: dict[str, dict]) -> str:
+    """A list of how each sampler of a page draws, and from which run, {sampler: one of its lines}, as Markdown."""
+    return "\n".join(f"* {name}: {line['system']}; {line['settings']}" for name, line in lines.items())

@@ -68,6 +68,11 @@ def page(scale: Scale, seeds: list[int], lines: dict[str, dict]) -> str:
         held = sampling.shown(sampling.mean(some[:1], measure, HELDOUT), form)
         rows.append(("held-out text", "", *[held] * len(scale.sampling_steps)))
         parts += [f"**{title}**", markdown(rows, header)]
+    last = {name: of[0] for (name, steps), of in found.items() if of and steps == scale.sampling_steps[-1]}
+    parts += [
+        "The networks are those that Table 2 calls *tuned*, sampled so, where steps are most:",
+        sampling.settings_of(last),
+    ]
     return "\n\n".join(parts)
 
 

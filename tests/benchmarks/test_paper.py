@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bakeoff import Entry
-from benchmarks.paper import cells, dispersion, likelihoods, penalties, rates, sampling, systems
+from benchmarks.paper import basins, cells, dispersion, likelihoods, penalties, rates, sampling, systems
 from benchmarks.paper.cells import Cell, Results, by_run, work_off
 from benchmarks.paper.likelihoods import kernel_of
 from benchmarks.paper.scales import SCALES
@@ -176,3 +176,12 @@ def test_learning_rates_stand_beside_that_of_the_configuration():
     assert "gidd+objective.name=denoising+optimizer.learning_rate=0.006, seed 1, bound" in keys
     page = rates.page(scale, [1, 2], {key: likelihood_line(float(place)) for place, key in enumerate(keys)})
     assert "| mdlm | 0.000 ± 0.010 | 1.000 ± 0.010 |" in page and "| gidd | 2.000 ± 0.010 | 3.000 ± 0.010 |" in page
+
+
+def test_pages_on_text_say_how_each_sampler_draws_and_from_what():
+    line = {"system": "mdlm", "settings": "ancestral, 4 steps"}
+    assert sampling.settings_of({"MDLM": line}) == "* MDLM: mdlm; ancestral, 4 steps"
+    passage = {"index": 2.0, "text": "a | b", "page": "page.html"}
+    name = basins.SAMPLERS[0][0]
+    page = basins.page(SCALES["toy"], [0], {f"{name}, seed 0": {**line, "mean": 1.5, "passages": {"median": passage}}})
+    assert f"| {name} | 1.50 | median | 2.00 | [a \\| b](page.html) |" in page and f"* {name}: mdlm; ancestral" in page
