@@ -7,7 +7,8 @@
 A system is a name of experiment/systems.py, with changes of single keys after plus signs; `all` means all systems.
 Every run has a work directory of its own below --workdir. The same command, started again, therefore continues where
 it stopped and reads what is finished. --output names the file of the table (.md); the plot of the curves is saved
-beside it (.png; pip install -e .[plots]).
+beside it (.png; pip install -e .[plots]). --lines names a file (.jsonl) that keeps the scores of every run, a line of
+JSON each, also when the work directories are gone.
 
 Columns, means over seeds:
   NELBO        nats per token of the test split, `evaluation.draws` times a window, EMA weights; ± the standard error
@@ -22,9 +23,11 @@ Columns, means over seeds:
 
 import dataclasses
 import importlib.util
+import itertools
 import json
 import math
 import pathlib
+import re
 import statistics
 
 import jax
@@ -32,6 +35,8 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import config_flags
 
+from benchmarks.lines import append_result, read_results
+from benchmarks.timing import machine
 from semdlm_jax import checks, cli, config_flag, remote
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_objective, build_optimizer
@@ -78,8 +83,9 @@ class Entry:
 
 
 def parse_systems(text):
-    """The entries of a comma-separated list, each once."""
-    names = [name for part in text.split(",") for name in (SYSTEMS if part == "all" else [part])]
+    """The entries of a comma-separated list, each once. A comma before a number belongs to a value: speeds=1,20."""
+    parts = re.split(r",(?![-.\d])", text)
+    names = [name for part in parts for name in (SYSTEMS if part == "all" else [part])]
     return list(dict.fromkeys(Entry.parse(name) for name in names))
 
 
@@ -164,6 +170,13 @@ def measure(entry, steps, seed, folder):
     return result
 
 
+def keep(path, entry, steps, seed, result):
+    """Appends the scores of a run to a file of lines, unless it has them."""
+    run = {"system": entry.text, "steps": steps, "seed": seed}
+    if not any(run.items() <= line.items() for line in read_results(path)):
+        append_result(pathlib.Path(path), {**run, **result, "machine": machine()})
+
+
 def curves(workdir):
     """(training metrics, valid metrics) of a run: lists of rows by step."""
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -233,6 +246,7 @@ def plot(path, entries, folder, steps, seeds, unigram):
 
 def main(options):
     cli.check_output(options.output)
+    cli.check_output(options.lines, "lines")
     entries, seeds = parse_systems(options.systems), [int(seed) for seed in options.seeds]
     if options.steps < 2 or not seeds:
         raise UserError(f"--steps={options.steps}, --seeds={options.seeds}: give at least 2 steps and one seed")
@@ -245,7 +259,11 @@ def main(options):
         checks.check_config(config)
         build_optimizer(config)
         build_objective(config, build_run_data(config))
-    results = {entry: [measure(entry, options.steps, seed, folder) for seed in seeds] for entry in entries}
+    results = {entry: [] for entry in entries}
+    for entry, seed in itertools.product(entries, seeds):
+        results[entry].append(measure(entry, options.steps, seed, folder))
+        if options.lines:
+            keep(options.lines, entry, options.steps, seed, results[entry][-1])
     prepared = build_run_data(config).prepared
     tokens = prepared.splits["test"]
     unigram = prepared.unigram_entropy("test")
@@ -273,4 +291,5 @@ if __name__ == "__main__":
     flags.DEFINE_list("seeds", ["0"], "Seeds; every system runs with each.")
     flags.DEFINE_string("workdir", "runs/bakeoff", "Where the runs are kept.")
     flags.DEFINE_string("output", None, "Markdown file for the table; the curves go beside it.")
+    flags.DEFINE_string("lines", None, "File for the scores of each run, a line of JSON each (.jsonl).")
     cli.run(lambda: main(flags.FLAGS))

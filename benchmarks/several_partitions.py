@@ -30,7 +30,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks.bakeoff import Entry, configure, markdown, mean_nelbo
-from benchmarks.device.runner import append_result, read_results
+from benchmarks.lines import append_result, read_results
 from semdlm_jax import cli, config_flag
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError

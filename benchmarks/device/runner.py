@@ -10,7 +10,6 @@ while one compiles, another trains. Their speeds are then no speeds of the card,
 
 import concurrent.futures
 import dataclasses
-import json
 import os
 import pathlib
 import subprocess
@@ -22,6 +21,7 @@ import jax
 from absl import flags
 
 from benchmarks import bakeoff
+from benchmarks.lines import append_result, read_results
 from benchmarks.timing import machine
 from semdlm_jax import checks, cli, config_flag
 from semdlm_jax.errors import UserError
@@ -32,28 +32,8 @@ from semdlm_jax.options import counted
 from semdlm_jax.scores import score_likelihood
 
 
-def read_results(*paths):
-    """The lines of files that exist; a line that was cut off is no result."""
-    results = []
-    for path in map(pathlib.Path, paths):
-        for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
-            try:
-                results.append(json.loads(line))
-            except ValueError:
-                print(f"note: {path}, line {number} is cut off and not read", file=sys.stderr, flush=True)
-    return results
-
-
 def is_done(entry, results, steps, seed):
     return any((r["system"], r["steps"], r["seed"]) == (entry.name, steps, seed) for r in results)
-
-
-def append_result(path, result):
-    """Appends a line, on one of its own also where the last one was cut off."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cut = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size
-    with path.open("a") as file:
-        file.write("\n" * bool(cut) + json.dumps(result) + "\n")
 
 
 def measure(entry, steps, seed, folder, test_tokens=None, together=1):

@@ -21,7 +21,7 @@ import statistics
 from absl import flags
 
 from benchmarks.bakeoff import markdown, mean_nelbo
-from benchmarks.device.runner import read_results
+from benchmarks.lines import read_results
 from benchmarks.timing import reporter
 from semdlm_jax import cli
 from semdlm_jax.errors import UserError

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import bakeoff
 from benchmarks.bakeoff import Entry
-from benchmarks.device.runner import append_result, read_results
+from benchmarks.lines import append_result, read_results
 from benchmarks.timing import machine
 from semdlm_jax import locks
 from semdlm_jax.experiment.load import Trained, load_trained

@@ -5,7 +5,8 @@ import sys
 import pytest
 from absl import flags
 
-from benchmarks.bakeoff import Entry, configure, mean_nelbo
+from benchmarks import bakeoff, lines
+from benchmarks.bakeoff import Entry, configure, mean_nelbo, parse_systems
 from semdlm_jax import config_flag
 from semdlm_jax.experiment import configs
 
@@ -41,3 +42,26 @@ def test_more_seeds_do_not_lessen_the_error_of_texts_that_they_share():
     assert mean_nelbo(likelihoods) == "4.001 ± 0.020"
     apart = [{"nelbo": nelbo, "standard_error": 0.02} for nelbo in (4.0, 4.2)]
     assert mean_nelbo(apart) == "4.100 ± 0.100"  # |4.2 - 4.0| / 2
+
+
+def test_a_comma_before_a_number_belongs_to_a_value():
+    entries = parse_systems("hdlm+kernel.speeds=1,20+objective.max_weight=0,mdlm+kernel.frequency_powers=1,.7,mdlm,ar")
+    assert [entry.changes for entry in entries] == [
+        (("kernel.speeds", "1,20"), ("objective.max_weight", "0")),
+        (("kernel.frequency_powers", "1,.7"),),
+        (),
+        (),
+    ]
+    assert [entry.system for entry in entries] == ["hdlm", "mdlm", "mdlm", "ar"]
+    assert len(parse_systems("all")) > 10
+
+
+def test_scores_of_a_run_are_kept_once(tmp_path):
+    path, entry = tmp_path / "scores.jsonl", Entry.parse("hdlm+kernel.speeds=1,20")
+    for seed in (0, 1, 0):
+        bakeoff.keep(path, entry, 8, seed, {"likelihood": {"nelbo": 4.0 + seed}})
+    kept = lines.read_results(path)
+    assert [(line["system"], line["seed"], line["likelihood"]["nelbo"]) for line in kept] == [
+        (entry.text, 0, 4.0),
+        (entry.text, 1, 5.0),
+    ]

@@ -8,6 +8,7 @@ import types
 
 import pytest
 
+from benchmarks import lines
 from benchmarks.bakeoff import Entry
 from benchmarks.device import job1, job2, runner
 from benchmarks.device.table import tables
@@ -44,7 +45,7 @@ def started(monkeypatch):
         names.append(entry.name)
         failed = entry.system == "udlm"
         if not failed:
-            runner.append_result(run.file, result(entry.name))
+            lines.append_result(run.file, result(entry.name))
         return types.SimpleNamespace(returncode=int(failed))
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -89,8 +90,8 @@ def test_no_system_begins_that_the_slowest_so_far_could_not_end_in_time():
 def test_a_line_that_was_cut_off_is_no_result_and_spoils_no_other(tmp_path, capsys):
     path = tmp_path / "wiki.jsonl"
     path.write_text(json.dumps(result("mdlm")) + '\n{"system": "ud')
-    runner.append_result(path, result("ar"))
-    assert [r["system"] for r in runner.read_results(path, tmp_path / "none")] == ["mdlm", "ar"]
+    lines.append_result(path, result("ar"))
+    assert [r["system"] for r in lines.read_results(path, tmp_path / "none")] == ["mdlm", "ar"]
     assert capsys.readouterr().err == f"note: {path}, line 2 is cut off and not read\n"
 
 
