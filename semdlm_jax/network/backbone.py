@@ -5,8 +5,6 @@ B batch, L positions, D width, C condition width, H heads, V vocabulary.
 """
 
 import dataclasses
-import functools
-import math
 from typing import Any
 
 import jax
@@ -14,83 +12,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.network.attention import Cache, SelfAttention, choose_attention, tokenwise
+from semdlm_jax.network.attention import Cache, choose_attention, tokenwise
+from semdlm_jax.network.layers import Block, TimeEmbedding, dense, modulate
 from semdlm_jax.network.sharding import by_rows
-
-
-def _dense(features, dtype, name, *, zero=False, bias=False):
-    init = nn.initializers.zeros if zero else nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-    return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=init, name=name)
-
-
-def _normalize(x):
-    """Layer normalization without parameters (adaLN supplies them), in float32."""
-    x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
-    return x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + 1e-6)
-
-
-@functools.partial(jax.checkpoint, prevent_cse=False)
-def _gated(y_BxLxD, gate_BxD):
-    """y times (gate + 1), in float32, because the gradient of the gate is a sum over positions.
-
-    Rematerialized, so that the backward pass stores y in its own dtype and not a float32 copy.
-    """
-    return (y_BxLxD * (gate_BxD + 1)[:, None]).astype(y_BxLxD.dtype)
-
-
-def _modulate(x, shift, scale, dtype):
-    return (_normalize(x) * (1 + scale[:, None]) + shift[:, None]).astype(dtype)
-
-
-class MLP(nn.Module):
-    expansion: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x_BxLxD):
-        width = x_BxLxD.shape[-1]
-        hidden = tokenwise(_dense(self.expansion * width, self.dtype, "up"), x_BxLxD)
-        return tokenwise(_dense(width, self.dtype, "down", zero=True), nn.gelu(hidden, approximate=True))
-
-
-class Block(nn.Module):
-    """One layer: attention and MLP, each shifted, scaled and gated by the condition; cache as in SelfAttention."""
-
-    heads: int
-    expansion: int
-    causal: bool
-    dropout: float
-    attention: str
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x_BxLxD, condition_BxC, lengths_B, deterministic, cache=None, position=None):
-        width = x_BxLxD.shape[-1]
-        modulation = _dense(6 * width, jnp.float32, "modulation", zero=True, bias=True)(condition_BxC)
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6, axis=-1)
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        y, new = SelfAttention(self.heads, self.causal, self.attention, self.dtype, name="attention")(
-            _modulate(x_BxLxD, shift_a, scale_a, self.dtype), lengths_B, cache, position
-        )
-        x_BxLxD = by_rows(x_BxLxD + drop(_gated(y, gate_a)))
-        y = MLP(self.expansion, self.dtype, name="mlp")(_modulate(x_BxLxD, shift_m, scale_m, self.dtype))
-        return by_rows(x_BxLxD + drop(_gated(y, gate_m))), new
-
-
-class TimeEmbedding(nn.Module):
-    """Sinusoids of t in [0, 1] through a two-layer perceptron: [B] -> [B, C]."""
-
-    width: int
-
-    @nn.compact
-    def __call__(self, t_B):
-        half = 64
-        frequencies = 1000.0 * jnp.exp(-math.log(10000.0) * jnp.arange(half) / half)
-        angles = t_B.astype(jnp.float32)[:, None] * frequencies
-        waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
-        hidden = nn.silu(_dense(self.width, jnp.float32, "hidden", bias=True)(waves))
-        return nn.silu(_dense(self.width, jnp.float32, "out", bias=True)(hidden))
 
 
 class Backbone(nn.Module):
@@ -131,7 +55,7 @@ class Backbone(nn.Module):
             self.mark = self.param("clean_mark", nn.initializers.zeros, (self.width,))
         self.time_embedding = TimeEmbedding(self.condition_width)
         self.blocks = stack(self.heads, self.expansion, self.causal, self.dropout, self.attention, self.dtype)
-        self.final_modulation = _dense(2 * self.width, jnp.float32, None, zero=True, bias=True)
+        self.final_modulation = dense(2 * self.width, jnp.float32, None, zero=True, bias=True)
         if not self.tied_output:
             self.output = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.zeros)
         self.output_bias = self.param("output_bias", nn.initializers.zeros, (self.vocab_size,))
@@ -158,7 +82,7 @@ class Backbone(nn.Module):
         x_BxLxD = by_rows((x_BxLxD * 50.0).astype(self.dtype))
         x_BxLxD, new = self.blocks(x_BxLxD, condition_BxC, lengths_B, deterministic, cache, position)
         shift, scale = jnp.split(self.final_modulation(condition_BxC), 2, axis=-1)
-        return by_rows(_modulate(x_BxLxD, shift, scale, self.dtype)), new
+        return by_rows(modulate(x_BxLxD, shift, scale, self.dtype)), new
 
     def logits(self, features):
         table = (self.embed if self.tied_output else self.output).embedding[: self.vocab_size]

@@ -111,11 +111,12 @@ _with_gradient.defvjp(_keep_gradient, _pull_back)
 
 
 def _scan_chunks(function, parameters, chunks, needed):
-    """(sums, stacked) of function(parameters, *chunk) -> (to be added, to be stacked); 0 of chunks that are not needed.
-    needed: [C] bool; None: all are."""
-    first = jax.tree.map(lambda x: x[0], chunks)
-    zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype))
-    nothing, blank = zeros(jax.eval_shape(function, parameters, *first))
+    """(sums, stacked) of function(parameters, *chunk) -> (to be added, to be stacked); 0 of chunks that are not needed,
+    but for the first. needed: [C] bool; None: all are."""
+    first, rest = jax.tree.map(lambda x: x[0], chunks), jax.tree.map(lambda x: x[1:], (chunks, needed))
+    # The first is found in any case: to fill the sums with zeros and to add to them would cost as much as few logits.
+    sums, of_first = function(parameters, *first)
+    blank = jax.tree.map(jnp.zeros_like, of_first)
 
     def add(sums, indexed):
         chunk, is_needed = indexed
@@ -126,7 +127,8 @@ def _scan_chunks(function, parameters, chunks, needed):
 
         return found() if is_needed is None else jax.lax.cond(is_needed, found, lambda: (sums, blank))
 
-    return jax.lax.scan(add, nothing, (chunks, needed))
+    sums, stacked = jax.lax.scan(add, sums, rest)
+    return sums, jax.tree.map(lambda one, others: jnp.concatenate([one[None], others]), of_first, stacked)
 
 
 def each_position(function, features_BxLxD, *per_position, chunk=0):

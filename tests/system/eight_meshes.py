@@ -26,9 +26,10 @@ def configuration():
     return config
 
 
-def steps(mesh, microbatches=1):
+def steps(mesh, microbatches=1, dropout=0.1):
     """Losses and gradient norms of five steps with random corruption, and how many parameters are cut."""
     config = configuration()
+    config.network.dropout = dropout
     check_batch(config.training.batch_size, microbatches, mesh)
     corpus = build_run_data(config)
     denoiser, (optimizer, _) = build_denoiser(config, corpus), build_optimizer(config)
@@ -56,7 +57,8 @@ def steps(mesh, microbatches=1):
 
 def main(output):
     one = make_mesh(1, 1, 1, jax.devices()[:1])
-    results = {"one": steps(one), "one, two microbatches": steps(one, microbatches=2)}
+    # Every microbatch has dropout of its own.
+    results = {"one": steps(one), "no dropout": steps(one, 1, 0.0), "two microbatches": steps(one, 2, 0.0)}
     for sizes in ((1, 8, 1), (2, 2, 2)):  # of the second the first axis takes rows alone
         results[str(sizes)] = steps(make_mesh(*sizes))
     Path(output).write_text(json.dumps(results))

@@ -1,4 +1,4 @@
-"""The mesh and the number of microbatches change no loss and no gradient."""
+"""The mesh, with dropout, and the number of microbatches change no loss and no gradient."""
 
 import json
 from pathlib import Path
@@ -16,11 +16,15 @@ def test_meshes_and_microbatches_agree(tmp_path):
     results = json.loads((tmp_path / "losses.json").read_text())
     one = results["one"]
     assert len(set(one["loss"])) == 5 and np.all(np.isfinite(one["loss"]))
+    assert (
+        abs(one["loss"][-1] - results["no dropout"]["loss"][-1]) > 1e-4
+    )  # of dropout, which is the same on all meshes
     for name, found in results.items():
+        one = results["no dropout" if name in ("no dropout", "two microbatches") else "one"]
         np.testing.assert_allclose(found["loss"], one["loss"], atol=1e-5, rtol=0, err_msg=name)
         # The optimizer hides a gradient's scale from the loss.
         np.testing.assert_allclose(found["grad_norm"], one["grad_norm"], rtol=1e-3, err_msg=name)
     cut = {name: found["cut"] for name, found in results.items()}
     # Nothing to cut there; qkv, out, up, down, both modulations and both tables elsewhere.
-    assert cut["one"] == 0
+    assert cut["one"] == cut["two microbatches"] == 0
     assert cut["(1, 8, 1)"] == cut["(2, 2, 2)"] == 8
