@@ -1,5 +1,6 @@
 """Self-attention with rotary positions, over a whole sequence or over a cache of the preceding tokens."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,10 +13,12 @@ from semdlm_jax.errors import UserError, choose
 # name -> what it is. Both compute the same up to the rounding of the compute dtype.
 ATTENTION = {
     "auto": "cudnn where it can run, else xla",
-    "xla": "products and softmax of their own: any device and dtype, [B, H, L, L] scores in memory",
+    "xla": "products and softmax of their own: any device and dtype, scores of 256 queries in memory at a time",
     "cudnn": "cuDNN's fused attention: NVIDIA cards of compute capability 8.0 and later, bfloat16",
 }
 LARGEST_HEAD = 128  # of cuDNN's on every such card
+# Queries at a time: 256 cost no time on a CPU at 512 and 1,024 positions, fewer did (benchmarks/results/train_step.md).
+QUERIES = 256
 
 
 class Cache(NamedTuple):
@@ -85,6 +88,41 @@ def _missing_for_cudnn(dtype, head_width):
     return ""
 
 
+def attend(
+    q_BxLxHxd: jax.Array, k_BxLxHxd: jax.Array, v_BxLxHxd: jax.Array, lengths_B: Any, causal: bool, implementation: Any
+) -> jax.Array:
+    """Attention of all positions, [B, L, H, d].
+
+    With 'xla', long rows are taken QUERIES at a time, and scores are computed again in the backward pass: the memory
+    grows with L, not with its square.
+
+    Args:
+        q_BxLxHxd, k_BxLxHxd, v_BxLxHxd: queries, keys and values.
+        lengths_B: keys from there on are hidden; None: none.
+        causal: whether later keys are hidden.
+        implementation: 'xla' or 'cudnn'.
+    """
+    length = q_BxLxHxd.shape[1]
+    fused = functools.partial(jax.nn.dot_product_attention, key_value_seq_lengths=lengths_B)
+    if implementation != "xla" or length <= QUERIES:
+        return fused(q_BxLxHxd, k_BxLxHxd, v_BxLxHxd, is_causal=causal, implementation=implementation)
+    parts = -(-length // QUERIES)
+    size = -(-length // parts)
+    # Positions that fill up the last part are computed in vain, at most one a part.
+    filled = jnp.pad(q_BxLxHxd, ((0, 0), (0, parts * size - length), (0, 0), (0, 0)))
+
+    @jax.checkpoint
+    def part(indexed):
+        first, q = indexed
+        seen = (first + jnp.arange(size))[:, None] >= jnp.arange(length)
+        mask = seen[None, None] if causal else None
+        return fused(q, k_BxLxHxd, v_BxLxHxd, mask=mask, implementation="xla")
+
+    queries = jnp.moveaxis(filled.reshape(len(filled), parts, size, *filled.shape[2:]), 1, 0)
+    found = jnp.moveaxis(jax.lax.map(part, (size * jnp.arange(parts), queries)), 0, 1)
+    return found.reshape(filled.shape)[:, :length]
+
+
 def tokenwise(layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """Applies a layer to every token of x [..., D], as one matrix [N, D].
 
@@ -130,19 +168,12 @@ class SelfAttention(nn.Module):
         q, k, v = jnp.split(tokenwise(qkv, x_BxLxD).reshape(batch, length, self.heads, -1), 3, axis=-1)
         first, new = 0 if position is None else position, None
         q, k = rotate(q, first=first), rotate(k, first=first)
-        implementation: Any = self.attention
-        if cache is not None:
-            implementation, new = "xla", Cache(k, v)  # one query: nothing to fuse
+        if cache is None:
+            y = attend(q, k, v, lengths_B, self.causal, self.attention)
+        else:  # one query: nothing to fuse
+            new = Cache(k, v)
             k, v = cache.write(new, first)
-            lengths_B = jnp.full(batch, first + 1, jnp.int32)
-        y = jax.nn.dot_product_attention(
-            q,
-            k,
-            v,
-            key_value_seq_lengths=lengths_B,
-            is_causal=self.causal and cache is None,
-            implementation=implementation,
-        )
+            y = attend(q, k, v, jnp.full(batch, first + 1, jnp.int32), False, "xla")
         # Zero: every layer starts as the identity, as adaLN-Zero's gates make it.
         out = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")
         return tokenwise(out, y.reshape(batch, length, width)), new

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from semdlm_jax.errors import UserError
-from semdlm_jax.network import Denoiser
-from semdlm_jax.network.attention import choose_attention, rotate
+from semdlm_jax.network import Denoiser, attention
+from semdlm_jax.network.attention import attend, choose_attention, rotate
 
 V, L, B = 20, 8, 3
 SMALL = Denoiser(vocab_size=V, width=16, layers=2, heads=2, condition_width=8)
@@ -80,8 +80,10 @@ def reference(params, tokens, t, heads, lengths, causal=False):
     return x @ params.get("output", params["embed"])["embedding"].T + params["output_bias"]
 
 
+@pytest.mark.parametrize("queries", [256, 3], ids=["whole", "by queries"])
 @pytest.mark.parametrize(("tied", "causal"), [(False, False), (True, False), (False, True)])
-def test_logits_against_numpy(tied, causal):
+def test_logits_against_numpy(monkeypatch, tied, causal, queries):
+    monkeypatch.setattr(attention, "QUERIES", queries)
     denoiser = dataclasses.replace(SMALL, tied_output=tied, causal=causal)
     params, lengths = random_params(denoiser), np.array([L, 5, 1])
     assert ("output" in params) != tied
@@ -91,6 +93,23 @@ def test_logits_against_numpy(tied, causal):
     np.testing.assert_allclose(logits, reference(wide, TOKENS, TIMES, 2, lengths, causal), rtol=1e-3, atol=1e-3)
     unhidden = reference(wide, TOKENS, TIMES, 2, np.full(B, L), causal)
     np.testing.assert_allclose(apply(denoiser, params, TOKENS, TIMES), unhidden, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_long_rows_need_no_square_of_scores(monkeypatch, causal):
+    """Rows of no whole number of parts have the gradients of the product that is taken at once, in less memory than
+    their scores."""
+    shape = 1, 2000, 4, 8
+    q, k, v, out = (jax.random.normal(jax.random.key(n), shape) for n in range(4))
+
+    def gradients(q, k, v):
+        return jax.vjp(lambda *qkv: attend(*qkv, jnp.array([1900]), causal, "xla"), q, k, v)[1](out)
+
+    compiled = jax.jit(gradients).lower(q, k, v).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * 4 * 2000**2
+    monkeypatch.setattr(attention, "QUERIES", 2000)
+    for one, other in zip(compiled(q, k, v), gradients(q, k, v), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_hidden_tokens_change_nothing_that_is_visible():
