@@ -54,13 +54,18 @@ def labels_of(words: Sequence[str]) -> list[str]:
 
 def _report_in(word):
     """The file of a report that a word stands for; the word itself, or its copy here, where there is none."""
-    word = os.fspath(remote.local(word))
+    word = _here(word)
     path = os.path.join(word, REPORT)
     return path if os.path.isdir(word) and os.path.lexists(path) else word
 
 
+def _here(word):
+    """The word, or the copy of its address: of a run all but its weights."""
+    return os.fspath(remote.local(word, leave_out=("checkpoints",)))
+
+
 def _read(word, label):
-    word, path = os.fspath(remote.local(word)), _report_in(word)
+    word, path = _here(word), _report_in(word)
     if os.path.isdir(path):  # a work directory without a report
         return _run(label, word, None)
     if not os.path.lexists(path):

@@ -29,10 +29,10 @@ def is_address(path: PathLike) -> bool:
     return ADDRESS.match(text) is not None
 
 
-def local(path: PathLike, again: bool = False) -> pathlib.Path:
+def local(path: PathLike, again: bool = False, leave_out: tuple[str, ...] = ()) -> pathlib.Path:
     """`path` itself; of an address, the folder of its copy here, brought up to date once in a process.
 
-    again: also if it was copied before.
+    again: also if it was copied before. leave_out: files and folders whose names contain one of these are not copied.
 
     Raises:
         UserError: nothing is there, it cannot be read, or the package for this kind of store is missing.
@@ -40,17 +40,17 @@ def local(path: PathLike, again: bool = False) -> pathlib.Path:
     if not is_address(path):
         return pathlib.Path(path)
     store = Store(path)
-    if again or store.address not in _COPIED:
-        copy = Copy(store, "copies")
+    if again or (store.address, leave_out) not in _COPIED:
+        copy = Copy(store, "copies", leave_out)
         with locks.locked(copy.lock, wait=lambda: tell(f"another program copies {store.address}: waiting for it")):
             if not copy.fetch():
                 raise UserError(f"{store.address}: nothing is there: give the address of a folder with files")
-        _COPIED[store.address] = copy.folder
+        _COPIED[store.address, leave_out] = copy.folder
         _ADDRESSES[copy.folder] = store.address
-    return _COPIED[store.address]
+    return _COPIED[store.address, leave_out]
 
 
-_COPIED: dict[str, pathlib.Path] = {}
+_COPIED: dict[tuple[str, tuple[str, ...]], pathlib.Path] = {}
 _ADDRESSES: dict[pathlib.Path, str] = {}  # also of folders that are trained in
 
 

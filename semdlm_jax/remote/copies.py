@@ -66,7 +66,7 @@ class Copy:
         same = state["same"]
         try:
             for _ in range(LISTS):
-                there = {name: found for name, found in self.store.list().items() if self._belongs(*name.split("/"))}
+                there = {name: found for name, found in self.store.list().items() if not self._is_left_out(name)}
                 if not there:
                     return False
                 here, missing = self._files(), None
@@ -94,7 +94,8 @@ class Copy:
                     return True
         finally:
             if there and not keep:
-                state["same"] = {name: same[name] for name in there if name in same}
+                known = {name: entry for name, entry in same.items() if name in there or self._is_left_out(name)}
+                state["same"] = known
             self._write_state(state)
         raise missing or StorageError(f"{self.store.address} changes while it is copied: try again later")
 
@@ -219,6 +220,9 @@ class Copy:
 
     def _belongs(self, *names):
         return not any(name.startswith(".") or any(part in name for part in self._leave_out) for name in names)
+
+    def _is_left_out(self, name):
+        return not self._belongs(*name.split("/"))
 
     def _state(self):
         try:

@@ -81,10 +81,15 @@ def test_the_seal_of_a_checkpoint_is_written_last_and_removed_first(address, mac
 def test_addresses_of_other_flags(machine):
     first, second = next(ADDRESSES), next(ADDRESSES)
     for address in (first, second):
-        put(address, **{"config.json": b'{"seed": 1}'})
+        put(address, **{"config.json": b'{"seed": 1}', "checkpoints/5/state/d/a": b"weights"})
     assert [run.config["seed"] for run in compare.read_runs([first, f"{second}/"])] == [1, 1]
     with pytest.raises(UserError, match="are the same run"):
         compare.read_runs([first, f"{first}/"])
+    compared = remote.local(first, leave_out=("checkpoints",))
+    assert below(compared) == {"config.json": b'{"seed": 1}'}  # a comparison needs no weights
+    assert "checkpoints/5/state/d/a" in below(remote.local(first))
+    remote.local(first, again=True, leave_out=("checkpoints",))
+    assert "checkpoints/5/state/d/a" in below(compared)  # what was copied stays
     asked = parent.parse(f"{first}:5")  # copied only where it is needed
     assert asked.run == first and asked.names({"workdir": first, "weights": "ema", "optimizer": False, "step": 5})
     with pytest.raises(UserError, match="one slash, as pathlib makes it"):
