@@ -111,12 +111,16 @@ def attend(
     # Positions that fill up the last part are computed in vain, at most one a part.
     filled = jnp.pad(q_BxLxHxd, ((0, 0), (0, parts * size - length), (0, 0), (0, 0)))
 
+    # The gradients of keys and values are sums over the parts, and bfloat16 would round each of them.
+    dtype, wide = q_BxLxHxd.dtype, jnp.promote_types(k_BxLxHxd.dtype, jnp.float32)
+    k_BxLxHxd, v_BxLxHxd = k_BxLxHxd.astype(wide), v_BxLxHxd.astype(wide)
+
     @jax.checkpoint
     def part(indexed):
         first, q = indexed
         seen = (first + jnp.arange(size))[:, None] >= jnp.arange(length)
         mask = seen[None, None] if causal else None
-        return fused(q, k_BxLxHxd, v_BxLxHxd, mask=mask, implementation="xla")
+        return fused(q, k_BxLxHxd.astype(dtype), v_BxLxHxd.astype(dtype), mask=mask, implementation="xla")
 
     queries = jnp.moveaxis(filled.reshape(len(filled), parts, size, *filled.shape[2:]), 1, 0)
     found = jnp.moveaxis(jax.lax.map(part, (size * jnp.arange(parts), queries)), 0, 1)

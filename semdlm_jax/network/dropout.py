@@ -20,7 +20,7 @@ def dropped(x_BxLxD: jax.Array, seeds: jax.Array, rate: float) -> jax.Array:
     """x with this share of its elements 0, and the others divided by the share of those that stay.
 
     Args:
-        x_BxLxD: values.
+        x_BxLxD: values, in float32: a narrower dtype would round the share that stays.
         seeds: of `seeds_of`.
         rate: the share, in [0, 1); it holds to 2^-32.
     """
@@ -34,7 +34,7 @@ def kept(seeds: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
     rows_BxL = jnp.arange(batch, dtype=BITS)[:, None] * BITS(length) + jnp.arange(length, dtype=BITS)
     rows_BxL = _mixed(_mixed(rows_BxL ^ seeds[0]) + seeds[1])
     channels_D = _mixed(_mixed(jnp.arange(width, dtype=BITS) ^ seeds[1]) + seeds[0])
-    return _mixed(rows_BxL[..., None] ^ channels_D) >= BITS(round(rate * 2**32))
+    return _mixed(rows_BxL[..., None] ^ channels_D) >= BITS(min(round(rate * 2**32), 2**32 - 1))
 
 
 def _mixed(x):

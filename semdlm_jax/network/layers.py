@@ -30,8 +30,10 @@ def _gated(y_BxLxD, gate_BxD, dropout_seeds, dropout):
 
     Rematerialized, so that the backward pass stores y in its own dtype, no float32 copy, and no mask of dropout.
     """
-    gated_BxLxD = (y_BxLxD * (gate_BxD + 1)[:, None]).astype(y_BxLxD.dtype)
-    return gated_BxLxD if dropout_seeds is None else dropped(gated_BxLxD, dropout_seeds, dropout)
+    gated_BxLxD = y_BxLxD * (gate_BxD + 1)[:, None]
+    # Before it is rounded: in bfloat16 1 - 0.1 is 0.8984, and all that stays would be 0.17 % too large.
+    kept_BxLxD = gated_BxLxD if dropout_seeds is None else dropped(gated_BxLxD, dropout_seeds, dropout)
+    return kept_BxLxD.astype(y_BxLxD.dtype)
 
 
 def modulate(x, shift, scale, dtype):

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semdlm_jax.network import Denoiser, layers
 from semdlm_jax.network.dropout import dropped, kept, seeds_of
 
 SHAPE = 16, 64, 96
-COUNT = 16 * 64 * 96
 
 
 @pytest.fixture(scope="module", params=[0.1, 0.5])
@@ -72,3 +72,34 @@ def test_what_stays_is_divided_by_its_share():
     np.testing.assert_allclose(dropped(x, seeds, rate), np.where(mask, x / 0.9, 0), rtol=1e-6)
     gradient = jax.grad(lambda x: jnp.sum(dropped(x, seeds, rate)))(x)
     np.testing.assert_allclose(gradient, np.where(mask, 1 / 0.9, 0), rtol=1e-6)
+
+
+def test_no_rate_below_one_is_too_near_to_it():
+    assert np.mean(kept(seeds_of(jax.random.key(2)), SHAPE, 1 - 2**-50)) < 1e-4
+
+
+def test_bfloat16_rounds_what_stays_and_not_its_share():
+    """1 - 0.1 in bfloat16 is 0.8984, by which all would be 0.17 % too large; the rounding of each averages out."""
+    y = 1 + jax.random.uniform(jax.random.key(0), SHAPE).astype(jnp.bfloat16)
+    seeds = seeds_of(jax.random.key(1))
+    found = layers._gated(y, jnp.zeros((SHAPE[0], SHAPE[2])), seeds, 0.1)
+    assert found.dtype == jnp.bfloat16
+    expected = np.asarray(y, np.float64)[np.asarray(kept(seeds, SHAPE, 0.1))].sum() / 0.9
+    np.testing.assert_allclose(np.asarray(found, np.float64).sum(), expected, rtol=2e-4)
+
+
+def test_every_dropout_of_every_layer_has_seeds_of_its_own(monkeypatch):
+    seen = []
+
+    def noted(x, seeds, rate):
+        jax.debug.callback(lambda found: seen.append(tuple(found.tolist())), seeds)
+        return dropped(x, seeds, rate)
+
+    monkeypatch.setattr(layers, "dropped", noted)
+    denoiser = Denoiser(vocab_size=5, width=6, layers=3, heads=1, condition_width=4, dropout=0.5)
+    params = denoiser.init(jax.random.key(0))
+    for impl in ("threefry2x32", "rbg"):
+        for key in jax.random.split(jax.random.key(1, impl=impl), 2):
+            denoiser.features(params, jnp.zeros((1, 7), int), jnp.zeros(1), dropout_key=key)
+    jax.effects_barrier()
+    assert len(seen) == len(set(seen)) == 4 * 2 * 3  # keys, dropouts of a layer, layers

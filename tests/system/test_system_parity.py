@@ -1,4 +1,4 @@
-"""The mesh, with dropout, and the number of microbatches change no loss and no gradient."""
+"""The mesh, with dropout and attention by parts, and the number of microbatches change no loss and no gradient."""
 
 import json
 from pathlib import Path
@@ -16,9 +16,8 @@ def test_meshes_and_microbatches_agree(tmp_path):
     results = json.loads((tmp_path / "losses.json").read_text())
     one = results["one"]
     assert len(set(one["loss"])) == 5 and np.all(np.isfinite(one["loss"]))
-    assert (
-        abs(one["loss"][-1] - results["no dropout"]["loss"][-1]) > 1e-4
-    )  # of dropout, which is the same on all meshes
+    # Dropout changes them, and is the same on all meshes.
+    assert abs(one["loss"][-1] - results["no dropout"]["loss"][-1]) > 1e-4
     for name, found in results.items():
         one = results["no dropout" if name in ("no dropout", "two microbatches") else "one"]
         np.testing.assert_allclose(found["loss"], one["loss"], atol=1e-5, rtol=0, err_msg=name)
