@@ -37,7 +37,7 @@ from ml_collections import config_flags
 
 from benchmarks.lines import append_result, read_results
 from benchmarks.timing import machine
-from semdlm_jax import checks, cli, config_flag, remote
+from semdlm_jax import checks, cli, config_flag, keys, remote
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment.build import build_objective, build_optimizer
 from semdlm_jax.experiment.data import build_run_data
@@ -84,9 +84,19 @@ class Entry:
 
 def parse_systems(text):
     """The entries of a comma-separated list, each once. A comma before a number belongs to a value: speeds=1,20."""
-    parts = re.split(r",(?![-.\d])", text)
+    parts = [part.strip() for part in re.split(r",(?!\s*[-.\d])", text)]
     names = [name for part in parts for name in (SYSTEMS if part == "all" else [part])]
     return list(dict.fromkeys(Entry.parse(name) for name in names))
+
+
+def parse_seeds(words):
+    """The seeds of a list flag, each once. UserError: there is none, or one that no run can have."""
+    if not words or not all(word.isdecimal() for word in words):
+        raise UserError(f"--seeds={','.join(words)}: give whole numbers from 0 on, with commas between them")
+    seeds = list(dict.fromkeys(map(int, words)))
+    for seed in seeds:
+        keys.KEYS["seed"].check("--seeds", seed)
+    return seeds
 
 
 def configure(entry, steps, seed, tell=lambda line: None):
@@ -171,10 +181,11 @@ def measure(entry, steps, seed, folder):
 
 
 def keep(path, entry, steps, seed, result):
-    """Appends the scores of a run to a file of lines, unless it has them."""
-    run = {"system": entry.text, "steps": steps, "seed": seed}
-    if not any(run.items() <= line.items() for line in read_results(path)):
-        append_result(pathlib.Path(path), {**run, **result, "machine": machine()})
+    """Appends the scores of a run to a file of lines, unless it has them. Other scores of a run of the same name, as
+    other --config.keys give them, are a line of their own."""
+    line = json.loads(json.dumps({"system": entry.text, "steps": steps, "seed": seed, **result}))
+    if not any(line.items() <= known.items() for known in read_results(path)):
+        append_result(pathlib.Path(path), {**line, "machine": machine()})
 
 
 def curves(workdir):
@@ -247,9 +258,10 @@ def plot(path, entries, folder, steps, seeds, unigram):
 def main(options):
     cli.check_output(options.output)
     cli.check_output(options.lines, "lines")
-    entries, seeds = parse_systems(options.systems), [int(seed) for seed in options.seeds]
-    if options.steps < 2 or not seeds:
-        raise UserError(f"--steps={options.steps}, --seeds={options.seeds}: give at least 2 steps and one seed")
+    cli.check_distinct(output=options.output, lines=options.lines)
+    entries, seeds = parse_systems(options.systems), parse_seeds(options.seeds)
+    if options.steps < 2:
+        raise UserError(f"--steps={options.steps}: give at least 2")
     if options.output and importlib.util.find_spec("matplotlib") is None:
         raise UserError("--output draws curves with matplotlib, which is not installed: pip install -e .[plots]")
     remote.check_here(options.workdir, "--workdir")

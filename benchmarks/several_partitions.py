@@ -14,7 +14,8 @@ has no further parameters.
   several  P partitions
 
 The first --masked steps train on masked text. A batch is divided evenly over the partitions; the bound is scored once
-for each. Every result is a line of JSON in --output; what is there is not done again.
+for each. Every result is a line of JSON in --output; what is there is not done again. A line does not know of further
+--config.keys: give another --output with them.
 """
 
 import dataclasses
@@ -29,9 +30,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from benchmarks.bakeoff import Entry, configure, markdown, mean_nelbo
+from benchmarks.bakeoff import Entry, configure, markdown, mean_nelbo, parse_seeds
 from benchmarks.lines import append_result, read_results
-from semdlm_jax import cli, config_flag
+from semdlm_jax import checks, cli, config_flag
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import collect, compile_terms, summarize
@@ -92,10 +93,16 @@ class Several:
 
 
 def corpora_of(config, kind, count):
-    """The data of a run, once with each partition."""
+    """The data of a run, once with each partition. UserError: so many cannot be trained or made."""
+    parts = 1 if kind == "one" else count
+    if config.training.batch_size % parts or config.training.microbatches > 1 or config.evaluation.draws % parts:
+        raise UserError(
+            f"{parts} partitions must divide training.batch_size = {config.training.batch_size}, in one microbatch, "
+            f"and evaluation.draws = {config.evaluation.draws}: give other numbers"
+        )
     corpus = build_run_data(config)
     if kind != "several":
-        return [corpus] * (1 if kind == "one" else count)
+        return [corpus] * parts
     vocabulary, table = corpus.vocabulary, read_table(table_path(config))[0]
     there = np.asarray(vocabulary.require("partitions"))
     special = there[0] == there[0].max()
@@ -120,16 +127,10 @@ def pairs_in(blocks):
     return int(np.sum(sizes.astype(np.int64) * (sizes - 1)))
 
 
-def measure(config, kind, count):
-    """Trains one network, scores it, and returns a line."""
-    corpora, began = corpora_of(config, kind, count), time.monotonic()
-    parts, mesh = len(corpora), build.build_mesh(config)
-    draws, left = divmod(config.evaluation.draws, parts)
-    if config.training.batch_size % parts or config.training.microbatches > 1 or left:
-        raise UserError(
-            f"{parts} partitions must divide training.batch_size = {config.training.batch_size}, in one microbatch, "
-            f"and evaluation.draws = {config.evaluation.draws}: give other numbers"
-        )
+def measure(config, corpora):
+    """Trains one network, scores it, and returns a line. corpora: of `corpora_of`."""
+    began, parts, mesh = time.monotonic(), len(corpora), build.build_mesh(config)
+    draws = config.evaluation.draws // parts
     network, (optimizer, _) = build.build_denoiser(config, corpora[0]), build.build_optimizer(config)
     init, place = build.build_init(network, corpora[0]), build.shard_rule(mesh)
     state = create_state(init, optimizer, jax.random.key(config.seed), place)
@@ -162,19 +163,36 @@ def measure(config, kind, count):
 
 
 def main(options):
-    if unknown := set(options.kinds) - set(KINDS):
-        raise UserError(f"--kinds: {', '.join(unknown)} unknown: give some of {', '.join(KINDS)}")
+    kinds, seeds = dict.fromkeys(options.kinds), parse_seeds(options.seeds)
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise UserError(f"--kinds: {', '.join(unknown) or 'none'}: give some of {', '.join(KINDS)}")
+    if options.masked >= options.steps:
+        raise UserError(
+            f"--masked={options.masked} leaves none of --steps={options.steps} to train on noise: give fewer"
+        )
+    cli.check_output(options.output)
     entry = Entry.parse(f"semdlm_nested+warmup.steps={options.masked}")
     output, rows = pathlib.Path(options.output), []
-    for kind in options.kinds:
+
+    def known(kind, seed):
+        """(what names a run, its line or None)."""
+        parts = 1 if kind == "one" else options.partitions
+        run = {"kind": kind, "partitions": parts, "seed": seed, "steps": options.steps, "masked": options.masked}
+        return run, next((line for line in read_results(output) if run.items() <= line.items()), None)
+
+    config, corpora = configure(entry, options.steps, seeds[0]), {}
+    checks.check_config(config)
+    for kind in kinds:  # all of them before any long work
+        if any(known(kind, seed)[1] is None for seed in seeds):
+            corpora[kind] = corpora_of(config, kind, options.partitions)
+    for kind in kinds:
         found = []
-        for seed in map(int, options.seeds):
-            parts = 1 if kind == "one" else options.partitions
-            run = {"kind": kind, "partitions": parts, "seed": seed, "steps": options.steps, "masked": options.masked}
-            line = next((line for line in read_results(output) if run.items() <= line.items()), None)
+        for seed in seeds:
+            run, line = known(kind, seed)
             if line is None:
                 print(f"== {kind}, seed {seed}", flush=True)
-                line = run | measure(configure(entry, options.steps, seed, print), kind, options.partitions)
+                line = run | measure(configure(entry, options.steps, seed, print), corpora[kind])
                 append_result(output, line)
             found.append(line)
         likelihoods = [line["likelihood"] for line in found]
@@ -186,9 +204,9 @@ def main(options):
 if __name__ == "__main__":
     config_flag.define_config_flag()
     flags.DEFINE_list("kinds", list(KINDS), "Which to train.")
-    flags.DEFINE_integer("partitions", 4, "P.")
+    flags.DEFINE_integer("partitions", 4, "P.", lower_bound=1)
     flags.DEFINE_integer("steps", 600, "Steps of a run.")
-    flags.DEFINE_integer("masked", 250, "Of them on masked text, first.")
+    flags.DEFINE_integer("masked", 250, "Of them on masked text, first.", lower_bound=0)
     flags.DEFINE_list("seeds", ["0"], "Seeds of the runs.")
     flags.DEFINE_string("output", "several_partitions.jsonl", "The file of results.")
     cli.run(lambda: main(flags.FLAGS))

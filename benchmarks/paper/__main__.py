@@ -19,7 +19,7 @@ import time
 
 from absl import flags
 
-from benchmarks.bakeoff import configure
+from benchmarks.bakeoff import configure, parse_seeds
 from benchmarks.paper import basins, dispersion, gammas, launches, likelihoods, penalties, rates, steps
 from benchmarks.paper.cells import Results, TrainedRun, by_run, work_off
 from benchmarks.paper.scales import SCALES, Scale
@@ -27,6 +27,7 @@ from semdlm_jax import checks, cli, config_flag, remote
 from semdlm_jax.errors import UserError, choose
 from semdlm_jax.experiment.build import build_objective, build_optimizer
 from semdlm_jax.experiment.data import build_run_data
+from semdlm_jax.experiment.systems import SYSTEMS
 
 DEFAULT = "cpu"
 PARTS = {part.NAME: part for part in (basins, likelihoods, rates, steps, gammas, dispersion, penalties)}
@@ -70,8 +71,10 @@ def main(options):
         print(launches.script())
         return
     scale = dataclasses.replace(SCALES[options.scale], scorer=options.scorer)
-    seeds = [int(seed) for seed in options.seeds]
-    parts = [choose("part", name, PARTS) for name in options.only or PARTS]
+    seeds = parse_seeds(options.seeds)
+    parts = [choose("part", name, PARTS) for name in dict.fromkeys(options.only or PARTS)]
+    for system in options.systems:
+        choose("system", system, SYSTEMS)
     remote.check_here(options.workdir, "--workdir")
     results = Results(pathlib.Path(options.output) / options.scale)
 
@@ -94,6 +97,7 @@ def main(options):
     if options.dry_run:
         print(project(missing, scale, place))
         return
+    results.check_writable(part.NAME for part in parts)
     if not missing:
         print(f"nothing to do: {results.folder} has all of it; another --output and --workdir measure it anew")
     work_off(cells, results, place, time.monotonic() + 60 * options.minutes)

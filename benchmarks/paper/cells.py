@@ -24,7 +24,7 @@ from semdlm_jax import locks
 from semdlm_jax.experiment.load import Trained, load_trained
 from semdlm_jax.options import counted
 from semdlm_jax.scores import prepared_of
-from semdlm_jax.storage import write_text
+from semdlm_jax.storage import check_writable, storage_errors, write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,14 @@ class Results:
 
     def of(self, part: str) -> dict[str, dict]:
         """{key: values}."""
-        return {line["key"]: line for line in read_results(self.folder / f"{part}.jsonl")}
+        return {line["key"]: line for line in read_results(self.folder / f"{part}.jsonl") if "key" in line}
+
+    def check_writable(self, parts: Iterable[str]) -> None:
+        """Makes the folder. UserError: it cannot be one, or the lines of a part cannot be written there."""
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            check_writable(self.folder / f"{part}.jsonl")
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those without a line."""

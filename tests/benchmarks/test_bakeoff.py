@@ -6,8 +6,9 @@ import pytest
 from absl import flags
 
 from benchmarks import bakeoff, lines
-from benchmarks.bakeoff import Entry, configure, mean_nelbo, parse_systems
+from benchmarks.bakeoff import Entry, configure, mean_nelbo, parse_seeds, parse_systems
 from semdlm_jax import config_flag
+from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import configs
 
 
@@ -54,6 +55,15 @@ def test_a_comma_before_a_number_belongs_to_a_value():
     ]
     assert [entry.system for entry in entries] == ["hdlm", "mdlm", "mdlm", "ar"]
     assert len(parse_systems("all")) > 10
+    spaced = parse_systems("hdlm+kernel.speeds=1, 20, mdlm")
+    assert [entry.changes for entry in spaced] == [(("kernel.speeds", "1, 20"),), ()]
+
+
+def test_seeds_are_whole_numbers_each_once():
+    assert parse_seeds(["1", "0", "1"]) == [1, 0]
+    for words, cause in (([], "--seeds=: give whole"), (["0", "x"], "--seeds=0,x: give"), ([str(2**32)], "--seeds")):
+        with pytest.raises(UserError, match=cause):
+            parse_seeds(words)
 
 
 def test_scores_of_a_run_are_kept_once(tmp_path):
@@ -65,3 +75,15 @@ def test_scores_of_a_run_are_kept_once(tmp_path):
         (entry.text, 0, 4.0),
         (entry.text, 1, 5.0),
     ]
+    bakeoff.keep(path, entry, 8, 0, {"likelihood": {"nelbo": 3.0}})  # of other --config.keys
+    assert [line["likelihood"]["nelbo"] for line in lines.read_results(path)] == [4.0, 5.0, 3.0]
+
+
+def test_lines_that_cannot_be_read_are_told_once(tmp_path, capsys):
+    path = tmp_path / "scores.jsonl"
+    path.write_bytes(b'{"a": 1}\n3\n\xff\n')
+    assert lines.read_results(path) == lines.read_results(path) == [{"a": 1}]
+    notes = capsys.readouterr().err.splitlines()
+    assert [note.rpartition(", ")[2] for note in notes] == [f"line {n} is cut off and not read" for n in (2, 3)]
+    with pytest.raises(UserError, match="cannot be read .*: name another file"):
+        lines.read_results(tmp_path)

@@ -14,6 +14,7 @@ from benchmarks.paper import basins, cells, dispersion, likelihoods, penalties, 
 from benchmarks.paper.cells import Cell, Results, by_run, work_off
 from benchmarks.paper.likelihoods import kernel_of
 from benchmarks.paper.scales import SCALES
+from semdlm_jax.errors import UserError
 
 TOY = SCALES["toy"]
 
@@ -71,6 +72,15 @@ def test_a_run_that_another_command_is_at_is_left_to_it(tmp_path, measured):
         assert work_off(wanted, results, place, math.inf, told.append) == wanted[:1]
     assert measured == ["b"]
     assert told[-1] == "1 cell left to another command, which was at the same run and measures it"
+
+
+def test_a_place_where_no_line_can_be_written_is_refused(tmp_path):
+    Results(tmp_path / "new").check_writable(["rates"])
+    (tmp_path / "file").touch()
+    (tmp_path / "rates.jsonl").mkdir()
+    for folder in ("file", "file/below", "."):
+        with pytest.raises(UserError, match="choose another|give the path of a file"):
+            Results(tmp_path / folder).check_writable(["rates"])
 
 
 def test_files_of_a_cell_stand_beside_its_line(tmp_path, measured):

@@ -1,11 +1,15 @@
 """The study of several partitions: each part of a batch has its own kernel, and what is said of partitions is true."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.several_partitions import Several, Told, pairs_in
+from benchmarks.several_partitions import Several, Told, corpora_of, main, pairs_in
+from semdlm_jax.errors import UserError
+from semdlm_jax.experiment import defaults
 from semdlm_jax.kernels import Vocabulary, make_kernel
 from semdlm_jax.objectives import Stages, make_objective
 
@@ -49,3 +53,26 @@ def test_pairs_that_share_a_block():
     one, other = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 1])
     assert (pairs_in(one), pairs_in(one * 2 + other)) == (8, 4)  # 3 x 2 + 2 x 1; {0, 1}, {2}, {3, 4}
     assert pairs_in(one * 2 + other) / pairs_in(one) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "given, cause",
+    [
+        ({"kinds": ["one", "two"]}, "--kinds: two: give some of one, same, several"),
+        ({"kinds": []}, "--kinds: none"),
+        ({"seeds": ["x"]}, "--seeds=x: give whole numbers"),
+        ({"masked": 2}, "--masked=2 leaves none of --steps=2 to train on noise: give fewer"),
+        ({"output": "."}, "--output=.*a directory"),
+    ],
+)
+def test_bad_flags_are_refused_before_data_are_read(given, cause):
+    options = {"kinds": ["one"], "seeds": ["0"], "output": "results.jsonl", "partitions": 4, "steps": 2, "masked": 1}
+    with pytest.raises(UserError, match=cause):
+        main(types.SimpleNamespace(**{**options, **given}))
+
+
+def test_partitions_that_divide_nothing_are_refused_before_data_are_read():
+    config = defaults.get_config()
+    config.training.batch_size, config.evaluation.draws = 8, 1
+    with pytest.raises(UserError, match="4 partitions must divide.*draws = 1: give other numbers"):
+        corpora_of(config, "several", 4)
