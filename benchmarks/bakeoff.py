@@ -171,7 +171,8 @@ def measure(entry, steps, seed, folder):
     trained = load_trained(workdir, "latest")
     tokens = trained.corpus.prepared.splits["test"]
     likelihood, protocol = score_likelihood(trained, tokens)
-    result = {"likelihood": dataclasses.asdict(likelihood), "protocol": protocol, "gradient_noise": noise}
+    scores = {"likelihood": dataclasses.asdict(likelihood), "protocol": protocol, "machine": machine()}
+    result = {**scores, "gradient_noise": noise}
     posterior = None if trained.objective.exact else trained.objective.posterior
     if posterior is not None and posterior.unchanged_weight != 1:
         tilted, _ = score_likelihood(trained, tokens, posterior=dataclasses.replace(posterior, unchanged_weight=1.0))
@@ -185,7 +186,7 @@ def keep(path, entry, steps, seed, result):
     other --config.keys give them, are a line of their own."""
     line = json.loads(json.dumps({"system": entry.text, "steps": steps, "seed": seed, **result}))
     if not any(line.items() <= known.items() for known in read_results(path)):
-        append_result(pathlib.Path(path), {**line, "machine": machine()})
+        append_result(pathlib.Path(path), line)
 
 
 def curves(workdir):
