@@ -30,11 +30,10 @@ import pathlib
 import re
 import statistics
 
-import jax
-import jax.numpy as jnp
 from absl import flags
 from ml_collections import config_flags
 
+from benchmarks.gradient_noise import gradient_noise
 from benchmarks.lines import append_result, read_results
 from benchmarks.timing import machine
 from semdlm_jax import checks, cli, config_flag, keys, remote
@@ -44,11 +43,8 @@ from semdlm_jax.experiment.data import build_run_data
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.experiment.systems import SYSTEMS
 from semdlm_jax.options import counted
-from semdlm_jax.runtime.mesh import place_local
 from semdlm_jax.scores import score_likelihood
 from semdlm_jax.train import Run
-
-NOISE_BATCHES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,35 +112,6 @@ def configure(entry, steps, seed, tell=lambda line: None):
         if note := checks.fit_warmup(config, before):
             tell(note)
     return config
-
-
-def gradient_noise(run):
-    """trace(covariance) / |mean|^2 of the gradient of one batch at the run's parameters, from NOISE_BATCHES batches."""
-    objective, denoiser = run.objective, run.denoiser
-
-    @jax.jit
-    def gradient(params, tokens, mask, key):
-        noise_key, loss_key = jax.random.split(key)
-        batch = objective.corrupt(noise_key, tokens, mask)
-
-        def loss(params):
-            features = denoiser.features(params, batch.xt, batch.t)
-            total, weight = objective.sums(lambda f: denoiser.logits(params, f), features, batch, loss_key)
-            return total / weight
-
-        return jax.grad(loss)(params)
-
-    mean, squares = None, 0.0
-    for index in range(NOISE_BATCHES):
-        batch = place_local(next(run.iterator), run.config.training.batch_size, run.mesh)
-        grads = gradient(run.state.params, batch["tokens"], batch["mask"], jax.random.fold_in(jax.random.key(1), index))
-        squares += float(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads))) / NOISE_BATCHES
-        mean = grads if mean is None else jax.tree.map(jnp.add, mean, grads)
-    of_mean = float(sum(jnp.sum(jnp.square(g / NOISE_BATCHES)) for g in jax.tree.leaves(mean)))
-    spread = (squares - of_mean) * NOISE_BATCHES / (NOISE_BATCHES - 1)
-    # |mean of n|^2 is larger than |expectation|^2 by spread / n. If nothing is left without it, there was only noise.
-    signal = of_mean - spread / NOISE_BATCHES
-    return spread / signal if signal > 0 else math.inf
 
 
 def place_of(folder, entry, steps, seed):
