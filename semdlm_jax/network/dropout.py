@@ -1,4 +1,4 @@
-"""Dropout by a cheap hash of positions, where the generator of JAX takes a twentieth of a training step on a CPU.
+"""Dropout by a cheap hash of positions, in place of JAX's generator.
 
 The bit of an element depends on the key and on the element's place alone: it is the same on every mesh, no array of
 random numbers is stored, and the backward pass makes it again instead of keeping it. It is no cryptographic generator

@@ -66,7 +66,7 @@ class Copy:
         same = state["same"]
         try:
             for _ in range(LISTS):
-                there = {name: found for name, found in self.store.list().items() if not self._is_left_out(name)}
+                there = {name: found for name, found in self.store.list().items() if self._belongs(name)}
                 if not there:
                     return False
                 here, missing = self._files(), None
@@ -94,8 +94,8 @@ class Copy:
                     return True
         finally:
             if there and not keep:
-                known = {name: entry for name, entry in same.items() if name in there or self._is_left_out(name)}
-                state["same"] = known
+                # What is left out this time stays as it was known.
+                state["same"] = {name: same[name] for name in same if name in there or not self._belongs(name)}
             self._write_state(state)
         raise missing or StorageError(f"{self.store.address} changes while it is copied: try again later")
 
@@ -218,11 +218,9 @@ class Copy:
         if not (isinstance(error, FileNotFoundError) and self.folder.is_dir()):
             raise error
 
-    def _belongs(self, *names):
-        return not any(name.startswith(".") or any(part in name for part in self._leave_out) for name in names)
-
-    def _is_left_out(self, name):
-        return not self._belongs(*name.split("/"))
+    def _belongs(self, name):
+        parts = name.split("/")
+        return not any(part.startswith(".") or any(left in part for left in self._leave_out) for part in parts)
 
     def _state(self):
         try:
