@@ -17,8 +17,8 @@ ATTENTION = {
     "cudnn": "cuDNN's fused attention: NVIDIA cards of compute capability 8.0 and later, bfloat16",
 }
 LARGEST_HEAD = 128  # of cuDNN's on every such card
-# Queries at a time: on a CPU 256 cost at most 7 % of attention's gradient at 512 and 1,024 positions, fewer 13 % or more
-# (benchmarks/results/train_step.md).
+# Queries at a time: on a CPU 256 cost at most 7 % of attention's gradient at 512 and 1,024 positions, fewer 13 %
+# or more (benchmarks/results/train_step.md).
 QUERIES = 256
 
 
