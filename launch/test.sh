@@ -13,5 +13,5 @@ export JAX_PLATFORMS=cpu
 # option would end the process.)
 export XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 ${XLA_FLAGS:-}"
 # All tests of a file run in one process, so that their shared fixtures are made once; the order is that of
-# tests/conftest.py.
-python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
+# tests/conftest.py. A process that dies is not replaced: its file would begin again with the test that ended it.
+python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 "$@"

@@ -1,42 +1,40 @@
-"""Text encoded by Apache Beam: the files of one process, byte for byte, and its sentences."""
+"""Text encoded as workers of Apache Beam encode it: the files of one process, byte for byte, and its sentences.
 
-import dataclasses
-import gzip
-import json
+Beam itself runs in test_data_beam_pipeline.py.
+"""
+
 import os
 import pathlib
 import pickle
 from types import SimpleNamespace
 
-import numpy as np
-import pyarrow.parquet
 import pytest
+from toy_corpora import (
+    CORPORA,
+    FINE,
+    LOCAL,
+    Moody,
+    check_same,
+    cut_files,
+    lines,
+    many_tiny_files,
+    not_a_string,
+    not_encoded,
+    not_json,
+    not_utf8,
+    records,
+)
 
 from semdlm_jax import extras
-from semdlm_jax.data import beam, corpora, files, packing
-from semdlm_jax.data.corpora import load_corpus
-from semdlm_jax.data.documents import Corpus
-from semdlm_jax.data.given import load_splits
+from semdlm_jax.data import beam
 from semdlm_jax.data.prepare import main, prepare
-from semdlm_jax.data.tokenizer import OwnTokenizer
-from semdlm_jax.data.tokenizers import TokenizerSpec
 from semdlm_jax.errors import UserError
-
-LOCAL = ["--runner=FnApiRunner"]  # in this process; DirectRunner would first look for another program
-
-
-@pytest.fixture(scope="module")
-def installed():
-    return pytest.importorskip("apache_beam", reason="apache-beam is not installed: pip install '.[beam]'")
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """Parts, batches and tasks of some characters; no corpus of files is read into memory."""
-    monkeypatch.setattr(files, "PART", 60)
-    monkeypatch.setattr(packing, "BATCH_CHARACTERS", 200)
-    monkeypatch.setattr(beam, "TASK", 3000)
-    monkeypatch.setattr(corpora, "IN_MEMORY_BYTES", 0)
+    for module, name, value in FINE:
+        monkeypatch.setattr(module, name, value)
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
 
 
@@ -56,74 +54,6 @@ def backwards(monkeypatch):
     return counts
 
 
-def texts(count, seed=0):
-    """Of one to 700 letters, in lines, the longest in several batches."""
-    rng, letters = np.random.default_rng(seed), list("abcdefgh  .\n")
-    return ["a" + "".join(rng.choice(letters, size)) for size in rng.integers(1, 700, count)]
-
-
-def write_json(path, documents):
-    with gzip.open(path, "wt") if path.suffix == ".gz" else open(path, "w") as file:
-        file.writelines(json.dumps({"text": text}) + "\n" for text in documents)
-
-
-def records(folder):
-    """Split by documents; some of its rows have no text."""
-    for number in range(6):
-        write_json(folder / f"{number}.jsonl{'.gz' * (number % 2)}", [*texts(12, number), None, " "])
-    pyarrow.parquet.write_table(pyarrow.table({"text": [*texts(12, 6), None]}), folder / "6.parquet")
-    return load_corpus(f"text:{folder}")
-
-
-def lines(folder):
-    for number in range(4):
-        (folder / f"{number}.txt").write_text("\n\n".join(texts(20, number)))
-    return load_corpus(f"lines:{folder}")
-
-
-def many_tiny_files(folder):
-    """A document each, but for two blank ones."""
-    for number, text in enumerate([*texts(58), "", " \n"]):
-        (folder / f"{number}.txt").write_text(text)
-    return load_corpus(f"text:{folder}")
-
-
-def cut_files(folder):
-    for number in range(3):
-        (folder / f"{number}.txt").write_text("\n\n".join(texts(9, number)) if number != 1 else "")
-    return load_corpus(f"text:{folder}")
-
-
-def given_splits(folder):
-    """Valid is drawn from train; test is one document."""
-    for number in range(3):
-        write_json(folder / f"{number}.jsonl", texts(30, number))
-    (folder / "test.txt").write_text("\n".join(texts(6, 9)))
-    return load_splits({"train": f"text:{folder}/*.jsonl", "valid": "", "test": f"text:{folder}/test.txt"})
-
-
-def in_memory(folder):
-    """Which only this process can read."""
-    found = texts(60)
-    return Corpus(tuple(found[:40]), tuple(found[40:59]), (found[59],), "toy", "letters")
-
-
-CORPORA = (records, lines, many_tiny_files, cut_files, given_splits, in_memory)
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
-def check_same(corpus, folder, tokenizer):
-    for name, options in {"one": {}, "beam": {"beam_options": LOCAL}}.items():
-        prepare(corpus, folder / name, 40, True, tokenizer=tokenizer, length=16, **options)
-    one = contents(folder / "one")
-    assert contents(folder / "beam") == one and {"train.npy", "test.starts.npy", "meta.json"} < one.keys()
-    assert sorted(path.name for path in folder.iterdir()) == ["beam", "corpus", "one"]
-    return json.loads(one["meta.json"])
-
-
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "corpus").mkdir()
@@ -135,16 +65,6 @@ def test_the_same_files_in_whatever_order_tasks_are_done(small, backwards, folde
     meta = check_same(make(folder), folder.parent, "bytes")
     assert backwards[0] > 2 and min(meta["documents"].values()) > 0
     assert meta["skipped"]["rows"] == {records: 13, many_tiny_files: 2, cut_files: 1}.get(make, 0)
-
-
-@pytest.mark.parametrize(
-    "make, tokenizer", [(records, "sentencepiece"), (many_tiny_files, "bert-base-uncased"), (in_memory, "bytes")]
-)
-def test_the_same_files_of_beam(installed, small, folder, monkeypatch, make, tokenizer):
-    counts, run = [], beam._run
-    monkeypatch.setattr(beam, "_run", lambda *given: counts.append(given[1]) or run(*given))
-    check_same(make(folder), folder.parent, tokenizer)
-    assert counts[0] > 2
 
 
 def test_relative_paths_are_those_of_the_first_process(small, folder, monkeypatch):
@@ -161,45 +81,6 @@ def test_relative_paths_are_those_of_the_first_process(small, folder, monkeypatc
     assert (place / "1.ids").exists() and not beam._failed(place)
 
 
-@dataclasses.dataclass(frozen=True)
-class Moody(OwnTokenizer):
-    """Fails at one text, is interrupted at another."""
-
-    vocabulary: tuple[str, ...] = tuple("abcdefgh .\n")
-
-    def ids_of(self, text):
-        if "bad" * 3 in text:
-            raise ValueError("not this one")
-        if "fade" * 3 in text:
-            raise KeyboardInterrupt
-        return [self.vocabulary.index(letter) for letter in text]
-
-    def text_of(self, ids):
-        return "".join(self.vocabulary[i] for i in ids)
-
-
-@dataclasses.dataclass(frozen=True)
-class Moods(TokenizerSpec):
-    def build(self, text):
-        return Moody()
-
-
-def not_json(folder):
-    (folder / "2.jsonl").write_text(json.dumps({"text": "a"}) + "\n{'text'\n")
-
-
-def not_utf8(folder):
-    (folder / "2.jsonl").write_bytes(json.dumps({"text": "a"}).encode() + b"\n\xff\n")
-
-
-def not_a_string(folder):
-    write_json(folder / "2.jsonl", ["a", 5])
-
-
-def not_encoded(folder):
-    write_json(folder / "2.jsonl", ["a", "bad" * 3])
-
-
 @pytest.mark.parametrize("spoil", [not_json, not_utf8, not_a_string, not_encoded])
 def test_the_first_bad_document_is_told_in_the_words_of_one_process(small, backwards, folder, spoil):
     corpus = records(folder)
@@ -208,29 +89,10 @@ def test_the_first_bad_document_is_told_in_the_words_of_one_process(small, backw
     told = []
     for options in ({}, {"beam_options": LOCAL}):
         with pytest.raises(UserError) as error:
-            prepare(corpus, folder.parent / "made", 0, True, tokenizer="test_data_beam:Moods", **options)
+            prepare(corpus, folder.parent / "made", 0, True, tokenizer="toy_corpora:Moods", **options)
         told.append(str(error.value))
     assert told[0] == told[1] and ("2.jsonl, line 2: " in told[0] or "Moody failed in ids_of" in told[0])
     assert list(folder.parent.iterdir()) == [folder]
-
-
-def test_a_bad_document_and_a_failure_of_beam(installed, small, folder, monkeypatch):
-    corpus = records(folder)
-    not_json(folder)
-    with pytest.raises(UserError, match="2.jsonl, line 2: not JSON lines"):
-        prepare(corpus, folder.parent / "made", 0, True, tokenizer="bytes", beam_options=LOCAL)
-    monkeypatch.setattr(beam, "copy_of", lambda tokenizer: b"nothing")
-    with pytest.raises(UserError, match="the pipeline of Beam has failed .invalid load key, .* mend that, or leave"):
-        prepare(corpus, folder.parent / "made", 0, True, tokenizer="bytes", beam_options=LOCAL)
-    assert not (folder.parent / "made").exists()
-
-
-def test_a_stop_is_no_failure(installed, small, folder, capfd):
-    corpus = records(folder)
-    write_json(folder / "2.jsonl", ["a", "fade" * 3])
-    with pytest.raises(KeyboardInterrupt):
-        prepare(corpus, folder.parent / "made", 0, True, tokenizer="test_data_beam:Moods", beam_options=LOCAL)
-    assert list(folder.parent.iterdir()) == [folder] and "Traceback" not in capfd.readouterr().err
 
 
 def test_a_worker_without_the_folder(tmp_path):
@@ -272,24 +134,6 @@ def test_what_was_taken_is_removed(small, backwards, folder):
     left = [count for count, _ in found]
     assert left == sorted(left, reverse=True) and left[0] == backwards[0] and left[-1] == 1
     assert not list(folder.parent.glob("beam-*"))
-
-
-@pytest.mark.parametrize(
-    "given, told",
-    {
-        "--runner=Direkt": "Beam has no runner 'Direkt': did you mean 'DirectRunner'",
-        "--runner=no.such.Runner": "no.such.Runner does not take them .No module named 'no'.",
-        "--runer=DirectRunner": "Beam has no option --runer: did you mean '--runner'",
-        "--runner=direct --help": "'--help' is no option of Beam",
-        "DirectRunner": "'DirectRunner' is no option of Beam: give options as '--runner=",
-        "--direct_num_workers=x": "argument --direct_num_workers: invalid int value: 'x': give another",
-        "--runner='x": "cannot be read .No closing quotation.: give options as",
-    }.items(),
-)
-def test_options_are_refused_before_any_work(installed, tmp_path, given, told):
-    data = SimpleNamespace(corpus="text:nowhere", directory=tmp_path / "made")
-    with pytest.raises(UserError, match=f"--beam_options.*{told}"):
-        main(data, beam_options=given)
 
 
 def test_what_excludes_beam(tmp_path, monkeypatch):
