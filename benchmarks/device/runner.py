@@ -10,6 +10,7 @@ while one compiles, another trains. Their speeds are then no speeds of the card,
 
 import concurrent.futures
 import dataclasses
+import math
 import os
 import pathlib
 import subprocess
@@ -127,7 +128,7 @@ def main(name, systems, options):
     entries = [bakeoff.Entry.parse(text) for text in options.systems or systems]
     results_file = pathlib.Path(options.output) / f"{name}.jsonl"
     checks.check_workdir(options.output, written=True, flag="output")
-    if options.steps < 2 or options.minutes <= 0:
+    if options.steps < 2 or not 0 < options.minutes < math.inf:
         raise UserError(f"--steps={options.steps}, --minutes={options.minutes}: give at least 2 steps and some minutes")
     if options.only:
         (entry,) = bakeoff.parse_systems(options.only)

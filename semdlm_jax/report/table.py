@@ -68,6 +68,9 @@ def likelihood_lines(report: Mapping, section: Section) -> list[str]:
     if found["error_over"] != "sequences":
         cause = "over the draws of one row" if found["error_over"] else "unknown from one draw of one row"
         lines.insert(3, f"{'':<28}error {cause}: give more text, or --draws, for a better one")
+    elif found["draw_error"] is not None:  # that over sequences sees few of the rare late times with large weights
+        noise = f"up to {found['draw_error']:.4f} nats/token: more --draws lessen it"
+        lines.insert(3, f"{'noise of the draws':<28}{noise}")
     return lines
 
 

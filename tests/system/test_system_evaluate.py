@@ -226,7 +226,8 @@ def test_few_rows_score_the_same_in_any_batch(whole_run, trained, tmp_path):
     found = []
     for size in (64, 1):
         options = f"--text={text}", "--samples=0", "--draws=4", f"--batch_size={size}"
-        likelihood, _ = scored(whole_run, tmp_path / "report.json", *options)
+        likelihood, printed = scored(whole_run, tmp_path / "report.json", *options)
+        assert f"noise of the draws          up to {likelihood['draw_error']:.4f} nats/token" in printed
         assert likelihood.pop("error_over") == "sequences" and likelihood["sequences"] > 2
         assert likelihood["unknown_share"] == 0 and likelihood.pop("protocol")
         found.append(likelihood)
