@@ -35,7 +35,7 @@ from semdlm_jax.runtime.lock import check_free, training_lock
 from semdlm_jax.runtime.mesh import check_batch, place_batch, place_local
 from semdlm_jax.runtime.metrics import MetricWriter, check_place
 from semdlm_jax.runtime.preemption import GracefulStop
-from semdlm_jax.runtime.processes import check_same
+from semdlm_jax.runtime.processes import barrier, check_on_process_0, check_same
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.speed import Speed
 from semdlm_jax.runtime.startup import leave_on_request, restore_handlers
@@ -47,13 +47,16 @@ from semdlm_jax.train_step import configured_step
 class Run:
     """One training run, from its first step to its last. Its work directory is locked until `close`."""
 
-    def __init__(self, config: Any, workdir: str | pathlib.Path, initial: parent.Request | None = None):
+    def __init__(
+        self, config: Any, workdir: str | pathlib.Path, initial: parent.Request | None = None, shared: bool = True
+    ):
         """Builds or restores the run.
 
         Args:
             config: a ConfigDict.
             workdir: the work directory, created if missing.
             initial: another run whose weights a new run starts with.
+            shared: whether all processes have this directory, see `Checkpointer`.
 
         Raises:
             UserError: an impossible configuration, missing data, or a work directory that cannot be used.
@@ -76,7 +79,7 @@ class Run:
         self.iterator = train_iterator(config, self.corpus, self.mesh)
         prepared = self.corpus.prepared
         self.valid_rows = None if prepared is None else build_rows(config, prepared, "valid")
-        self.checkpointer = make_checkpointer(config, self.workdir)
+        self.checkpointer = make_checkpointer(config, self.workdir, shared)
         self.saved_step = None
         init, place = build.build_init(self.denoiser, self.corpus), build.shard_rule(self.mesh)
         abstract = abstract_state(init, self.optimizer, place)
@@ -230,9 +233,10 @@ def main(
         require("wandb", use=f"--wandb={wandb}")
     given = given or {}
     with contextlib.ExitStack() as stack:
+        shared = not _several_copies(workdir)
         workdir = stack.enter_context(_working(workdir))
         shrunk = checks.fit_warmup(config, given, find_config(workdir))
-        run = stack.enter_context(contextlib.closing(Run(config, workdir, initial)))
+        run = stack.enter_context(contextlib.closing(Run(config, workdir, initial, shared)))
         done, notes = int(run.state.step), [shrunk, checks.tell_unread(config, given, file_config)]
         notes += [checks.tell_table(config, given, run.corpus.table_made), checks.tell_stages(config, done)]
         print(*filter(None, notes), build.describe(run.state.params, run.denoiser), sep="\n", flush=True)
@@ -251,20 +255,31 @@ def main(
     return finished
 
 
+def _several_copies(workdir):
+    """Whether each of several processes has a copy of its own."""
+    return remote.is_address(workdir) and jax.process_count() > 1
+
+
 @contextlib.contextmanager
 def _working(workdir):
-    """The folder here that the run trains in."""
-    if remote.is_address(workdir) and jax.process_count() > 1:
-        raise UserError(
-            f"--workdir={workdir}: several processes write one checkpoint together, in a folder that all of them "
-            "share: give the path of a shared file system"
-        )
-    with remote.working(workdir, leave_out=(UNFINISHED, DELETING)) as folder:
+    """The folder here that the run trains in: of an address a copy; that of process 0 is written to the store."""
+    if not remote.is_address(workdir):
+        yield workdir
+        return
+    several, unfinished, folders = _several_copies(workdir), (UNFINISHED, DELETING), []
+    with contextlib.ExitStack() as stack:
+
+        def begin():
+            working = remote.working(workdir, leave_out=unfinished, at_once=several)
+            folders.append(stack.enter_context(working))
+
+        check_on_process_0(begin)
         try:
-            yield folder
+            yield folders[0] if folders else remote.local(workdir, True, unfinished, may_be_empty=True)
         finally:
-            if remote.is_address(workdir):
-                restore_handlers()  # to leave at once would leave files unwritten
+            restore_handlers()  # to leave at once would leave files unwritten
+    if several:
+        barrier("written to the store")
 
 
 if __name__ == "__main__":

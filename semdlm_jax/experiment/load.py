@@ -31,9 +31,9 @@ def checkpoints_of(workdir: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(workdir) / "checkpoints"
 
 
-def make_checkpointer(config: Any, workdir: str | pathlib.Path) -> Checkpointer:
-    """For training in `workdir`. Others, who only read there, use `make_reader`."""
-    return Checkpointer(checkpoints_of(workdir), config.training.keep_latest, best_metric=BEST_METRIC)
+def make_checkpointer(config: Any, workdir: str | pathlib.Path, shared: bool = True) -> Checkpointer:
+    """For training in `workdir`. Others, who only read there, use `make_reader`. shared: by all processes."""
+    return Checkpointer(checkpoints_of(workdir), config.training.keep_latest, best_metric=BEST_METRIC, shared=shared)
 
 
 def make_reader(workdir: str | pathlib.Path) -> CheckpointReader:

@@ -29,10 +29,16 @@ def is_address(path: PathLike) -> bool:
     return ADDRESS.match(text) is not None
 
 
-def local(path: PathLike, again: bool = False, leave_out: tuple[str, ...] = ()) -> pathlib.Path:
+def local(
+    path: PathLike, again: bool = False, leave_out: tuple[str, ...] = (), may_be_empty: bool = False
+) -> pathlib.Path:
     """`path` itself; of an address, the folder of its copy here, brought up to date once in a process.
 
-    again: also if it was copied before. leave_out: files and folders whose names contain one of these are not copied.
+    Args:
+        path: a path, or the address of a folder.
+        again: also if it was copied before.
+        leave_out: files and folders whose names contain one of these are not copied.
+        may_be_empty: where nothing is there, the folder is empty.
 
     Raises:
         UserError: nothing is there, it cannot be read, or the package for this kind of store is missing.
@@ -43,7 +49,7 @@ def local(path: PathLike, again: bool = False, leave_out: tuple[str, ...] = ()) 
     if again or (store.address, leave_out) not in _COPIED:
         copy = Copy(store, "copies", leave_out)
         with locks.locked(copy.lock, wait=lambda: tell(f"another program copies {store.address}: waiting for it")):
-            if not copy.fetch():
+            if not copy.fetch(clear=may_be_empty) and not may_be_empty:
                 raise UserError(f"{store.address}: nothing is there: give the address of a folder with files")
         _COPIED[store.address, leave_out] = copy.folder
         _ADDRESSES[copy.folder] = store.address
@@ -77,7 +83,9 @@ def check_here(path: PathLike, name: str) -> None:
 
 
 @contextlib.contextmanager
-def working(path: PathLike, *, leave_out: tuple[str, ...] = (), every: float = EVERY) -> Iterator[pathlib.Path]:
+def working(
+    path: PathLike, *, leave_out: tuple[str, ...] = (), every: float = EVERY, at_once: bool = False
+) -> Iterator[pathlib.Path]:
     """A folder of this machine to train in: `path` itself, or for an address a copy that is written there.
 
     A run that is there is continued, also one that another machine began. Every few seconds, and at the end of the
@@ -89,6 +97,7 @@ def working(path: PathLike, *, leave_out: tuple[str, ...] = (), every: float = E
         path: a path, or the address of a folder.
         leave_out: files and folders whose names contain one of these are not written to the store.
         every: seconds between two looks at what has changed.
+        at_once: what a former start left only here is written before the block begins: others will copy it from there.
 
     Raises:
         UserError: the store cannot be used, or a training of this machine holds the copy.
@@ -108,6 +117,8 @@ def working(path: PathLike, *, leave_out: tuple[str, ...] = (), every: float = E
         copy.take_over(holder)
         tell(f"{copy.store.address}: trained in {copy.folder}, and written to the store every {every:g} s")
         _ADDRESSES[copy.folder] = copy.store.address
+        if at_once:
+            copy.push()
         with _pushing(copy, every):
             yield copy.folder
 

@@ -55,10 +55,11 @@ class Copy:
                 "set XDG_CACHE_HOME to a folder that can be written"
             ) from None
 
-    def fetch(self, keep: bool = False) -> bool:
+    def fetch(self, keep: bool = False, clear: bool = False) -> bool:
         """Makes the folder equal to the store's, unless nothing is there; returns whether anything is.
 
-        keep: only what is missing here is copied: this copy has nothing older than the store.
+        keep: only what is missing here is copied: this copy has nothing older than the store. clear: also equal to it
+        if nothing is there.
         """
         for folder, _, _ in os.walk(self.folder):
             clear_partials(folder)
@@ -68,6 +69,7 @@ class Copy:
             for _ in range(LISTS):
                 there = {name: found for name, found in self.store.list().items() if self._belongs(name)}
                 if not there:
+                    self._remove(self._files() if clear else ())
                     return False
                 here, missing = self._files(), None
                 if keep:

@@ -14,12 +14,13 @@ from typing import Any
 
 import grain
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.runtime import integrity
 from semdlm_jax.runtime.checkpoint_reader import DELETING, METRICS, UNFINISHED, CheckpointReader
-from semdlm_jax.runtime.processes import barrier, on_process_0
+from semdlm_jax.runtime.processes import barrier, on_host, on_process_0
 
 # Orbax writes the commit time into this file after the seal was made; a restore does not need it.
 UNSEALED = ("_CHECKPOINT_METADATA",)
@@ -32,7 +33,9 @@ class Checkpointer(CheckpointReader):
     The size and checksum of every file are recorded before a checkpoint gets its final name, and the name is removed
     before any of its files is deleted. Therefore a checkpoint is either complete or recognized as damaged. A damaged
     one is reported and renamed to '<step>.corrupt'. There must be only one Checkpointer for a directory. In a run of
-    several processes all of them must call every method; process 0 checks, renames and deletes.
+    several processes all of them must call every method; process 0 checks, renames and deletes. They write a checkpoint
+    together, if they share the directory. Otherwise process 0 gathers the state, array by array, in its memory, and
+    writes it alone; the others read theirs.
 
     A save that fails raises a StorageError that names the last good checkpoint; its files are removed.
 
@@ -41,6 +44,7 @@ class Checkpointer(CheckpointReader):
         keep_latest: number of latest checkpoints to keep.
         best_metric: the entry of the metrics that ranks checkpoints, lower is better; None keeps only the latest.
         report: called with a line for each damaged checkpoint; by default it is printed on stderr.
+        shared: whether all processes have this directory, and not each a copy of what it held at the start.
     """
 
     def __init__(
@@ -49,15 +53,19 @@ class Checkpointer(CheckpointReader):
         keep_latest: int = 2,
         best_metric: str | None = None,
         report: Callable[[str], None] | None = None,
+        shared: bool = True,
     ):
         super().__init__(directory, best_metric, report)
         if keep_latest < 1:
             raise UserError(f"keeping {keep_latest} checkpoints makes no resume possible: give 1 or more")
         self._keep_latest = keep_latest
         self._saving = None  # the step of the save under way
+        self._shared = shared
+        self._writes = shared or jax.process_index() == 0
 
     @functools.cached_property
     def _writer(self):
+        together = ocp.options.MultiprocessingOptions(active_processes=None if self._shared else {0})
         options = ocp.AsyncOptions(
             # Called on process 0 once all files are there and before the directory gets its final name.
             post_finalization_callback=self._seal,
@@ -65,14 +73,14 @@ class Checkpointer(CheckpointReader):
             create_directories_asynchronously=False,
         )
         items = {
-            "state": ocp.StandardCheckpointHandler(),
+            "state": ocp.StandardCheckpointHandler(multiprocessing_options=together),
             "data": grain.checkpoint.CheckpointHandler(),
-            METRICS: ocp.JsonCheckpointHandler(METRICS),
+            METRICS: ocp.JsonCheckpointHandler(METRICS, multiprocessing_options=together),
         }
         composite = ocp.CompositeCheckpointHandler(
-            composite_options=ocp.CompositeOptions(async_options=options), **items
+            composite_options=ocp.CompositeOptions(async_options=options, multiprocessing_options=together), **items
         )
-        return ocp.AsyncCheckpointer(composite, async_options=options)
+        return ocp.AsyncCheckpointer(composite, async_options=options, multiprocessing_options=together)
 
     def save(
         self,
@@ -99,19 +107,22 @@ class Checkpointer(CheckpointReader):
             return
         if problem:
             raise self._failed(step, problem)
+        self._saving = step
+        state = state if self._shared else _gathered(state)
+        if not self._writes:
+            return
         items: dict[str, Any] = {"state": ocp.args.StandardSave(state)}
         if data_iterator is not None:
             items["data"] = grain.checkpoint.CheckpointSave(data_iterator)
         if self._best_metric:
             finite = {name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)}
             items[METRICS] = ocp.args.JsonSave(finite)
-        self._saving = step
         with self._one_sentence():
             self._writer.save(self._directory / str(step), args=ocp.args.Composite(**items))
 
     def check(self) -> None:
         """Raises the error of a save that has failed in the meantime. Returns immediately."""
-        if self._saving is not None:
+        if self._saving is not None and self._writes:
             with self._one_sentence():
                 self._writer.check_for_errors()
 
@@ -119,8 +130,9 @@ class Checkpointer(CheckpointReader):
         """Blocks until the current save is on disk, then deletes checkpoints that need not be kept."""
         if self._saving is None:
             return
-        with self._one_sentence():
-            self._writer.wait_until_finished()
+        if self._writes:
+            with self._one_sentence():
+                self._writer.wait_until_finished()
         self._saving = None
         if jax.process_index() == 0:
             self._trim()
@@ -128,10 +140,10 @@ class Checkpointer(CheckpointReader):
 
     def close(self) -> None:
         """Waits for the current save, then releases orbax's threads."""
-        if "_writer" in self.__dict__:
-            try:
-                self.wait()
-            finally:
+        try:
+            self.wait()
+        finally:
+            if "_writer" in self.__dict__:
                 self._writer.close()
 
     def _first_intact(self, step, read):
@@ -213,6 +225,16 @@ class Checkpointer(CheckpointReader):
             f"the checkpoint of step {step} could not be written in {self._directory} ({cause}); {good}: "
             "make it possible to write there, then give the same command again"
         )
+
+
+def _gathered(state):
+    """A tree of whole arrays on the host of process 0, which later steps do not change; None on the others."""
+
+    def whole(array):
+        found = on_host(array)
+        return np.array(found) if jax.process_index() == 0 else None
+
+    return jax.tree.map(whole, state)
 
 
 def _cause(error):

@@ -113,7 +113,7 @@ def test_tpu_vm(programs, tmp_path):
     cloned, made, installed, ran = said(environment)
     assert cloned == ("git", ["clone", "https://host/a b.git", "semdlm_jax"])
     assert made == ("python", ["-m", "venv", "venv"])
-    assert installed == ("pip", ["install", "--quiet", "jax[tpu]", "./semdlm_jax[run]"])
+    assert installed == ("pip", ["install", "--quiet", "jax[tpu]", "./semdlm_jax[run,gcs]"])
     assert ran == ("python", [*TRAINER[1:], *ARGUMENTS])
     assert_understood(ran[1][2:])
     assert (tmp_path / "host" / "train.log").exists() and "train.log" in log[1][-1]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 from ml_collections import ConfigDict
+from stores import MACHINE
 
 from semdlm_jax.experiment import load
 from semdlm_jax.experiment.build import build_denoiser, build_optimizer, shard_rule
@@ -20,6 +21,7 @@ from semdlm_jax.record import read_config
 from semdlm_jax.runtime import startup
 from semdlm_jax.runtime.fatal import SENTENCE
 from semdlm_jax.runtime.mesh import make_mesh
+from semdlm_jax.runtime.metrics import NAME as METRICS
 from semdlm_jax.runtime.state import abstract_state
 
 # A training whose steps take long enough for a request to come between two of them.
@@ -146,6 +148,35 @@ def test_one_of_two_is_killed_and_both_start_again(config_file, one, tmp_path):
     again, wanted = numbers(killed), numbers(whole)
     jax.tree.map(np.testing.assert_array_equal, again, wanted)
     assert_close(wanted, numbers(one))
+
+
+def test_processes_with_a_disk_each(config_file, one, tmp_path):
+    """With weights cut over both they stop, and go on on other machines: what one process gives is on the store."""
+    store, address = tmp_path / "store", "memory://bucket/run"
+    options = f"--config={config_file}", *CHANGES, "--config.mesh.fsdp=2"
+
+    def started(machine, pause, program, *options):
+        arguments = tmp_path / machine, store, pause, program, f"--workdir={address}", *options
+        return tiny.started("-c", MACHINE, *arguments, processes=2)
+
+    def measured():
+        return [row for path in (tmp_path / "first-0").rglob(METRICS) for row in rows(path.parent)]
+
+    running = started("first", 0.4, "train", *options)
+    wait(lambda: len(measured()) > 6, running)
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+    first, second = tiny.finished(running)
+    assert first.status == second.status == 0 and "stopped on request" in first.out, (first, second)
+    assert not list((tmp_path / "first-1").rglob("checkpoints/*"))  # it only helps
+
+    first, second = tiny.finished(started("second", 0, "train", *options))
+    assert first.status == second.status == 0, (first, second)
+    assert f"continuing {address} from step {len(measured())}" in first.out and "continuing" not in second.out
+    assert_close(numbers(store / "bucket" / "run"), numbers(one))
+    measures = "--measures=likelihood", "--draws=1", "--output", tmp_path / "report.json"
+    first, second = tiny.finished(started("third", 0, "evaluate", *measures))
+    assert first.status == second.status == 0 and "NELBO" in first.out, (first, second)
 
 
 def test_a_score_is_that_of_one_process(one, tmp_path):

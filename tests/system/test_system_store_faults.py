@@ -46,6 +46,20 @@ def test_links_are_followed(address, machine, tmp_path):
     assert held(address) == {"checkpoints/5/d": b"weights", "checkpoints/6": b"new"}
 
 
+def test_what_other_processes_copy(address, machine, monkeypatch):
+    """They have what the first one has, also what a former start could not write; or an empty folder."""
+    put(address, a=b"stale")
+    stale = remote.local(address)
+    fsspec.filesystem("memory").rm(address.removeprefix("memory:/"), recursive=True)
+    assert remote.local(address, again=True, may_be_empty=True) == stale and below(stale) == {}
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        patch.setattr(f"{MEMORY}.put_file", lambda *_, **__: 1 / 0)
+        work(address, ("config.json", b"{}"))
+    assert held(address) == {}
+    with remote.working(address, every=NEVER, at_once=True):
+        assert below(remote.local(address, again=True, may_be_empty=True)) == {"config.json": b"{}"}
+
+
 def test_nothing_is_copied_over_the_last_copy(address, machine):
     folder = work(address, ("a", b"one"))
     fsspec.filesystem("memory").rm(address.removeprefix("memory:/"), recursive=True)
