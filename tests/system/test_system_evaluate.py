@@ -1,4 +1,4 @@
-"""Evaluation through its command line: a report that adds up, on a split and on a text file."""
+"""Evaluation through its command line: a report that adds up, on a split. On text: test_system_evaluate_text.py."""
 
 import dataclasses
 import json
@@ -12,7 +12,6 @@ import tiny
 
 from semdlm_jax.data.packing import unpack
 from semdlm_jax.errors import UserError
-from semdlm_jax.evaluate import encode
 from semdlm_jax.experiment.build import build_init
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.scores import score_likelihood
@@ -23,21 +22,8 @@ def trained(whole_run):
     return load_trained(whole_run)
 
 
-def evaluated(workdir, output, *options):
-    result = tiny.command("evaluate", f"--workdir={workdir}", f"--output={output}", *options)
-    assert result.status == 0, result.err
-    return json.loads(output.read_text()), result.out + result.err
-
-
-def scored(workdir, output, *options):
-    """What the report says of the likelihood."""
-    report, printed = evaluated(workdir, output, *options)
-    section = report["sections"]["likelihood"]
-    return section["details"] | {"protocol": section["protocol"]}, printed
-
-
 def test_the_report_of_a_split(whole_run, trained, tmp_path):
-    report, printed = evaluated(whole_run, tmp_path / "report.json")
+    report, printed = tiny.evaluated(whole_run, tmp_path / "report.json")
     tokens = trained.corpus.prepared.splits["test"]
     assert report["split"] == "test" and report["sections"].keys() == {"likelihood", "generation"}
     section = report["sections"]["likelihood"]
@@ -67,7 +53,7 @@ def test_the_report_of_a_split(whole_run, trained, tmp_path):
 
 def test_samples_stand_beside_real_text_and_controls(whole_run, tmp_path):
     options = "--measures=generation", "--samples=3", f"--beside={whole_run}/"
-    report, printed = evaluated(whole_run, tmp_path / "report.json", *options)
+    report, printed = tiny.evaluated(whole_run, tmp_path / "report.json", *options)
     (section,) = report["sections"].values()
     figures = {name: figure["values"] for name, figure in section["figures"].items()}
     counted = "entropy_nats basin_index bigrams_in_train distinct_2 rep_4 novel_4 longest_copy".split()
@@ -148,24 +134,24 @@ class Even(Scorer):
 def test_what_was_done_is_not_done_again(whole_run, tmp_path):
     """A report goes on: with the same model, text and options a section is read, with others it is written anew."""
     output = tmp_path / "report.json"
-    first, _ = evaluated(whole_run, output, "--measures=likelihood")
+    first, _ = tiny.evaluated(whole_run, output, "--measures=likelihood")
     found = json.loads(output.read_text())
     found["sections"]["likelihood"]["details"]["nelbo"] = 123.0
     output.write_text(json.dumps(found))
-    again, printed = evaluated(whole_run, output, "--measures=likelihood,curves")
+    again, printed = tiny.evaluated(whole_run, output, "--measures=likelihood,curves")
     assert "likelihood: as in " in printed and again["sections"]["likelihood"]["details"]["nelbo"] == 123.0
     assert again["sections"].keys() == {"likelihood", "curves"} and not (tmp_path / "report.json.parts").exists()
-    anew, printed = evaluated(whole_run, output, "--measures=likelihood", "--seed=1")
+    anew, printed = tiny.evaluated(whole_run, output, "--measures=likelihood", "--seed=1")
     assert "as in" not in printed and anew["sections"].keys() == {"likelihood"}
     nelbo = anew["sections"]["likelihood"]["details"]["nelbo"]
     assert nelbo == pytest.approx(first["sections"]["likelihood"]["details"]["nelbo"], abs=0.5)
     (tmp_path / "text.txt").write_text("the state of the union")
     corpora = "--measures=zero_shot", "--seed=1", f"--corpora=text:{tmp_path}/text.txt"
-    both, _ = evaluated(whole_run, output, *corpora)  # which reads nothing of the split
+    both, _ = tiny.evaluated(whole_run, output, *corpora)  # which reads nothing of the split
     assert both["sections"].keys() == {"likelihood", "zero_shot"}
     for damaged in ({}, {"sections": []}, {"sections": {"likelihood": 3}}):
         output.write_text(json.dumps({"schema": found["schema"], **damaged}))
-        mended, _ = evaluated(whole_run, output, "--measures=likelihood", "--seed=1")
+        mended, _ = tiny.evaluated(whole_run, output, "--measures=likelihood", "--seed=1")
         assert mended["sections"]["likelihood"] == anew["sections"]["likelihood"]
 
 
@@ -173,7 +159,7 @@ def test_curves_add_up(whole_run, tmp_path):
     """By position and by time they are the bound again."""
     plots = tmp_path / "plots"
     options = "--measures=likelihood,curves", "--draws=8", f"--plots={plots}"
-    report, _ = evaluated(whole_run, tmp_path / "report.json", *options)
+    report, _ = tiny.evaluated(whole_run, tmp_path / "report.json", *options)
     found, section = report["sections"]["likelihood"]["details"], report["sections"]["curves"]
     assert section["figures"]["nelbo"]["values"]["model"]["value"] == pytest.approx(found["nelbo"], rel=1e-5)
     position, time = (section["curves"][name]["lines"]["model"] for name in ("position", "time"))
@@ -187,7 +173,7 @@ def test_curves_add_up(whole_run, tmp_path):
 
 def test_tighter_bounds(whole_run, tmp_path):
     options = "--measures=likelihood,importance", "--copies=1,8", "--path_steps=16", "--path_rows=12", "--draws=8"
-    report, printed = evaluated(whole_run, tmp_path / "report.json", *options)
+    report, printed = tiny.evaluated(whole_run, tmp_path / "report.json", *options)
     figures = report["sections"]["importance"]["figures"]
     one, eight = (figures[f"importance_{copies}"]["values"]["model"]["value"] for copies in (1, 8))
     nelbo = report["sections"]["likelihood"]["details"]["nelbo"]
@@ -202,69 +188,6 @@ def test_tighter_bounds(whole_run, tmp_path):
     tiny.assert_refused(
         tiny.command("evaluate", f"--workdir={whole_run}", "--copies=3"), "--copies is an option of importance"
     )
-
-
-def test_a_text_shorter_than_a_window(config_file, whole_run, trained, tmp_path):
-    text = tmp_path / "short.txt"
-    text.write_text("one two")
-    report, shown = evaluated(whole_run, tmp_path / "report.json", f"--text={text}", "--samples=0", "--draws=3")
-    found, tokens = report["sections"]["likelihood"], len(trained.corpus.prepared.tokenizer.encode("one two")) + 2
-    assert tokens < 16 and found["details"]["tokens"] == tokens and found["details"]["sequences"] == 1
-    assert np.isfinite(found["details"]["nelbo"])
-    assert f"\ntext                        {text}: " in f"\n{shown}"
-    assert report["split"] == report["text"] == str(text)
-    assert report["sections"].keys() == {"likelihood"} and "3 t in [0.001" in found["protocol"]
-    stages = [shown.index(f"{stage}\n") for stage in (f"reading {whole_run}", "encode 0/7", "NELBO 0/3")]
-    assert stages == sorted(stages)  # each tells of itself before it begins
-
-
-def test_few_rows_score_the_same_in_any_batch(whole_run, trained, tmp_path):
-    """A letter of three rows, in a batch that is mostly filling, and a row at a time: one number."""
-    words = trained.corpus.prepared.tokenizer.decode(trained.corpus.prepared.splits["test"][:60])
-    text = tmp_path / "letter.txt"
-    text.write_text(words)
-    found = []
-    for size in (64, 1):
-        options = f"--text={text}", "--samples=0", "--draws=4", f"--batch_size={size}"
-        likelihood, printed = scored(whole_run, tmp_path / "report.json", *options)
-        assert f"noise of the draws          up to {likelihood['draw_error']:.4f} nats/token" in printed
-        assert likelihood.pop("error_over") == "sequences" and likelihood["sequences"] > 2
-        assert likelihood["unknown_share"] == 0 and likelihood.pop("protocol")
-        found.append(likelihood)
-        assert found[-1] == pytest.approx(found[0], rel=1e-4, abs=1e-6)
-    other, _ = scored(whole_run, tmp_path / "report.json", *options, "--seed=1")
-    assert other["integral"] != pytest.approx(found[0]["integral"], rel=1e-4)
-
-
-def test_an_error_is_told_only_where_it_is_known(whole_run, trained, tmp_path):
-    """One row: the error of its draws; of one draw, none. JSON stays JSON."""
-    text = tmp_path / "line.txt"
-    text.write_text(trained.corpus.prepared.tokenizer.decode(trained.corpus.prepared.splits["test"][1:8]))
-    for draws, over, shown in ((1, None, "± n/a"), (3, "draws", "over the draws of one row")):
-        options = f"--text={text}", "--samples=0", f"--draws={draws}"
-        likelihood, printed = scored(whole_run, tmp_path / "report.json", *options)
-        assert likelihood["sequences"] == 1 and likelihood["error_over"] == over and shown in printed
-        assert (
-            (likelihood["standard_error"] is None) == (likelihood["perplexity_standard_error"] is None) == (draws == 1)
-        )
-
-
-def test_text_that_the_vocabulary_does_not_know_is_told(whole_run, tmp_path):
-    text = tmp_path / "foreign.txt"
-    text.write_text("съешь же ещё этих мягких булок")
-    command = "evaluate", f"--workdir={whole_run}", f"--text={text}", "--samples=0", f"--output={tmp_path / 'r.json'}"
-    result = tiny.command(*command)
-    share = json.loads((tmp_path / "r.json").read_text())["sections"]["likelihood"]["details"]["unknown_share"]
-    assert result.status == 0 and share > 0.3
-    assert f"warning: {share:.1%} of the text is unknown" in result.err and f"{share:.3%} of the text" in result.out
-
-
-def test_lines_end_at_line_breaks_alone(trained):
-    """Not at form feeds and the like, which other tools count as ends too."""
-    tokenizer = trained.corpus.prepared.tokenizer
-    tokens = encode("ba\fbe\u2028bi\u0085bo\r\nbu\n\n de", tokenizer, by_line=True)
-    assert np.count_nonzero(tokens == tokenizer.bos_id) == 3
-    assert np.count_nonzero(encode("ba\nbe", tokenizer, by_line=False) == tokenizer.bos_id) == 1
 
 
 def test_a_likelihood_that_is_no_number_is_told(trained):
@@ -310,7 +233,7 @@ def test_a_run_recorded_before_some_keys_were_there(whole_run, tmp_path):
         for key in keys.split():
             del config[section][key]
     (old / "config.json").write_text(json.dumps(config))
-    found = [evaluated(run, tmp_path / f"{run.name}.json", "--samples=2")[0] for run in (old, whole_run)]
+    found = [tiny.evaluated(run, tmp_path / f"{run.name}.json", "--samples=2")[0] for run in (old, whole_run)]
     assert "1 t in [0.001, 0.99999]" in found[0]["sections"]["likelihood"]["protocol"]
     for report in found:
         report.pop("workdir")
@@ -326,8 +249,8 @@ def test_the_times_of_the_bound(config_file, whole_run, tmp_path):
     config = json.loads((moved / "config.json").read_text())
     config["evaluation"].update(t_min=0.25, t_max=1.0)
     (moved / "config.json").write_text(json.dumps(config))
-    found, _ = scored(moved, tmp_path / "report.json", "--samples=0")
-    wanted, _ = scored(whole_run, tmp_path / "report.json", "--samples=0")
+    found, _ = tiny.scored(moved, tmp_path / "report.json", "--samples=0")
+    wanted, _ = tiny.scored(whole_run, tmp_path / "report.json", "--samples=0")
     assert "t in [0.25, 1]" in found["protocol"] and np.isfinite(found["nelbo"])
     # A quarter of the tokens' noise is left to the reconstruction.
     assert found["reconstruction"] > 3 * wanted["reconstruction"]

@@ -96,6 +96,19 @@ def finished(running):
     return [Result(one.returncode, *texts) for one, texts in zip(running, ended, strict=True)]
 
 
+def evaluated(workdir, output, *options):
+    result = command("evaluate", f"--workdir={workdir}", f"--output={output}", *options)
+    assert result.status == 0, result.err
+    return json.loads(output.read_text()), result.out + result.err
+
+
+def scored(workdir, output, *options):
+    """What the report says of the likelihood."""
+    report, printed = evaluated(workdir, output, *options)
+    section = report["sections"]["likelihood"]
+    return section["details"] | {"protocol": section["protocol"]}, printed
+
+
 def terminated_at(monkeypatch, config_file, workdir, kind, name, step, *more):
     """A run that gets SIGTERM when `kind.name` is called for a step. more: flags."""
     former = getattr(kind, name)
