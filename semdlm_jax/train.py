@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from semdlm_jax import checks, cli, config_flag, continuing, dry_run, parent, remote
+from semdlm_jax import checks, cli, config_flag, continuing, dry_run, parent, remote, workplace
 from semdlm_jax.data.pipeline import eval_batches, scored_rows
 from semdlm_jax.errors import UserError
 from semdlm_jax.evaluation.likelihood import evaluate_likelihood, with_error
@@ -30,15 +30,14 @@ from semdlm_jax.network.cost import training_operations
 from semdlm_jax.options import counted
 from semdlm_jax.record import find_config
 from semdlm_jax.runtime import distributed
-from semdlm_jax.runtime.checkpoint_reader import DELETING, UNFINISHED
-from semdlm_jax.runtime.lock import check_free, training_lock
+from semdlm_jax.runtime.lock import check_free, check_shared, training_lock
 from semdlm_jax.runtime.mesh import check_batch, place_batch, place_local
 from semdlm_jax.runtime.metrics import MetricWriter, check_place
 from semdlm_jax.runtime.preemption import GracefulStop
-from semdlm_jax.runtime.processes import barrier, check_on_process_0, check_same
+from semdlm_jax.runtime.processes import check_same
 from semdlm_jax.runtime.progress import Progress
 from semdlm_jax.runtime.speed import Speed
-from semdlm_jax.runtime.startup import leave_on_request, restore_handlers
+from semdlm_jax.runtime.startup import leave_on_request
 from semdlm_jax.runtime.state import abstract_state, create_state
 from semdlm_jax.runtime.tracking import Tracker
 from semdlm_jax.train_step import configured_step
@@ -87,6 +86,8 @@ class Run:
         with contextlib.ExitStack() as stack:
             self._check_held = stack.enter_context(training_lock(self.workdir))
             check_place(workdir)
+            if shared:
+                check_shared(workdir)
             record = continuing.record(workdir, config, self.corpus, origin)
             self.state = self._restore_or_create(abstract, init, origin)
             continuing.settle_steps(workdir, config, record, int(self.state.step))
@@ -233,8 +234,7 @@ def main(
         require("wandb", use=f"--wandb={wandb}")
     given = given or {}
     with contextlib.ExitStack() as stack:
-        shared = not _several_copies(workdir)
-        workdir = stack.enter_context(_working(workdir))
+        workdir, shared = stack.enter_context(workplace.opened(workdir))
         shrunk = checks.fit_warmup(config, given, find_config(workdir))
         run = stack.enter_context(contextlib.closing(Run(config, workdir, initial, shared)))
         done, notes = int(run.state.step), [shrunk, checks.tell_unread(config, given, file_config)]
@@ -253,33 +253,6 @@ def main(
         else:
             print(f"stopped on request at step {int(run.state.step)} and saved: the same command continues")
     return finished
-
-
-def _several_copies(workdir):
-    """Whether each of several processes has a copy of its own."""
-    return remote.is_address(workdir) and jax.process_count() > 1
-
-
-@contextlib.contextmanager
-def _working(workdir):
-    """The folder here that the run trains in: of an address a copy; that of process 0 is written to the store."""
-    if not remote.is_address(workdir):
-        yield workdir
-        return
-    several, unfinished, folders = _several_copies(workdir), (UNFINISHED, DELETING), []
-    with contextlib.ExitStack() as stack:
-
-        def begin():
-            working = remote.working(workdir, leave_out=unfinished, at_once=several)
-            folders.append(stack.enter_context(working))
-
-        check_on_process_0(begin)
-        try:
-            yield folders[0] if folders else remote.local(workdir, True, unfinished, may_be_empty=True)
-        finally:
-            restore_handlers()  # to leave at once would leave files unwritten
-    if several:
-        barrier("written to the store")
 
 
 if __name__ == "__main__":

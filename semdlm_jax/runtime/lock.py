@@ -1,17 +1,26 @@
-"""Only one training at a time in a work directory: two would overwrite each other's checkpoints and metrics."""
+"""Only one training at a time in a work directory: two would overwrite each other's checkpoints and metrics. And all of
+its processes in the same directory."""
 
 import contextlib
 import os
+import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
 from semdlm_jax import locks
 from semdlm_jax.errors import StorageError, UserError
-from semdlm_jax.runtime.processes import check_on_process_0
+from semdlm_jax.runtime.processes import check_on_process_0, on_process_0
 from semdlm_jax.storage import clear_partials, storage_errors
 
 NAME = ".training.lock"
+# Seconds: a client of a network file system may believe for a minute that a new folder is not there.
+LONGEST = 90.0
 
 
 @contextlib.contextmanager
@@ -73,3 +82,30 @@ def _refusing(workdir):
             f"{workdir} is being trained by {str(held) or 'another process'}: "
             "wait for it or stop it, or give another work directory"
         ) from None
+
+
+def check_shared(workdir: str | Path) -> None:
+    """UserError, on all processes, unless each sees what process 0 writes in `workdir`, which exists.
+
+    Else each process would write its part of a checkpoint on a disk of its own, and none could be read again.
+    """
+    if jax.process_count() == 1:
+        return
+    probe = Path(workdir) / on_process_0(lambda: f".shared-{secrets.token_hex(8)}")
+
+    def write():
+        with storage_errors(probe):
+            probe.touch()
+
+    check_on_process_0(write)
+    end = time.monotonic() + LONGEST
+    while not (seen := probe.exists()) and time.monotonic() < end:
+        time.sleep(0.1)
+    blind = np.flatnonzero(~multihost_utils.process_allgather(np.array(seen)))
+    if jax.process_index() == 0:
+        probe.unlink(missing_ok=True)
+    if blind.size:
+        raise UserError(
+            f"process {blind[0]} does not see what process 0 writes in {workdir}: give a folder of a file system that "
+            "all processes share, or an address on a store, such as gs://bucket/run"
+        )

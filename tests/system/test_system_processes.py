@@ -179,6 +179,27 @@ def test_processes_with_a_disk_each(config_file, one, tmp_path):
     assert first.status == second.status == 0 and "NELBO" in first.out, (first, second)
 
 
+APART = """
+import os, sys
+
+from semdlm_jax.runtime import lock
+
+os.chdir(sys.argv.pop(1) + os.environ["JAX_PROCESS_ID"])
+lock.LONGEST = 1
+exec(sys.argv.pop(1))
+"""
+
+
+def test_a_folder_that_is_not_shared_is_refused(config_file, tmp_path):
+    for index in range(2):
+        (tmp_path / f"disk{index}").mkdir()
+    program = "import runpy; runpy.run_module('semdlm_jax.train', run_name='__main__')"
+    arguments = tmp_path / "disk", program, f"--config={config_file}", "--workdir=run"
+    for result in tiny.finished(tiny.started("-c", APART, *arguments, processes=2)):
+        tiny.assert_refused(result, "process 1 does not see what process 0 writes in run", "or an address on a store")
+    assert not list(tmp_path.rglob("run/*"))
+
+
 def test_a_score_is_that_of_one_process(one, tmp_path):
     """With weights cut over both; only the first writes and prints."""
     options = f"--workdir={one}", "--measures=likelihood", "--draws=2", "--output"
