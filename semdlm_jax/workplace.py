@@ -8,7 +8,8 @@ import jax
 
 from semdlm_jax import remote
 from semdlm_jax.runtime.checkpoint_reader import DELETING, UNFINISHED
-from semdlm_jax.runtime.processes import barrier, check_on_process_0
+from semdlm_jax.runtime.distributed import WRITING, WRITTEN, tell_first
+from semdlm_jax.runtime.processes import barrier, check_everywhere, check_on_process_0
 from semdlm_jax.runtime.startup import restore_handlers
 
 LEFT_OUT = UNFINISHED, DELETING  # parts of names that are of no use on a store
@@ -25,7 +26,7 @@ def opened(workdir: str | pathlib.Path) -> Iterator[tuple[str | pathlib.Path, bo
         workdir: a path, or an address.
 
     Raises:
-        UserError: on all processes, as `remote.working` raises it on process 0; or the copy of this process fails.
+        UserError: on all processes: as `remote.working` raises it on process 0, or one of the others cannot copy.
     """
     if not remote.is_address(workdir):
         yield workdir, True
@@ -36,10 +37,18 @@ def opened(workdir: str | pathlib.Path) -> Iterator[tuple[str | pathlib.Path, bo
         def begin():
             folders.append(stack.enter_context(remote.working(workdir, leave_out=LEFT_OUT, at_once=several)))
 
+        def copied():
+            return folders[0] if folders else remote.local(workdir, True, LEFT_OUT, may_be_empty=True)
+
+        stack.callback(tell_first, WRITTEN)  # once all else here has ended
         check_on_process_0(begin)
         try:
-            yield folders[0] if folders else remote.local(workdir, True, LEFT_OUT, may_be_empty=True), not several
+            yield check_everywhere(copied), not several
         finally:
-            restore_handlers()  # to leave at once would leave files unwritten
+            # To leave at once would leave files unwritten. Several processes keep JAX's handlers, which ignore what
+            # comes now: a request reaches them one after another, and the first may already write to the store.
+            if not several:
+                restore_handlers()
+            tell_first(WRITING)
     if several:
         barrier("written to the store")

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
 from typing import Any
 
@@ -37,7 +38,8 @@ def make_checkpointer(config: Any, workdir: str | pathlib.Path, shared: bool = T
 
 
 def make_reader(workdir: str | pathlib.Path) -> CheckpointReader:
-    return CheckpointReader(checkpoints_of(workdir), best_metric=BEST_METRIC)
+    shared = remote.origin(workdir) == os.fspath(workdir)  # else each process has a copy
+    return CheckpointReader(checkpoints_of(workdir), best_metric=BEST_METRIC, shared=shared)
 
 
 def read_run(workdir: str | pathlib.Path) -> Any:

@@ -117,9 +117,9 @@ def working(
         copy.take_over(holder)
         tell(f"{copy.store.address}: trained in {copy.folder}, and written to the store every {every:g} s")
         _ADDRESSES[copy.folder] = copy.store.address
-        if at_once:
-            copy.push()
         with _pushing(copy, every):
+            if at_once:
+                copy.push()
             yield copy.folder
 
 

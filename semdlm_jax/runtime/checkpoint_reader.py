@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from semdlm_jax.errors import UserError
 from semdlm_jax.runtime import integrity
 from semdlm_jax.runtime.paths import differences, path_text
-from semdlm_jax.runtime.processes import on_process_0
+from semdlm_jax.runtime.processes import first_told, on_process_0
 from semdlm_jax.runtime.quiet import quieten, reading
 
 STEP = re.compile("0|[1-9][0-9]*")  # the name of a checkpoint
@@ -38,14 +38,20 @@ class CheckpointReader:
         directory: with the checkpoints.
         best_metric: the entry of the saved metrics that ranks checkpoints; lower is better.
         report: called with a line for each damaged checkpoint; by default it is printed on stderr.
+        shared: whether all processes have this directory, and not each a copy. Each looks for damage in its own copy.
     """
 
     def __init__(
-        self, directory: str | Path, best_metric: str | None = None, report: Callable[[str], None] | None = None
+        self,
+        directory: str | Path,
+        best_metric: str | None = None,
+        report: Callable[[str], None] | None = None,
+        shared: bool = True,
     ):
         quieten()
         self._directory = Path(directory).absolute()
         self._best_metric = best_metric
+        self._shared = shared
         self._report = report or (lambda line: print(line, file=sys.stderr))
 
     def steps(self) -> list[int]:
@@ -173,7 +179,12 @@ class CheckpointReader:
             found = integrity.damage(folder, contents=contents)
             return GONE if found and not folder.is_dir() else found
 
-        return on_process_0(look)
+        found = on_process_0(look)
+        if found or self._shared:
+            return found
+        # What process 0 has says nothing of the copies of the others, and they would read other weights, or wait.
+        first = jax.process_index() == 0
+        return first_told(None if first else integrity.damage(self._directory / str(step), contents=contents))
 
     def _pass_over(self, step, problem):
         folder = self._directory / str(step)

@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.runtime import integrity
 from semdlm_jax.runtime.checkpoint_reader import DELETING, METRICS, UNFINISHED, CheckpointReader
-from semdlm_jax.runtime.processes import barrier, on_host, on_process_0
+from semdlm_jax.runtime.processes import barrier, is_held, on_host, on_process_0
 
 # Orbax writes the commit time into this file after the seal was made; a restore does not need it.
 UNSEALED = ("_CHECKPOINT_METADATA",)
@@ -55,12 +55,11 @@ class Checkpointer(CheckpointReader):
         report: Callable[[str], None] | None = None,
         shared: bool = True,
     ):
-        super().__init__(directory, best_metric, report)
+        super().__init__(directory, best_metric, report, shared)
         if keep_latest < 1:
             raise UserError(f"keeping {keep_latest} checkpoints makes no resume possible: give 1 or more")
         self._keep_latest = keep_latest
         self._saving = None  # the step of the save under way
-        self._shared = shared
         self._writes = shared or jax.process_index() == 0
 
     @functools.cached_property
@@ -230,9 +229,11 @@ class Checkpointer(CheckpointReader):
 def _gathered(state):
     """A tree of whole arrays on the host of process 0, which later steps do not change; None on the others."""
 
+    first = jax.process_index() == 0
+
     def whole(array):
-        found = on_host(array)
-        return np.array(found) if jax.process_index() == 0 else None
+        found = on_host(array) if first or not is_held(array) else None
+        return np.array(found) if first else None
 
     return jax.tree.map(whole, state)
 

@@ -22,6 +22,8 @@ from semdlm_jax.runtime.startup import is_running
 
 HEARTBEAT_SECONDS = 40  # a process without a heartbeat for so long counts as dead
 LEAVING_SECONDS = 5
+WRITING_SECONDS = 24 * 3600  # that the others wait at most for what the first writes at its end
+WRITING, WRITTEN = "semdlm_jax/writing", "semdlm_jax/written"
 # Arguments of jax.distributed.initialize, which are flags of the same names, and the variables that give them.
 VARIABLES = {
     "coordinator_address": "JAX_COORDINATOR_ADDRESS",
@@ -174,6 +176,17 @@ def ends_together() -> Iterator[None]:
         _leave(1, alone=lost)
 
 
+def tell_first(key: str) -> None:
+    """Process 0 says that it begins (WRITING), or has done (WRITTEN), what it has to do at its end.
+
+    In between, processes that fail wait for it: the coordination service would abort it after their end.
+    """
+    client: Any = distributed.global_state.client
+    if client is not None and not distributed.global_state.process_id:
+        with contextlib.suppress(Exception):
+            client.key_value_set(key, "", allow_overwrite=True)
+
+
 def _leave(status, alone=False) -> NoReturn:
     """Ends this process without waiting for the others, which Python's normal end would do.
 
@@ -183,8 +196,13 @@ def _leave(status, alone=False) -> NoReturn:
     if not alone:
         with contextlib.suppress(Exception):
             client: Any = distributed.global_state.client
-            client.wait_at_barrier("leaving", 1000 * LEAVING_SECONDS)
-            time.sleep(0 if distributed.global_state.process_id else 0.5)
+            with contextlib.suppress(Exception):
+                client.wait_at_barrier("leaving", 1000 * LEAVING_SECONDS)
+            if distributed.global_state.process_id:
+                client.key_value_try_get(WRITING)  # raises where there is none
+                client.blocking_key_value_get(WRITTEN, 1000 * WRITING_SECONDS)
+            else:
+                time.sleep(0.5)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()

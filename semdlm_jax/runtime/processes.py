@@ -58,19 +58,49 @@ def check_same(values: Mapping[str, Any]) -> None:
     told = "; ".join(
         f"{name} is {mine.get(name, 'absent')}, in process 0 {first.get(name, 'absent')}" for name in other
     )
-    room = np.frombuffer(told.encode()[:TOLD].ljust(TOLD), np.uint8)
-    every = [bytes(row).decode(errors="ignore").strip() for row in multihost_utils.process_allgather(room)]
-    index = next(index for index, text in enumerate(every) if text)
     raise UserError(
-        f"the processes of this run differ (process {index}: {every[index]}): start the same command in each of them, "
-        "on the same data"
+        f"the processes of this run differ ({first_told(told)}): start the same command in each of them, on the same "
+        "data"
     )
+
+
+def first_told(text: str | None) -> str | None:
+    """'process N: ' and the text of the first process that has one, on all of them; None if none has."""
+    if jax.process_count() == 1:
+        return text
+    room = np.frombuffer((text or "").encode()[:TOLD].ljust(TOLD), np.uint8)
+    every = [bytes(row).decode(errors="ignore").strip() for row in multihost_utils.process_allgather(room)]
+    return next((f"process {index}: {found}" for index, found in enumerate(every) if found), None)
+
+
+def check_everywhere(check: Callable[[], Any]) -> Any:
+    """The result of `check()`, called on every process. A UserError of one of them is raised on all."""
+    found = failed = None
+    try:
+        found = check()
+    except UserError as error:
+        failed = error
+    told = first_told(None if failed is None else str(failed))
+    disk = first_told("disk" if isinstance(failed, StorageError) else None)
+    if failed is not None:
+        raise failed
+    if told is not None:
+        raise (StorageError if disk else UserError)(told)
+    return found
 
 
 def on_host(array: Any) -> np.ndarray:
     """A whole array on every process, also one whose parts are on the devices of several: then all must call it."""
-    held = not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated
-    return np.asarray(array) if held else multihost_utils.process_allgather(array, tiled=True)
+    if not is_held(array):
+        return multihost_utils.process_allgather(array, tiled=True)
+    # JAX keeps what it has copied to the host with an array, here with one that is soon gone.
+    whole = isinstance(array, jax.Array) and array.is_fully_replicated
+    return np.asarray(array.addressable_data(0) if whole else array)
+
+
+def is_held(array: Any) -> bool:
+    """Whether the whole array is on the devices of each process, so that `on_host` needs no other."""
+    return not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated
 
 
 def barrier(name: str) -> None:

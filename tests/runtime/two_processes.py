@@ -1,5 +1,6 @@
 """Run by test_runtime_mesh: two JAX processes of one device each share a batch, a checkpoint and a damaged one."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from semdlm_jax.errors import UserError
 from semdlm_jax.runtime.checkpoints import Checkpointer
 from semdlm_jax.runtime.lock import training_lock
 from semdlm_jax.runtime.mesh import batch_sharding, local_rows, make_mesh, place_batch, place_local
-from semdlm_jax.runtime.processes import check_same
+from semdlm_jax.runtime.processes import barrier, check_everywhere, check_same
 
 
 def worker(folder, port, index):
@@ -48,6 +49,7 @@ def worker(folder, port, index):
     checkpointer.close()
     # The other process may have its lock there already.
     assert sorted(path.name for path in Path(folder).iterdir() if path.name[0] != ".") == ["1", "2.corrupt"]
+    of_one(folder, index, rows, abstract)
     with training_lock(folder):
         try:
             training_lock(folder).__enter__()
@@ -55,6 +57,37 @@ def worker(folder, port, index):
             assert "is being trained by process" in str(error)
         else:
             raise AssertionError("two hold one lock")
+
+
+def of_one(folder, index, rows, abstract):
+    """On a disk each, process 0 writes what process 1 copies: there one bit is another."""
+    from toy_checkpoints import flip, largest  # which asks for devices
+
+    reports, (own, copy) = [], (Path(f"{folder}-{index}"), Path(f"{folder}-1"))
+    checkpointer = Checkpointer(own, report=reports.append, shared=False)
+    for step in (1, 2):
+        checkpointer.save(step, {"x": rows + step})
+    checkpointer.wait()
+
+    def copied():
+        if index == 1:
+            raise UserError("the disk is full")
+
+    try:
+        check_everywhere(copied)
+    except UserError as error:
+        assert str(error) == ("process 1: " if index == 0 else "") + "the disk is full", error
+    else:
+        raise AssertionError("process 1 failed alone")
+    if index == 0:
+        shutil.copytree(own, copy)
+        flip(largest(copy / "2" / "state"))
+    barrier("copied")
+    state, step = checkpointer.restore(abstract)
+    assert step == 1 and [line for line in reports if "(process 1: state/" in line] == reports, (step, reports)
+    assert len(reports) == (index == 0), reports
+    np.testing.assert_array_equal(state["x"].addressable_shards[0].data, np.full((2, 3), index + 1))
+    checkpointer.close()
 
 
 def main(folder):

@@ -56,6 +56,7 @@ ROOMS = {
     "help_text": {"keys"},
     "cli": {"config_flag", "help_text", "keys", "models", "owned", "streams", "runtime"},
     "models": set(),
+    "workplace": {"runtime"},
     "__init__": {"runtime"},  # nothing but runtime/startup.py and extras.py
     "streams": set(),
 }
