@@ -12,7 +12,7 @@ import tiny
 from ml_collections import ConfigDict
 
 from benchmarks.soak.records import end_of
-from semdlm_jax import continuing, keys
+from semdlm_jax import continuing, keys, remote
 from semdlm_jax.errors import StorageError, UserError
 from semdlm_jax.experiment.load import load_trained
 from semdlm_jax.record import read_config
@@ -156,8 +156,9 @@ def test_two_at_once(config_file, whole_run, tmp_path):
         assert tiny.command("generate", f"--workdir={whole_run}", "--num_samples=1", "--steps=4").status == 0
 
 
-def test_lost_checkpoints_are_told_before_a_run_begins_anew(config_file, whole_run, tmp_path, capsys):
-    """But not those that a killed run had not saved yet: every 5 steps one, and the second waits for the first."""
+def test_lost_checkpoints_are_told_before_a_run_begins_anew(config_file, whole_run, tmp_path, capsys, monkeypatch):
+    """But not those that a killed run had not saved yet: every 5 steps one, and the second waits for the first. A store
+    has no empty folder to show that the first had begun."""
     shutil.copytree(whole_run, tmp_path, dirs_exist_ok=True)
     checkpoints, metrics = tmp_path / "checkpoints", tmp_path / "metrics.jsonl"
     config = ConfigDict({name: tiny.record(tmp_path)[name] for name in keys.SECTIONS})
@@ -165,8 +166,9 @@ def test_lost_checkpoints_are_told_before_a_run_begins_anew(config_file, whole_r
     result = tiny.command("train", f"--config={config_file}", f"--workdir={tmp_path}")
     tiny.assert_refused(result, "trained to step 12", "checkpoints are gone", "remove metrics.jsonl")
     config.training.checkpoint_every = 3  # now
-    for folder, refused, told in ((False, 6, 5), (True, 11, 10)):
-        if folder:
+    for place, refused, told in (("no folder", 6, 5), ("a copy", 11, 10), ("a folder", 11, 10)):
+        monkeypatch.setattr(remote, "_ADDRESSES", {tmp_path: "memory://bucket/run"} if place == "a copy" else {})
+        if place == "a folder":
             checkpoints.mkdir()
         metrics.write_text(f'{{"step": 3}}\n{{"step": {refused}}}\n')
         with pytest.raises(UserError, match=f"trained to step {refused}, .* checkpoints are gone"):
