@@ -1,5 +1,5 @@
-"""Only one training at a time in a work directory: two would overwrite each other's checkpoints and metrics. And all of
-its processes in the same directory."""
+"""Only one training at a time in a work directory: two would overwrite each other's checkpoints and metrics. All
+processes of one training must see the same directory."""
 
 import contextlib
 import os

@@ -95,7 +95,11 @@ def main(folder):
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     workers = [subprocess.Popen([sys.executable, __file__, folder, str(port), str(index)]) for index in range(2)]
-    sys.exit(max(abs(one.wait()) for one in workers))
+    try:
+        sys.exit(max(abs(one.wait(timeout=200)) for one in workers))
+    finally:
+        for one in workers:  # that wait for each other
+            one.kill()
 
 
 if __name__ == "__main__":

@@ -90,9 +90,13 @@ def started(*arguments, processes=1, devices=1):
 
 
 def finished(running):
-    """The Results of `started` processes, once all have ended."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        ended = list(pool.map(lambda one: one.communicate(timeout=300), running))
+    """The Results of `started` processes, once all have ended; those that do not are killed."""
+    try:
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            ended = list(pool.map(lambda one: one.communicate(timeout=240), running))
+    finally:
+        for one in running:
+            one.kill()
     return [Result(one.returncode, *texts) for one, texts in zip(running, ended, strict=True)]
 
 
