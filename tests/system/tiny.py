@@ -66,7 +66,7 @@ def _environment(changes):
 
 def python(*arguments, **environment):
     """Another Python process, compiling as this one does. Returns subprocess's result."""
-    program, options = [sys.executable, *map(str, arguments)], {"capture_output": True, "text": True, "timeout": 300}
+    program, options = [sys.executable, *map(str, arguments)], {"capture_output": True, "text": True, "timeout": 240}
     return subprocess.run(program, cwd=ROOT, env=_environment(environment), **options)
 
 
