@@ -1,6 +1,5 @@
 """Continuing a run: comparison with its record, and the keys that may differ between two starts."""
 
-import os
 import pathlib
 from typing import Any
 
@@ -90,8 +89,7 @@ def _begin_anew(workdir, measured, every):
     folder = checkpoints_of(workdir)
     # The folder is made right after the first save began; the first checkpoint is complete before the second save.
     # A store has no empty folders: a copy from there does not show whether a save began.
-    copied = remote.origin(workdir) != os.fspath(workdir)
-    if measured > every * (2 if copied or folder.is_dir() else 1):
+    if measured > every * (2 if remote.is_copy(workdir) or folder.is_dir() else 1):
         raise UserError(
             f"{workdir} was trained to step {measured}, as its {METRICS} says, but its checkpoints are gone: put them "
             f"back in {folder}, or give another work directory, or remove {METRICS} to begin anew in this one"

@@ -46,16 +46,13 @@ from semdlm_jax.train_step import configured_step
 class Run:
     """One training run, from its first step to its last. Its work directory is locked until `close`."""
 
-    def __init__(
-        self, config: Any, workdir: str | pathlib.Path, initial: parent.Request | None = None, shared: bool = True
-    ):
+    def __init__(self, config: Any, workdir: str | pathlib.Path, initial: parent.Request | None = None):
         """Builds or restores the run.
 
         Args:
             config: a ConfigDict.
             workdir: the work directory, created if missing.
             initial: another run whose weights a new run starts with.
-            shared: whether all processes have this directory, see `Checkpointer`.
 
         Raises:
             UserError: an impossible configuration, missing data, or a work directory that cannot be used.
@@ -78,7 +75,7 @@ class Run:
         self.iterator = train_iterator(config, self.corpus, self.mesh)
         prepared = self.corpus.prepared
         self.valid_rows = None if prepared is None else build_rows(config, prepared, "valid")
-        self.checkpointer = make_checkpointer(config, self.workdir, shared)
+        self.checkpointer = make_checkpointer(config, self.workdir)
         self.saved_step = None
         init, place = build.build_init(self.denoiser, self.corpus), build.shard_rule(self.mesh)
         abstract = abstract_state(init, self.optimizer, place)
@@ -86,7 +83,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             self._check_held = stack.enter_context(training_lock(self.workdir))
             check_place(workdir)
-            if shared:
+            if workplace.is_shared(workdir):
                 check_shared(workdir)
             record = continuing.record(workdir, config, self.corpus, origin)
             self.state = self._restore_or_create(abstract, init, origin)
@@ -234,9 +231,9 @@ def main(
         require("wandb", use=f"--wandb={wandb}")
     given = given or {}
     with contextlib.ExitStack() as stack:
-        workdir, shared = stack.enter_context(workplace.opened(workdir))
+        workdir = stack.enter_context(workplace.opened(workdir))
         shrunk = checks.fit_warmup(config, given, find_config(workdir))
-        run = stack.enter_context(contextlib.closing(Run(config, workdir, initial, shared)))
+        run = stack.enter_context(contextlib.closing(Run(config, workdir, initial)))
         done, notes = int(run.state.step), [shrunk, checks.tell_unread(config, given, file_config)]
         notes += [checks.tell_table(config, given, run.corpus.table_made), checks.tell_stages(config, done)]
         print(*filter(None, notes), build.describe(run.state.params, run.denoiser), sep="\n", flush=True)

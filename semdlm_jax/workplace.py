@@ -15,9 +15,14 @@ from semdlm_jax.runtime.startup import restore_handlers
 LEFT_OUT = UNFINISHED, DELETING  # parts of names that are of no use on a store
 
 
+def is_shared(workdir: str | pathlib.Path) -> bool:
+    """Whether all processes have this folder, and not each a copy of what an address holds."""
+    return jax.process_count() == 1 or not remote.is_copy(workdir)
+
+
 @contextlib.contextmanager
-def opened(workdir: str | pathlib.Path) -> Iterator[tuple[str | pathlib.Path, bool]]:
-    """(the folder here, whether all processes share it), during the block.
+def opened(workdir: str | pathlib.Path) -> Iterator[str | pathlib.Path]:
+    """The folder here, during the block.
 
     That of an address is a copy. Each of several processes has its own, and only that of process 0 is written to the
     store: the others wait at the end until all of it is there.
@@ -29,7 +34,7 @@ def opened(workdir: str | pathlib.Path) -> Iterator[tuple[str | pathlib.Path, bo
         UserError: on all processes: as `remote.working` raises it on process 0, or one of the others cannot copy.
     """
     if not remote.is_address(workdir):
-        yield workdir, True
+        yield workdir
         return
     several, folders = jax.process_count() > 1, []
     with contextlib.ExitStack() as stack:
@@ -38,12 +43,12 @@ def opened(workdir: str | pathlib.Path) -> Iterator[tuple[str | pathlib.Path, bo
             folders.append(stack.enter_context(remote.working(workdir, leave_out=LEFT_OUT, at_once=several)))
 
         def copied():
-            return folders[0] if folders else remote.local(workdir, True, LEFT_OUT, may_be_empty=True)
+            return folders[0] if folders else remote.local(workdir, again=True, leave_out=LEFT_OUT, may_be_empty=True)
 
         stack.callback(tell_first, WRITTEN)  # once all else here has ended
         check_on_process_0(begin)
         try:
-            yield check_everywhere(copied), not several
+            yield check_everywhere(copied)
         finally:
             # To leave at once would leave files unwritten. Several processes keep JAX's handlers, which ignore what
             # comes now: a request reaches them one after another, and the first may already write to the store.

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import os
 import pathlib
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from semdlm_jax import checks, remote
+from semdlm_jax import checks, remote, workplace
 from semdlm_jax.errors import UserError
 from semdlm_jax.experiment import portable
 from semdlm_jax.experiment.build import build_denoiser, build_objective, shard_rule
@@ -32,14 +31,14 @@ def checkpoints_of(workdir: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(workdir) / "checkpoints"
 
 
-def make_checkpointer(config: Any, workdir: str | pathlib.Path, shared: bool = True) -> Checkpointer:
-    """For training in `workdir`. Others, who only read there, use `make_reader`. shared: by all processes."""
+def make_checkpointer(config: Any, workdir: str | pathlib.Path) -> Checkpointer:
+    """For training in `workdir`. Others, who only read there, use `make_reader`."""
+    shared = workplace.is_shared(workdir)
     return Checkpointer(checkpoints_of(workdir), config.training.keep_latest, best_metric=BEST_METRIC, shared=shared)
 
 
 def make_reader(workdir: str | pathlib.Path) -> CheckpointReader:
-    shared = remote.origin(workdir) == os.fspath(workdir)  # else each process has a copy
-    return CheckpointReader(checkpoints_of(workdir), best_metric=BEST_METRIC, shared=shared)
+    return CheckpointReader(checkpoints_of(workdir), best_metric=BEST_METRIC, shared=workplace.is_shared(workdir))
 
 
 def read_run(workdir: str | pathlib.Path) -> Any:

@@ -65,6 +65,11 @@ def origin(path: PathLike) -> str:
     return _ADDRESSES.get(pathlib.Path(path), os.fspath(path))
 
 
+def is_copy(path: PathLike) -> bool:
+    """Whether the folder `path` was copied here from a store."""
+    return pathlib.Path(path) in _ADDRESSES
+
+
 def told(error: UserError) -> str:
     """The message of an error, with the addresses in the place of the copies, unless it is about a disk."""
     text = str(error)

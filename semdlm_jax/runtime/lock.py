@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from semdlm_jax import locks
 from semdlm_jax.errors import StorageError, UserError
-from semdlm_jax.runtime.processes import check_on_process_0, on_process_0
+from semdlm_jax.runtime.processes import check_everywhere, check_on_process_0, on_process_0
 from semdlm_jax.storage import clear_partials, storage_errors
 
 NAME = ".training.lock"
@@ -97,15 +95,19 @@ def check_shared(workdir: str | Path) -> None:
         with storage_errors(probe):
             probe.touch()
 
+    def look():
+        end = time.monotonic() + LONGEST
+        while not probe.exists():
+            if time.monotonic() > end:
+                raise UserError(
+                    f"{workdir} does not show what process 0 writes there: give a folder of a file system that all "
+                    "processes share, or an address on a store, such as gs://bucket/run"
+                )
+            time.sleep(0.1)
+
     check_on_process_0(write)
-    end = time.monotonic() + LONGEST
-    while not (seen := probe.exists()) and time.monotonic() < end:
-        time.sleep(0.1)
-    blind = np.flatnonzero(~multihost_utils.process_allgather(np.array(seen)))
-    if jax.process_index() == 0:
-        probe.unlink(missing_ok=True)
-    if blind.size:
-        raise UserError(
-            f"process {blind[0]} does not see what process 0 writes in {workdir}: give a folder of a file system that "
-            "all processes share, or an address on a store, such as gs://bucket/run"
-        )
+    try:
+        check_everywhere(look)
+    finally:
+        if jax.process_index() == 0:
+            probe.unlink(missing_ok=True)

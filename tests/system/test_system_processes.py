@@ -195,8 +195,9 @@ def test_a_folder_that_is_not_shared_is_refused(config_file, tmp_path):
         (tmp_path / f"disk{index}").mkdir()
     program = "import runpy; runpy.run_module('semdlm_jax.train', run_name='__main__')"
     arguments = tmp_path / "disk", program, f"--config={config_file}", "--workdir=run"
-    for result in tiny.finished(tiny.started("-c", APART, *arguments, processes=2)):
-        tiny.assert_refused(result, "process 1 does not see what process 0 writes in run", "or an address on a store")
+    results = tiny.finished(tiny.started("-c", APART, *arguments, processes=2))
+    for result, begin in zip(results, ("error: process 1: run", "error: run"), strict=True):
+        tiny.assert_refused(result, f"{begin} does not show what process 0 writes there", "or an address on a store")
     assert not list(tmp_path.rglob("run/*"))
 
 
