@@ -40,7 +40,7 @@ def leave_on_request(status: int = 0) -> None:
         status: after SIGTERM. 0 says that the request was fulfilled.
     """
     STATUS[signal.SIGTERM] = status
-    for signum in STATUS:
+    for signum in reversed(STATUS):  # SIGTERM last: who sees its handler may send either
         handler = signal.signal(signum, _leave)
         _former.setdefault(signum, handler)
 
